@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start processes, watch them, and leave none behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+T = TypeVar("T")
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(probe: Callable[[], T | None], *, what: str, timeout: float, every: float = 0.3) -> T:
+    """
+    Ask again and again until there is an answer, and return it.
+
+    :param probe: Asked every ``every`` seconds; anything true is the answer.
+    :param what: What is waited for, in words, for the error.
+    :param timeout: Seconds after which waiting ends.
+    :raises TimeoutError: there was no answer in time.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        if answer := probe():
+            return answer
+        if time.monotonic() >= deadline:
+            raise TimeoutError(f"Waited {timeout:.0f} s in vain for {what}.")
+        time.sleep(every)
+
+
+class Process:
+    """
+    One program in a process group of its own, its output in a file.
+
+    :param name: What people call it.
+    :param command: The program and its arguments.
+    :param env: Its whole environment.
+    :param log: The file that receives what it prints; every start appends.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        self._command = list(command)
+        self._env = dict(env)
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the latest start."""
+        if self._popen is None:
+            raise RuntimeError(f"{self.name} has not been started.")
+        return self._popen.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the program has been started and has not ended."""
+        return self._popen is not None and self._popen.poll() is None
+
+    def start(self) -> None:
+        """Start the program, again if it has ended."""
+        if self.is_running:
+            return
+        with self.log.open("ab") as output:
+            self._popen = subprocess.Popen(  # noqa: S603 the command is ours
+                self._command,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the program and to everything that it has started."""
+        for process in self._family():
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+    def terminate(self) -> None:
+        """Ask the program to end."""
+        if self._popen is not None and self.is_running:
+            self._popen.terminate()
+
+    def kill(self) -> None:
+        """End the program and everything that it has started, at once, as a power cut would."""
+        family = self._family()
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family, timeout=5)
+        if self._popen is not None:
+            self._popen.wait(timeout=5)
+
+    def stop(self, *, grace: float = 10.0) -> None:
+        """
+        Ask the program to end; after ``grace`` seconds end it and everything that it has started.
+
+        :param grace: Seconds that the program has for saying goodbye.
+        """
+        self.terminate()
+        if self._popen is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._popen.wait(timeout=grace)
+        self.kill()
+
+    def tail(self, lines: int = 40) -> str:
+        """Return the last lines that the program printed."""
+        if not self.log.exists():
+            return ""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def _family(self) -> list[psutil.Process]:
+        if self._popen is None or self._popen.returncode is not None:
+            return []
+        with suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(self._popen.pid)
+            return [parent, *parent.children(recursive=True)]
+        return []
+
+
+def kill_by_environment(name: str, value: str) -> int:
+    """
+    Kill every process that carries this environment variable, but not this one; return how many.
+
+    Children whose parent was killed belong to nobody's family any more. Their environment still names their home.
+
+    :param name: Name of the variable.
+    :param value: Its exact value.
+    """
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(name) == value:
+                process.kill()
+                found.append(process)
+    psutil.wait_procs(found, timeout=5)
+    return len(found)
