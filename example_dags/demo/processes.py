@@ -78,7 +78,7 @@ class Process:
         if self.is_running:
             return
         with self.log.open("ab") as output:
-            self._popen = subprocess.Popen(  # noqa: S603 the command is ours
+            self._popen = subprocess.Popen(
                 self._command,
                 env=self._env,
                 stdin=subprocess.DEVNULL,
@@ -139,7 +139,8 @@ def kill_by_environment(name: str, value: str) -> int:
     """
     Kill every process that carries this environment variable, but not this one; return how many.
 
-    Children whose parent was killed belong to nobody's family any more. Their environment still names their home.
+    Children whose parent was killed belong to nobody's family any more; their environment still names
+    their home.
 
     :param name: Name of the variable.
     :param value: Its exact value.
