@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Give the tests an Airflow of their own; no test sees, or touches, the one of the machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+# Airflow reads its settings when first imported, perhaps while pytest collects: so here and not in a fixture.
+for _name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
+    del os.environ[_name]
+_HOME = tempfile.mkdtemp(prefix="losant-airflow-home-")
+os.environ["AIRFLOW_HOME"] = _HOME
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS"] = "False"
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing behind."""
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> Iterator[None]:
+    """Create Airflow's metadata database, for the few tests that ask for it."""
+    from airflow.settings import engine
+    from airflow.utils.db import initdb
+
+    initdb()
+    yield
+    engine.dispose()
