@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Start a notebook now, wait for it later.
+
+The task that starts the run ends at once, so other tasks can work while Losant does; a sensor waits where
+the result is needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pendulum
+
+# [START losant_fire_then_wait]
+from airflow.providers.common.compat.sdk import chain, dag, task
+
+from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
+from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
+
+BATTERY_HEALTH = "67b3a90ce5b1a2000d6f5e37"
+
+
+@dag(schedule="@daily", start_date=pendulum.datetime(2026, 1, 1), catchup=False, tags=["losant", "fleet"])
+def losant_fire_then_wait() -> None:
+    """Check the batteries of a fleet while something else goes on."""
+    start = LosantNotebookExecuteOperator(
+        task_id="start",
+        notebook_id=BATTERY_HEALTH,
+        relative_to="{{ data_interval_end }}",
+        template_context={"fleet": "north", "empty_at_volts": 3.6, "warn_days": 7},
+        wait_for_completion=False,
+    )
+
+    @task
+    def meanwhile() -> None:
+        """Do what need not wait for the notebook."""
+        print("Losant is working.")
+
+    health = LosantNotebookExecutionSensor(
+        task_id="health",
+        notebook_id=BATTERY_HEALTH,
+        execution_id=start.output["execution_id"],
+        deferrable=True,
+    )
+
+    @task
+    def tell(execution: dict[str, Any]) -> None:
+        """Say where the report is."""
+        print(f"{sorted(execution['outputs'])} after {execution['durations']['total']} s: {execution['url']}")
+
+    chain(start, meanwhile(), health)
+    tell(health.output)
+
+
+losant_fire_then_wait()
+# [END losant_fire_then_wait]
