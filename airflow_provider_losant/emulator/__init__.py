@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A local Losant: the notebook API on real sockets, with real kernels or declared executions."""
+
+from airflow_provider_losant.emulator.faults import Fault
+from airflow_provider_losant.emulator.requestlog import Request
+from airflow_provider_losant.emulator.server import Emulator
+from airflow_provider_losant.emulator.switches import Switches
+from airflow_provider_losant.emulator.timeline import Script
+
+__all__ = ["Emulator", "Fault", "Request", "Script", "Switches"]

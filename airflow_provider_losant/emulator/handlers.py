@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each operation does to the world, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from itertools import islice
+from typing import Any, Final
+
+from airflow_provider_losant.emulator import entities
+from airflow_provider_losant.emulator.identity import Token, job_id, object_id
+from airflow_provider_losant.emulator.instants import iso, read_relative_to
+from airflow_provider_losant.emulator.timeline import FINAL, Execution
+from airflow_provider_losant.emulator.world import Application, Notebook, Refused, World
+
+DONE: Final = {"success": True}
+DAY: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request that has passed every check, about things that exist."""
+
+    world: World
+    token: Token
+    application: Application
+    found: Notebook | None
+    query: Mapping[str, str]
+    body: Any = None
+    file: tuple[str, bytes] | None = None
+    links: bool = True
+
+    @property
+    def notebook(self) -> Notebook:
+        """The notebook in question, which operations on a notebook always have."""
+        assert self.found is not None
+        return self.found
+
+    def number(self, name: str, default: int) -> int:
+        """Read a whole number from the query; what cannot be read counts as absent."""
+        try:
+            return int(self.query[name])
+        except (KeyError, ValueError):
+            return default
+
+    def instant(self, name: str) -> float | None:
+        """Read milliseconds since the epoch from the query; what cannot be read counts as absent."""
+        try:
+            return float(self.query[name]) / 1000
+        except (KeyError, ValueError):
+            return None
+
+
+Handler = Callable[[Asked], tuple[int, Any]]
+
+
+def get_application(asked: Asked) -> tuple[int, Any]:
+    """Show the application, with its notebook figures when they are asked for."""
+    wanted = asked.query.get("summaryInclude", "").split(",")
+    return 200, entities.application(
+        asked.world, asked.application, links=asked.links, stats="notebookStats" in wanted
+    )
+
+
+def list_notebooks(asked: Asked) -> tuple[int, Any]:
+    """List the notebooks of the application, sorted, filtered and in pages."""
+    query, world = asked.query, asked.world
+    name_filter = query.get("filter") or "*"
+    found = [
+        notebook
+        for notebook in world.notebooks.values()
+        if notebook.application_id == asked.application.id
+        and fnmatchcase(notebook.name.lower(), name_filter.lower() if query.get("filterField") else "*")
+    ]
+    keys: dict[str, Callable[[Notebook], Any]] = {
+        "name": lambda notebook: notebook.name,
+        "id": lambda notebook: notebook.id,
+        "creationDate": lambda notebook: notebook.created_at,
+        "lastUpdated": lambda notebook: notebook.updated_at,
+        "lastExecutionRequested": lambda notebook: notebook.requested_at,
+    }
+    sort, direction = query.get("sortField", "name"), query.get("sortDirection", "asc")
+    found.sort(key=keys[sort], reverse=direction == "desc")
+    page, per_page = max(0, asked.number("page", 0)), max(1, asked.number("perPage", 100))
+    per_page = min(per_page, world.switches.max_per_page or per_page)
+    items = [
+        entities.notebook(world, notebook, links=asked.links)
+        for notebook in found[page * per_page : (page + 1) * per_page]
+    ]
+    echoed = {key: query[key] for key in ("filter", "filterField") if key in query}
+    return 200, {
+        "_type": "notebooks",
+        "items": items,
+        "count": len(items),
+        "totalCount": len(found),
+        "page": page,
+        "perPage": per_page,
+        "sortField": sort,
+        "sortDirection": direction,
+        "applicationId": asked.application.id,
+        **echoed,
+        **entities.located(f"/applications/{asked.application.id}/notebooks", wanted=asked.links),
+    }
+
+
+def create_notebook(asked: Asked) -> tuple[int, Any]:
+    """Make a notebook."""
+    now = asked.world.clock()
+    made = Notebook(
+        id=object_id(now),
+        application_id=asked.application.id,
+        created_at=now,
+        updated_at=now,
+        **entities.settings(asked.body),
+    )
+    asked.world.put(made)
+    return 201, entities.notebook(asked.world, made, links=asked.links)
+
+
+def get_notebook(asked: Asked) -> tuple[int, Any]:
+    """Show the notebook."""
+    return 200, entities.notebook(asked.world, asked.notebook, links=asked.links)
+
+
+def patch_notebook(asked: Asked) -> tuple[int, Any]:
+    """Change what the body names; lists are replaced as a whole."""
+    changed = replace(asked.notebook, updated_at=asked.world.clock(), **entities.settings(asked.body))
+    asked.world.put(changed)
+    return 200, entities.notebook(asked.world, changed, links=asked.links)
+
+
+def delete_notebook(asked: Asked) -> tuple[int, Any]:
+    """Forget the notebook."""
+    asked.world.delete(asked.notebook)
+    return 200, DONE
+
+
+def upload(asked: Asked) -> tuple[int, Any]:
+    """Give the notebook its file."""
+    assert asked.file is not None
+    changed = asked.world.upload(asked.notebook, *asked.file)
+    return 200, entities.notebook(asked.world, changed, links=asked.links)
+
+
+def execute(asked: Asked) -> tuple[int, Any]:
+    """Queue an execution, or lay it out at once when the notebook has a script."""
+    world, notebook, options = asked.world, asked.notebook, asked.body
+    now = world.clock()
+    _refuse_too_much(world, notebook, now)
+    relative_to = read_relative_to(options.get("relativeTo"), now)
+    if relative_to is None and not world.switches.relative_to_fallback:
+        raise Refused(400, "Validation", "executionOptions.relativeTo is not a time")
+    execution = Execution(
+        id=object_id(now),
+        notebook_id=notebook.id,
+        application_id=notebook.application_id,
+        queued_at=now,
+        relative_to=now if relative_to is None else relative_to,
+        max_minutes=notebook.max_minutes,
+        image_version=notebook.image_version,
+        source_id=asked.token.id,
+        template_context=options.get("templateContext"),
+        email=options.get("email"),
+        callback_url=options.get("callbackUrl"),
+    )
+    if notebook.script is not None:
+        execution = world.follow_script(execution, notebook.script)
+    elif notebook.file_name is None:
+        if world.switches.execute_without_file == "bad_request":
+            raise Refused(400, "Validation", "notebook has no Jupyter file")
+        error = ("MissingFileError", "The notebook has no file to run; upload one.")
+        execution = replace(execution, started_at=now, ended_at=now, ending="errored", errors=(error,))
+    world.put(execution)
+    world.put(replace(notebook, requested_at=now))
+    return 200, {**DONE, "executionId": execution.id}
+
+
+def _refuse_too_much(world: World, notebook: Notebook, now: float) -> None:
+    switches = world.switches
+    others = list(world.of_application(notebook.application_id))
+    if (
+        switches.over_parallel == "refuse"
+        and sum(not run.is_over(now) for run in others) >= switches.parallel
+    ):
+        raise Refused(
+            switches.refusal_status, switches.refusal_type, "Too many notebooks are running in parallel"
+        )
+    quota = switches.notebook_minutes
+    if quota is not None and sum(run.minutes(now) for run in others) >= quota:
+        raise Refused(
+            switches.refusal_status, switches.refusal_type, "The notebook minutes of this period are used up"
+        )
+
+
+def cancel_execution(asked: Asked) -> tuple[int, Any]:
+    """Mark an execution for cancellation."""
+    world, switches, now = asked.world, asked.world.switches, asked.world.clock()
+    execution = world.execution(asked.notebook.id, asked.query["executionId"].lower())
+    if execution is None:
+        raise Refused(404, "NotFound", "Execution was not found")
+    status = execution.status(now)
+    if execution.is_over(now) or status in FINAL:
+        if switches.cancel_final == "ok":
+            return 200, DONE
+        if switches.cancel_final == "bad_request":
+            raise Refused(400, "Validation", "The execution has already ended")
+        raise Refused(404, "NotFound", "Execution was not found")
+    if status == "queued" and switches.cancel_queued == "not_found":
+        raise Refused(404, "NotFound", "Execution was not found")
+    world.put(execution.cancel(now, switches.cancel_delay))
+    return 200, DONE
+
+
+def logs(asked: Asked) -> tuple[int, Any]:
+    """Show executions of the notebook, newest first; only one unless more are asked for."""
+    world, switches, now = asked.world, asked.world.switches, asked.world.clock()
+    limit, since = max(1, asked.number("limit", 1)), asked.instant("since")
+    limit = min(limit, switches.max_limit or limit)
+
+    def listed(execution: Execution) -> bool:
+        if switches.listing_lag and execution.queued_at > now - switches.listing_lag:
+            return False
+        if since is None:
+            return True
+        instants = {
+            "queued": execution.queued_at,
+            "started": execution.started_at,
+            "completed": execution.ended_at,
+        }
+        at = instants[switches.since_field]
+        return at is not None and since <= at <= now
+
+    shown = islice(filter(listed, world.executions(asked.notebook.id)), limit)
+    return 200, [world.show(execution) for execution in shown]
+
+
+def minute_counts(asked: Asked) -> tuple[int, Any]:
+    """Count run minutes and endings by day; the last thirty days unless a range is given."""
+    world, now = asked.world, asked.world.clock()
+    end = asked.instant("end")
+    end = now if end is None else end
+    start = asked.instant("start")
+    start = end - 30 * DAY.total_seconds() if start is None else start
+    days: dict[datetime, dict[str, int]] = {}
+    for execution in world.executions(asked.notebook.id):
+        if not execution.is_over(now) or not start <= execution.queued_at <= end:
+            continue
+        day = datetime.fromtimestamp(execution.queued_at, UTC).replace(
+            hour=0, minute=0, second=0, microsecond=0
+        )
+        count = days.setdefault(day, {"minutes": 0, **dict.fromkeys(sorted(FINAL), 0)})
+        count["minutes"] += execution.minutes(now)
+        if execution.ending in FINAL:
+            count[str(execution.ending)] += 1
+    counts = [{"date": iso(day.timestamp()), **days[day]} for day in sorted(days)]
+    return 200, {"start": iso(start), "end": iso(end), "counts": counts}
+
+
+def request_export(asked: Asked) -> tuple[int, Any]:
+    """Accept an export of the input data, but not twice in a quarter of an hour."""
+    world, now = asked.world, asked.world.clock()
+    last = world.exported_at.get(asked.notebook.id)
+    if last is not None and now - last < world.switches.export_interval:
+        raise Refused(429, world.switches.rate_limit_type, "Input data was exported a short while ago")
+    world.exported_at[asked.notebook.id] = now
+    return 202, {**DONE, "jobQueued": True, "jobId": job_id()}
+
+
+HANDLERS: Final[Mapping[str, Handler]] = {
+    "application.get": get_application,
+    "notebooks.get": list_notebooks,
+    "notebooks.post": create_notebook,
+    "notebook.get": get_notebook,
+    "notebook.patch": patch_notebook,
+    "notebook.delete": delete_notebook,
+    "notebook.execute": execute,
+    "notebook.cancelExecution": cancel_execution,
+    "notebook.logs": logs,
+    "notebook.notebookMinuteCounts": minute_counts,
+    "notebook.requestInputDataExport": request_export,
+    "notebook.upload": upload,
+}

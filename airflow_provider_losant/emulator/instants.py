@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instants: epoch seconds inside, ISO-8601 with milliseconds on the wire."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+# Losant reads smaller numbers as seconds, so that 1700000000 and 1700000000000 are the same instant.
+SMALLEST_MILLISECONDS = 1_000_000_000_000
+
+
+def iso(at: float) -> str:
+    """Write an instant as Losant does: UTC, milliseconds, ``Z``."""
+    moment = datetime.fromtimestamp(round(at * 1000) / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def read_text(text: str) -> float | None:
+    """Read ISO-8601 or an HTTP-style date; ``None`` when it is neither. Naive dates are UTC."""
+    for parse in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            moment = parse(text.strip())
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            continue
+    return None
+
+
+def read_relative_to(given: Any, now: float) -> float | None:
+    """
+    Read the query time of an execution; ``None`` when Losant could not parse it.
+
+    :param given: what the request said: text, a number, ``{"$date": text}`` or nothing.
+    :param now: the instant that "nothing", zero and negative offsets refer to.
+    """
+    if given is None:
+        return now
+    if isinstance(given, dict):
+        given = given["$date"]
+    if isinstance(given, str):
+        return read_text(given)
+    if given <= 0:
+        at = now + given / 1000
+    else:
+        at = given / 1000 if given >= SMALLEST_MILLISECONDS else float(given)
+    # Beyond the year 9999 there is no date to write.
+    return at if -62_135_596_800 <= at < 253_402_300_800 else None

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The emulator as a whole: a thread that serves two ports, and the Python interface to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from aiohttp import web
+
+from airflow_provider_losant.emulator.api import Api
+from airflow_provider_losant.emulator.control import routes
+from airflow_provider_losant.emulator.faults import Fault, Faults
+from airflow_provider_losant.emulator.files import Files
+from airflow_provider_losant.emulator.identity import Signer, object_id
+from airflow_provider_losant.emulator.requestlog import Request, RequestLog
+from airflow_provider_losant.emulator.switches import Switches
+from airflow_provider_losant.emulator.world import Notebook, World
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.emulator.timeline import Script
+
+LARGEST_UPLOAD = 64 * 1024**2
+
+
+class Emulator:
+    """
+    Run a local Losant while the ``with`` block lasts.
+
+    :param token: the text of the default token, which may do everything in the default application.
+    :param port: the port of the API; 0 means any free one.
+    :param files_port: the port that result files come from; 0 means any free one.
+    :param data_dir: a folder in which notebooks and executions outlive the emulator.
+    :param host: the address to listen at; nobody but this machine can reach the default.
+    :param switches: what nobody knows about Losant.
+    :param clock: gives the present in epoch seconds.
+    :param request_log: a file that gets one JSON line for each request.
+    :param application_id: the id of the default application; an invented one by default.
+    :param application_name: the name of the default application.
+    """
+
+    def __init__(
+        self,
+        token: str | None = None,
+        port: int = 0,
+        files_port: int = 0,
+        data_dir: Path | str | None = None,
+        host: str = "127.0.0.1",
+        switches: Switches | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        request_log: Path | str | None = None,
+        application_id: str | None = None,
+        application_name: str = "Local application",
+    ) -> None:
+        self.switches = switches or Switches()
+        self.host = host
+        self._ports = (port, files_port)
+        self._temporary = data_dir is None
+        folder = Path(tempfile.mkdtemp(prefix="losant-")) if data_dir is None else Path(data_dir)
+        signer = Signer(secrets.token_bytes(32))
+        self.world = World(clock=clock, switches=self.switches, folder=folder, signer=signer)
+        self.application_id = self.world.add_application(application_name, application_id)
+        self.token = self.world.add_token(self.application_id, ["all.Application"], text=token or "")
+        self.url = ""
+        self._faults = Faults()
+        self._log = RequestLog(Path(request_log) if request_log else None)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="losant-emulator", daemon=True)
+
+    @property
+    def files_url(self) -> str:
+        """The address that result files come from."""
+        return self.world.files_url
+
+    @property
+    def requests(self) -> list[Request]:
+        """What Losant saw, oldest first; a copy."""
+        return self._log.all()
+
+    def clear_requests(self) -> None:
+        """Forget the requests seen so far."""
+        self._log.clear()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        try:
+            self._call(self._start())
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(AttributeError):
+            self._call(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+        if self._temporary:
+            shutil.rmtree(self.world.folder, ignore_errors=True)
+
+    def add_application(self, name: str = "Another application") -> str:
+        """Make an application; returns its id."""
+        return self.world.add_application(name)
+
+    def add_token(
+        self,
+        scopes: Sequence[str] = ("all.Application",),
+        application_id: str | None = None,
+        *,
+        expired: bool = False,
+    ) -> str:
+        """Make a token with the given scopes; returns its text."""
+        return self.world.add_token(application_id or self.application_id, scopes, expired=expired)
+
+    def add_notebook(
+        self,
+        name: str = "Notebook",
+        file: Path | str | None = None,
+        inputs: Sequence[Mapping[str, Any]] = (),
+        outputs: Sequence[Mapping[str, Any]] = (),
+        application_id: str | None = None,
+        max_run_minutes: float = 5,
+        samples: Mapping[str, Path | str] | None = None,
+        notebook_id: str | None = None,
+    ) -> str:
+        """
+        Make a notebook, or remake the one with this id; returns its id.
+
+        :param file: the ``.ipynb`` to run.
+        :param inputs: Losant's input objects.
+        :param outputs: Losant's output objects.
+        :param max_run_minutes: run minutes after which an execution ends as ``timeout``.
+        :param samples: for each input file name, the local file that stands for Losant's data.
+        """
+        now = self.world.clock()
+        made = Notebook(
+            id=(notebook_id or object_id(now)).lower(),
+            application_id=application_id or self.application_id,
+            name=name,
+            created_at=now,
+            updated_at=now,
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            max_minutes=max_run_minutes,
+            samples={key: Path(path).absolute() for key, path in (samples or {}).items()},
+        )
+        self.world.put(made)
+        if file is not None:
+            self.world.upload(made, Path(file).name, Path(file).read_bytes())
+        return made.id
+
+    def script(self, notebook_id: str, script: Script | None) -> None:
+        """
+        Let the script decide how later executions of the notebook go; ``None`` lets it run for real again.
+
+        :raises KeyError: when there is no such notebook.
+        """
+        with self.world.lock:
+            self.world.put(replace(self.world.notebooks[notebook_id.lower()], script=script))
+
+    def inject(self, operation: str, fault: Fault, times: int = 1) -> None:
+        """Spoil the next requests of an operation, such as ``notebook.logs``; ``*`` means any."""
+        self._faults.add(operation, fault, times)
+
+    def executions(self, notebook_id: str) -> list[dict[str, Any]]:
+        """Show all executions of a notebook as its log would, newest first."""
+        with self.world.lock:
+            return [self.world.show(execution) for execution in self.world.executions(notebook_id.lower())]
+
+    def _call(self, step: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(step, self._loop).result(30)
+
+    async def _start(self) -> None:
+        self._stopping = asyncio.Event()
+        self._runners: list[web.AppRunner] = []
+        api = Api(self.world, self._faults, self._log, lambda: None, self._stopping)
+        served = web.Application(client_max_size=LARGEST_UPLOAD)
+        served.add_routes(routes(self))
+        served.router.add_route("*", "/{path:.*}", api.handle)
+        self.url = await self._serve(served, self._ports[0])
+        stored = web.Application()
+        stored.router.add_route("*", "/{path:.*}", Files(self.world).handle)
+        self.world.files_url = await self._serve(stored, self._ports[1])
+
+    async def _serve(self, app: web.Application, port: int) -> str:
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
+        await runner.setup()
+        self._runners.append(runner)
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((self.host, port))
+        await web.SockSite(runner, listener, backlog=1024).start()
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{listener.getsockname()[1]}"
+
+    async def _stop(self) -> None:
+        self._stopping.set()
+        for runner in self._runners:
+            await runner.cleanup()
