@@ -17,7 +17,7 @@ FLOORS = {
     r"api": 0,
     r"api\.(model|errors|instants)": 0,
     r"api\.(calls|chain|retry|settings)": 1,
-    r"api\.(flows|watch|steps)": 2,
+    r"api\.(flows|submit|watch)": 2,
     r"api\.(client|async_client)": 3,
     r"hooks(\..+)?|exceptions|links(\..+)?|_compat": 4,
     r"triggers(\..+)?": 5,

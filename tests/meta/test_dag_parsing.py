@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parsing a DAG is cheap: naming our operators and sensors loads none of what running them needs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.meta.sources import PACKAGE, ROOT
+
+# What a DAG file loads anyway, and what it loads on top when it names our classes.
+BARE = "from airflow.providers.common.compat.sdk import DAG, BaseOperator, BaseSensorOperator\n"
+OURS = f"import {PACKAGE}.operators.notebook, {PACKAGE}.sensors.notebook\n"
+ONLY_FOR_RUNNING = (
+    "aiohttp",
+    "requests",
+    "nbclient",
+    "pandas",
+    f"{PACKAGE}.api.client",
+    f"{PACKAGE}.api.async_client",
+    f"{PACKAGE}.emulator",
+    f"{PACKAGE}.triggers",
+)
+EXAMPLES = sorted((ROOT / "example_dags").glob("*.py"))
+
+
+def loaded_by(code: str) -> set[str]:
+    """Name the modules that a fresh Python has loaded after running this code."""
+    report = "import json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code + report], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    names: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return set(names)
+
+
+def test_naming_our_operators_loads_nothing_that_only_running_them_needs() -> None:
+    added = loaded_by(BARE + OURS) - loaded_by(BARE)
+    print(f"our operators and sensors add {len(added)} modules: {' '.join(sorted(added))}")
+
+    assert {
+        name for name in added for heavy in ONLY_FOR_RUNNING if f"{name}.".startswith(f"{heavy}.")
+    } == set()
+
+
+def test_there_are_example_dags() -> None:
+    assert [file for file in EXAMPLES if file.name != "__init__.py"] != []
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_an_example_loads_without_an_error_or_a_warning(file: Path) -> None:
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+    except ImportError:  # before Airflow 3.2
+        from airflow.models.dagbag import DagBag
+
+    bag = DagBag(file)
+
+    assert bag.import_errors == {}
+    assert bag.captured_warnings == {}
+    assert bag.dags or file.name == "__init__.py"

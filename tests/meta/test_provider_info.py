@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What we tell Airflow is well-formed by Airflow's own rules, and true."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from jsonschema import validate
+
+from airflow_provider_losant.get_provider_info import get_provider_info
+from tests.meta.sources import PACKAGE, ROOT, modules
+
+INFO = get_provider_info()
+LISTS = ("hooks", "operators", "sensors", "triggers")
+
+
+def schema(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(files("airflow").joinpath(name).read_text())
+    return document
+
+
+def named(kind: str) -> set[str]:
+    return {module for group in INFO[kind] for module in group["python-modules"]}
+
+
+def dotted_classes() -> list[str]:
+    return [*INFO["extra-links"], *(it["hook-class-name"] for it in INFO["connection-types"])]
+
+
+def load(dotted: str) -> Any:
+    module, _, name = dotted.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def test_airflow_accepts_the_description() -> None:
+    validate(INFO, schema("provider_info.schema.json"))
+
+
+def test_airflow_understands_every_key_of_the_connection_form() -> None:
+    # The run-time schema tolerates any key, so a misspelt one would be dropped in silence.
+    rules = schema("provider.yaml.schema.json")["properties"]["connection-types"]
+    known = {"connection-type", "hook-class-name", "hook-name", "ui-field-behaviour", "conn-fields"}
+
+    validate(INFO["connection-types"], rules)
+    assert [set(it) - known for it in INFO["connection-types"]] == [set()]
+
+
+def test_every_part_belongs_to_an_integration_that_we_name() -> None:
+    integrations = {it["integration-name"] for it in INFO["integrations"]}
+
+    assert {group["integration-name"] for kind in LISTS for group in INFO[kind]} == integrations
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_every_module_that_we_name_can_be_imported(kind: str) -> None:
+    for module in named(kind):
+        importlib.import_module(module)
+
+
+@pytest.mark.parametrize("kind", ["hooks", "operators", "sensors"])
+def test_no_module_that_a_dag_author_can_use_goes_unnamed(kind: str) -> None:
+    present = {name for name in modules() if name.startswith(f"{PACKAGE}.{kind}.")}
+
+    assert named(kind) == present
+
+
+@pytest.mark.parametrize("dotted", dotted_classes())
+def test_every_class_that_we_name_exists(dotted: str) -> None:
+    assert isinstance(load(dotted), type)
+
+
+def test_the_hook_serves_the_connection_type_that_names_it() -> None:
+    for it in INFO["connection-types"]:
+        assert load(it["hook-class-name"]).conn_type == it["connection-type"]
+
+
+def test_the_description_costs_airflow_no_import() -> None:
+    code = (
+        "import sys; from airflow_provider_losant.get_provider_info import get_provider_info;"
+        "get_provider_info(); print(*sorted(sys.modules))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert {name for name in loaded if name.split(".")[0] in {"airflow", "aiohttp", "requests"}} == set()
+    assert {name for name in loaded if name.startswith(f"{PACKAGE}.")} == {f"{PACKAGE}.get_provider_info"}

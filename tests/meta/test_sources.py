@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small things that hold for every file of the project."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.meta.sources import ROOT, own_files
+
+LICENCE_LINE = "# SPDX-License-Identifier: Apache-2.0"
+CONSTRAINTS = sorted((ROOT / "tests" / "constraints").glob("*.txt"))
+
+
+def test_every_source_file_starts_with_its_licence() -> None:
+    scripts = [ROOT / "pyproject.toml", ROOT / ".ci" / "run", *CONSTRAINTS]
+    first_lines = {
+        str(file.relative_to(ROOT)): [line for line in file.read_text().splitlines() if line[:2] != "#!"][:1]
+        for file in [*own_files(".py"), *scripts]
+    }
+
+    assert {name: line for name, line in first_lines.items() if line != [LICENCE_LINE]} == {}
+
+
+def test_every_snippet_that_starts_also_ends() -> None:
+    broken = {}
+    for file in own_files(".py"):
+        tags = re.findall(r"^\s*# \[(START|END) ([\w-]+)\]$", file.read_text(), re.MULTILINE)
+        names = [name for kind, name in tags if kind == "START"]
+        # Each tag opens once and is closed by the very next one: snippets neither repeat nor overlap.
+        if tags != [(kind, name) for name in names for kind in ("START", "END")] or len(set(names)) < len(
+            names
+        ):
+            broken[str(file.relative_to(ROOT))] = tags
+
+    assert broken == {}
+
+
+def test_the_readme_names_the_two_commands() -> None:
+    readme = (ROOT / "README.md").read_text()
+
+    assert "python3 -m example_dags.demo" in readme
+    assert "python3 -m tests" in readme
+
+
+@pytest.mark.parametrize("file", CONSTRAINTS, ids=lambda file: file.stem)
+def test_constraints_pin_plain_versions_of_everything_that_we_ask_for(file: Path) -> None:
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
+    pins = dict(line.split("==") for line in lines)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = (project["dependencies"], *project["optional-dependencies"].values())
+    asked = [Requirement(line) for group in groups for line in group]
+    wanted = [it for it in asked if it.name != project["name"]]
+
+    assert [line for line in lines if not re.fullmatch(r"[a-z0-9-]+==[\w.+!]+", line)] == []
+    assert [it for it in wanted if not it.specifier.contains(pins.get(canonicalize_name(it.name), "0"))] == []
+
+
+def test_no_two_constraint_lines_pin_the_same_package() -> None:
+    counts = {
+        file.name: Counter(line.split("==")[0] for line in file.read_text().splitlines() if "==" in line)
+        for file in CONSTRAINTS
+    }
+
+    assert {name: count.most_common(1)[0][1] for name, count in counts.items()} == dict.fromkeys(counts, 1)
