@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Run the main job on this machine: ``python3 -m example_dags.demo [--keep]``.
+
+Needs nothing but Python with venv and pip. Everything is built in ``.venv`` and ``.demo`` beside this
+package, and everything that is started is stopped again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import time
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
+
+from example_dags.demo.environment import ROOT, ensure, reenter
+from example_dags.demo.progress import Step
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+CONSTRAINTS = ROOT / "tests" / "constraints" / "airflow-3.3.txt"
+FOLDER = ROOT / ".demo"
+HOME = FOLDER / "airflow"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def main() -> int:
+    """Tell the story once; return 0 only if all of it came true."""
+    parser = argparse.ArgumentParser(prog="python3 -m example_dags.demo", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
+    keep = parser.parse_args().keep
+    reenter(ensure(["demo"], CONSTRAINTS), "example_dags.demo")
+    for number in SIGNALS:
+        signal.signal(number, _leave)
+    started = time.monotonic()
+    lock = _claim_folder()
+    try:
+        complaints = perform(keep=keep)
+    finally:
+        os.close(lock)
+    for complaint in complaints:
+        print(f"  NOT TRUE: {complaint}")
+    verdict = "Something is wrong" if complaints else "All checks passed"
+    print(f"\n{verdict}, after {time.monotonic() - started:.0f} s. Logs and results are in {FOLDER}.")
+    return 1 if complaints else 0
+
+
+def perform(*, keep: bool) -> list[str]:
+    """Start Losant and Airflow, run the example DAGs, show and check the results, stop everything."""
+    from example_dags.demo import story
+    from example_dags.demo.airflow import LocalAirflow
+
+    results = FOLDER / "results"
+    with ExitStack() as stage:
+        with Step("Starting a local Losant that executes notebooks"):
+            losant = stage.enter_context(story.LocalLosant(FOLDER / "losant"))
+        with Step("Starting Airflow: api-server, scheduler, dag-processor, triggerer"):
+            airflow = stage.enter_context(LocalAirflow(HOME, ROOT / "example_dags"))
+            airflow.add_connection("losant_default", **losant.connection())
+        try:
+            runs = story.run_dags(airflow, losant)
+        except Exception:
+            print(airflow.tails(15))
+            raise
+        reports = story.read_reports(airflow, runs)
+        with Step("Downloading the reports and checking them"):
+            complaints = story.judge(airflow, losant, runs, reports, results)
+        story.show(airflow, runs, reports, results)
+        print()
+        if keep:
+            _wait_for_goodbye(airflow.url)
+        with Step("Stopping everything"):
+            stage.close()
+    return complaints
+
+
+def _wait_for_goodbye(url: str) -> None:
+    print(f"Airflow is at {url} (nobody needs a password). Ctrl-C stops everything.", flush=True)
+    with suppress(SystemExit):
+        signal.pause()
+
+
+def _claim_folder() -> int:
+    """Empty the working folder for this run alone; return what holds the claim."""
+    from example_dags.demo.processes import kill_by_environment
+
+    FOLDER.mkdir(exist_ok=True)
+    lock = os.open(FOLDER, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(f"Another demo is at work in {FOLDER}.") from None
+    # A demo that was killed hard could not stop what it had started.
+    kill_by_environment("AIRFLOW_HOME", str(HOME))
+    for path in FOLDER.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    # Outside of a task the hook reads Airflow's settings from here.
+    os.environ["AIRFLOW_HOME"] = str(HOME)
+    return lock
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """Unwind every ``with`` block; nobody may interrupt that."""
+    for other in SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo, told step by step: each function is one scene."""
+
+from __future__ import annotations
+
+import json
+import os
+import pprint
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import requests
+
+from example_dags.demo import checks
+from example_dags.demo.airflow_api import FINAL_RUN_STATES
+from example_dags.demo.processes import Process, free_port, kill_by_environment, wait_for
+from example_dags.demo.progress import Step
+
+if TYPE_CHECKING:
+    from example_dags.demo.airflow import LocalAirflow
+
+FLEET_DAG = "losant_fire_then_wait"
+FLEET_NOTEBOOK = "67b3a90ce5b1a2000d6f5e37"
+PATIENCE = 240.0
+MARK = "LOSANT_EMULATOR_FOLDER"
+
+
+class LocalLosant:
+    """
+    Run the emulator with the example notebooks while a ``with`` block lasts.
+
+    :param folder: For its logs; ``requests.jsonl`` tells every request.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self.request_log = folder / "requests.jsonl"
+        self._ready = folder / "ready.json"
+        command = [sys.executable, "-m", "airflow_provider_losant.emulator", "--quiet"]
+        command += ["--port", str(free_port()), "--files-port", str(free_port())]
+        command += ["--seed", str(checks.SEED), "--ready-file", str(self._ready)]
+        command += ["--request-log", str(self.request_log)]
+        # The kernels inherit the mark, so that none can outlive the emulator unseen.
+        self._mark = str(folder)
+        env = {name: value for name, value in os.environ.items() if name != "AIRFLOW_HOME"} | {
+            MARK: self._mark
+        }
+        self._process = Process("emulator", command, env=env, log=folder / "emulator.log")
+        self.url = self.files_url = self.application_id = self.token = ""
+
+    def __enter__(self) -> Self:
+        self._process.start()
+        try:
+            wait_for(self._is_ready, what=f"the emulator, see {self._process.log}", timeout=60)
+        except BaseException:
+            self._stop()
+            raise
+        ready = json.loads(self._ready.read_text())
+        self.url, self.files_url = ready["url"], ready["files_url"]
+        self.application_id, self.token = ready["application_id"], ready["token"]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        self._process.stop()
+        kill_by_environment(MARK, self._mark)
+
+    def _is_ready(self) -> bool:
+        if not self._process.is_running:
+            raise RuntimeError(f"The emulator ended early:\n{self._process.tail()}")
+        return self._ready.exists()
+
+    def connection(self) -> dict[str, Any]:
+        """Return the fields of the Airflow connection that leads here."""
+        extra = {"application_id": self.application_id}
+        return {"conn_type": "losant", "host": self.url, "password": self.token, "extra": extra}
+
+    def statuses(self, notebook_id: str) -> Counter[str]:
+        """Count the executions of a notebook by status."""
+        answer = requests.get(f"{self.url}/_emulator/executions/{notebook_id}", timeout=10)
+        answer.raise_for_status()
+        return Counter(execution["status"] for execution in answer.json())
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Return every request that Losant has seen."""
+        return [json.loads(line) for line in self.request_log.read_text().splitlines()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What one mapped task came to."""
+
+    site: str
+    state: str
+    outcome: dict[str, Any] | None
+
+
+def run_dags(airflow: LocalAirflow, losant: LocalLosant) -> dict[str, str]:
+    """Run both example DAGs to their end, showing where they are; return their run ids."""
+    for dag_id in (checks.REPORT_DAG, FLEET_DAG):
+        airflow.wait_for_dag(dag_id)
+        airflow.unpause(dag_id)
+    first, last = checks.DATA_INTERVAL
+    runs = {
+        dag_id: airflow.trigger(dag_id, logical_date=last, data_interval=(first, last))
+        for dag_id in (checks.REPORT_DAG, FLEET_DAG)
+    }
+    deadline = time.monotonic() + PATIENCE
+    with Step("Running the example DAGs") as step:
+        while time.monotonic() < deadline:
+            states = [airflow.dag_run(dag_id, run_id)["state"] for dag_id, run_id in runs.items()]
+            step.note(_where(airflow, losant, runs[checks.REPORT_DAG]))
+            if FINAL_RUN_STATES.issuperset(states):
+                return runs
+            time.sleep(1)
+    raise TimeoutError(f"The runs have not ended within {PATIENCE:.0f} s.")
+
+
+def read_reports(airflow: LocalAirflow, runs: dict[str, str]) -> list[Report]:
+    """Read state and result of each mapped task."""
+    place = (checks.REPORT_DAG, runs[checks.REPORT_DAG])
+    return [
+        Report(
+            site=instance["rendered_map_index"] or f"map index {instance['map_index']}",
+            state=instance["state"],
+            outcome=airflow.xcom(*place, checks.REPORT_TASK, map_index=instance["map_index"]),
+        )
+        for instance in sorted(airflow.task_instances(*place), key=lambda it: it["map_index"])
+    ]
+
+
+def download(report: Report, losant: LocalLosant, folder: Path) -> list[str]:
+    """Fetch the files of one execution, as anybody with the connection can, and check them."""
+    # Outside of a task the hook finds its connection in the environment.
+    os.environ["AIRFLOW_CONN_LOSANT_DEFAULT"] = json.dumps(losant.connection())
+    from airflow_provider_losant.hooks.losant import LosantHook
+
+    complaints = checks.result_complaints(report.site, report.outcome)
+    if complaints or report.outcome is None:
+        return complaints
+    execution_id = report.outcome["execution_id"]
+    outputs = LosantHook().get_execution(checks.REPORT_NOTEBOOK, execution_id).outputs
+    folder.mkdir(parents=True)
+    for name, file in outputs.items():
+        # The address is signed: a token would be refused, and has no business there.
+        answer = requests.get(str(file.url), timeout=30)
+        answer.raise_for_status()
+        (folder / name).write_bytes(answer.content)
+    try:
+        texts = [(folder / name).read_text() for name in ("result.html", "energy-per-hour.csv")]
+    except FileNotFoundError as missing:
+        return [f"{report.site}: {missing.filename} is missing"]
+    return checks.report_complaints(report.site, *texts)
+
+
+def show(airflow: LocalAirflow, runs: dict[str, str], reports: list[Report], results: Path) -> None:
+    """Print states, results and where the files lie."""
+    print("\nTask states")
+    for dag_id, run_id in runs.items():
+        for instance in airflow.task_instances(dag_id, run_id):
+            site = instance["rendered_map_index"]
+            name = f"{dag_id}.{instance['task_id']}" + (f" [{site}]" if site else "")
+            print(f"  {name:60} {instance['state']}")
+    for report in reports:
+        print(f"\n{report.site} has returned")
+        print(pprint.pformat(report.outcome, width=108, compact=True, sort_dicts=False))
+    print("\nFiles")
+    for path in sorted(results.rglob("*.*")):
+        print(f"  {path}  ({path.stat().st_size:,} bytes)")
+
+
+def judge(
+    airflow: LocalAirflow, losant: LocalLosant, runs: dict[str, str], reports: list[Report], results: Path
+) -> list[str]:
+    """Check all that the demo promises and return what is not so."""
+    complaints = [
+        f"{dag_id} ended as {state}"
+        for dag_id, run_id in runs.items()
+        if (state := airflow.dag_run(dag_id, run_id)["state"]) != "success"
+    ]
+    sites = sorted(checks.expected_energy())
+    if sorted(report.site for report in reports) != sites:
+        complaints.append(f"sites: {[report.site for report in reports]}, not {sites}")
+    for report in reports:
+        complaints += download(report, losant, results / report.site)
+    wanted = {checks.REPORT_NOTEBOOK: len(sites), FLEET_NOTEBOOK: 1}
+    complaints += checks.request_complaints(losant.requests(), executions=wanted)
+    secrets = {"API token": losant.token, "address of a result file": losant.files_url}
+    return complaints + checks.leak_complaints(secrets, airflow.home)
+
+
+def _where(airflow: LocalAirflow, losant: LocalLosant, run_id: str) -> str:
+    """Say in a few words what Airflow and Losant are doing for the sites."""
+    instances = airflow.task_instances(checks.REPORT_DAG, run_id)
+    tasks = Counter(instance["state"] or "waiting" for instance in instances)
+    return f"tasks: {_count(tasks)}; notebooks: {_count(losant.statuses(checks.REPORT_NOTEBOOK))}"
+
+
+def _count(counter: Counter[str]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counter.items()) or "none yet"
