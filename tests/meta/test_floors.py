@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,12 @@ FLOORS = {
     r"api\.(calls|chain|retry|settings)": 1,
     r"api\.(flows|submit|watch)": 2,
     r"api\.(client|async_client)": 3,
-    r"hooks(\..+)?|exceptions|links(\..+)?|_compat": 4,
+    r"hooks(\..+)?|ending|exceptions|links(\..+)?|_compat": 4,
     r"triggers(\..+)?": 5,
     r"(operators|sensors|transfers|decorators)(\..+)?": 6,
     r"get_provider_info": 7,
 }
+FLOOR_OF_DECISIONS = 2
 
 
 def in_emulator(module: str) -> bool:
@@ -124,6 +126,18 @@ def test_the_api_and_the_emulator_know_nothing_of_airflow() -> None:
     }
 
     assert knowing == set()
+
+
+def test_the_floors_that_decide_need_only_the_standard_library() -> None:
+    foreign = {
+        f"{name}: {it.name}"
+        for name, file in modules().items()
+        if is_within(name, f"{PACKAGE}.api") and (floor(name) or 0) <= FLOOR_OF_DECISIONS
+        for it in imports(file)
+        if it.name.split(".")[0] not in {*sys.stdlib_module_names, PACKAGE, "pendulum"}
+    }
+
+    assert foreign == set()
 
 
 @pytest.mark.parametrize(("library", "home"), [("requests", "api.client"), ("aiohttp", "api.async_client")])
