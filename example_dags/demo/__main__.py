@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -55,14 +56,17 @@ def perform(*, keep: bool) -> list[str]:
     """Start Losant and Airflow, run the example DAGs, show and check the results, stop everything."""
     from example_dags.demo import story
     from example_dags.demo.airflow import LocalAirflow
+    from example_dags.demo.losant import LocalLosant
 
     results = FOLDER / "results"
     with ExitStack() as stage:
         with Step("Starting a local Losant that executes notebooks"):
-            losant = stage.enter_context(story.LocalLosant(FOLDER / "losant"))
+            losant = stage.enter_context(LocalLosant(FOLDER / "losant"))
         with Step("Starting Airflow: api-server, scheduler, dag-processor, triggerer"):
             airflow = stage.enter_context(LocalAirflow(HOME, ROOT / "example_dags"))
             airflow.add_connection("losant_default", **losant.connection())
+            # Outside of a task the hook finds its connection in the environment.
+            os.environ["AIRFLOW_CONN_LOSANT_DEFAULT"] = json.dumps(losant.connection())
         try:
             runs = story.run_dags(airflow, losant)
         except Exception:

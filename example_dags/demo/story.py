@@ -3,93 +3,27 @@
 
 from __future__ import annotations
 
-import json
-import os
 import pprint
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import requests
 
 from example_dags.demo import checks
 from example_dags.demo.airflow_api import FINAL_RUN_STATES
-from example_dags.demo.processes import Process, free_port, kill_by_environment, wait_for
 from example_dags.demo.progress import Step
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from example_dags.demo.airflow import LocalAirflow
+    from example_dags.demo.losant import LocalLosant
 
 FLEET_DAG = "losant_fire_then_wait"
 FLEET_NOTEBOOK = "67b3a90ce5b1a2000d6f5e37"
 PATIENCE = 240.0
-MARK = "LOSANT_EMULATOR_FOLDER"
-
-
-class LocalLosant:
-    """
-    Run the emulator with the example notebooks while a ``with`` block lasts.
-
-    :param folder: For its logs; ``requests.jsonl`` tells every request.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        self.request_log = folder / "requests.jsonl"
-        self._ready = folder / "ready.json"
-        command = [sys.executable, "-m", "airflow_provider_losant.emulator", "--quiet"]
-        command += ["--port", str(free_port()), "--files-port", str(free_port())]
-        command += ["--seed", str(checks.SEED), "--ready-file", str(self._ready)]
-        command += ["--request-log", str(self.request_log)]
-        # The kernels inherit the mark, so that none can outlive the emulator unseen.
-        self._mark = str(folder)
-        env = {name: value for name, value in os.environ.items() if name != "AIRFLOW_HOME"} | {
-            MARK: self._mark
-        }
-        self._process = Process("emulator", command, env=env, log=folder / "emulator.log")
-        self.url = self.files_url = self.application_id = self.token = ""
-
-    def __enter__(self) -> Self:
-        self._process.start()
-        try:
-            wait_for(self._is_ready, what=f"the emulator, see {self._process.log}", timeout=60)
-        except BaseException:
-            self._stop()
-            raise
-        ready = json.loads(self._ready.read_text())
-        self.url, self.files_url = ready["url"], ready["files_url"]
-        self.application_id, self.token = ready["application_id"], ready["token"]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop()
-
-    def _stop(self) -> None:
-        self._process.stop()
-        kill_by_environment(MARK, self._mark)
-
-    def _is_ready(self) -> bool:
-        if not self._process.is_running:
-            raise RuntimeError(f"The emulator ended early:\n{self._process.tail()}")
-        return self._ready.exists()
-
-    def connection(self) -> dict[str, Any]:
-        """Return the fields of the Airflow connection that leads here."""
-        extra = {"application_id": self.application_id}
-        return {"conn_type": "losant", "host": self.url, "password": self.token, "extra": extra}
-
-    def statuses(self, notebook_id: str) -> Counter[str]:
-        """Count the executions of a notebook by status."""
-        answer = requests.get(f"{self.url}/_emulator/executions/{notebook_id}", timeout=10)
-        answer.raise_for_status()
-        return Counter(execution["status"] for execution in answer.json())
-
-    def requests(self) -> list[dict[str, Any]]:
-        """Return every request that Losant has seen."""
-        return [json.loads(line) for line in self.request_log.read_text().splitlines()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,10 +69,8 @@ def read_reports(airflow: LocalAirflow, runs: dict[str, str]) -> list[Report]:
     ]
 
 
-def download(report: Report, losant: LocalLosant, folder: Path) -> list[str]:
+def download(report: Report, folder: Path) -> list[str]:
     """Fetch the files of one execution, as anybody with the connection can, and check them."""
-    # Outside of a task the hook finds its connection in the environment.
-    os.environ["AIRFLOW_CONN_LOSANT_DEFAULT"] = json.dumps(losant.connection())
     from airflow_provider_losant.hooks.losant import LosantHook
 
     complaints = checks.result_complaints(report.site, report.outcome)
@@ -188,7 +120,7 @@ def judge(
     if sorted(report.site for report in reports) != sites:
         complaints.append(f"sites: {[report.site for report in reports]}, not {sites}")
     for report in reports:
-        complaints += download(report, losant, results / report.site)
+        complaints += download(report, results / report.site)
     wanted = {checks.REPORT_NOTEBOOK: len(sites), FLEET_NOTEBOOK: 1}
     complaints += checks.request_complaints(losant.requests(), executions=wanted)
     secrets = {"API token": losant.token, "address of a result file": losant.files_url}

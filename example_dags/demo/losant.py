@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A local Losant for a few minutes, with the example notebooks, as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Self
+
+import requests
+
+from example_dags.demo.checks import SEED
+from example_dags.demo.processes import Process, free_port, kill_by_environment, wait_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MARK = "LOSANT_EMULATOR_FOLDER"
+
+
+class LocalLosant:
+    """
+    Run the emulator with the example notebooks while a ``with`` block lasts.
+
+    :param folder: For its logs; ``requests.jsonl`` tells every request.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self.request_log = folder / "requests.jsonl"
+        self._ready = folder / "ready.json"
+        command = [sys.executable, "-m", "airflow_provider_losant.emulator", "--quiet"]
+        command += ["--port", str(free_port()), "--files-port", str(free_port())]
+        command += ["--seed", str(SEED), "--ready-file", str(self._ready)]
+        command += ["--request-log", str(self.request_log)]
+        # The kernels inherit the mark, so that none can outlive the emulator unseen.
+        self._mark = str(folder)
+        env = {name: value for name, value in os.environ.items() if name != "AIRFLOW_HOME"} | {
+            MARK: self._mark
+        }
+        self._process = Process("emulator", command, env=env, log=folder / "emulator.log")
+        self.url = self.files_url = self.application_id = self.token = ""
+
+    def __enter__(self) -> Self:
+        self._process.start()
+        try:
+            wait_for(self._is_ready, what=f"the emulator, see {self._process.log}", timeout=60)
+        except BaseException:
+            self._stop()
+            raise
+        ready = json.loads(self._ready.read_text())
+        self.url, self.files_url = ready["url"], ready["files_url"]
+        self.application_id, self.token = ready["application_id"], ready["token"]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        self._process.stop()
+        kill_by_environment(MARK, self._mark)
+
+    def _is_ready(self) -> bool:
+        if not self._process.is_running:
+            raise RuntimeError(f"The emulator ended early:\n{self._process.tail()}")
+        return self._ready.exists()
+
+    def connection(self) -> dict[str, Any]:
+        """Return the fields of the Airflow connection that leads here."""
+        extra = {"application_id": self.application_id}
+        return {"conn_type": "losant", "host": self.url, "password": self.token, "extra": extra}
+
+    def statuses(self, notebook_id: str) -> Counter[str]:
+        """Count the executions of a notebook by status."""
+        answer = requests.get(f"{self.url}/_emulator/executions/{notebook_id}", timeout=10)
+        answer.raise_for_status()
+        return Counter(execution["status"] for execution in answer.json())
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Return every request that Losant has seen."""
+        return [json.loads(line) for line in self.request_log.read_text().splitlines()]

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job: a DAG runs a real notebook for each site, and the reports hold the right numbers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import pytest
+
+from example_dags.demo import checks, story
+from tests.journeys.conftest import connection
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_provider_losant.emulator import Emulator
+    from example_dags.demo.airflow import LocalAirflow
+
+
+@pytest.mark.kernel
+def test_every_site_gets_the_report_of_its_own_numbers(
+    airflow: LocalAirflow, losant: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_LOSANT_DEFAULT", json.dumps(connection(losant)))
+    airflow.wait_for_dag(checks.REPORT_DAG)
+    airflow.unpause(checks.REPORT_DAG)
+    run_id = airflow.trigger(
+        checks.REPORT_DAG, logical_date=checks.QUERY_TIME, data_interval=checks.DATA_INTERVAL
+    )
+
+    assert airflow.wait_for_run(checks.REPORT_DAG, run_id, timeout=180) == "success"
+
+    reports = story.read_reports(airflow, {checks.REPORT_DAG: run_id})
+    assert sorted(report.site for report in reports) == sorted(checks.expected_energy())
+    for report in reports:
+        assert story.download(report, tmp_path / report.site) == []
+    requests = [asdict(it) for it in losant.requests if checks.REPORT_NOTEBOOK in it.path]
+    assert checks.request_complaints(requests, executions={checks.REPORT_NOTEBOOK: len(reports)}) == []
+    secrets = {"API token": losant.token, "address of a result file": losant.files_url}
+    assert checks.leak_complaints(secrets, airflow.home) == []
