@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one module that knows which Airflow this is; all others take what differs from here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow import __version__ as airflow_version
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowTaskTimeout,
+    BaseHook,
+    BaseOperator,
+    BaseOperatorLink,
+    BaseSensorOperator,
+    PokeReturnValue,
+    XCom,
+    conf,
+)
+
+TRIGGER_FAILED = "__fail__"
+"""The ``next_method`` by which Airflow resumes a task whose trigger crashed or ran out of time."""
+AIRFLOW_VERSION = airflow_version
+AIRFLOW_3 = int(AIRFLOW_VERSION.split(".")[0]) >= 3  # noqa: PLR2004
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context as Context  # noqa: PLC0414 - re-exported
+
+__all__ = [
+    "AIRFLOW_VERSION",
+    "TRIGGER_FAILED",
+    "AirflowException",
+    "AirflowFailException",
+    "AirflowSensorTimeout",
+    "AirflowTaskTimeout",
+    "BaseHook",
+    "BaseOperator",
+    "BaseOperatorLink",
+    "BaseSensorOperator",
+    "PokeReturnValue",
+    "XCom",
+    "conf",
+    "deployment_id",
+    "has_left_deferral",
+    "read_connection",
+    "trigger_is_told_of_kills",
+]
+
+
+async def read_connection(conn_id: str) -> tuple[Any, dict[str, Any]]:
+    """
+    Return a connection and its extra without blocking the event loop.
+
+    Both look-ups may ask the supervisor (to mask secrets); on some versions only a thread may wait for it.
+    """
+    from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+
+    connection = await get_async_connection(conn_id)
+    return connection, await get_async_extra_dejson(connection)
+
+
+def deployment_id(context: Context) -> str:
+    """
+    Return what tells this Airflow from another that runs the same DAG against the same Losant application.
+
+    The base URL where one is configured: it outlives a clear of the whole DAG run, which its start time,
+    the stand-in, does not.
+    """
+    for section in ("api", "webserver"):
+        url = conf.get(section, "base_url", fallback=None)
+        if url and "://localhost" not in url:
+            return str(url)
+    started = context["dag_run"].start_date
+    return started.isoformat() if started else ""
+
+
+def trigger_is_told_of_kills() -> bool:
+    """Tell whether triggers have an ``on_kill`` (Airflow 3.3); before, a kill is a mere cancellation."""
+    from airflow.triggers.base import BaseTrigger
+
+    return hasattr(BaseTrigger, "on_kill")
+
+
+async def has_left_deferral(task_instance: Any) -> bool:
+    """
+    Tell whether a trigger's task instance really is no longer deferred.
+
+    Airflow 3.3.0 to 3.3.2 call a trigger's ``on_kill`` also when it only moves to another triggerer
+    (apache/airflow#73454), and older versions cancel its coroutine for either reason.
+    """
+    from asgiref.sync import sync_to_async
+
+    state = await sync_to_async(_state_of)(task_instance)
+    return state != "deferred"
+
+
+def _state_of(task_instance: Any) -> str | None:
+    if not AIRFLOW_3:
+        task_instance.refresh_from_db()
+        return str(task_instance.state)
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    map_index = -1 if task_instance.map_index is None else task_instance.map_index
+    states = RuntimeTaskInstance.get_task_states(
+        dag_id=task_instance.dag_id,
+        task_ids=[task_instance.task_id],
+        run_ids=[task_instance.run_id],
+        map_index=map_index,
+    )
+    key = task_instance.task_id if map_index < 0 else f"{task_instance.task_id}_{map_index}"
+    return states.get(task_instance.run_id, {}).get(key)  # type: ignore[no-any-return]  # as Airflow has it

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The mark by which a task finds its run again.
+
+Losant has no idempotency key, but its log echoes each run's template context. So the operator adds one
+key to it, ``airflow``, which says which task instance asked, and in which *chain of tries*: automatic
+retries belong to one chain, a clear by a user begins the next. It is lineage for the notebook's author
+too, who finds it in ``INPUT_DIR/context.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.model import Execution
+
+KEY = "airflow"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """
+    A task instance's chain of tries.
+
+    :param max_tries: Airflow's own count, which changes exactly when a user clears the task.
+    :param deployment: Anything that differs between two Airflow deployments that share an application
+        and run the same DAG.
+    """
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int
+    try_number: int
+    max_tries: int
+    deployment: str
+
+    @property
+    def task(self) -> str:
+        """A name for the task instance, the same in every chain of it."""
+        parts = [self.dag_id, self.task_id, self.run_id, self.map_index, self.deployment]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
+
+    @property
+    def id(self) -> str:
+        """A name for the chain."""
+        return f"{self.task}.{self.max_tries}"
+
+    def mark(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the context with the mark in it."""
+        return {
+            **context,
+            KEY: {
+                "dag_id": self.dag_id,
+                "task_id": self.task_id,
+                "run_id": self.run_id,
+                "map_index": self.map_index,
+                "try_number": self.try_number,
+                "id": self.id,
+            },
+        }
+
+    def owns(self, execution: Execution) -> bool:
+        """Tell whether a try of this chain started the execution."""
+        return _marked_id(execution) == self.id
+
+    def precedes(self, execution: Execution) -> bool:
+        """Tell whether the same task instance started the execution in another chain."""
+        task, _, tries = _marked_id(execution).partition(".")
+        return task == self.task and tries != str(self.max_tries)
+
+
+def _marked_id(execution: Execution) -> str:
+    mark = read_mark(execution)
+    return str(mark.get("id", ""))
+
+
+def read_mark(execution: Execution) -> Mapping[str, Any]:
+    """Return an execution's mark; empty when it has none, or none of ours."""
+    try:
+        context = json.loads(execution.template_context or "null")
+    except ValueError:
+        return {}
+    mark = context.get(KEY) if isinstance(context, dict) else None
+    return mark if isinstance(mark, dict) else {}

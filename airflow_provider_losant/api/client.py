@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carry flows out with blocking I/O: what workers use. The only module that imports ``requests``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import requests
+from requests.auth import AuthBase
+
+from airflow_provider_losant.api.calls import Call, read_answer
+from airflow_provider_losant.api.errors import LosantError, TlsError, TransportError, Unauthorized
+from airflow_provider_losant.api.flows import Flow, Halted, Log, Note, Sleep, Step, Tail
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.settings import Settings
+
+T = TypeVar("T")
+
+SLICE = 0.5
+"""Seconds a sleep lasts before it looks whether it should go on (a signal handler's ``halt``)."""
+
+
+class _Bearer(AuthBase):
+    """An explicit auth object: without one, a ``.netrc`` entry would replace the token."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+class Client:
+    """
+    Carries out flows over one pool of connections.
+
+    :param settings: Where and how.
+    :param log: Where notes go: a logger's ``log``.
+    :param renew: Reads the settings again, after Losant refused the token: it may have been rotated.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        log: Log,
+        renew: Callable[[], Settings] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.session = new_session(settings)
+        self.is_halted = False
+        self._log = log
+        self._renew = renew
+
+    def run(self, flow: Flow[T]) -> T:
+        """
+        Carry a flow out to its end.
+
+        :raises LosantError: what the flow does not handle.
+        :raises Halted: ``is_halted`` was set (by a signal handler) while it ran.
+        """
+        advance: Callable[[], Step] = partial(next, flow)
+        while True:
+            try:
+                step = advance()
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]  # a generator's value is untyped at run time
+            # A note does no harm, and what follows it may be an id that has to be known.
+            if self.is_halted and not isinstance(step, Note):
+                raise Halted
+            try:
+                advance = partial(flow.send, self._do(step))
+            except LosantError as error:
+                advance = partial(flow.throw, error)
+
+    def close(self) -> None:
+        """Close the pool."""
+        self.session.close()
+
+    def _do(self, step: Step) -> Any:
+        match step:
+            case Sleep():
+                return self._sleep(step.seconds)
+            case Note():
+                return self._log(step.level, "%s", step.text)
+            case Tail():
+                return self._tail(step)
+            case Call():
+                return self._call(step)
+
+    def _sleep(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self.is_halted and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, SLICE))
+
+    def _call(self, call: Call[T]) -> T:
+        try:
+            return self._send(call)
+        except Unauthorized:
+            if self._renew is None:
+                raise
+            renewed = self._renew()
+            if renewed.token == self.settings.token:
+                raise
+            self.settings, self.session = renewed, new_session(renewed)
+            return self._send(call)
+
+    def _send(self, call: Call[T]) -> T:
+        with ExitStack() as stack:
+            files = None
+            if call.upload is not None:
+                file = stack.enter_context(call.upload.open("rb"))
+                files = {"jupyterFile": (call.upload.name, file, "application/x-ipynb+json")}
+            try:
+                response = self.session.request(
+                    call.method,
+                    self.settings.base_url + call.path,
+                    params=dict(call.query),
+                    json=call.json,
+                    files=files,
+                    timeout=self.settings.timeout,
+                    allow_redirects=False,
+                )
+            except requests.RequestException as error:
+                raise _wire_error(call.operation, self.settings.base_url, error) from None
+        return read_answer(call, response.status_code, response.headers, response.content)
+
+    def _tail(self, tail: Tail) -> str:
+        try:
+            response = requests.get(
+                tail.url,
+                headers={"Range": f"bytes=-{tail.limit}", "User-Agent": self.settings.user_agent},
+                auth=_no_auth,
+                timeout=self.settings.timeout,
+                verify=self.settings.verify,
+            )
+        except requests.RequestException as error:
+            raise TransportError(f"the file's host did not answer ({type(error).__name__})") from None
+        if not response.ok:
+            raise TransportError(f"the file's host answered {response.status_code}")
+        return response.content[-tail.limit :].decode(errors="replace")
+
+
+def new_session(settings: Settings) -> requests.Session:
+    """Return a session that is ready to talk to Losant."""
+    session = requests.Session()
+    session.auth = _Bearer(settings.token)
+    session.verify = settings.verify
+    session.headers.update({"Accept": "application/json", "User-Agent": settings.user_agent})
+    return session
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Add nothing, and keep ``.netrc`` from adding something."""
+    return request
+
+
+def _wire_error(operation: str, base_url: str, error: requests.RequestException) -> TransportError:
+    """Tell what happened without the request, whose headers hold the token."""
+    where = f"{operation} at {base_url}"
+    if isinstance(error, requests.exceptions.SSLError):
+        return TlsError(f"{where}: the server's certificate was not accepted ({_cause(error)})")
+    if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.ProxyError):
+        return TransportError(f"{where}: no connection ({type(error).__name__})", was_sent=False)
+    if isinstance(error, requests.exceptions.ConnectionError) and "NewConnectionError" in repr(error):
+        return TransportError(f"{where}: no connection ({_cause(error)})", was_sent=False)
+    if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
+        return TransportError(f"{where}: not an address", was_sent=False)
+    if isinstance(error, requests.exceptions.Timeout):
+        return TransportError(f"{where}: no answer in time")
+    return TransportError(f"{where}: the connection broke ({type(error).__name__})")
+
+
+def _cause(error: BaseException) -> str:
+    """Return the innermost reason, which is the one a person can act on."""
+    inner: Any = error
+    while nested := getattr(inner, "reason", None) or (inner.args and inner.args[0]):
+        if not isinstance(nested, BaseException):
+            break
+        inner = nested
+    return str(inner).rpartition(": ")[2]

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Every decision about a run, as generators without hands.
+
+A flow *yields* steps and is *sent* their results, or has their :class:`LosantError` thrown into it.
+``Client.run`` (workers) and ``AsyncClient.run`` (triggerer) carry steps out; the decisions exist once.
+Clock and randomness are arguments, so a test feeds a flow by hand.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from airflow_provider_losant.api import calls
+from airflow_provider_losant.api.calls import Call
+from airflow_provider_losant.api.errors import BadRequest, LosantError, NotFound
+from airflow_provider_losant.api.model import ERROR_LOG, Execution, ExecutionRef
+from airflow_provider_losant.api.retry import Jitter, backoff
+from airflow_provider_losant.api.watch import Ending, Outcome, Patience, Target, Watch, may_pass
+
+T = TypeVar("T")
+Clock = Callable[[], float]
+Log = Callable[..., Any]
+"""``logging.Logger.log``, or what looks like it: a level, a format and its arguments."""
+
+ERROR_LOG_TAIL = 4_000
+"""Bytes of a run's error log that are worth a place in the task log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Let time pass."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Write a line into the task's log."""
+
+    text: str
+    level: int = logging.INFO
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Read the end of a file behind a signed URL, without the token."""
+
+    url: str = field(repr=False)
+    limit: int = ERROR_LOG_TAIL
+
+
+Step = Call[Any] | Sleep | Note | Tail
+Flow = Generator[Step, Any, T]
+
+
+class Halted(BaseException):
+    """A flow was stopped from outside; not an ``Exception``, so that nothing retries or forgives it."""
+
+
+def repeat(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow[T]:
+    """Make a call; while it fails in a way that may pass, and repeating it does no harm, make it again."""
+    attempt = 0
+    while True:
+        try:
+            answer: T = yield call
+        except LosantError as error:
+            attempt += 1
+            is_safe = call.repeatable or not error.may_have_landed
+            if attempt > retries or not (error.is_passing and is_safe):
+                raise
+            yield Note(f"{error}; trying again ({attempt} of {retries})", logging.WARNING)
+            yield Sleep(backoff(attempt, floor=error.retry_after, jitter=jitter))
+        else:
+            return answer
+
+
+def cancel(ref: ExecutionRef, retries: int = 0) -> Flow[bool]:
+    """
+    Ask Losant to stop a run; one that has ended, or that Losant does not know, counts as stopped.
+
+    :return: Whether Losant agreed. A failure is noted, not raised: who cancels has a story of its own.
+    """
+    try:
+        yield from repeat(calls.cancel_execution(ref), retries)
+    except (NotFound, BadRequest) as error:
+        yield Note(f"The {ref} needs no cancelling: {error}")
+    except LosantError as error:
+        yield Note(f"The {ref} could not be cancelled and may still use minutes: {error}", logging.ERROR)
+        return False
+    else:
+        yield Note(f"Asked Losant to cancel the {ref}")
+    return True
+
+
+def watch(
+    target: Target,
+    patience: Patience,
+    *,
+    first_look: float = 0.0,
+    cancel_on_timeout: bool = False,
+    clock: Clock = time.time,
+    jitter: Jitter = random.uniform,
+) -> Flow[Outcome]:
+    """
+    Look at a run until it ends, or until patience does.
+
+    :param first_look: Epoch seconds before which looking is no use, as the run has only just begun.
+    :param cancel_on_timeout: Stop the run when the deadline passes.
+    """
+    sight = Watch(target, patience, clock(), jitter)
+    yield Sleep(max(0.0, min(first_look, patience.deadline) - clock()))
+    while True:
+        yield Sleep(sight.pause(clock()))
+        problem = yield from _look(sight, clock)
+        if sight.seen is not None and sight.seen.status.is_final:
+            return (yield from _conclude(sight.seen))
+        if problem is not None and not may_pass(problem):
+            return _given_up(sight, "refused", str(problem))
+        if clock() >= patience.deadline:
+            return (yield from _time_is_up(sight, cancel_on_timeout=cancel_on_timeout))
+        if sight.is_out_too_long(clock()):
+            return _given_up(sight, "outage", str(problem or "the run is not in the notebook's log"))
+
+
+def _look(sight: Watch, clock: Clock) -> Flow[LosantError | None]:
+    limit, since = sight.window
+    target = sight.target
+    try:
+        recent = yield calls.execution_logs(
+            target.application_id, target.notebook_id, limit=limit, since=since
+        )
+    except LosantError as error:
+        for line in sight.missed(error, clock()):
+            yield Note(line, logging.WARNING)
+        return error
+    for line in sight.saw(recent, clock()):
+        yield Note(line)
+    return None
+
+
+def _conclude(execution: Execution) -> Flow[Outcome]:
+    outcome = Outcome(
+        ending="ended",
+        result=execution.to_result(),
+        is_success=execution.status.is_success,
+        errors=execution.errors,
+    )
+    log = execution.outputs.get(ERROR_LOG)
+    if outcome.is_success or log is None or not log.url:
+        return outcome
+    try:
+        text = yield Tail(log.url)
+    except LosantError as error:
+        yield Note(f"{ERROR_LOG} could not be read: {error}", logging.WARNING)
+        return outcome
+    return replace(outcome, error_log=text)
+
+
+def _time_is_up(sight: Watch, *, cancel_on_timeout: bool) -> Flow[Outcome]:
+    outcome = _given_up(sight, "deadline", None)
+    if not cancel_on_timeout or sight.target.execution_id is None:
+        return outcome
+    ref = ExecutionRef(
+        application_id=sight.target.application_id,
+        notebook_id=sight.target.notebook_id,
+        execution_id=sight.target.execution_id,
+    )
+    return replace(outcome, is_cancelled=(yield from cancel(ref, retries=2)))
+
+
+def _given_up(sight: Watch, ending: Ending, problem: str | None) -> Outcome:
+    target = sight.target
+    known = {
+        "execution_id": target.execution_id,
+        "notebook_id": target.notebook_id,
+        "application_id": target.application_id,
+    }
+    return Outcome(ending=ending, result=sight.seen.to_result() if sight.seen else known, problem=problem)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Instants as Losant spells them.
+
+Losant reads a time it cannot parse as *now*, without an error, and a number below 10**12 as seconds.
+So an instant is understood here, before any request, and only ever sent as full ISO-8601 UTC.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock_time
+
+from airflow_provider_losant.api.errors import InvalidArgument
+
+_MILLISECONDS = re.compile(r"\d{12,15}")
+_SMALLEST_MILLISECONDS = 10**12
+
+
+def instant(value: object, *, field: str) -> datetime:
+    """
+    Read an instant in any of the spellings a DAG may use.
+
+    :param value: A datetime, a date, an ISO-8601 string, or epoch *milliseconds* as a number or digits.
+        A value without a time zone is UTC.
+    :param field: The argument's name, for the error.
+    :raises InvalidArgument: it is none of these.
+    """
+    if isinstance(value, str):
+        value = _from_text(value.strip(), field)
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
+    if isinstance(value, date):
+        return datetime.combine(value, clock_time(), tzinfo=UTC)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _from_milliseconds(value, field)
+    raise InvalidArgument(field, f"{value!r} is not an instant: give a datetime, ISO-8601 text or epoch ms")
+
+
+def spell(moment: datetime) -> str:
+    """Write an instant the one way Losant cannot misread: ISO-8601, UTC, milliseconds, ``Z``."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def milliseconds(epoch_seconds: float) -> str:
+    """Write epoch seconds as the epoch milliseconds of Losant's query parameters."""
+    return str(int(epoch_seconds * 1000))
+
+
+def _from_text(text: str, field: str) -> datetime | int:
+    if _MILLISECONDS.fullmatch(text):
+        return int(text)
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidArgument(
+            field, f"{text!r} is not an instant: Losant would read it as now; give ISO-8601 or epoch ms"
+        ) from None
+
+
+def _from_milliseconds(value: float, field: str) -> datetime:
+    if not value >= _SMALLEST_MILLISECONDS:  # also catches NaN
+        raise InvalidArgument(
+            field, f"{value!r} is too small for epoch milliseconds (Losant would read it as seconds)"
+        )
+    try:
+        return datetime.fromtimestamp(value / 1000, tz=UTC)
+    except (OverflowError, ValueError, OSError):
+        raise InvalidArgument(field, f"{value!r} is too large for epoch milliseconds") from None
+
+
+def seconds(value: object, *, field: str) -> float:
+    """
+    Read a span of time.
+
+    :param value: Seconds, or a timedelta.
+    :param field: The argument's name, for the error.
+    :raises InvalidArgument: it is neither, or not positive.
+    """
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
+        return float(value)
+    raise InvalidArgument(field, f"{value!r} is not a positive number of seconds, nor a timedelta")

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The nouns: what Losant's notebooks and their executions are to us.
+
+Each is made from Losant's answer by ``from_api`` and keeps that answer as ``raw`` (never shown by
+``repr``, since it holds signed URLs). Keys we do not know are ignored. Spelling is translated here only.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from airflow_provider_losant.api.errors import InvalidArgument
+from airflow_provider_losant.api.instants import spell
+
+_ID = re.compile(r"[0-9A-Fa-f]{24}")
+
+ERROR_LOG = "result.error.log"
+
+
+def losant_id(value: object, *, field: str) -> str:
+    """
+    Return an id that is safe to put into a path.
+
+    :param value: 24 hexadecimal digits.
+    :param field: The argument's name, for the error.
+    :raises InvalidArgument: it is missing or not an id.
+    """
+    if isinstance(value, str) and _ID.fullmatch(value.strip()):
+        return value.strip()
+    if value is None or value == "":
+        raise InvalidArgument(field, "is missing")
+    raise InvalidArgument(field, f"{value!r} is not a Losant id (24 hexadecimal digits)")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """
+    What an execution's status means to somebody who waits for it.
+
+    :param name: Losant's spelling.
+    :param is_final: It will not change any more.
+    :param is_success: It ended well.
+    :param is_worth_adopting: A retry takes this run as its own instead of starting another.
+    :param is_active: It still costs, or will cost, run minutes, and nobody has asked it to stop.
+    :param is_known: Losant documents this status.
+    """
+
+    name: str
+    is_final: bool = False
+    is_success: bool = False
+    is_worth_adopting: bool = False
+    is_active: bool = False
+    is_known: bool = True
+
+    @classmethod
+    def of(cls, name: str) -> Status:
+        """Look a status up; one that nobody has documented is not final, and still running."""
+        return STATUSES.get(name) or cls(name, is_worth_adopting=True, is_active=True, is_known=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+STATUSES: Mapping[str, Status] = {
+    status.name: status
+    for status in (
+        Status("queued", is_worth_adopting=True, is_active=True),
+        Status("inProgress", is_worth_adopting=True, is_active=True),
+        Status("completed", is_final=True, is_success=True, is_worth_adopting=True),
+        Status("errored", is_final=True),
+        Status("timeout", is_final=True),
+        Status("canceling"),
+        Status("canceled", is_final=True),
+    )
+}
+"""The one status table (source: Losant's ``notebookExecutionLogs`` schema)."""
+
+QUEUED, COMPLETED, TIMEOUT, CANCELED = (STATUSES[n] for n in ("queued", "completed", "timeout", "canceled"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionRef:
+    """The three ids that name an execution."""
+
+    application_id: str
+    notebook_id: str
+    execution_id: str
+
+    def __str__(self) -> str:
+        return f"execution {self.execution_id} of notebook {self.notebook_id}"
+
+    @property
+    def created_at(self) -> float:
+        """Epoch seconds at which Losant made the id: the first four bytes of any MongoDB ObjectId."""
+        return float(int(self.execution_id[:8], 16))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """
+    One input or output file of an execution.
+
+    :param url: A signed address that expires: whoever has it can read the file.
+    """
+
+    name: str
+    size: int | None = None
+    content_type: str | None = None
+    url: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def all_from_api(cls, files: Mapping[str, Mapping[str, Any]] | None) -> dict[str, File]:
+        return {
+            name: cls(name=name, size=it.get("size"), content_type=it.get("contentType"), url=it.get("url"))
+            for name, it in (files or {}).items()
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """
+    One run of a notebook, as the notebook's log tells it.
+
+    Instants are None until they have happened.
+    """
+
+    ref: ExecutionRef
+    status: Status
+    relative_to: datetime | None = None
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    inputs_at: datetime | None = None
+    notebook_at: datetime | None = None
+    outputs_at: datetime | None = None
+    max_run_minutes: float | None = None
+    inputs: Mapping[str, File] = field(default_factory=dict)
+    outputs: Mapping[str, File] = field(default_factory=dict)
+    errors: Sequence[Mapping[str, str]] = ()
+    template_context: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_api(cls, entry: Mapping[str, Any]) -> Execution:
+        """Read one entry of a notebook's log."""
+        return cls(
+            ref=ExecutionRef(
+                application_id=entry["applicationId"],
+                notebook_id=entry["notebookId"],
+                execution_id=entry.get("notebookExecutionId") or entry["id"],
+            ),
+            status=Status.of(entry["status"]),
+            relative_to=_when(entry, "executionRelativeTo"),
+            queued_at=_when(entry, "runQueuedAt"),
+            started_at=_when(entry, "runStartedAt"),
+            inputs_at=_when(entry, "inputsCompletedAt"),
+            notebook_at=_when(entry, "notebookCompletedAt"),
+            outputs_at=_when(entry, "outputsCompletedAt"),
+            max_run_minutes=entry.get("maxAllowedRunMinutes"),
+            inputs=File.all_from_api(entry.get("inputInfo")),
+            outputs=File.all_from_api(entry.get("outputInfo")),
+            errors=tuple(dict(error) for error in entry.get("executionErrors") or ()),
+            template_context=entry.get("templateContext"),
+            raw=entry,
+        )
+
+    @property
+    def queued(self) -> float:
+        """Epoch seconds at which it was queued, to the best of what Losant tells."""
+        return self.queued_at.timestamp() if self.queued_at else self.ref.created_at
+
+    @property
+    def phase(self) -> str:
+        """Where the run is: its status, and while it is in progress, which part of the work."""
+        if self.status.is_final or self.started_at is None:
+            return self.status.name
+        done = (self.inputs_at, self.notebook_at, self.outputs_at)
+        step = ("reading inputs", "running the notebook", "saving outputs", "finishing")
+        return f"{self.status}: {step[sum(at is not None for at in done)]}"
+
+    @property
+    def durations(self) -> dict[str, float | None]:
+        """Seconds spent in each phase that has ended, and in all that is known so far."""
+        marks = (self.queued_at, self.started_at, self.inputs_at, self.notebook_at, self.outputs_at)
+        spans = [_between(*pair) for pair in itertools.pairwise(marks)]
+        latest = max((at for at in marks if at is not None), default=None)
+        names = ("queue", "inputs", "notebook", "outputs", "total")
+        return dict(zip(names, (*spans, _between(self.queued_at, latest)), strict=True))
+
+    def to_result(self) -> dict[str, Any]:
+        """Return the JSON dict that DAGs get (XCom), with no signed URL in it."""
+        return {
+            "execution_id": self.ref.execution_id,
+            "notebook_id": self.ref.notebook_id,
+            "application_id": self.ref.application_id,
+            "status": self.status.name,
+            "relative_to": _spelt(self.relative_to),
+            "queued_at": _spelt(self.queued_at),
+            "started_at": _spelt(self.started_at),
+            "finished_at": self._finished_at,
+            "durations": self.durations,
+            "inputs": {name: {"size": it.size} for name, it in self.inputs.items()},
+            "outputs": {
+                name: {"size": it.size, "content_type": it.content_type} for name, it in self.outputs.items()
+            },
+        }
+
+    @property
+    def _finished_at(self) -> str | None:
+        if not self.status.is_final:
+            return None
+        return _spelt(self.outputs_at or self.notebook_at or self.inputs_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notebook:
+    """A notebook as Losant keeps it: the Jupyter file and what it reads and writes."""
+
+    id: str
+    application_id: str
+    name: str
+    description: str | None = None
+    file_name: str | None = None
+    image_version: str | None = None
+    inputs: Sequence[Mapping[str, Any]] = ()
+    outputs: Sequence[Mapping[str, Any]] = ()
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_api(cls, entry: Mapping[str, Any]) -> Notebook:
+        """Read one notebook of Losant's answer."""
+        return cls(
+            id=entry.get("notebookId") or entry["id"],
+            application_id=entry["applicationId"],
+            name=entry["name"],
+            description=entry.get("description"),
+            file_name=entry.get("jupyterFileName"),
+            image_version=entry.get("imageVersion"),
+            inputs=tuple(entry.get("inputs") or ()),
+            outputs=tuple(entry.get("outputs") or ()),
+            raw=entry,
+        )
+
+
+def _when(entry: Mapping[str, Any], key: str) -> datetime | None:
+    text = entry.get(key)
+    return datetime.fromisoformat(text) if text else None
+
+
+def _spelt(moment: datetime | None) -> str | None:
+    return None if moment is None else spell(moment)
+
+
+def _between(start: datetime | None, end: datetime | None) -> float | None:
+    return None if start is None or end is None else round((end - start).total_seconds(), 3)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When to try again: arithmetic only."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+
+Jitter = Callable[[float, float], float]
+
+
+def backoff(
+    attempt: int,
+    *,
+    base: float = 1.0,
+    cap: float = 60.0,
+    floor: float | None = None,
+    jitter: Jitter = random.uniform,
+) -> float:
+    """
+    Return the seconds to pause after the ``attempt``-th failure (from 1).
+
+    Exponential with full jitter, so that many clients that failed together do not come back together.
+
+    :param floor: What the server asked for (``Retry-After``); we never come back sooner.
+    """
+    pause = jitter(0.0, min(cap, base * 2.0 ** (attempt - 1)))
+    return pause if floor is None else floor + pause
+
+
+def retry_after(text: str | None, clock: Callable[[], float] = time.time) -> float | None:
+    """
+    Read a ``Retry-After`` header, in seconds or as an HTTP date.
+
+    :return: Seconds from now, never negative; None when there is none that can be read.
+    """
+    if not text:
+        return None
+    if text.strip().isdigit():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - clock())
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How to reach Losant: what a connection says, checked once and then only carried about."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_provider_losant.api.errors import InvalidArgument
+from airflow_provider_losant.api.model import losant_id
+
+DEFAULT_URL = "https://api.losant.com"
+DEFAULT_APP_URL = "https://app.losant.com"
+DEFAULT_TIMEOUT = 30.0
+DEFAULT_MAX_RETRIES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """
+    Everything a client needs to know.
+
+    :param base_url: Scheme and host of the API, no trailing slash.
+    :param token: API token; never shown.
+    :param application_id: Default application.
+    :param app_url: Losant's web interface: a base address, or a whole link with ``{application_id}``,
+        ``{notebook_id}`` and ``{execution_id}`` in it.
+    :param timeout: Seconds to wait for a connection, and for each part of an answer.
+    :param max_retries: How often a request that may be repeated is repeated.
+    :param verify: Check the server's certificate: true, false, or the path of a CA bundle.
+    :param user_agent: What we call ourselves.
+    """
+
+    token: str = field(repr=False)
+    base_url: str = DEFAULT_URL
+    application_id: str | None = None
+    app_url: str = DEFAULT_APP_URL
+    timeout: float = DEFAULT_TIMEOUT
+    max_retries: int = DEFAULT_MAX_RETRIES
+    verify: bool | str = True
+    user_agent: str = "airflow-provider-losant"
+
+    @classmethod
+    def read(
+        cls,
+        *,
+        host: str | None,
+        port: int | None,
+        token: str | None,
+        extra: Mapping[str, Any],
+        user_agent: str,
+    ) -> Settings:
+        """
+        Make settings of a connection's fields.
+
+        :raises InvalidArgument: a field is missing or makes no sense; the message names it.
+        """
+        if not (token and token.strip()):
+            raise InvalidArgument("password", "is empty; it holds the Losant API token")
+        if not token.strip().isascii() or any(c.isspace() for c in token.strip()):
+            raise InvalidArgument("password", "holds characters that no Losant API token has")
+        application_id = extra.get("application_id") or None
+        return cls(
+            token=token.strip(),
+            base_url=_base_url(host, port, allow_http=_flag(extra.get("allow_http", False), "allow_http")),
+            application_id=application_id and losant_id(application_id, field="application_id"),
+            app_url=str(extra.get("app_url") or DEFAULT_APP_URL).rstrip("/"),
+            timeout=_positive(extra.get("timeout"), DEFAULT_TIMEOUT, "timeout"),
+            max_retries=int(_positive(extra.get("max_retries"), DEFAULT_MAX_RETRIES, "max_retries", least=0)),
+            verify=_verify(extra.get("verify", True)),
+            user_agent=user_agent,
+        )
+
+    def link(self, *, application_id: str, notebook_id: str, execution_id: str) -> str:
+        """
+        Return the address of a notebook in Losant's web interface.
+
+        Losant documents no address of a single execution: they are listed on the notebook's page.
+        """
+        template = self.app_url
+        if "{" not in template:
+            template += "/applications/{application_id}/notebooks/{notebook_id}"
+        names = {
+            "application_id": application_id,
+            "notebook_id": notebook_id,
+            "execution_id": execution_id,
+        }
+        for name, value in names.items():
+            template = template.replace("{" + name + "}", value)
+        return template
+
+
+def _base_url(host: str | None, port: int | None, *, allow_http: bool) -> str:
+    text = (host or "").strip().rstrip("/") or DEFAULT_URL
+    try:
+        parts = urlsplit(text if "://" in text else f"https://{text}")
+        name, port = parts.hostname, port or parts.port
+    except ValueError:
+        raise InvalidArgument("host", f"{text!r} is not a host name or URL") from None
+    if parts.scheme not in {"http", "https"} or not name or parts.username or parts.path or parts.query:
+        raise InvalidArgument("host", f"{text!r} is not a bare host name, nor an http(s) URL without a path")
+    if parts.scheme == "http" and not (allow_http or _is_loopback(name)):
+        raise InvalidArgument(
+            "host", f"{text!r} would send the token unencrypted; use https, or set allow_http in extra"
+        )
+    shown = f"[{name}]" if ":" in name else name
+    return f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def _positive(value: object, default: float, name: str, *, least: float = 0.001) -> float:
+    if value is None or value == "":
+        return default
+    try:
+        number = float(value)  # type: ignore[arg-type]  # whatever JSON or a form put there
+    except (TypeError, ValueError):
+        number = -1.0
+    if not least <= number < float("inf"):
+        raise InvalidArgument(name, f"{value!r} is not a positive number")
+    return number
+
+
+def _flag(value: object, name: str) -> bool:
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
+    try:
+        return known["" if value is None else str(value).strip().lower()]
+    except KeyError:
+        raise InvalidArgument(name, f"{value!r} is neither true nor false") from None
+
+
+def _verify(value: object) -> bool | str:
+    if isinstance(value, bool):
+        return value
+    text = "" if value is None else str(value).strip()
+    return {"": True, "true": True, "false": False}.get(text.lower(), text)

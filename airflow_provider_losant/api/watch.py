@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Watching one execution: a state object that is told what was seen, and says what follows.
+
+It has no clock, no I/O and no loop, so one poll can serve many of them: ask each for its ``window``,
+send one request that covers all, and show each the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_provider_losant.api.errors import LosantError, Unauthorized
+from airflow_provider_losant.api.instants import spell
+from airflow_provider_losant.api.retry import Jitter, backoff
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.model import Execution, ExecutionRef
+
+SINCE_MARGIN = 300.0
+"""Seconds: Losant does not say which of a run's instants ``since`` is compared with, nor by whose clock."""
+FIRST_LIMIT = 20
+WIDEST_LIMIT = 1_000
+
+Ending = Literal["ended", "deadline", "outage", "refused"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """
+    How often to look, and for how long.
+
+    :param poll_interval: Seconds between looks.
+    :param deadline: Epoch seconds at which the wait is over, whoever waits by then.
+    :param max_poll_outage: Seconds without one readable answer after which the wait is given up.
+    """
+
+    poll_interval: float
+    deadline: float
+    max_poll_outage: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """
+    How a wait ended. It is plain JSON (``to_event``), so that it can cross from a trigger to a task.
+
+    :param ending: ``ended`` (the run is final), ``deadline``, ``outage`` (too long without an answer),
+        ``refused`` (Losant answers, but will not tell).
+    :param result: What is known of the run, as DAGs see it; holds no signed URL.
+    :param is_success: The run ended well.
+    :param errors: Losant's execution errors.
+    :param error_log: The end of ``result.error.log``, where there is one.
+    :param problem: Why the wait was given up.
+    :param is_cancelled: We asked Losant to stop the run, and Losant agreed.
+    """
+
+    ending: Ending
+    result: Mapping[str, Any]
+    is_success: bool = False
+    errors: Sequence[Mapping[str, str]] = ()
+    error_log: str | None = None
+    problem: str | None = None
+    is_cancelled: bool = False
+
+    def to_event(self) -> dict[str, Any]:
+        """Return the JSON dict that a trigger fires."""
+        return asdict(self) | {"errors": [dict(error) for error in self.errors]}
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any]) -> Outcome:
+        """
+        Read what a trigger fired.
+
+        :raises ValueError: it is not one of ours.
+        """
+        try:
+            return cls(**event)
+        except TypeError as error:
+            raise ValueError(f"not the event of a notebook wait: {error}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """
+    What is waited for: one execution by its id, or the first queued after an instant that ends.
+
+    :param since: Epoch seconds; with an ``execution_id``, about when it was made.
+    """
+
+    application_id: str
+    notebook_id: str
+    execution_id: str | None = None
+    since: float
+
+    @classmethod
+    def of(cls, ref: ExecutionRef) -> Target:
+        """Aim at one execution."""
+        return cls(
+            application_id=ref.application_id,
+            notebook_id=ref.notebook_id,
+            execution_id=ref.execution_id,
+            since=ref.created_at,
+        )
+
+    def pick(self, recent: Sequence[Execution]) -> Execution | None:
+        """Return the execution that is meant, when the answer shows it."""
+        if self.execution_id is not None:
+            return next((it for it in recent if it.ref.execution_id == self.execution_id), None)
+        ended = [it for it in recent if it.status.is_final and it.queued >= self.since]
+        return min(ended, key=attrgetter("queued"), default=None)
+
+    def __str__(self) -> str:
+        if self.execution_id is not None:
+            return f"execution {self.execution_id} of notebook {self.notebook_id}"
+        since = spell(datetime.fromtimestamp(self.since, UTC))
+        return f"first execution of notebook {self.notebook_id} since {since}"
+
+
+class Watch:
+    """
+    One wait.
+
+    :param target: What is waited for.
+    :param patience: How long to go on.
+    :param started_at: Epoch seconds now.
+    :param jitter: Randomness, so that many watchers spread out.
+    """
+
+    def __init__(self, target: Target, patience: Patience, started_at: float, jitter: Jitter) -> None:
+        self.target = target
+        self.patience = patience
+        self.seen: Execution | None = None
+        self._jitter = jitter
+        self._answered_at = started_at
+        self._phase = ""
+        self._misses = 0
+        self._next_look = started_at
+        self._limit = FIRST_LIMIT
+        self._since = target.since - SINCE_MARGIN
+
+    @property
+    def window(self) -> tuple[int, float]:
+        """The ``limit`` and ``since`` of a request that is wide enough to show the run."""
+        return self._limit, self._since
+
+    def pause(self, now: float) -> float:
+        """Return the seconds until the next look; the last one is at the deadline."""
+        return max(0.0, min(self._next_look, self.patience.deadline) - now)
+
+    def saw(self, recent: Sequence[Execution], now: float) -> list[str]:
+        """Take in an answer; return what is worth a line in the log."""
+        found = self.target.pick(recent)
+        if found is None:
+            return self._not_listed(len(recent), now)
+        self._answered_at, self._misses, self.seen = now, 0, found
+        self._next_look = now + self._interval()
+        if found.phase == self._phase:
+            return []
+        self._phase = found.phase
+        return [_describe(found)]
+
+    def missed(self, error: LosantError, now: float) -> list[str]:
+        """
+        Take in that a look failed; a missed look is not a failed run.
+
+        :return: What is worth a line in the log: the first failure of a row.
+        """
+        self._misses += 1
+        self._next_look = now + backoff(
+            self._misses,
+            cap=self.patience.poll_interval,
+            floor=error.retry_after,
+            jitter=self._jitter,
+        )
+        return [f"Could not look at the {self.target}: {error}"] if self._misses == 1 else []
+
+    def is_out_too_long(self, now: float) -> bool:
+        """Tell whether no look has shown the run for longer than we forgive."""
+        return now - self._answered_at > self.patience.max_poll_outage
+
+    def _not_listed(self, count: int, now: float) -> list[str]:
+        self._misses += 1
+        if count >= self._limit and self._limit < WIDEST_LIMIT:
+            self._limit = min(self._limit * 4, WIDEST_LIMIT)
+            self._next_look = now
+            return []
+        self._next_look = now + self._interval()
+        if self.target.execution_id is None:
+            self._answered_at, self._misses = now, 0
+            return []
+        if self._misses > 2:  # noqa: PLR2004 - the clock behind the ids may be off, so look further back
+            self._since = 0.0
+        return [f"The {self.target} is not listed yet"] if self._misses == 1 else []
+
+    def _interval(self) -> float:
+        return self.patience.poll_interval * self._jitter(0.9, 1.1)
+
+
+def may_pass(error: LosantError) -> bool:
+    """Tell whether looking again can help: it can after a token was rotated, in Losant before Airflow."""
+    return error.is_passing or isinstance(error, Unauthorized)
+
+
+def _describe(execution: Execution) -> str:
+    spent = [f"{name} {seconds:g} s" for name, seconds in execution.durations.items() if seconds is not None]
+    return f"Execution {execution.ref.execution_id}: {execution.phase}" + (
+        f" ({', '.join(spent)})" if spent else ""
+    )

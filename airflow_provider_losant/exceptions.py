@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What a DAG author meets when a task fails.
+
+::
+
+    AirflowFailException
+    └── LosantConfigError              something must be changed first; Airflow does not retry
+    AirflowException
+    └── NotebookExecutionError         the run, or the wait for it, went wrong; Airflow retries
+        ├── NotebookExecutionFailed    the notebook ended with an error
+        ├── NotebookExecutionTimedOut  it ran out of the run minutes Losant allows it
+        ├── NotebookExecutionCanceled  somebody stopped it
+        └── NotebookWaitTimedOut       it had not ended when our own time was up
+"""
+
+from __future__ import annotations
+
+from airflow_provider_losant._compat import AirflowException, AirflowFailException
+
+
+class LosantConfigError(AirflowFailException):
+    """An argument, the connection or the token is not right; trying again changes nothing."""
+
+
+class NotebookExecutionError(AirflowException):
+    """A notebook's execution, or the wait for it, went wrong."""
+
+
+class NotebookExecutionFailed(NotebookExecutionError):
+    """The notebook ended with an error (status ``errored``)."""
+
+
+class NotebookExecutionTimedOut(NotebookExecutionError):
+    """The notebook ran out of the run minutes Losant allows it (status ``timeout``)."""
+
+
+class NotebookExecutionCanceled(NotebookExecutionError):
+    """The execution was cancelled (status ``canceled``)."""
+
+
+class NotebookWaitTimedOut(NotebookExecutionError):
+    """The execution had not ended when ``timeout`` (or ``execution_timeout``) was over."""

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Losant's notebooks for Airflow: connections become settings, flows become answers."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_provider_losant import __version__
+from airflow_provider_losant._compat import AIRFLOW_VERSION, BaseHook, read_connection
+from airflow_provider_losant.api import calls, flows
+from airflow_provider_losant.api.errors import InvalidArgument, LosantError, NotFound
+from airflow_provider_losant.api.instants import instant
+from airflow_provider_losant.api.model import ExecutionRef, losant_id
+from airflow_provider_losant.api.settings import Settings
+from airflow_provider_losant.api.watch import FIRST_LIMIT, SINCE_MARGIN, WIDEST_LIMIT
+from airflow_provider_losant.exceptions import LosantConfigError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import requests
+
+    from airflow_provider_losant.api.client import Client
+    from airflow_provider_losant.api.flows import Flow
+    from airflow_provider_losant.api.model import Execution, Notebook
+
+T = TypeVar("T")
+
+USER_AGENT = (
+    f"airflow-provider-losant/{__version__} apache-airflow/{AIRFLOW_VERSION} "
+    f"python/{platform.python_version()}"
+)
+
+
+class LosantHook(BaseHook):
+    """
+    Talk to Losant's REST API about notebooks.
+
+    Every method asks once and returns typed objects of :mod:`airflow_provider_losant.api.model`, whose
+    ``raw`` is Losant's own answer. What may be repeated without harm is, up to the connection's
+    ``max_retries``; a token that was rotated meanwhile is read again from the connection.
+
+    :param losant_conn_id: The Airflow connection of type ``losant``.
+    :param application_id: Application to work in; by default the connection's ``application_id``.
+    :raises LosantConfigError: the connection lacks something or makes no sense; the message names the field.
+    :raises LosantError: Losant could not be reached, or refused.
+    """
+
+    conn_name_attr = "losant_conn_id"
+    default_conn_name = "losant_default"
+    conn_type = "losant"
+    hook_name = "Losant"
+
+    def __init__(self, losant_conn_id: str = default_conn_name, application_id: str | None = None) -> None:
+        super().__init__()
+        self.losant_conn_id = losant_conn_id
+        self.application_id = application_id
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What the connection says."""
+        return self._read_settings()
+
+    @cached_property
+    def client(self) -> Client:
+        """The one pool of connections of this hook."""
+        from airflow_provider_losant.api.client import Client
+
+        return Client(self.settings, self.log.log, renew=self._read_settings)
+
+    def get_conn(self) -> requests.Session:
+        """Return the session, ready to talk to Losant, for what this hook has no method for."""
+        return self.client.session
+
+    def run(self, flow: Flow[T]) -> T:
+        """Carry a flow out in this process."""
+        return self.client.run(flow)
+
+    async def arun(self, flow: Flow[T]) -> T:
+        """Carry a flow out on the running event loop."""
+        from airflow_provider_losant.api.async_client import AsyncClient
+
+        async with AsyncClient(await self.asettings(), self.log.log, renew=self.asettings) as client:
+            return await client.run(flow)
+
+    async def asettings(self) -> Settings:
+        """Read the connection without blocking the event loop."""
+        connection, extra = await read_connection(self.losant_conn_id)
+        return self._settings_of(connection, extra)
+
+    def application(self, application_id: str | None = None) -> str:
+        """Return the application to work in: the argument's, the hook's, or the connection's."""
+        chosen = application_id or self.application_id or self.settings.application_id
+        if not chosen:
+            raise LosantConfigError(
+                "application_id: is missing; pass it, or set application_id in the extra of connection "
+                f"{self.losant_conn_id!r}"
+            )
+        with self.explained():
+            return losant_id(chosen, field="application_id")
+
+    def test_connection(self) -> tuple[bool, str]:
+        """
+        Try whether host, token and application work together, by listing one notebook.
+
+        :return: Whether they do, and a sentence about it that is fit for a user's eyes.
+        """
+        try:
+            page = self._ask(None, partial(calls.list_notebooks, per_page=1))
+        except (LosantError, LosantConfigError) as error:
+            return False, str(error)
+        return True, f"Losant answers: {page.total} notebooks in application {self.application()}"
+
+    def list_notebooks(self, *, application_id: str | None = None, **query: Any) -> list[Notebook]:
+        """
+        Return all notebooks of an application, page by page.
+
+        :param query: ``sortField``, ``sortDirection``, ``filterField`` and ``filter`` (a glob) of Losant's
+            `Notebooks: Get <https://docs.losant.com/rest-api/notebooks/#get>`__.
+        """
+        found: list[Notebook] = []
+        while True:
+            number = len(found) // calls.PER_PAGE
+            page = self._ask(application_id, partial(calls.list_notebooks, page=number, **query))
+            found += page.notebooks
+            if len(page.notebooks) < calls.PER_PAGE:
+                return found
+
+    def create_notebook(self, *, name: str, application_id: str | None = None, **fields: Any) -> Notebook:
+        """
+        Make a notebook and return it; never repeated when the answer is lost.
+
+        :param fields: More of it in Losant's spelling: ``description``, ``inputs``, ``outputs``, ...
+        """
+        return self._ask(application_id, partial(calls.create_notebook, name=name, **fields))
+
+    def get_notebook(self, notebook_id: str, *, application_id: str | None = None) -> Notebook:
+        """Return one notebook."""
+        return self._ask(application_id, lambda app: calls.get_notebook(app, notebook_id))
+
+    def upload_notebook(
+        self, notebook_id: str, path: str | Path, *, application_id: str | None = None
+    ) -> Notebook:
+        """
+        Replace a notebook's Jupyter file by a local one.
+
+        :param path: The ``.ipynb`` file.
+        """
+        return self._ask(application_id, lambda app: calls.upload_notebook(app, notebook_id, Path(path)))
+
+    def execute_notebook(
+        self,
+        notebook_id: str,
+        *,
+        relative_to: datetime | str | float | None = None,
+        template_context: Mapping[str, Any] | str | None = None,
+        email: str | None = None,
+        callback_url: str | None = None,
+        application_id: str | None = None,
+    ) -> str:
+        """
+        Start a run and return its execution id; never repeated once Losant may have taken it.
+
+        :param relative_to: Query time: datetime, ISO-8601 text or epoch *milliseconds*; None is now.
+        :param template_context: Mapping or JSON text, at most 32,767 characters.
+        :param email: Whom Losant tells when the run has ended.
+        :param callback_url: Where Losant posts to when the run has ended.
+        """
+        with self.explained():
+            options = calls.execution_options(
+                relative_to=None if relative_to is None else instant(relative_to, field="relative_to"),
+                template_context=calls.context_text(template_context),
+                email=email,
+                callback_url=callback_url,
+            )
+        return self._ask(application_id, lambda app: calls.execute(app, notebook_id, options)).execution_id
+
+    def cancel_execution(
+        self, notebook_id: str, execution_id: str, *, application_id: str | None = None
+    ) -> None:
+        """
+        Mark a run for cancellation; it becomes ``canceling``, and later ``canceled``.
+
+        :raises NotFound: Losant knows no such run, or it has ended.
+        """
+        ref = self.ref(notebook_id, execution_id, application_id=application_id)
+        self._ask(application_id, lambda _: calls.cancel_execution(ref))
+
+    def get_execution_logs(
+        self,
+        notebook_id: str,
+        *,
+        limit: int = FIRST_LIMIT,
+        since: datetime | str | float | None = None,
+        application_id: str | None = None,
+    ) -> list[Execution]:
+        """
+        Return a notebook's latest runs, newest first.
+
+        :param limit: How many at the most.
+        :param since: Datetime, ISO-8601 text or epoch *milliseconds*; by default as far back as Losant goes.
+        """
+        with self.explained():
+            epoch = 0.0 if since is None else instant(since, field="since").timestamp()
+        return self._ask(
+            application_id, lambda app: calls.execution_logs(app, notebook_id, limit=limit, since=epoch)
+        )
+
+    def get_execution(
+        self, notebook_id: str, execution_id: str, *, application_id: str | None = None
+    ) -> Execution:
+        """
+        Return one run. Losant has no endpoint for it, so it is looked for in the notebook's log.
+
+        :raises NotFound: the log does not show it.
+        """
+        ref = self.ref(notebook_id, execution_id, application_id=application_id)
+        for since in (ref.created_at - SINCE_MARGIN, 0.0):
+            look = partial(calls.execution_logs, notebook_id=notebook_id, limit=WIDEST_LIMIT, since=since)
+            for execution in self._ask(application_id, look):
+                if execution.ref.execution_id == ref.execution_id:
+                    return execution
+        raise NotFound(404, "NotFound", f"the log of notebook {notebook_id} does not show {execution_id}")
+
+    def ref(self, notebook_id: str, execution_id: str, *, application_id: str | None = None) -> ExecutionRef:
+        """Return the three ids as one, once they are known to be ids."""
+        with self.explained():
+            return ExecutionRef(
+                application_id=self.application(application_id),
+                notebook_id=losant_id(notebook_id, field="notebook_id"),
+                execution_id=losant_id(execution_id, field="execution_id"),
+            )
+
+    def _ask(self, application_id: str | None, make: Callable[[str], calls.Call[T]]) -> T:
+        with self.explained():
+            call = make(self.application(application_id))
+        return self.run(flows.repeat(call, self.settings.max_retries))
+
+    def _read_settings(self) -> Settings:
+        connection = self.get_connection(self.losant_conn_id)
+        return self._settings_of(connection, connection.extra_dejson)
+
+    def _settings_of(self, connection: Any, extra: Mapping[str, Any]) -> Settings:
+        with self.explained(f"Connection {self.losant_conn_id!r}: "):
+            return Settings.read(
+                host=connection.host,
+                port=connection.port,
+                token=connection.password,
+                extra=extra,
+                user_agent=USER_AGENT,
+            )
+
+    @staticmethod
+    @contextmanager
+    def explained(where: str = "") -> Iterator[None]:
+        """Turn a refused argument into the error that Airflow does not retry."""
+        try:
+            yield
+        except InvalidArgument as error:
+            raise LosantConfigError(f"{where}{error}") from error

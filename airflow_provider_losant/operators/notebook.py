@@ -1,0 +1,418 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a notebook as a task."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from threading import Thread
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from airflow_provider_losant._compat import (
+    TRIGGER_FAILED,
+    AirflowException,
+    AirflowTaskTimeout,
+    BaseOperator,
+    conf,
+    deployment_id,
+)
+from airflow_provider_losant.api import calls, flows, submit
+from airflow_provider_losant.api.chain import KEY, Chain
+from airflow_provider_losant.api.errors import LosantError
+from airflow_provider_losant.api.instants import instant, seconds, spell
+from airflow_provider_losant.api.model import QUEUED, Execution, ExecutionRef, losant_id
+from airflow_provider_losant.api.watch import Outcome, Patience, Target, may_pass
+from airflow_provider_losant.ending import finish
+from airflow_provider_losant.exceptions import LosantConfigError, NotebookExecutionError
+from airflow_provider_losant.links.notebook import LosantNotebookLink
+
+if TYPE_CHECKING:
+    from airflow_provider_losant._compat import Context
+    from airflow_provider_losant.api.settings import Settings
+    from airflow_provider_losant.hooks.losant import LosantHook
+
+DAY = 24 * 3600.0
+NET_MARGIN = 120.0
+MAX_TRIGGER_FAILURES = 3
+FAILURES_KEY = "trigger_failures"
+KILL_BUDGET = 3.5
+"""Seconds for the cancel in ``on_kill``: it runs inside the signal handler, and SIGKILL follows after 5."""
+
+
+class LosantNotebookExecuteOperator(BaseOperator):
+    """
+    Run a Losant notebook, and wait until it has ended.
+
+    One run belongs to one task: after a worker crash the retry takes over the run that is already there,
+    and a run whose task is killed is cancelled. While it waits, a deferrable task occupies no worker.
+
+    The result (XCom) is a JSON dict: ``execution_id``, ``notebook_id``, ``application_id``, ``status``,
+    ``relative_to``, ``queued_at``, ``started_at``, ``finished_at`` (ISO-8601), ``durations`` (seconds in
+    ``queue``, ``inputs``, ``notebook``, ``outputs``, ``total``), ``inputs`` and ``outputs`` (by file name:
+    ``size`` in bytes and ``content_type``), and ``url`` of the notebook in Losant.
+
+    See Losant's `Notebook: Execute <https://docs.losant.com/rest-api/notebook/#execute>`__.
+
+    :param notebook_id: ID of the notebook to run. (templated)
+    :param application_id: ID of its application; by default the connection's. (templated)
+    :param relative_to: Query time, to which the ``start`` and ``end`` of the notebook's inputs are relative:
+        datetime, ISO-8601 text, or epoch *milliseconds*; UTC where no time zone is given. None is the
+        moment Losant takes the order. (templated)
+    :param template_context: What the notebook finds in ``INPUT_DIR/context.json``, and what fills the
+        ``{{...}}`` of its inputs and outputs: a mapping, or JSON text; 32,767 characters at the most.
+        (templated)
+    :param notification_email: Whom Losant tells when the run has ended (Losant's option ``email``; an
+        operator's ``email`` is the address for Airflow's own alerts). (templated)
+    :param callback_url: Where Losant posts to when the run has ended. (templated)
+    :param wait_for_completion: False ends the task as soon as Losant has taken the order.
+    :param deferrable: Wait in the triggerer instead of in a worker.
+    :param poll_interval: Seconds (or timedelta) between looks at the notebook's log.
+    :param timeout: Seconds (or timedelta) to wait, counted from the submission, whichever try waits.
+    :param cancel_on_kill: Cancel the run when the task is killed, marked or cleared.
+    :param cancel_on_timeout: Cancel the run when ``timeout`` has passed.
+    :param durable: Add the key ``airflow`` to the template context, by which a retry finds the run again.
+    :param max_poll_outage: Seconds (or timedelta) without one readable answer from Losant after which the
+        task fails; the run is left alone, and a retry takes it over.
+    :param losant_conn_id: The Airflow connection. (templated)
+    :raises LosantConfigError: an argument, the connection or the token is not right; nothing was started.
+    :raises NotebookExecutionFailed: the notebook ended with an error.
+    :raises NotebookExecutionTimedOut: it ran out of its run minutes.
+    :raises NotebookExecutionCanceled: somebody cancelled it.
+    :raises NotebookWaitTimedOut: it had not ended in time.
+    :raises NotebookExecutionError: it could not be started, or Losant could not be asked about it.
+    """
+
+    template_fields: Sequence[str] = (
+        "notebook_id",
+        "application_id",
+        "relative_to",
+        "template_context",
+        "notification_email",
+        "callback_url",
+        "losant_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"template_context": "json"}
+    operator_extra_links = (LosantNotebookLink(),)
+    ui_color = "#e3f4e1"
+
+    def __init__(
+        self,
+        *,
+        notebook_id: str,
+        application_id: str | None = None,
+        relative_to: datetime | str | float | None = None,
+        template_context: Mapping[str, Any] | str | None = None,
+        notification_email: str | None = None,
+        callback_url: str | None = None,
+        wait_for_completion: bool = True,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float | timedelta = 20,
+        timeout: float | timedelta = timedelta(hours=24),
+        cancel_on_kill: bool = True,
+        cancel_on_timeout: bool = True,
+        durable: bool = True,
+        max_poll_outage: float | timedelta = timedelta(minutes=10),
+        losant_conn_id: str = "losant_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.notebook_id = notebook_id
+        self.application_id = application_id
+        self.relative_to = relative_to
+        self.template_context = template_context
+        self.notification_email = notification_email
+        self.callback_url = callback_url
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        self.durable = durable
+        self.max_poll_outage = max_poll_outage
+        self.losant_conn_id = losant_conn_id
+        self._hook: LosantHook | None = None
+        self._is_killed = False
+        # What on_kill has to cancel. A list, since pop() hands the run to exactly one of two takers
+        # even when a signal handler comes between them.
+        self._running: list[ExecutionRef] = []
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Start the run, or find the one that an earlier try started; then wait for it."""
+        self._running, self._is_killed = [], False
+        hook = self._open_hook()
+        with hook.explained():
+            order = self._order(context, hook)
+        started = self._start(order, hook, is_retry=context["ti"].try_number > 1)
+        url = self._announce(context, started.ref, hook)
+        if not self.wait_for_completion:
+            self._running.clear()  # the run outlives this task by intention
+            return self._known(started, order) | {"url": url}
+        return self._wait(context, hook, started, is_new=started.execution is None)
+
+    def execute_complete(self, context: Context, event: dict[str, Any], limit: str) -> dict[str, Any]:
+        """Take over from the trigger."""
+        return self._finish(context, self._open_hook(), Outcome.from_event(event), limit)
+
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> dict[str, Any]:
+        """
+        Take over from the trigger, also where Airflow would fail the task because the trigger did not fire.
+
+        A run that is well does not pay for a triggerer that is not: it is looked at, and its wait begun
+        again, up to ``MAX_TRIGGER_FAILURES`` times.
+        """
+        ti = context["ti"]
+        pull = partial(ti.xcom_pull, task_ids=self.task_id, map_indexes=ti.map_index)
+        if next_method != TRIGGER_FAILED or not (execution_id := pull(key="execution_id")):
+            return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[no-any-return]
+        failures = (pull(key=FAILURES_KEY) or 0) + 1
+        ti.xcom_push(key=FAILURES_KEY, value=failures)
+        self.log.warning(
+            "The trigger did not come to an end (%s): %s", failures, (next_kwargs or {}).get("error")
+        )
+        hook = self._open_hook()
+        ref = hook.ref(self.notebook_id, execution_id, application_id=self.application_id)
+        self._running = [ref]
+        started = submit.Started(ref=ref, submitted_at=ref.created_at)
+        return self._wait(context, hook, started, may_defer=failures <= MAX_TRIGGER_FAILURES)
+
+    def on_kill(self) -> None:
+        """
+        Cancel the run, and keep the interrupted code from going on.
+
+        This runs inside a signal handler: nothing may be asked of Airflow here, nor may a lock be waited
+        for that the interrupted code holds. So it uses memory, and a connection of its own in a thread
+        that is not waited for longer than ``KILL_BUDGET``.
+        """
+        self._is_killed = True
+        if self._hook is not None:
+            self._hook.client.is_halted = True
+        self._cancel()
+
+    def _open_hook(self) -> LosantHook:
+        """Resolve the connection now: in ``on_kill`` it would be too late to ask for it."""
+        from airflow_provider_losant.hooks.losant import LosantHook
+
+        hook = LosantHook(self.losant_conn_id, self.application_id)
+        hook.client.is_halted = self._is_killed
+        self._hook = hook
+        return hook
+
+    def _order(self, context: Context, hook: LosantHook) -> submit.Order:
+        """Check every argument before any request."""
+        notebook_id = losant_id(self.notebook_id, field="notebook_id")
+        for name in ("poll_interval", "timeout", "max_poll_outage"):
+            seconds(getattr(self, name), field=name)
+        chain, text = self._marked_context(context)
+        moment = None if self.relative_to is None else instant(self.relative_to, field="relative_to")
+        options = calls.execution_options(
+            relative_to=moment,
+            template_context=text,
+            email=self.notification_email,
+            callback_url=self.callback_url,
+        )
+        return submit.Order(
+            application_id=hook.application(), notebook_id=notebook_id, options=options, chain=chain
+        )
+
+    def _marked_context(self, context: Context) -> tuple[Chain | None, str | None]:
+        """Add the chain's mark to the template context, where there is room for it."""
+        text = calls.context_text(self.template_context)
+        ti = context["ti"]
+        chain = Chain(
+            dag_id=ti.dag_id,
+            task_id=ti.task_id,
+            run_id=ti.run_id,
+            map_index=-1 if ti.map_index is None else ti.map_index,
+            try_number=ti.try_number,
+            max_tries=ti.max_tries,
+            deployment=deployment_id(context),
+        )
+        given = json.loads(text or "{}")
+        problem = None
+        if not self.durable:
+            problem = "durable is off"
+        elif not isinstance(given, dict) or KEY in given:
+            problem = f"template_context is not an object, or has a key {KEY!r} of its own"
+        elif len(marked := calls.compact(chain.mark(given))) > calls.MAX_CONTEXT:
+            problem = "template_context has no room for the mark"
+        else:
+            return chain, marked
+        self.log.warning("A retry will not find this run again: %s", problem)
+        return None, text
+
+    def _start(self, order: submit.Order, hook: LosantHook, *, is_retry: bool) -> submit.Started:
+        terms = submit.Terms(
+            retries=hook.settings.max_retries,
+            max_poll_outage=seconds(self.max_poll_outage, field="max_poll_outage"),
+            lookback=seconds(self.timeout, field="timeout") + DAY,
+            cancel_stale=self.cancel_on_kill,
+        )
+        began = time.time()
+        try:
+            started = hook.run(submit.start(order, terms, is_retry=is_retry))
+        except flows.Halted:
+            self._withdraw(order, began)
+            raise AirflowException(f"Killed before Losant had named the run of {order}") from None
+        except AirflowTaskTimeout:
+            self._withdraw(order, began)
+            raise
+        except LosantError as error:
+            where = f"No run of {order} was started through connection {self.losant_conn_id!r}"
+            raised = NotebookExecutionError if may_pass(error) else LosantConfigError
+            raise raised(f"{where}: {error}") from error
+        self._running.append(started.ref)
+        self._stop_if_killed()
+        return started
+
+    def _announce(self, context: Context, ref: ExecutionRef, hook: LosantHook) -> str:
+        """Show the run to people the moment it has an id."""
+        url = self._url(hook, ref.execution_id)
+        context["ti"].xcom_push(key="execution_id", value=ref.execution_id)
+        LosantNotebookLink().push(context, url)
+        self.log.info("Execution %s in Losant: %s", ref.execution_id, url)
+        return url
+
+    def _wait(
+        self,
+        context: Context,
+        hook: LosantHook,
+        started: submit.Started,
+        *,
+        is_new: bool = False,
+        may_defer: bool = True,
+    ) -> dict[str, Any]:
+        """
+        Wait where the DAG's author wants it.
+
+        What is not new may have ended already: it is looked at here once before its wait is handed over.
+        """
+        deadline, limit = self._deadline(context, started.submitted_at)
+        target = Target.of(started.ref)
+        patience = Patience(
+            poll_interval=seconds(self.poll_interval, field="poll_interval"),
+            deadline=deadline,
+            max_poll_outage=seconds(self.max_poll_outage, field="max_poll_outage"),
+        )
+        first_look = started.submitted_at + patience.poll_interval if is_new else 0.0
+        if self.deferrable and may_defer and deadline > time.time():
+            if not is_new:
+                glance = self._watch(hook, flows.watch(target, replace(patience, deadline=0.0)))
+                if glance.ending == "ended":
+                    return self._finish(context, hook, glance, limit)
+            self._defer(target, patience, first_look, limit)
+        whole = flows.watch(target, patience, first_look=first_look, cancel_on_timeout=self.cancel_on_timeout)
+        return self._finish(context, hook, self._watch(hook, whole), limit)
+
+    def _deadline(self, context: Context, submitted_at: float) -> tuple[float, str]:
+        """
+        Return when the wait is over, and which argument says so.
+
+        Airflow does not watch ``execution_timeout`` while a task is deferred, so the trigger has to.
+        """
+        ends = [(submitted_at + seconds(self.timeout, field="timeout"), f"timeout ({self.timeout})")]
+        began = getattr(context["ti"], "start_date", None)
+        if self.deferrable and self.execution_timeout and began:
+            end = began.timestamp() + self.execution_timeout.total_seconds()
+            ends.append((end, f"execution_timeout ({self.execution_timeout})"))
+        return min(ends)
+
+    def _defer(self, target: Target, patience: Patience, first_look: float, limit: str) -> NoReturn:
+        from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
+
+        self._running.clear()  # from here on the trigger cancels
+        trigger = LosantNotebookExecutionTrigger(
+            losant_conn_id=self.losant_conn_id,
+            **asdict(target),
+            **asdict(patience),
+            first_look=first_look,
+            cancel_on_kill=self.cancel_on_kill,
+            cancel_on_timeout=self.cancel_on_timeout,
+        )
+        # Airflow's own timeout skips us, so it is only a net under our deadline: for a dead triggerer.
+        net = patience.deadline - time.time() + 2 * patience.poll_interval + NET_MARGIN
+        self.defer(
+            trigger=trigger,
+            method_name="execute_complete",
+            kwargs={"limit": limit},
+            timeout=timedelta(seconds=net),
+        )
+
+    def _watch(self, hook: LosantHook, flow: flows.Flow[Outcome]) -> Outcome:
+        try:
+            outcome = hook.run(flow)
+        except flows.Halted:
+            raise AirflowException("Killed while waiting") from None
+        self._stop_if_killed()
+        return outcome
+
+    def _stop_if_killed(self) -> None:
+        """Do what ``on_kill`` could not when it came before the run had an id, and go no further."""
+        if self._is_killed:
+            self._cancel()
+            raise AirflowException("Killed")
+
+    def _cancel(self) -> None:
+        try:
+            self._at_last(flows.cancel(self._running.pop()))
+        except IndexError:
+            return
+
+    def _withdraw(self, order: submit.Order, began: float) -> None:
+        self._at_last(submit.withdraw(order, since=began))
+
+    def _at_last(self, flow: flows.Flow[Any]) -> None:
+        """Carry out a flow in the little time a kill leaves, over a connection of its own."""
+        if not self.cancel_on_kill or self._hook is None:
+            return
+        settings = replace(self._hook.settings, timeout=KILL_BUDGET / 2)
+        thread = Thread(target=_run_alone, args=(settings, self.log.log, flow), daemon=True)
+        thread.start()
+        thread.join(KILL_BUDGET)
+
+    def _finish(self, context: Context, hook: LosantHook, outcome: Outcome, limit: str) -> dict[str, Any]:
+        self._running.clear()
+        self._check_query_time(outcome)
+        return finish(
+            outcome, url=self._url(hook, outcome.result["execution_id"]), limit=limit, log=self.log.log
+        )
+
+    def _check_query_time(self, outcome: Outcome) -> None:
+        """Losant reads a time it does not understand as now, and says so nowhere but in its log."""
+        used = outcome.result.get("relative_to")
+        if self.relative_to is None or used is None:
+            return
+        asked = spell(instant(self.relative_to, field="relative_to"))
+        if asked != used:
+            self.log.warning("relative_to: asked for %s, but the run used %s", asked, used)
+
+    def _url(self, hook: LosantHook, execution_id: str) -> str:
+        return hook.settings.link(
+            application_id=hook.application(), notebook_id=self.notebook_id, execution_id=execution_id
+        )
+
+    @staticmethod
+    def _known(started: submit.Started, order: submit.Order) -> dict[str, Any]:
+        """Return the result of a run that nobody waits for: what the log showed, or what was ordered."""
+        if started.execution is not None:
+            return started.execution.to_result()
+        asked = order.options.get("relativeTo")
+        ordered = Execution(
+            ref=started.ref,
+            status=QUEUED,
+            relative_to=asked and datetime.fromisoformat(asked),
+            queued_at=datetime.fromtimestamp(started.submitted_at, UTC),
+        )
+        return ordered.to_result()
+
+
+def _run_alone(settings: Settings, log: flows.Log, flow: flows.Flow[Any]) -> None:
+    from airflow_provider_losant.api.client import Client
+
+    Client(settings, log).run(flow)

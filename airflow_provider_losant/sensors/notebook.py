@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wait for a run that somebody else started."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow_provider_losant._compat import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+from airflow_provider_losant.api import flows
+from airflow_provider_losant.api.errors import InvalidArgument
+from airflow_provider_losant.api.instants import instant
+from airflow_provider_losant.api.model import losant_id
+from airflow_provider_losant.api.watch import Outcome, Patience, Target
+from airflow_provider_losant.ending import finish
+from airflow_provider_losant.exceptions import NotebookExecutionError, NotebookWaitTimedOut
+from airflow_provider_losant.links.notebook import LosantNotebookLink
+
+if TYPE_CHECKING:
+    from airflow_provider_losant._compat import Context
+    from airflow_provider_losant.hooks.losant import LosantHook
+
+
+class LosantNotebookExecutionSensor(BaseSensorOperator):
+    """
+    Wait until an execution of a Losant notebook has ended; never start one, never cancel one.
+
+    Poking, rescheduling and deferred it behaves alike, and returns the same result (XCom) as
+    :class:`~airflow_provider_losant.operators.notebook.LosantNotebookExecuteOperator`. A look that fails
+    is forgiven until ``timeout``. An execution that did not end well fails the sensor without a retry,
+    since looking again cannot change it, or skips it with ``soft_fail``.
+
+    :param notebook_id: ID of the notebook. (templated)
+    :param execution_id: ID of the execution to wait for. (templated)
+    :param since: Without an ``execution_id``: wait for the first execution queued after this instant that
+        ends; datetime, ISO-8601 text or epoch *milliseconds*. (templated)
+    :param application_id: ID of the application; by default the connection's. (templated)
+    :param deferrable: Wait in the triggerer instead of in a worker.
+    :param losant_conn_id: The Airflow connection. (templated)
+    :raises LosantConfigError: an argument, the connection or the token is not right.
+    :raises AirflowFailException: the execution did not end well.
+    :raises AirflowSensorTimeout: it had not ended within ``timeout``.
+    """
+
+    template_fields: Sequence[str] = (
+        "notebook_id",
+        "execution_id",
+        "since",
+        "application_id",
+        "losant_conn_id",
+    )
+    operator_extra_links = (LosantNotebookLink(),)
+    ui_color = "#e3f4e1"
+
+    def __init__(
+        self,
+        *,
+        notebook_id: str,
+        execution_id: str | None = None,
+        since: datetime | str | float | None = None,
+        application_id: str | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        losant_conn_id: str = "losant_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.notebook_id = notebook_id
+        self.execution_id = execution_id
+        self.since = since
+        self.application_id = application_id
+        self.deferrable = deferrable
+        self.losant_conn_id = losant_conn_id
+
+    def execute(self, context: Context) -> Any:
+        """Wait where the DAG's author wants it."""
+        if not self.deferrable:
+            return super().execute(context)
+        if (seen := self.poke(context)) and isinstance(seen, PokeReturnValue):
+            return seen.xcom_value
+        return self._defer()
+
+    def poke(self, context: Context) -> bool | PokeReturnValue:
+        """Look once."""
+        hook = self._hook()
+        glance = hook.run(flows.watch(self._target(hook), self._patience(deadline=0.0)))
+        if glance.ending == "deadline":
+            self._push_link(context, hook)
+            return False
+        return PokeReturnValue(is_done=True, xcom_value=self._finish(hook, glance))
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Take over from the trigger."""
+        del context
+        return self._finish(self._hook(), Outcome.from_event(event))
+
+    def _hook(self) -> LosantHook:
+        from airflow_provider_losant.hooks.losant import LosantHook
+
+        return LosantHook(self.losant_conn_id, self.application_id)
+
+    def _target(self, hook: LosantHook) -> Target:
+        with hook.explained():
+            if self.execution_id is not None:
+                return Target.of(hook.ref(self.notebook_id, self.execution_id))
+            if self.since is None:
+                raise InvalidArgument("execution_id", "is missing, and so is since; the sensor needs either")
+            return Target(
+                application_id=hook.application(),
+                notebook_id=losant_id(self.notebook_id, field="notebook_id"),
+                since=instant(self.since, field="since").timestamp(),
+            )
+
+    def _patience(self, deadline: float) -> Patience:
+        return Patience(
+            poll_interval=self.poke_interval or 1.0, deadline=deadline, max_poll_outage=self.timeout
+        )
+
+    def _defer(self) -> NoReturn:
+        from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
+
+        patience = self._patience(deadline=time.time() + self.timeout)
+        self.defer(
+            trigger=LosantNotebookExecutionTrigger(
+                losant_conn_id=self.losant_conn_id,
+                **asdict(self._target(self._hook())),
+                **asdict(patience),
+                first_look=time.time() + patience.poll_interval,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.timeout + 2 * patience.poll_interval + 120),
+        )
+
+    def _push_link(self, context: Context, hook: LosantHook) -> None:
+        url = self._url(hook, self.execution_id or "")
+        LosantNotebookLink().push(context, url)
+
+    def _url(self, hook: LosantHook, execution_id: str) -> str:
+        return hook.settings.link(
+            application_id=hook.application(), notebook_id=self.notebook_id, execution_id=execution_id
+        )
+
+    def _finish(self, hook: LosantHook, outcome: Outcome) -> dict[str, Any]:
+        url = self._url(hook, outcome.result.get("execution_id") or "")
+        try:
+            return finish(outcome, url=url, limit=f"timeout ({self.timeout:g} s)", log=self.log.log)
+        except NotebookWaitTimedOut as error:
+            raise AirflowSensorTimeout(str(error)) from error
+        except NotebookExecutionError as error:
+            raise AirflowFailException(str(error)) from error

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wait for a notebook's execution in the triggerer, where waiting costs no worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_losant._compat import has_left_deferral, trigger_is_told_of_kills
+from airflow_provider_losant.api import flows
+from airflow_provider_losant.api.model import ExecutionRef
+from airflow_provider_losant.api.watch import Patience, Target
+from airflow_provider_losant.hooks.losant import LosantHook
+
+
+class LosantNotebookExecutionTrigger(BaseTrigger):
+    """
+    Fire one event when an execution has ended, or when the patience to wait for it has.
+
+    Its arguments are a wire format: they are stored in Airflow's database, and an older or newer version
+    of this package may read them. So they are flat JSON, and only ever added to, with defaults. All
+    instants are epoch seconds, as a monotonic clock means nothing to another process.
+
+    :param losant_conn_id: The Airflow connection.
+    :param application_id: The application.
+    :param notebook_id: The notebook.
+    :param execution_id: The execution; None waits for the first one queued after ``since`` that ends.
+    :param since: When the execution was made, or after when it has to be queued.
+    :param poll_interval: Seconds between looks.
+    :param deadline: When the wait is over.
+    :param max_poll_outage: Seconds without one readable answer after which the wait is given up.
+    :param first_look: When looking begins to make sense.
+    :param cancel_on_kill: Stop the run when a user marks or clears the deferred task.
+    :param cancel_on_timeout: Stop the run when the deadline passes.
+    """
+
+    def __init__(
+        self,
+        *,
+        losant_conn_id: str,
+        application_id: str,
+        notebook_id: str,
+        execution_id: str | None,
+        since: float,
+        poll_interval: float,
+        deadline: float,
+        max_poll_outage: float,
+        first_look: float = 0.0,
+        cancel_on_kill: bool = False,
+        cancel_on_timeout: bool = False,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
+        self.losant_conn_id = losant_conn_id
+        self.target = Target(
+            application_id=application_id, notebook_id=notebook_id, execution_id=execution_id, since=since
+        )
+        self.patience = Patience(
+            poll_interval=poll_interval, deadline=deadline, max_poll_outage=max_poll_outage
+        )
+        self.first_look = first_look
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what Airflow stores: the class and its arguments, one by one."""
+        return f"{__name__}.{type(self).__name__}", {
+            "losant_conn_id": self.losant_conn_id,
+            "application_id": self.target.application_id,
+            "notebook_id": self.target.notebook_id,
+            "execution_id": self.target.execution_id,
+            "since": self.target.since,
+            "poll_interval": self.patience.poll_interval,
+            "deadline": self.patience.deadline,
+            "max_poll_outage": self.patience.max_poll_outage,
+            "first_look": self.first_look,
+            "cancel_on_kill": self.cancel_on_kill,
+            "cancel_on_timeout": self.cancel_on_timeout,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Watch until there is an outcome. An error we do not understand escapes: Airflow shows it."""
+        try:
+            outcome = await self._hook().arun(
+                flows.watch(
+                    self.target,
+                    self.patience,
+                    first_look=self.first_look,
+                    cancel_on_timeout=self.cancel_on_timeout,
+                )
+            )
+        except asyncio.CancelledError:
+            if not trigger_is_told_of_kills():
+                await self.on_kill()
+            raise
+        yield TriggerEvent(outcome.to_event())  # type: ignore[no-untyped-call]  # Airflow's
+
+    async def on_kill(self) -> None:
+        """Stop the run after a user marked or cleared the task, and only then."""
+        if not self.cancel_on_kill or self.target.execution_id is None:
+            return
+        if not await has_left_deferral(self.task_instance):
+            self.log.info("The %s is left running: its task is still deferred", self.target)
+            return
+        ref = ExecutionRef(
+            application_id=self.target.application_id,
+            notebook_id=self.target.notebook_id,
+            execution_id=self.target.execution_id,
+        )
+        await self._hook().arun(flows.cancel(ref, retries=2))
+
+    def _hook(self) -> LosantHook:
+        return LosantHook(self.losant_conn_id, self.target.application_id)
