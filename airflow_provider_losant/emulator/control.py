@@ -3,66 +3,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from airflow_provider_losant.emulator.faults import Fault
+from airflow_provider_losant.emulator.faults import ANY, Fault
 from airflow_provider_losant.emulator.requestlog import as_json
 from airflow_provider_losant.emulator.timeline import Script
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.server import Emulator
 
-Control = Callable[[web.Request], Any]
+Handle = Callable[[web.Request], Awaitable[Any]]
 
 
-def routes(emulator: Emulator) -> list[web.RouteDef]:
-    """Make the routes through which another process looks at the emulator and directs it."""
+class Control:
+    """Lets another process look at the emulator and direct it."""
 
-    async def requests(request: web.Request) -> Any:
-        return [as_json(seen) for seen in emulator.requests]
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
 
-    async def clear(request: web.Request) -> Any:
-        emulator.clear_requests()
+    def routes(self) -> list[web.RouteDef]:
+        """List the routes."""
+        return [
+            web.get("/_emulator/requests", _answered(self.requests)),
+            web.delete("/_emulator/requests", _answered(self.clear)),
+            web.get("/_emulator/executions/{notebook_id}", _answered(self.executions)),
+            web.post("/_emulator/script/{notebook_id}", _answered(self.script)),
+            web.post("/_emulator/inject", _answered(self.inject)),
+            web.get("/_emulator/switches", _answered(self.switches)),
+            web.patch("/_emulator/switches", _answered(self.switches)),
+        ]
+
+    async def requests(self, request: web.Request) -> Any:
+        """Show what Losant saw."""
+        return [as_json(seen) for seen in self._emulator.requests]
+
+    async def clear(self, request: web.Request) -> Any:
+        """Forget what Losant saw."""
+        self._emulator.clear_requests()
         return {}
 
-    async def executions(request: web.Request) -> Any:
-        return emulator.executions(request.match_info["notebook_id"])
+    async def executions(self, request: web.Request) -> Any:
+        """Show all executions of a notebook."""
+        return self._emulator.executions(request.match_info["notebook_id"])
 
-    async def script(request: web.Request) -> Any:
-        emulator.script(request.match_info["notebook_id"], Script.from_json(await request.json()))
+    async def script(self, request: web.Request) -> Any:
+        """Let a script decide how later executions go; ``null`` lets them run for real."""
+        told = await request.json()
+        script = None if told is None else Script.from_json(told)
+        self._emulator.script(request.match_info["notebook_id"], script)
         return {}
 
-    async def inject(request: web.Request) -> Any:
-        wanted = await request.json()
-        times, operation = int(wanted.pop("times", 1)), str(wanted.pop("operation", "*"))
-        emulator.inject(operation, Fault.from_json(wanted), times=times)
+    async def inject(self, request: web.Request) -> Any:
+        """Order a fault."""
+        told = await request.json()
+        times, operation = int(told.pop("times", 1)), str(told.pop("operation", ANY))
+        self._emulator.inject(operation, Fault.from_json(told), times=times)
         return {}
 
-    async def switches(request: web.Request) -> Any:
+    async def switches(self, request: web.Request) -> Any:
+        """Show the switches, after changing those that the body names."""
         if request.method == "PATCH":
-            emulator.switches.change(await request.json())
-        return emulator.switches.as_json()
+            self._emulator.switches.change(await request.json())
+        return self._emulator.switches.as_json()
 
-    def answered(control: Control) -> Callable[[web.Request], Any]:
-        async def handle(request: web.Request) -> web.Response:
-            try:
-                return web.json_response(await control(request))
-            except KeyError as unknown:
-                return web.json_response({"message": f"there is no {unknown.args[0]}"}, status=404)
-            except (ValueError, TypeError, AttributeError) as wrong:
-                return web.json_response({"message": str(wrong)}, status=400)
 
-        return handle
+def _answered(handle: Handle) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(request: web.Request) -> web.Response:
+        try:
+            return web.json_response(await handle(request))
+        except KeyError as unknown:
+            return web.json_response({"message": f"there is no {unknown.args[0]}"}, status=404)
+        except (ValueError, TypeError, AttributeError) as wrong:
+            return web.json_response({"message": str(wrong)}, status=400)
 
-    return [
-        web.get("/_emulator/requests", answered(requests)),
-        web.delete("/_emulator/requests", answered(clear)),
-        web.get("/_emulator/executions/{notebook_id}", answered(executions)),
-        web.post("/_emulator/script/{notebook_id}", answered(script)),
-        web.post("/_emulator/inject", answered(inject)),
-        web.get("/_emulator/switches", answered(switches)),
-        web.patch("/_emulator/switches", answered(switches)),
-    ]
+    return answer

@@ -64,7 +64,7 @@ class Fault:
     @property
     def after_effect(self) -> bool:
         """Whether the request is carried out before things go wrong."""
-        return self.kind in ("truncated", "reset_after") or self.effect
+        return self.kind == "reset_after" or self.effect
 
 
 class Faults:

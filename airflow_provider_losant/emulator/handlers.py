@@ -30,13 +30,14 @@ class Asked:
     found: Notebook | None
     query: Mapping[str, str]
     body: Any = None
-    file: tuple[str, bytes] | None = None
+    file: tuple[str, bytes] = ("", b"")
     links: bool = True
 
     @property
     def notebook(self) -> Notebook:
         """The notebook in question, which operations on a notebook always have."""
-        assert self.found is not None
+        if self.found is None:
+            raise LookupError("this operation is not about a notebook")
         return self.found
 
     def number(self, name: str, default: int) -> int:
@@ -140,7 +141,6 @@ def delete_notebook(asked: Asked) -> tuple[int, Any]:
 
 def upload(asked: Asked) -> tuple[int, Any]:
     """Give the notebook its file."""
-    assert asked.file is not None
     changed = asked.world.upload(asked.notebook, *asked.file)
     return 200, entities.notebook(asked.world, changed, links=asked.links)
 
@@ -173,6 +173,8 @@ def execute(asked: Asked) -> tuple[int, Any]:
             raise Refused(400, "Validation", "notebook has no Jupyter file")
         error = ("MissingFileError", "The notebook has no file to run; upload one.")
         execution = replace(execution, started_at=now, ended_at=now, ending="errored", errors=(error,))
+    else:
+        world.queued.append(execution)
     world.put(execution)
     world.put(replace(notebook, requested_at=now))
     return 200, {**DONE, "executionId": execution.id}

@@ -10,7 +10,7 @@ import json
 import secrets
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _NANO_ALPHABET = string.ascii_letters + string.digits + "_-"
 
@@ -35,6 +35,7 @@ class Token:
     """An application token and what it may do."""
 
     id: str
+    text: str = field(repr=False)
     application_id: str
     scopes: tuple[str, ...]
     expired: bool = False
@@ -50,16 +51,15 @@ class Token:
         return wide or application_id == self.application_id
 
 
-def token_text(token: Token, now: float) -> str:
+def token_text(token_id: str, scopes: Sequence[str], now: float, *, expired: bool) -> str:
     """Write a token in the three dotted parts of a JWT; only the table of tokens gives it meaning."""
-    claims: dict[str, object] = {"sub": token.id, "subtype": "apiToken", "iat": int(now), "iss": "emulator"}
-    claims["scope"] = list(token.scopes)
-    if token.expired:
+    claims: dict[str, object] = {"sub": token_id, "subtype": "apiToken", "iat": int(now), "iss": "emulator"}
+    claims["scope"] = list(scopes)
+    if expired:
         claims["exp"] = int(now) - 3600
     parts = [json.dumps(part).encode() for part in ({"alg": "EdDSA", "typ": "JWT"}, claims)]
-    return ".".join(
-        base64.urlsafe_b64encode(part).decode().rstrip("=") for part in [*parts, secrets.token_bytes(48)]
-    )
+    parts.append(secrets.token_bytes(48))
+    return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
 
 
 @dataclass(frozen=True, slots=True)

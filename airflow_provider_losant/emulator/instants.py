@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Final
 
 # Losant reads smaller numbers as seconds, so that 1700000000 and 1700000000000 are the same instant.
-SMALLEST_MILLISECONDS = 1_000_000_000_000
+SMALLEST_MILLISECONDS: Final = 1_000_000_000_000
+# The years 1 to 9999: there is no date to write for anything else.
+FIRST: Final = -62_135_596_800
+LAST: Final = 253_402_300_799
 
 
 def iso(at: float) -> str:
@@ -45,5 +48,4 @@ def read_relative_to(given: Any, now: float) -> float | None:
         at = now + given / 1000
     else:
         at = given / 1000 if given >= SMALLEST_MILLISECONDS else float(given)
-    # Beyond the year 9999 there is no date to write.
-    return at if -62_135_596_800 <= at < 253_402_300_800 else None
+    return at if FIRST <= at <= LAST else None

@@ -38,6 +38,7 @@ class Seed:
         return {told["name"]: self._sow(losant, told) for told in self.notebooks}
 
     def _sow(self, losant: Emulator, told: Mapping[str, Any]) -> str:
+        known = {notebook.name: notebook.id for notebook in losant.world.notebooks.values()}
         notebook_id = losant.add_notebook(
             name=told["name"],
             file=self.folder / told["file"] if "file" in told else None,
@@ -45,7 +46,7 @@ class Seed:
             outputs=told.get("outputs", ()),
             max_run_minutes=told.get("maxRunMinutes", 5),
             samples={name: self.folder / path for name, path in told.get("samples", {}).items()},
-            notebook_id=told.get("id"),
+            notebook_id=told.get("id") or known.get(told["name"]),
         )
         if "script" in told:
             losant.script(notebook_id, Script.from_json(told["script"]))

@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, Any, Self
 from aiohttp import web
 
 from airflow_provider_losant.emulator.api import Api
-from airflow_provider_losant.emulator.control import routes
+from airflow_provider_losant.emulator.archive import Archive
+from airflow_provider_losant.emulator.control import Control
 from airflow_provider_losant.emulator.faults import Fault, Faults
 from airflow_provider_losant.emulator.files import Files
 from airflow_provider_losant.emulator.identity import Signer, object_id
 from airflow_provider_losant.emulator.requestlog import Request, RequestLog
 from airflow_provider_losant.emulator.switches import Switches
+from airflow_provider_losant.emulator.timeline import Execution
+from airflow_provider_losant.emulator.worker import Worker
 from airflow_provider_losant.emulator.world import Notebook, World
 
 if TYPE_CHECKING:
@@ -51,13 +54,13 @@ class Emulator:
 
     def __init__(
         self,
+        *,
         token: str | None = None,
         port: int = 0,
         files_port: int = 0,
         data_dir: Path | str | None = None,
         host: str = "127.0.0.1",
         switches: Switches | None = None,
-        *,
         clock: Callable[[], float] = time.time,
         request_log: Path | str | None = None,
         application_id: str | None = None,
@@ -65,14 +68,25 @@ class Emulator:
     ) -> None:
         self.switches = switches or Switches()
         self.host = host
+        self.url = ""
         self._ports = (port, files_port)
         self._temporary = data_dir is None
-        folder = Path(tempfile.mkdtemp(prefix="losant-")) if data_dir is None else Path(data_dir)
-        signer = Signer(secrets.token_bytes(32))
-        self.world = World(clock=clock, switches=self.switches, folder=folder, signer=signer)
-        self.application_id = self.world.add_application(application_name, application_id)
-        self.token = self.world.add_token(self.application_id, ["all.Application"], text=token or "")
-        self.url = ""
+        folder = Path(tempfile.mkdtemp(prefix="losant-")) if data_dir is None else Path(data_dir).absolute()
+        archive = None if data_dir is None else Archive(folder)
+        recalled = archive.recall() if archive else {}
+        secret = recalled.get("secret") or secrets.token_hex(32)
+        signer = Signer(bytes.fromhex(secret))
+        self.world = World(clock=clock, switches=self.switches, folder=folder, signer=signer, archive=archive)
+        for thing in archive.things() if archive else ():
+            self.world.put(thing.after_restart(clock()) if isinstance(thing, Execution) else thing)
+        self.application_id = (application_id or recalled.get("application_id") or object_id(clock())).lower()
+        if self.application_id not in self.world.applications:
+            self.world.add_application(application_name, self.application_id)
+        self.token = token or recalled.get("token", "")
+        if self.token not in self.world.tokens:
+            self.token = self.world.add_token(self.application_id, ["all.Application"], text=self.token)
+        if archive:
+            archive.remember(application_id=self.application_id, token=self.token, secret=secret)
         self._faults = Faults()
         self._log = RequestLog(Path(request_log) if request_log else None)
         self._loop = asyncio.new_event_loop()
@@ -127,6 +141,7 @@ class Emulator:
     def add_notebook(
         self,
         name: str = "Notebook",
+        *,
         file: Path | str | None = None,
         inputs: Sequence[Mapping[str, Any]] = (),
         outputs: Sequence[Mapping[str, Any]] = (),
@@ -185,9 +200,16 @@ class Emulator:
     async def _start(self) -> None:
         self._stopping = asyncio.Event()
         self._runners: list[web.AppRunner] = []
-        api = Api(self.world, self._faults, self._log, lambda: None, self._stopping)
+        self._worker = Worker(self.world)
+        api = Api(
+            world=self.world,
+            faults=self._faults,
+            log=self._log,
+            changed=self._worker.look,
+            stopping=self._stopping,
+        )
         served = web.Application(client_max_size=LARGEST_UPLOAD)
-        served.add_routes(routes(self))
+        served.add_routes(Control(self).routes())
         served.router.add_route("*", "/{path:.*}", api.handle)
         self.url = await self._serve(served, self._ports[0])
         stored = web.Application()
@@ -208,5 +230,6 @@ class Emulator:
 
     async def _stop(self) -> None:
         self._stopping.set()
+        await self._worker.stop()
         for runner in self._runners:
             await runner.cleanup()

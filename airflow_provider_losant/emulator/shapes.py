@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def _things(shape: Shape) -> Shape:
     return {"type": "array", "maxItems": 100, "items": shape}
 
 
-def _object(required: str = "", **properties: Shape) -> Shape:
+def _object(required: str, /, **properties: Shape) -> Shape:
     return {
         "type": "object",
         "properties": properties,
@@ -38,8 +38,8 @@ def _object(required: str = "", **properties: Shape) -> Shape:
     }
 
 
-def _kind(key: str, name: str, required: str, **properties: Shape) -> Shape:
-    return _object(f"{key} {required}", **{key: {"enum": [name]}}, **properties)
+def _kind(key: str, name: str, needed: str, **properties: Shape) -> Shape:
+    return _object(f"{key} {needed}", **properties, **{key: {"enum": [name]}})
 
 
 _TEMPLATE = _text(255, 4, pattern=r".*{{.+}}.*")
@@ -49,7 +49,7 @@ _ID_OR_TEMPLATE = _one_of({"type": "string", "pattern": ID}, _TEMPLATE)
 _QUERY = {"queryJson": _text(8192)}
 _DEVICES = {
     "deviceIds": _things(_ID_OR_TEMPLATE),
-    "deviceTags": _things(_object(key=_one_of(_KEY, _TEMPLATE), value=_text(255, 1))),
+    "deviceTags": _things(_object("", key=_one_of(_KEY, _TEMPLATE), value=_text(255, 1))),
 } | _QUERY
 _SPAN = {"start": {"type": "number"}, "end": {"type": "number"}}
 _FORMAT = {"format": {"enum": ["csv", "json"]}}
@@ -106,8 +106,9 @@ _NOTEBOOK = {
 _INSTANT = _one_of({"type": "string"}, {"type": "number"}, _object("$date", **{"$date": {"type": "string"}}))
 
 NEW_NOTEBOOK: Final = _object("name", **_NOTEBOOK)
-CHANGED_NOTEBOOK: Final = _object(**_NOTEBOOK)
+CHANGED_NOTEBOOK: Final = _object("", **_NOTEBOOK)
 OPTIONS: Final = _object(
+    "",
     relativeTo=_INSTANT,
     templateContext=_text(32767),
     email=_text(1024, format="email"),
@@ -149,7 +150,8 @@ def _validator(shape: str) -> Draft7Validator:
 def _words(name: str, error: ValidationError) -> str:
     place = ".".join(map(str, (name, *error.absolute_path)))
     if error.validator == "required":
-        missing = next(key for key in error.validator_value if key not in error.instance)
+        wanted, present = cast("list[str]", error.validator_value), cast("dict[str, Any]", error.instance)
+        missing = next(key for key in wanted if key not in present)
         return f"{place}.{missing} is required"
     complaints = {
         "additionalProperties": "has additional properties",

@@ -10,14 +10,14 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 @dataclass(kw_only=True)
 class Switches:
-    """Choose among the behaviours that Losant may have; every field can be changed while the emulator runs."""
+    """Choose among the behaviours that Losant may have; every one can be changed while it runs."""
 
     listing_lag: float = 0.0
     """Seconds for which a new execution does not appear in the log yet."""
     over_parallel: Literal["queue", "refuse"] = "queue"
     """What happens to an execution above ``parallel``: it waits its turn, or is refused."""
     parallel: int = 5
-    """How many notebooks run at once; a scripted execution keeps its declared times and only counts for "refuse"."""
+    """How many notebooks run at once; scripted executions keep their times and count for "refuse" only."""
     notebook_minutes: int | None = None
     """Run minutes after which further executions are refused; ``None`` means no quota."""
     refusal_status: int = 400

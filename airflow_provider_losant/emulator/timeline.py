@@ -11,6 +11,7 @@ from airflow_provider_losant.emulator.instants import iso
 
 FINAL: Final = frozenset({"completed", "errored", "timeout", "canceled"})
 HANG: Final = "hang"
+STOPPED: Final = ("EmulatorStopped", "The emulator was stopped before this execution had ended.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +145,12 @@ class Execution:
             notebook_at=past(self.notebook_at),
             outputs_at=past(self.outputs_at),
         )
+
+    def after_restart(self, now: float) -> Execution:
+        """Say what has become of it when its kernel is gone; a scripted one goes on by the clock."""
+        if self.scripted or self.ended_at is not None:
+            return self
+        return replace(self, ending="errored", ended_at=now, errors=(STOPPED,))
 
     def minutes(self, now: float) -> int:
         """Count the run minutes used so far; a begun minute counts whole."""

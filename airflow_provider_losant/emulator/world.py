@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import mimetypes
+import re
+import shutil
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +18,7 @@ from airflow_provider_losant.emulator.identity import Signer, Token, object_id, 
 from airflow_provider_losant.emulator.timeline import Execution, File, Script
 
 if TYPE_CHECKING:
+    from airflow_provider_losant.emulator.archive import Archive
     from airflow_provider_losant.emulator.switches import Switches
 
 
@@ -47,14 +51,25 @@ class Notebook:
     script: Script | None = None
 
 
+Thing = Application | Notebook | Token | Execution
+
+
 class Refused(Exception):
     """Carries the error answer to a request that cannot be granted."""
 
-    def __init__(self, status: int, type: str, message: str) -> None:
+    def __init__(self, status: int, kind: str, message: str) -> None:
         super().__init__(message)
         self.status = status
-        self.type = type
+        self.kind = kind
         self.message = message
+
+
+_SAFE_NAME = re.compile(r"(?!\.{1,2}$)[0-9a-zA-Z_.-]{1,255}")
+
+
+def is_safe_name(name: str) -> bool:
+    """Say whether Losant accepts a file name, which leads to no other folder."""
+    return _SAFE_NAME.fullmatch(name) is not None
 
 
 def content_type(name: str) -> str:
@@ -67,10 +82,11 @@ class World:
     """
     Holds the whole state of a local Losant.
 
-    Requests and the Python interface reach it from different threads, so whoever looks or changes holds ``lock``.
+    Requests and the Python interface reach it from different threads: whoever looks or changes it holds
+    ``lock``.
 
     :param folder: where notebook files and the files of executions lie.
-    :param keep: called with every application, notebook and execution that is new or has changed.
+    :param archive: keeps everything that is new or has changed.
     """
 
     def __init__(
@@ -80,7 +96,7 @@ class World:
         switches: Switches,
         folder: Path,
         signer: Signer,
-        keep: Callable[[Application | Notebook | Execution], None] = lambda _: None,
+        archive: Archive | None = None,
     ) -> None:
         self.clock = clock
         self.switches = switches
@@ -92,19 +108,24 @@ class World:
         self.notebooks: dict[str, Notebook] = {}
         self.tokens: dict[str, Token] = {}
         self.exported_at: dict[str, float] = {}
+        self.queued: deque[Execution] = deque()
         self._executions: dict[str, dict[str, Execution]] = {}
-        self._keep = keep
+        self._archive = archive
 
-    def put(self, thing: Application | Notebook | Execution) -> None:
+    def put(self, thing: Thing) -> None:
         """Take in something new, or a new state of something known."""
         with self.lock:
-            if isinstance(thing, Application):
-                self.applications[thing.id] = thing
-            elif isinstance(thing, Notebook):
-                self.notebooks[thing.id] = thing
-            else:
-                self._executions.setdefault(thing.notebook_id, {})[thing.id] = thing
-            self._keep(thing)
+            match thing:
+                case Application():
+                    self.applications[thing.id] = thing
+                case Notebook():
+                    self.notebooks[thing.id] = thing
+                case Token():
+                    self.tokens[thing.text] = thing
+                case Execution():
+                    self._executions.setdefault(thing.notebook_id, {})[thing.id] = thing
+            if self._archive is not None:
+                self._archive.keep(thing)
 
     def add_application(self, name: str, application_id: str | None = None) -> str:
         """Make an application."""
@@ -118,10 +139,13 @@ class World:
     ) -> str:
         """Make a token, of the given text or an invented one."""
         now = self.clock()
-        token = Token(id=object_id(now), application_id=application_id, scopes=tuple(scopes), expired=expired)
-        text = text or token_text(token, now)
-        with self.lock:
-            self.tokens[text] = token
+        token_id = object_id(now)
+        text = text or token_text(token_id, scopes, now, expired=expired)
+        self.put(
+            Token(
+                id=token_id, text=text, application_id=application_id, scopes=tuple(scopes), expired=expired
+            )
+        )
         return text
 
     def notebook_path(self, notebook_id: str) -> Path:
@@ -131,6 +155,11 @@ class World:
     def execution_folder(self, execution_id: str) -> Path:
         """Say where the ``inputs`` and ``outputs`` of an execution lie."""
         return self.folder / "executions" / execution_id
+
+    @property
+    def tables(self) -> Path:
+        """Where the data tables lie that executions fill."""
+        return self.folder / "data_tables"
 
     def upload(self, notebook: Notebook, name: str, content: bytes) -> Notebook:
         """Give a notebook its file."""
@@ -142,11 +171,17 @@ class World:
         return changed
 
     def delete(self, notebook: Notebook) -> None:
-        """Forget a notebook and the log of its executions."""
+        """Forget a notebook, the log of its executions, and their files."""
         with self.lock:
             del self.notebooks[notebook.id]
-            self._executions.pop(notebook.id, None)
+            executions = self._executions.pop(notebook.id, {}).values()
             self.notebook_path(notebook.id).unlink(missing_ok=True)
+            if self._archive is not None:
+                self._archive.forget(notebook)
+            for execution in executions:
+                if self._archive is not None:
+                    self._archive.forget(execution)
+                shutil.rmtree(self.execution_folder(execution.id), ignore_errors=True)
 
     def execution(self, notebook_id: str, execution_id: str) -> Execution | None:
         """Find an execution of a notebook."""
