@@ -7,11 +7,13 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from airflow_provider_losant.emulator.handlers import HANDLERS, Asked
+from airflow_provider_losant.emulator.asked import Asked
+from airflow_provider_losant.emulator.handlers import HANDLERS
 from airflow_provider_losant.emulator.operations import Operation, Query, find
 from airflow_provider_losant.emulator.shapes import ID, body_problem
 from airflow_provider_losant.emulator.wire import SECRETS, Answer, Read, note, read, reset, spoilt
@@ -131,7 +133,9 @@ class Api:
         if scheme not in ("Bearer", "JWT"):
             text = next((request.query[name] for name in SECRETS if name in request.query), "")
         if not text:
-            raise Refused(self._world.switches.no_token_status, "Forbidden", "Access is forbidden")
+            status = self._world.switches.no_token_status
+            kind = "Forbidden" if status == HTTPStatus.FORBIDDEN else "Unauthorized"
+            raise Refused(status, kind, "Access is forbidden")
         token = self._world.tokens.get(text)
         if token is None:
             raise Refused(401, "Unauthorized", "Invalid access token")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import shutil
 import socket
@@ -89,8 +88,9 @@ class Emulator:
             archive.remember(application_id=self.application_id, token=self.token, secret=secret)
         self._faults = Faults()
         self._log = RequestLog(Path(request_log) if request_log else None)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="losant-emulator", daemon=True)
+        self._worker = Worker(self.world)
+        self._stopping = asyncio.Event()
+        self._runners: list[web.AppRunner] = []
 
     @property
     def files_url(self) -> str:
@@ -107,6 +107,8 @@ class Emulator:
         self._log.clear()
 
     def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="losant-emulator", daemon=True)
         self._thread.start()
         try:
             self._call(self._start())
@@ -116,8 +118,7 @@ class Emulator:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(AttributeError):
-            self._call(self._stop())
+        self._call(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
@@ -198,9 +199,6 @@ class Emulator:
         return asyncio.run_coroutine_threadsafe(step, self._loop).result(30)
 
     async def _start(self) -> None:
-        self._stopping = asyncio.Event()
-        self._runners: list[web.AppRunner] = []
-        self._worker = Worker(self.world)
         api = Api(
             world=self.world,
             faults=self._faults,
@@ -233,3 +231,4 @@ class Emulator:
         await self._worker.stop()
         for runner in self._runners:
             await runner.cleanup()
+        await self._loop.shutdown_default_executor()

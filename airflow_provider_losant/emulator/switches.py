@@ -20,6 +20,8 @@ class Switches:
     """How many notebooks run at once; scripted executions keep their times and count for "refuse" only."""
     notebook_minutes: int | None = None
     """Run minutes after which further executions are refused; ``None`` means no quota."""
+    minutes_per_run: float = 5.0
+    """Run minutes of one execution, for notebooks that are made through the API."""
     refusal_status: int = 400
     """HTTP status of a refusal for quota or parallelism."""
     refusal_type: str = "ExecutionLimitExceeded"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
@@ -40,22 +41,26 @@ class Script:
     @classmethod
     def from_json(cls, wanted: Mapping[str, Any]) -> Self:
         """
-        Read a script from JSON, where a file is its text.
+        Read a script from JSON, where a file is its text, or ``{"base64": ...}``.
 
         :raises ValueError: for an unknown key.
         """
         unknown = set(wanted) - set(cls.__dataclass_fields__)
         if unknown:
             raise ValueError(f"a script has no {', '.join(sorted(unknown))}")
-        files = {name: text.encode() for name, text in wanted.get("files", {}).items()}
+        files = {name: _content(told) for name, told in wanted.get("files", {}).items()}
         errors = tuple((name, message) for name, message in wanted.get("errors", ()))
         return cls(**{**wanted, "files": files, "errors": errors})
 
     def as_json(self) -> dict[str, Any]:
         """Write the script as :meth:`from_json` reads it."""
         plain = {name: getattr(self, name) for name in ("queue", "inputs", "notebook", "outputs", "ending")}
-        files = {name: content.decode(errors="replace") for name, content in self.files.items()}
+        files = {name: {"base64": b64encode(content).decode()} for name, content in self.files.items()}
         return {**plain, "files": files, "errors": [list(error) for error in self.errors]}
+
+
+def _content(told: str | Mapping[str, str]) -> bytes:
+    return told.encode() if isinstance(told, str) else b64decode(told["base64"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
