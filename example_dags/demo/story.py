@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FLEET_DAG = "losant_fire_then_wait"
 FLEET_NOTEBOOK = "67b3a90ce5b1a2000d6f5e37"
+FILES = ("result.html", "energy-per-hour.csv")
 PATIENCE = 240.0
 
 
@@ -85,7 +86,7 @@ def download(report: Report, folder: Path) -> list[str]:
         answer.raise_for_status()
         (folder / name).write_bytes(answer.content)
     try:
-        texts = [(folder / name).read_text() for name in ("result.html", "energy-per-hour.csv")]
+        texts = [(folder / name).read_text() for name in FILES]
     except FileNotFoundError as missing:
         return [f"{report.site}: {missing.filename} is missing"]
     return checks.report_complaints(report.site, *texts)

@@ -36,6 +36,9 @@ def test_every_site_gets_the_report_of_its_own_numbers(
     assert sorted(report.site for report in reports) == sorted(checks.expected_energy())
     for report in reports:
         assert story.download(report, tmp_path / report.site) == []
+    # The checks can tell sites apart: nobody else's numbers would do.
+    files = [(tmp_path / reports[0].site / name).read_text() for name in story.FILES]
+    assert checks.report_complaints(reports[1].site, *files) != []
     requests = [asdict(it) for it in losant.requests if checks.REPORT_NOTEBOOK in it.path]
     assert checks.request_complaints(requests, executions={checks.REPORT_NOTEBOOK: len(reports)}) == []
     secrets = {"API token": losant.token, "address of a result file": losant.files_url}

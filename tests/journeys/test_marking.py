@@ -37,13 +37,18 @@ def start(airflow: LocalAirflow, losant: Emulator, dag_id: str, waiting: str) ->
     airflow.unpause(dag_id)
     run_id = airflow.trigger(dag_id, conf={"notebook_id": notebook_id})
     airflow.wait_for_task(dag_id, run_id, "run", lambda it: bool(it["state"] == waiting))
+    wait_until_watched(losant, notebook_id)
+    return run_id, notebook_id
+
+
+def wait_until_watched(losant: Emulator, notebook_id: str) -> None:
+    """Wait until whoever watches from now on has looked at the notebook's executions."""
     looks = len(seen(losant, notebook_id, "notebook.logs"))
     wait_for(
         lambda: len(seen(losant, notebook_id, "notebook.logs")) > looks,
         what=f"somebody to watch notebook {notebook_id}",
         timeout=30,
     )
-    return run_id, notebook_id
 
 
 def wait_for_the_one_cancel(losant: Emulator, notebook_id: str, execution_id: str) -> None:
@@ -88,3 +93,28 @@ def test_clearing_a_waiting_task_cancels_its_execution_once_and_starts_a_fresh_o
     assert len(seen(losant, notebook_id, "notebook.execute")) == 2
     outcome = airflow.xcom(dag_id, run_id, "run")
     assert outcome["execution_id"] == losant.executions(notebook_id)[0]["id"] != first["id"]
+
+
+def test_marking_one_mapped_task_cancels_its_execution_and_no_other(
+    airflow: LocalAirflow, losant: Emulator
+) -> None:
+    dag_id, notebook_id = "journey_mapped", losant.add_notebook(name="journey_mapped")
+    losant.script(notebook_id, Script(notebook=20.0))
+    airflow.wait_for_dag(dag_id)
+    airflow.unpause(dag_id)
+    run_id = airflow.trigger(dag_id, conf={"notebook_id": notebook_id})
+    for map_index in range(3):
+        airflow.wait_for_task(
+            dag_id, run_id, "run", lambda it: bool(it["state"] == "deferred"), map_index=map_index
+        )
+    wait_until_watched(losant, notebook_id)
+    east = next(it for it in losant.executions(notebook_id) if '"east"' in it["templateContext"])
+
+    airflow.set_task_state(dag_id, run_id, "run", "failed", map_index=1)
+
+    wait_for_the_one_cancel(losant, notebook_id, east["id"])
+    assert airflow.wait_for_run(dag_id, run_id, timeout=60) == "failed"
+    states = {it["map_index"]: it["state"] for it in airflow.task_instances(dag_id, run_id)}
+    assert states == {0: "success", 1: "failed", 2: "success"}
+    assert len(seen(losant, notebook_id, "notebook.execute")) == 3
+    assert len(seen(losant, notebook_id, "notebook.cancelExecution")) == 1
