@@ -26,7 +26,8 @@ AIRFLOW_VERSION = airflow_version
 AIRFLOW_3 = int(AIRFLOW_VERSION.split(".")[0]) >= 3  # noqa: PLR2004
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context as Context  # noqa: PLC0414 - re-exported
+    # "as" tells type checkers that others may import it from here.
+    from airflow.providers.common.compat.sdk import Context as Context  # noqa: PLC0414
 
 __all__ = [
     "AIRFLOW_VERSION",
@@ -68,10 +69,9 @@ def deployment_id(context: Context) -> str:
     The base URL where one is configured: it outlives a clear of the whole DAG run, which its start time,
     the stand-in, does not.
     """
-    for section in ("api", "webserver"):
-        url = conf.get(section, "base_url", fallback=None)
-        if url and "://localhost" not in url:
-            return str(url)
+    url = conf.get("api" if AIRFLOW_3 else "webserver", "base_url", fallback=None)
+    if url and "://localhost" not in url:
+        return str(url)
     started = context["dag_run"].start_date
     return started.isoformat() if started else ""
 

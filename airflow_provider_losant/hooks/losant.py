@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.client import Client
     from airflow_provider_losant.api.flows import Flow
     from airflow_provider_losant.api.model import Execution, Notebook
+    from airflow_provider_losant.api.watch import Target
 
 T = TypeVar("T")
 
@@ -235,6 +236,14 @@ class LosantHook(BaseHook):
                 notebook_id=losant_id(notebook_id, field="notebook_id"),
                 execution_id=losant_id(execution_id, field="execution_id"),
             )
+
+    def link(self, ref: ExecutionRef | Target) -> str:
+        """Return the address of an execution's notebook in Losant's web interface."""
+        return self.settings.link(
+            application_id=ref.application_id,
+            notebook_id=ref.notebook_id,
+            execution_id=ref.execution_id or "",
+        )
 
     def _ask(self, application_id: str | None, make: Callable[[str], calls.Call[T]]) -> T:
         with self.explained():

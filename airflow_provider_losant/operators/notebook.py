@@ -9,13 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from threading import Thread
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow_provider_losant._compat import (
     TRIGGER_FAILED,
-    AirflowException,
-    AirflowTaskTimeout,
     BaseOperator,
     conf,
     deployment_id,
@@ -29,18 +26,16 @@ from airflow_provider_losant.api.watch import Outcome, Patience, Target, may_pas
 from airflow_provider_losant.ending import finish
 from airflow_provider_losant.exceptions import LosantConfigError, NotebookExecutionError
 from airflow_provider_losant.links.notebook import LosantNotebookLink
+from airflow_provider_losant.operators.leash import Leash
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
-    from airflow_provider_losant.api.settings import Settings
     from airflow_provider_losant.hooks.losant import LosantHook
 
 DAY = 24 * 3600.0
 NET_MARGIN = 120.0
 MAX_TRIGGER_FAILURES = 3
 FAILURES_KEY = "trigger_failures"
-KILL_BUDGET = 3.5
-"""Seconds for the cancel in ``on_kill``: it runs inside the signal handler, and SIGKILL follows after 5."""
 
 
 class LosantNotebookExecuteOperator(BaseOperator):
@@ -135,28 +130,23 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self.durable = durable
         self.max_poll_outage = max_poll_outage
         self.losant_conn_id = losant_conn_id
-        self._hook: LosantHook | None = None
-        self._is_killed = False
-        # What on_kill has to cancel. A list, since pop() hands the run to exactly one of two takers
-        # even when a signal handler comes between them.
-        self._running: list[ExecutionRef] = []
+        self._leash = Leash(may_cancel=cancel_on_kill)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the run, or find the one that an earlier try started; then wait for it."""
-        self._running, self._is_killed = [], False
         hook = self._open_hook()
         with hook.explained():
             order = self._order(context, hook)
         started = self._start(order, hook, is_retry=context["ti"].try_number > 1)
         url = self._announce(context, started.ref, hook)
         if not self.wait_for_completion:
-            self._running.clear()  # the run outlives this task by intention
+            self._leash.let_go()
             return self._known(started, order) | {"url": url}
         return self._wait(context, hook, started, is_new=started.execution is None)
 
-    def execute_complete(self, context: Context, event: dict[str, Any], limit: str) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Take over from the trigger."""
-        return self._finish(context, self._open_hook(), Outcome.from_event(event), limit)
+        return self._finish(context, self._open_hook(), Outcome.from_event(event))
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
@@ -178,30 +168,20 @@ class LosantNotebookExecuteOperator(BaseOperator):
         )
         hook = self._open_hook()
         ref = hook.ref(self.notebook_id, execution_id, application_id=self.application_id)
-        self._running = [ref]
+        self._leash.hold(ref)
         started = submit.Started(ref=ref, submitted_at=ref.created_at)
         return self._wait(context, hook, started, may_defer=failures <= MAX_TRIGGER_FAILURES)
 
     def on_kill(self) -> None:
-        """
-        Cancel the run, and keep the interrupted code from going on.
-
-        This runs inside a signal handler: nothing may be asked of Airflow here, nor may a lock be waited
-        for that the interrupted code holds. So it uses memory, and a connection of its own in a thread
-        that is not waited for longer than ``KILL_BUDGET``.
-        """
-        self._is_killed = True
-        if self._hook is not None:
-            self._hook.client.is_halted = True
-        self._cancel()
+        """Cancel the run, and keep the interrupted code from going on."""
+        self._leash.kill()
 
     def _open_hook(self) -> LosantHook:
-        """Resolve the connection now: in ``on_kill`` it would be too late to ask for it."""
+        """Resolve the connection now: when the task is killed it is too late to ask for it."""
         from airflow_provider_losant.hooks.losant import LosantHook
 
         hook = LosantHook(self.losant_conn_id, self.application_id)
-        hook.client.is_halted = self._is_killed
-        self._hook = hook
+        self._leash.attach(hook.client, self.log.log)
         return hook
 
     def _order(self, context: Context, hook: LosantHook) -> submit.Order:
@@ -254,26 +234,16 @@ class LosantNotebookExecuteOperator(BaseOperator):
             lookback=seconds(self.timeout, field="timeout") + DAY,
             cancel_stale=self.cancel_on_kill,
         )
-        began = time.time()
         try:
-            started = hook.run(submit.start(order, terms, is_retry=is_retry))
-        except flows.Halted:
-            self._withdraw(order, began)
-            raise AirflowException(f"Killed before Losant had named the run of {order}") from None
-        except AirflowTaskTimeout:
-            self._withdraw(order, began)
-            raise
+            return self._leash.start(hook.client, order, terms, is_retry=is_retry)
         except LosantError as error:
             where = f"No run of {order} was started through connection {self.losant_conn_id!r}"
             raised = NotebookExecutionError if may_pass(error) else LosantConfigError
             raise raised(f"{where}: {error}") from error
-        self._running.append(started.ref)
-        self._stop_if_killed()
-        return started
 
     def _announce(self, context: Context, ref: ExecutionRef, hook: LosantHook) -> str:
         """Show the run to people the moment it has an id."""
-        url = self._url(hook, ref.execution_id)
+        url = hook.link(ref)
         context["ti"].xcom_push(key="execution_id", value=ref.execution_id)
         LosantNotebookLink().push(context, url)
         self.log.info("Execution %s in Losant: %s", ref.execution_id, url)
@@ -293,7 +263,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
 
         What is not new may have ended already: it is looked at here once before its wait is handed over.
         """
-        deadline, limit = self._deadline(context, started.submitted_at)
+        deadline, _ = self._deadline(context, started.submitted_at)
         target = Target.of(started.ref)
         patience = Patience(
             poll_interval=seconds(self.poll_interval, field="poll_interval"),
@@ -303,12 +273,12 @@ class LosantNotebookExecuteOperator(BaseOperator):
         first_look = started.submitted_at + patience.poll_interval if is_new else 0.0
         if self.deferrable and may_defer and deadline > time.time():
             if not is_new:
-                glance = self._watch(hook, flows.watch(target, replace(patience, deadline=0.0)))
+                glance = self._leash.run(hook.client, flows.watch(target, replace(patience, deadline=0.0)))
                 if glance.ending == "ended":
-                    return self._finish(context, hook, glance, limit)
-            self._defer(target, patience, first_look, limit)
+                    return self._finish(context, hook, glance)
+            self._defer(target, patience, first_look)
         whole = flows.watch(target, patience, first_look=first_look, cancel_on_timeout=self.cancel_on_timeout)
-        return self._finish(context, hook, self._watch(hook, whole), limit)
+        return self._finish(context, hook, self._leash.run(hook.client, whole))
 
     def _deadline(self, context: Context, submitted_at: float) -> tuple[float, str]:
         """
@@ -323,10 +293,10 @@ class LosantNotebookExecuteOperator(BaseOperator):
             ends.append((end, f"execution_timeout ({self.execution_timeout})"))
         return min(ends)
 
-    def _defer(self, target: Target, patience: Patience, first_look: float, limit: str) -> NoReturn:
+    def _defer(self, target: Target, patience: Patience, first_look: float) -> NoReturn:
         from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 
-        self._running.clear()  # from here on the trigger cancels
+        self._leash.let_go()
         trigger = LosantNotebookExecutionTrigger(
             losant_conn_id=self.losant_conn_id,
             **asdict(target),
@@ -340,48 +310,15 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self.defer(
             trigger=trigger,
             method_name="execute_complete",
-            kwargs={"limit": limit},
             timeout=timedelta(seconds=net),
         )
 
-    def _watch(self, hook: LosantHook, flow: flows.Flow[Outcome]) -> Outcome:
-        try:
-            outcome = hook.run(flow)
-        except flows.Halted:
-            raise AirflowException("Killed while waiting") from None
-        self._stop_if_killed()
-        return outcome
-
-    def _stop_if_killed(self) -> None:
-        """Do what ``on_kill`` could not when it came before the run had an id, and go no further."""
-        if self._is_killed:
-            self._cancel()
-            raise AirflowException("Killed")
-
-    def _cancel(self) -> None:
-        try:
-            self._at_last(flows.cancel(self._running.pop()))
-        except IndexError:
-            return
-
-    def _withdraw(self, order: submit.Order, began: float) -> None:
-        self._at_last(submit.withdraw(order, since=began))
-
-    def _at_last(self, flow: flows.Flow[Any]) -> None:
-        """Carry out a flow in the little time a kill leaves, over a connection of its own."""
-        if not self.cancel_on_kill or self._hook is None:
-            return
-        settings = replace(self._hook.settings, timeout=KILL_BUDGET / 2)
-        thread = Thread(target=_run_alone, args=(settings, self.log.log, flow), daemon=True)
-        thread.start()
-        thread.join(KILL_BUDGET)
-
-    def _finish(self, context: Context, hook: LosantHook, outcome: Outcome, limit: str) -> dict[str, Any]:
-        self._running.clear()
+    def _finish(self, context: Context, hook: LosantHook, outcome: Outcome) -> dict[str, Any]:
+        self._leash.let_go()
         self._check_query_time(outcome)
-        return finish(
-            outcome, url=self._url(hook, outcome.result["execution_id"]), limit=limit, log=self.log.log
-        )
+        ref = hook.ref(self.notebook_id, outcome.result["execution_id"])
+        _, limit = self._deadline(context, ref.created_at)
+        return finish(outcome, url=hook.link(ref), limit=limit, log=self.log.log)
 
     def _check_query_time(self, outcome: Outcome) -> None:
         """Losant reads a time it does not understand as now, and says so nowhere but in its log."""
@@ -391,11 +328,6 @@ class LosantNotebookExecuteOperator(BaseOperator):
         asked = spell(instant(self.relative_to, field="relative_to"))
         if asked != used:
             self.log.warning("relative_to: asked for %s, but the run used %s", asked, used)
-
-    def _url(self, hook: LosantHook, execution_id: str) -> str:
-        return hook.settings.link(
-            application_id=hook.application(), notebook_id=self.notebook_id, execution_id=execution_id
-        )
 
     @staticmethod
     def _known(started: submit.Started, order: submit.Order) -> dict[str, Any]:
@@ -410,9 +342,3 @@ class LosantNotebookExecuteOperator(BaseOperator):
             queued_at=datetime.fromtimestamp(started.submitted_at, UTC),
         )
         return ordered.to_result()
-
-
-def _run_alone(settings: Settings, log: flows.Log, flow: flows.Flow[Any]) -> None:
-    from airflow_provider_losant.api.client import Client
-
-    Client(settings, log).run(flow)

@@ -91,9 +91,10 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Look once."""
         hook = self._hook()
-        glance = hook.run(flows.watch(self._target(hook), self._patience(deadline=0.0)))
+        target = self._target(hook)
+        LosantNotebookLink().push(context, hook.link(target))
+        glance = hook.run(flows.watch(target, self._patience(deadline=0.0)))
         if glance.ending == "deadline":
-            self._push_link(context, hook)
             return False
         return PokeReturnValue(is_done=True, xcom_value=self._finish(hook, glance))
 
@@ -139,17 +140,8 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
             timeout=timedelta(seconds=self.timeout + 2 * patience.poll_interval + 120),
         )
 
-    def _push_link(self, context: Context, hook: LosantHook) -> None:
-        url = self._url(hook, self.execution_id or "")
-        LosantNotebookLink().push(context, url)
-
-    def _url(self, hook: LosantHook, execution_id: str) -> str:
-        return hook.settings.link(
-            application_id=hook.application(), notebook_id=self.notebook_id, execution_id=execution_id
-        )
-
     def _finish(self, hook: LosantHook, outcome: Outcome) -> dict[str, Any]:
-        url = self._url(hook, outcome.result.get("execution_id") or "")
+        url = hook.link(self._target(hook))
         try:
             return finish(outcome, url=url, limit=f"timeout ({self.timeout:g} s)", log=self.log.log)
         except NotebookWaitTimedOut as error:

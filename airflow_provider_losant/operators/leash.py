@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a task holds its run by, so that a kill stops the run and not only the task."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_provider_losant._compat import AirflowException, AirflowTaskTimeout
+from airflow_provider_losant.api import flows, submit
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.client import Client
+    from airflow_provider_losant.api.model import ExecutionRef
+    from airflow_provider_losant.api.settings import Settings
+
+T = TypeVar("T")
+
+KILL_BUDGET = 3.5
+"""Seconds for a cancel inside the signal handler; SIGKILL follows 5 s after SIGTERM."""
+
+
+class Leash:
+    """
+    The run of one task, within reach of a signal handler.
+
+    In there nothing may be asked of Airflow (its channel to the supervisor may be held by the very code
+    that was interrupted), so all it takes is in memory by then, and the cancel has a connection of its own,
+    in a thread that is not waited for longer than ``KILL_BUDGET``.
+
+    :param may_cancel: Whether a kill cancels.
+    """
+
+    def __init__(self, *, may_cancel: bool) -> None:
+        self._may_cancel = may_cancel
+        self._is_killed = False
+        self._client: Client | None = None
+        self._log: flows.Log | None = None
+        # A list, since pop() hands the run to exactly one of two takers, even when one interrupts the other.
+        self._running: list[ExecutionRef] = []
+
+    def attach(self, client: Client, log: flows.Log) -> None:
+        """Get hold of what a kill will need."""
+        self._client, self._log = client, log
+        self._running.clear()
+        client.is_halted = self._is_killed
+
+    def hold(self, ref: ExecutionRef) -> None:
+        """Take responsibility for a run; when the kill has come before, this is where it takes effect."""
+        self._running.append(ref)
+        self._check()
+
+    def let_go(self) -> None:
+        """Leave the run to somebody else: a trigger, or nobody."""
+        self._running.clear()
+
+    def start(
+        self, client: Client, order: submit.Order, terms: submit.Terms, *, is_retry: bool
+    ) -> submit.Started:
+        """
+        Start the order's run and hold it.
+
+        :raises AirflowException: the task was killed; what had begun was stopped.
+        """
+        began = time.time()
+        try:
+            started = client.run(submit.start(order, terms, is_retry=is_retry))
+        except (flows.Halted, AirflowTaskTimeout) as stop:
+            self._at_last(submit.withdraw(order, since=began))
+            if isinstance(stop, AirflowTaskTimeout):
+                raise
+            raise AirflowException(f"Killed before Losant had named the run of {order}") from None
+        self.hold(started.ref)
+        return started
+
+    def run(self, client: Client, flow: flows.Flow[T]) -> T:
+        """
+        Carry a flow out while the run is held.
+
+        :raises AirflowException: the task was killed meanwhile; the result is not worth having any more.
+        """
+        try:
+            answer = client.run(flow)
+        except flows.Halted:
+            raise AirflowException("Killed") from None
+        self._check()
+        return answer
+
+    def kill(self) -> None:
+        """Stop the run and whatever flow is under way; fit for a signal handler."""
+        self._is_killed = True
+        if self._client is not None:
+            self._client.is_halted = True
+        self._cancel()
+
+    def _check(self) -> None:
+        if self._is_killed:
+            self._cancel()
+            raise AirflowException("Killed")
+
+    def _cancel(self) -> None:
+        try:
+            ref = self._running.pop()
+        except IndexError:
+            return
+        self._at_last(flows.cancel(ref))
+
+    def _at_last(self, flow: flows.Flow[Any]) -> None:
+        """Carry out a flow in the little time a kill leaves."""
+        if not self._may_cancel or self._client is None or self._log is None:
+            return
+        settings = replace(self._client.settings, timeout=KILL_BUDGET / 2)
+        thread = Thread(target=_run_alone, args=(settings, self._log, flow), daemon=True)
+        thread.start()
+        thread.join(KILL_BUDGET)
+
+
+def _run_alone(settings: Settings, log: flows.Log, flow: flows.Flow[Any]) -> None:
+    from airflow_provider_losant.api.client import Client
+
+    Client(settings, log).run(flow)
