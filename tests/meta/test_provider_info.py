@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from jsonschema import validate
 
 from airflow_provider_losant.get_provider_info import get_provider_info
-from tests.meta.sources import PACKAGE, ROOT, modules
+from tests.meta.sources import PACKAGE, ROOT, modules, tree
 
 INFO = get_provider_info()
 LISTS = ("hooks", "operators", "sensors", "triggers")
@@ -65,9 +66,16 @@ def test_every_module_that_we_name_can_be_imported(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["hooks", "operators", "sensors"])
 def test_no_module_that_a_dag_author_can_use_goes_unnamed(kind: str) -> None:
-    present = {name for name in modules() if name.startswith(f"{PACKAGE}.{kind}.")}
+    suffix = kind.removesuffix("s").capitalize()
+    offering = {
+        name
+        for name, file in modules().items()
+        if name.startswith(f"{PACKAGE}.{kind}.")
+        for node in tree(file).body
+        if isinstance(node, ast.ClassDef) and node.name.endswith(suffix) and not node.name.startswith("_")
+    }
 
-    assert named(kind) == present
+    assert named(kind) == offering
 
 
 @pytest.mark.parametrize("dotted", dotted_classes())
