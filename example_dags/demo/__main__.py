@@ -43,10 +43,12 @@ def main() -> int:
     lock = _claim_folder()
     try:
         complaints = perform(keep=keep)
+    except (RuntimeError, OSError) as error:
+        complaints = [str(error)]
     finally:
         os.close(lock)
     for complaint in complaints:
-        print(f"  NOT TRUE: {complaint}")
+        print(f"  WRONG: {complaint}")
     verdict = "Something is wrong" if complaints else "All checks passed"
     print(f"\n{verdict}, after {time.monotonic() - started:.0f} s. Logs and results are in {FOLDER}.")
     return 1 if complaints else 0

@@ -47,7 +47,8 @@ class Step:
         self._over.set()
         if self._live:
             self._clock.join()
-        self._write("ok" if kind is None else "FAIL", end="\n")
+        stopped = kind is not None and issubclass(kind, SystemExit)
+        self._write("ok" if kind is None else "--" if stopped else "FAIL", end="\n")
 
     def note(self, note: str) -> None:
         """Say where the step is now."""
