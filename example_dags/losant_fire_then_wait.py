@@ -41,6 +41,7 @@ def losant_fire_then_wait() -> None:
         task_id="health",
         notebook_id=BATTERY_HEALTH,
         execution_id=start.output["execution_id"],
+        poke_interval=20,
         deferrable=True,
     )
 
