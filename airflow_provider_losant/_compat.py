@@ -26,6 +26,8 @@ AIRFLOW_VERSION = airflow_version
 AIRFLOW_3 = int(AIRFLOW_VERSION.split(".")[0]) >= 3  # noqa: PLR2004
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     # "as" tells type checkers that others may import it from here.
     from airflow.providers.common.compat.sdk import Context as Context  # noqa: PLC0414
 
@@ -43,9 +45,12 @@ __all__ = [
     "PokeReturnValue",
     "XCom",
     "conf",
+    "dag_run_start",
     "deployment_id",
     "has_left_deferral",
     "read_connection",
+    "task_state",
+    "task_store",
     "trigger_is_told_of_kills",
 ]
 
@@ -62,18 +67,22 @@ async def read_connection(conn_id: str) -> tuple[Any, dict[str, Any]]:
     return connection, await get_async_extra_dejson(connection)
 
 
-def deployment_id(context: Context) -> str:
+def deployment_id(dag_run_start: datetime | None) -> str:
     """
     Return what tells this Airflow from another that runs the same DAG against the same Losant application.
 
-    The base URL where one is configured: it outlives a clear of the whole DAG run, which its start time,
+    The base URL where one is configured: it outlives a clear of the whole DAG run, which the run's start,
     the stand-in, does not.
     """
     url = conf.get("api" if AIRFLOW_3 else "webserver", "base_url", fallback=None)
     if url and "://localhost" not in url:
         return str(url)
-    started = context["dag_run"].start_date
-    return started.isoformat() if started else ""
+    return dag_run_start.isoformat() if dag_run_start else ""
+
+
+def task_store(context: Context) -> Any:
+    """Return the store that outlives a task's tries (Airflow 3.3), or None."""
+    return context.get("task_state_store")
 
 
 def trigger_is_told_of_kills() -> bool:
@@ -100,14 +109,48 @@ def _state_of(task_instance: Any) -> str | None:
     if not AIRFLOW_3:
         task_instance.refresh_from_db()
         return str(task_instance.state)
+    map_index = -1 if task_instance.map_index is None else task_instance.map_index
+    return task_state(task_instance.dag_id, task_instance.task_id, task_instance.run_id, map_index)
+
+
+def task_state(dag_id: str, task_id: str, run_id: str, map_index: int) -> str | None:
+    """Return the state of any task instance of this Airflow; None when it was cleared or is gone."""
+    if not AIRFLOW_3:
+        return _task_state_from_database(dag_id, task_id, run_id, map_index)
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-    map_index = -1 if task_instance.map_index is None else task_instance.map_index
     states = RuntimeTaskInstance.get_task_states(
-        dag_id=task_instance.dag_id,
-        task_ids=[task_instance.task_id],
-        run_ids=[task_instance.run_id],
-        map_index=map_index,
+        dag_id=dag_id, task_ids=[task_id], run_ids=[run_id], map_index=map_index
     )
-    key = task_instance.task_id if map_index < 0 else f"{task_instance.task_id}_{map_index}"
-    return states.get(task_instance.run_id, {}).get(key)  # type: ignore[no-any-return]  # as Airflow has it
+    key = task_id if map_index < 0 else f"{task_id}_{map_index}"
+    return states.get(run_id, {}).get(key)  # type: ignore[no-any-return]  # as Airflow has it
+
+
+def _task_state_from_database(dag_id: str, task_id: str, run_id: str, map_index: int) -> str | None:
+    from airflow.models import TaskInstance
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        state = (
+            session.query(TaskInstance.state)
+            .filter_by(dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=map_index)
+            .scalar()
+        )
+    return None if state is None else str(state)
+
+
+def dag_run_start(dag_id: str, run_id: str) -> tuple[bool, datetime | None]:
+    """Tell whether this Airflow knows a DAG run, and when it started, where that can be learnt."""
+    if not AIRFLOW_3:
+        from airflow.models import DagRun
+
+        found = DagRun.find(dag_id=dag_id, run_id=run_id)
+        return bool(found), found[0].start_date if found else None
+    from airflow.sdk.execution_time import comms, task_runner
+
+    if not task_runner.RuntimeTaskInstance.get_dr_count(dag_id=dag_id, run_ids=[run_id]):
+        return False, None
+    if not hasattr(comms, "GetDagRun"):
+        return True, None
+    answer = task_runner.SUPERVISOR_COMMS.send(comms.GetDagRun(dag_id=dag_id, run_id=run_id))
+    return True, getattr(answer, "start_date", None)

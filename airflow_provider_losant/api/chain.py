@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.model import Execution
 
 KEY = "airflow"
+_FIELDS = {"dag_id", "task_id", "run_id", "map_index", "try_number", "id", "sweep"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class Chain:
     A task instance's chain of tries.
 
     :param max_tries: Airflow's own count, which changes exactly when a user clears the task.
+    :param may_sweep: Whether the run is worth nothing without its task, so that an orphan may be cancelled.
     :param deployment: Anything that differs between two Airflow deployments that share an application
         and run the same DAG.
     """
@@ -39,6 +41,7 @@ class Chain:
     try_number: int
     max_tries: int
     deployment: str
+    may_sweep: bool = True
 
     @property
     def task(self) -> str:
@@ -62,6 +65,7 @@ class Chain:
                 "map_index": self.map_index,
                 "try_number": self.try_number,
                 "id": self.id,
+                "sweep": self.may_sweep,
             },
         }
 
@@ -69,15 +73,22 @@ class Chain:
         """Tell whether a try of this chain started the execution."""
         return _marked_id(execution) == self.id
 
+    def is_of_task(self, execution: Execution) -> bool:
+        """Tell whether the same task instance started the execution, in whatever chain."""
+        return _marked_id(execution).partition(".")[0] == self.task
+
     def precedes(self, execution: Execution) -> bool:
         """Tell whether the same task instance started the execution in another chain."""
-        task, _, tries = _marked_id(execution).partition(".")
-        return task == self.task and tries != str(self.max_tries)
+        return self.is_of_task(execution) and not self.owns(execution)
+
+
+def try_number(execution: Execution) -> object:
+    """Return which try started the execution; None when it has no mark."""
+    return read_mark(execution).get("try_number")
 
 
 def _marked_id(execution: Execution) -> str:
-    mark = read_mark(execution)
-    return str(mark.get("id", ""))
+    return str(read_mark(execution).get("id", ""))
 
 
 def read_mark(execution: Execution) -> Mapping[str, Any]:
@@ -87,4 +98,4 @@ def read_mark(execution: Execution) -> Mapping[str, Any]:
     except ValueError:
         return {}
     mark = context.get(KEY) if isinstance(context, dict) else None
-    return mark if isinstance(mark, dict) else {}
+    return mark if isinstance(mark, dict) and mark.keys() >= _FIELDS else {}

@@ -80,10 +80,11 @@ def repeat(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow
             return answer
 
 
-def cancel(ref: ExecutionRef, retries: int = 0) -> Flow[bool]:
+def cancel(ref: ExecutionRef, why: str, *, retries: int = 0) -> Flow[bool]:
     """
     Ask Losant to stop a run; one that has ended, or that Losant does not know, counts as stopped.
 
+    :param why: The reason, for the log.
     :return: Whether Losant agreed. A failure is noted, not raised: who cancels has a story of its own.
     """
     try:
@@ -94,7 +95,7 @@ def cancel(ref: ExecutionRef, retries: int = 0) -> Flow[bool]:
         yield Note(f"The {ref} could not be cancelled and may still use minutes: {error}", logging.ERROR)
         return False
     else:
-        yield Note(f"Asked Losant to cancel the {ref}")
+        yield Note(f"Asked Losant to cancel the {ref}: {why}")
     return True
 
 
@@ -171,7 +172,7 @@ def _time_is_up(sight: Watch, *, cancel_on_timeout: bool) -> Flow[Outcome]:
         notebook_id=sight.target.notebook_id,
         execution_id=sight.target.execution_id,
     )
-    return replace(outcome, is_cancelled=(yield from cancel(ref, retries=2)))
+    return replace(outcome, is_cancelled=(yield from cancel(ref, "its time is up", retries=2)))
 
 
 def _given_up(sight: Watch, ending: Ending, problem: str | None) -> Outcome:

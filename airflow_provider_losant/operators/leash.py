@@ -9,11 +9,14 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_losant._compat import AirflowException, AirflowTaskTimeout
-from airflow_provider_losant.api import flows, submit
+from airflow_provider_losant.api import flows
+from airflow_provider_losant.api.search import Search
+from airflow_provider_losant.api.submit import start
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.client import Client
     from airflow_provider_losant.api.model import ExecutionRef
+    from airflow_provider_losant.api.order import Order, Started, Terms
     from airflow_provider_losant.api.settings import Settings
 
 T = TypeVar("T")
@@ -56,9 +59,7 @@ class Leash:
         """Leave the run to somebody else: a trigger, or nobody."""
         self._running.clear()
 
-    def start(
-        self, client: Client, order: submit.Order, terms: submit.Terms, *, is_retry: bool
-    ) -> submit.Started:
+    def start(self, client: Client, order: Order, terms: Terms, *, is_retry: bool) -> Started:
         """
         Start the order's run and hold it.
 
@@ -66,9 +67,9 @@ class Leash:
         """
         began = time.time()
         try:
-            started = client.run(submit.start(order, terms, is_retry=is_retry))
+            started = client.run(start(order, terms, is_retry=is_retry))
         except (flows.Halted, AirflowTaskTimeout) as stop:
-            self._at_last(submit.withdraw(order, since=began))
+            self._at_last(Search(order=order, terms=terms).withdraw(began))
             if isinstance(stop, AirflowTaskTimeout):
                 raise
             raise AirflowException(f"Killed before Losant had named the run of {order}") from None
@@ -105,7 +106,7 @@ class Leash:
             ref = self._running.pop()
         except IndexError:
             return
-        self._at_last(flows.cancel(ref))
+        self._at_last(flows.cancel(ref, "its task was killed"))
 
     def _at_last(self, flow: flows.Flow[Any]) -> None:
         """Carry out a flow in the little time a kill leaves."""

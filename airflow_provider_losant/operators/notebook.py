@@ -16,12 +16,14 @@ from airflow_provider_losant._compat import (
     BaseOperator,
     conf,
     deployment_id,
+    task_store,
 )
-from airflow_provider_losant.api import calls, flows, submit
+from airflow_provider_losant.api import calls, flows
 from airflow_provider_losant.api.chain import KEY, Chain
 from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.instants import instant, seconds, spell
 from airflow_provider_losant.api.model import QUEUED, Execution, ExecutionRef, losant_id
+from airflow_provider_losant.api.order import Order, Started, Terms
 from airflow_provider_losant.api.watch import Outcome, Patience, Target, may_pass
 from airflow_provider_losant.ending import finish
 from airflow_provider_losant.exceptions import LosantConfigError, NotebookExecutionError
@@ -138,6 +140,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         with hook.explained():
             order = self._order(context, hook)
         started = self._start(order, hook, is_retry=context["ti"].try_number > 1)
+        self._remember(context, started.ref)
         url = self._announce(context, started.ref, hook)
         if not self.wait_for_completion:
             self._leash.let_go()
@@ -169,7 +172,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         hook = self._open_hook()
         ref = hook.ref(self.notebook_id, execution_id, application_id=self.application_id)
         self._leash.hold(ref)
-        started = submit.Started(ref=ref, submitted_at=ref.created_at)
+        started = Started(ref=ref, submitted_at=ref.created_at)
         return self._wait(context, hook, started, may_defer=failures <= MAX_TRIGGER_FAILURES)
 
     def on_kill(self) -> None:
@@ -184,7 +187,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self._leash.attach(hook.client, self.log.log)
         return hook
 
-    def _order(self, context: Context, hook: LosantHook) -> submit.Order:
+    def _order(self, context: Context, hook: LosantHook) -> Order:
         """Check every argument before any request."""
         notebook_id = losant_id(self.notebook_id, field="notebook_id")
         for name in ("poll_interval", "timeout", "max_poll_outage"):
@@ -197,9 +200,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
             email=self.notification_email,
             callback_url=self.callback_url,
         )
-        return submit.Order(
-            application_id=hook.application(), notebook_id=notebook_id, options=options, chain=chain
-        )
+        return Order(application_id=hook.application(), notebook_id=notebook_id, options=options, chain=chain)
 
     def _marked_context(self, context: Context) -> tuple[Chain | None, str | None]:
         """Add the chain's mark to the template context, where there is room for it."""
@@ -212,7 +213,8 @@ class LosantNotebookExecuteOperator(BaseOperator):
             map_index=-1 if ti.map_index is None else ti.map_index,
             try_number=ti.try_number,
             max_tries=ti.max_tries,
-            deployment=deployment_id(context),
+            deployment=deployment_id(context["dag_run"].start_date),
+            may_sweep=self.wait_for_completion and self.cancel_on_kill,
         )
         given = json.loads(text or "{}")
         problem = None
@@ -227,8 +229,8 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self.log.warning("A retry will not find this run again: %s", problem)
         return None, text
 
-    def _start(self, order: submit.Order, hook: LosantHook, *, is_retry: bool) -> submit.Started:
-        terms = submit.Terms(
+    def _start(self, order: Order, hook: LosantHook, *, is_retry: bool) -> Started:
+        terms = Terms(
             retries=hook.settings.max_retries,
             max_poll_outage=seconds(self.max_poll_outage, field="max_poll_outage"),
             lookback=seconds(self.timeout, field="timeout") + DAY,
@@ -240,6 +242,22 @@ class LosantNotebookExecuteOperator(BaseOperator):
             where = f"No run of {order} was started through connection {self.losant_conn_id!r}"
             raised = NotebookExecutionError if may_pass(error) else LosantConfigError
             raise raised(f"{where}: {error}") from error
+
+    def _recall(self, context: Context) -> str | None:
+        """Return the run that an earlier try of this chain noted down, where Airflow has a place for it."""
+        store, ti = task_store(context), context["ti"]
+        if store is None or not self.durable or ti.try_number == 1:
+            return None
+        return store.get(_store_key(ti))  # type: ignore[no-any-return]  # written below
+
+    def _remember(self, context: Context, ref: ExecutionRef) -> None:
+        store = task_store(context)
+        if store is None or not self.durable:
+            return
+        try:
+            store.set(_store_key(context["ti"]), ref.execution_id)
+        except Exception:
+            self.log.warning("The execution id could not be kept in the task state store", exc_info=True)
 
     def _announce(self, context: Context, ref: ExecutionRef, hook: LosantHook) -> str:
         """Show the run to people the moment it has an id."""
@@ -253,7 +271,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self,
         context: Context,
         hook: LosantHook,
-        started: submit.Started,
+        started: Started,
         *,
         is_new: bool = False,
         may_defer: bool = True,
@@ -330,7 +348,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
             self.log.warning("relative_to: asked for %s, but the run used %s", asked, used)
 
     @staticmethod
-    def _known(started: submit.Started, order: submit.Order) -> dict[str, Any]:
+    def _known(started: Started, order: Order) -> dict[str, Any]:
         """Return the result of a run that nobody waits for: what the log showed, or what was ordered."""
         if started.execution is not None:
             return started.execution.to_result()
@@ -342,3 +360,8 @@ class LosantNotebookExecuteOperator(BaseOperator):
             queued_at=datetime.fromtimestamp(started.submitted_at, UTC),
         )
         return ordered.to_result()
+
+
+def _store_key(ti: Any) -> str:
+    """Name a chain of tries: the store outlives a clear, and a clear must not bring the old run back."""
+    return f"losant_execution_id.{ti.max_tries}"

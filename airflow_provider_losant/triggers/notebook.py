@@ -109,7 +109,7 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
             notebook_id=self.target.notebook_id,
             execution_id=self.target.execution_id,
         )
-        await self._hook().arun(flows.cancel(ref, retries=2))
+        await self._hook().arun(flows.cancel(ref, "its deferred task was marked or cleared", retries=2))
 
     def _hook(self) -> LosantHook:
         return LosantHook(self.losant_conn_id, self.target.application_id)
