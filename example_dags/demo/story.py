@@ -100,6 +100,8 @@ def show(airflow: LocalAirflow, runs: dict[str, str], reports: list[Report], res
             site = instance["rendered_map_index"]
             name = f"{dag_id}.{instance['task_id']}" + (f" [{site}]" if site else "")
             print(f"  {name:60} {instance['state']}")
+            if instance["state"] == "failed":
+                print(_last_words(airflow, instance))
     for report in reports:
         print(f"\n{report.site} has returned")
         print(pprint.pformat(report.outcome, width=108, compact=True, sort_dicts=False))
@@ -126,6 +128,13 @@ def judge(
     complaints += checks.request_complaints(losant.requests(), executions=wanted)
     secrets = {"API token": losant.token, "address of a result file": losant.files_url}
     return complaints + checks.leak_complaints(secrets, airflow.home)
+
+
+def _last_words(airflow: LocalAirflow, instance: dict[str, Any]) -> str:
+    """Return the end of a failed task's log."""
+    place = (instance["dag_id"], instance["dag_run_id"], instance["task_id"])
+    log = airflow.task_log(*place, try_number=instance["try_number"], map_index=instance["map_index"])
+    return "\n".join(f"      {line[:300]}" for line in log.splitlines()[-12:])
 
 
 def _where(airflow: LocalAirflow, losant: LocalLosant, run_id: str) -> str:
