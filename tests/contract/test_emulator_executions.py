@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scripted executions over real HTTP: the log, cancelling, result files, and the switches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_losant.emulator import Emulator, Script, Switches
+from tests.contract.conftest import Client
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1_770_000_000.25
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def losant(clock: Clock) -> Iterator[Emulator]:
+    with Emulator(clock=clock) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def notebook_id(losant: Emulator) -> str:
+    made = losant.add_notebook(name="Energy")
+    losant.script(made, Script(queue=10, inputs=10, notebook=10, outputs=10, files={"report.csv": b"a,b\n"}))
+    return made
+
+
+def test_the_log_shows_one_entry_unless_asked_for_more(
+    client: Client, notebook_id: str, clock: Clock
+) -> None:
+    ids = []
+    for _ in range(3):
+        ids.append(client.execute(notebook_id))
+        clock.now += 1
+
+    assert [entry["id"] for entry in client.logs(notebook_id)] == [ids[2]]
+    assert [entry["id"] for entry in client.logs(notebook_id, limit=50)] == ids[::-1]
+    assert [entry["id"] for entry in client.logs(notebook_id, limit="abc")] == [ids[2]]
+
+
+def test_since_finds_the_entry_whose_queue_time_it_names(
+    client: Client, notebook_id: str, clock: Clock
+) -> None:
+    client.execute(notebook_id)
+    clock.now += 60.001
+    second = client.execute(notebook_id)
+
+    since = round(clock.now * 1000)
+
+    assert [entry["id"] for entry in client.logs(notebook_id, limit=9, since=since)] == [second]
+    assert client.logs(notebook_id, limit=9, since=since + 1) == []
+    assert len(client.logs(notebook_id, limit=9, since=since - 60_001)) == 2
+
+
+def test_an_execution_goes_through_its_phases(client: Client, notebook_id: str, clock: Clock) -> None:
+    execution_id = client.execute(
+        notebook_id, relativeTo="2026-01-31T00:00:00Z", templateContext='{"site":"north"}'
+    )
+    seen = []
+    for _ in range(5):
+        seen.append(client.logs(notebook_id)[0])
+        clock.now += 10
+
+    assert execution_id[:8] == f"{int(clock.now - 50):08x}"
+    assert [entry["status"] for entry in seen] == [
+        "queued",
+        "inProgress",
+        "inProgress",
+        "inProgress",
+        "completed",
+    ]
+    assert [len([key for key in entry if key.endswith("At")]) for entry in seen] == [1, 2, 3, 4, 5]
+    assert seen[0]["notebookExecutionId"] == execution_id
+    assert seen[0]["templateContext"] == '{"site":"north"}'
+    assert seen[0]["executionRelativeTo"] == "2026-01-31T00:00:00.000Z"
+    assert (seen[3]["outputInfo"], list(seen[4]["outputInfo"])) == ({}, ["report.csv"])
+
+
+def test_an_unreadable_query_time_silently_means_now(
+    client: Client, notebook_id: str, losant: Emulator
+) -> None:
+    client.execute(notebook_id, relativeTo="{{ data_interval_end }}")
+    entry = client.logs(notebook_id)[0]
+    losant.switches.relative_to_fallback = False
+    refused = client.call("POST", f"/notebooks/{notebook_id}/execute", json={"relativeTo": "soon"})
+
+    assert entry["executionRelativeTo"] == entry["runQueuedAt"]
+    assert refused.status_code == 400
+
+
+def test_a_cancelled_execution_is_canceling_before_it_is_canceled(
+    client: Client, losant: Emulator, notebook_id: str, clock: Clock
+) -> None:
+    losant.switches.cancel_delay = 5
+    execution_id = client.execute(notebook_id)
+    clock.now += 15
+
+    answer = client.cancel(notebook_id, execution_id.upper())
+    first = client.logs(notebook_id)[0]["status"]
+    again = client.cancel(notebook_id, execution_id)
+    clock.now += 5
+
+    assert (answer.status_code, answer.json()) == (200, {"success": True})
+    assert again.status_code == 200
+    assert (first, client.logs(notebook_id)[0]["status"]) == ("canceling", "canceled")
+
+
+@pytest.mark.parametrize(("switch", "status"), [("not_found", 404), ("bad_request", 400), ("ok", 200)])
+def test_cancelling_what_has_ended_answers_as_the_switch_says(
+    client: Client, losant: Emulator, notebook_id: str, clock: Clock, *, switch: Any, status: int
+) -> None:
+    losant.switches.cancel_final = switch
+    execution_id = client.execute(notebook_id)
+    clock.now += 60
+
+    assert client.cancel(notebook_id, execution_id).status_code == status
+    assert client.logs(notebook_id)[0]["status"] == "completed"
+
+
+def test_cancelling_an_unknown_execution_is_404(client: Client, notebook_id: str) -> None:
+    assert client.cancel(notebook_id, "f" * 24).status_code == 404
+
+
+def test_result_files_open_with_their_signature_and_never_with_a_token(
+    client: Client, losant: Emulator, notebook_id: str, clock: Clock
+) -> None:
+    client.execute(notebook_id)
+    clock.now += 60
+    url = client.logs(notebook_id)[0]["outputInfo"]["report.csv"]["url"]
+    leaked = client.session.get(url, headers={"Authorization": f"Bearer {losant.token}"}, timeout=10)
+    plain = client.session.get(url, timeout=10)
+    unsigned = client.session.get(url.split("?")[0], timeout=10)
+    clock.now += losant.switches.file_url_ttl + 1
+    expired = client.session.get(url, timeout=10)
+
+    assert url.startswith(losant.files_url)
+    assert not url.startswith(losant.url)
+    assert (plain.status_code, plain.content) == (200, b"a,b\n")
+    assert [leaked.status_code, unsigned.status_code, expired.status_code] == [403, 403, 403]
+    assert client.file(client.logs(notebook_id)[0], "report.csv") == "a,b\n"
+
+
+def test_addresses_expire_once_and_for_all_when_they_are_not_signed_again(
+    client: Client, losant: Emulator, notebook_id: str, clock: Clock
+) -> None:
+    losant.switches.resign_urls = False
+    client.execute(notebook_id)
+    clock.now += 60 + losant.switches.file_url_ttl
+
+    url = client.logs(notebook_id)[0]["outputInfo"]["report.csv"]["url"]
+
+    assert client.session.get(url, timeout=10).status_code == 403
+
+
+def test_a_lagging_listing_hides_the_newest_executions(
+    client: Client, losant: Emulator, notebook_id: str, clock: Clock
+) -> None:
+    losant.switches.listing_lag = 5
+    client.execute(notebook_id)
+    hidden = client.logs(notebook_id)
+    clock.now += 6
+
+    assert (hidden, len(client.logs(notebook_id))) == ([], 1)
+    assert len(losant.executions(notebook_id)) == 1
+
+
+def test_too_many_at_once_can_be_refused(client: Client, losant: Emulator, notebook_id: str) -> None:
+    losant.switches.change({"over_parallel": "refuse", "parallel": 1, "refusal_status": 402})
+    client.execute(notebook_id)
+
+    answer = client.call("POST", f"/notebooks/{notebook_id}/execute", json={})
+
+    assert (answer.status_code, answer.json()["type"]) == (402, "ExecutionLimitExceeded")
+
+
+def test_used_up_minutes_are_refused(
+    client: Client, losant: Emulator, notebook_id: str, clock: Clock
+) -> None:
+    losant.switches.notebook_minutes = 1
+    client.execute(notebook_id)
+    clock.now += 60
+
+    assert client.call("POST", f"/notebooks/{notebook_id}/execute", json={}).status_code == 400
+
+
+@pytest.mark.parametrize(("field", "found"), [("queued", 0), ("started", 0), ("completed", 1)])
+def test_since_can_mean_another_instant(
+    client: Client, losant: Emulator, notebook_id: str, clock: Clock, *, field: Any, found: int
+) -> None:
+    losant.switches.since_field = field
+    client.execute(notebook_id)
+    clock.now += 41
+
+    assert len(client.logs(notebook_id, limit=9, since=int((clock.now - 5) * 1000))) == found
+
+
+def test_a_limit_can_be_capped(client: Client, losant: Emulator, notebook_id: str) -> None:
+    losant.switches.max_limit = 2
+    for _ in range(3):
+        client.execute(notebook_id)
+
+    assert len(client.logs(notebook_id, limit=1000)) == 2
+
+
+def test_a_notebook_without_a_file_fails_in_the_run_or_at_once(client: Client, losant: Emulator) -> None:
+    bare = losant.add_notebook()
+    client.execute(bare)
+    losant.switches.execute_without_file = "bad_request"
+    refused = client.call("POST", f"/notebooks/{bare}/execute", json={})
+
+    assert client.logs(bare)[0]["status"] == "errored"
+    assert client.logs(bare)[0]["executionErrors"][0]["name"] == "MissingFileError"
+    assert refused.status_code == 400
+
+
+def test_minutes_and_endings_are_counted_by_day(
+    client: Client, losant: Emulator, notebook_id: str, clock: Clock
+) -> None:
+    client.execute(notebook_id)
+    losant.script(notebook_id, Script(notebook=90, ending="errored"))
+    client.execute(notebook_id)
+    clock.now += 100
+
+    counts = client.call("GET", f"/notebooks/{notebook_id}/notebookMinuteCounts").json()["counts"]
+
+    assert counts == [
+        {
+            "date": "2026-02-02T00:00:00.000Z",
+            "minutes": 3,
+            "completed": 1,
+            "errored": 1,
+            "timeout": 0,
+            "canceled": 0,
+        }
+    ]
+    stats = client.call("GET", f"/notebooks/{notebook_id}").json()["stats"]
+    assert stats == {"minutesThisPeriod": 3, "runsThisPeriod": 2, "errorsThisPeriod": 1}
+
+
+def test_scripted_executions_survive_a_restart_and_go_on_by_the_clock(tmp_path: Path, clock: Clock) -> None:
+    with Emulator(clock=clock, data_dir=tmp_path) as before:
+        made = before.add_notebook()
+        before.script(made, Script(notebook=60, files={"a.bin": b"\xff"}))
+        client = Client(before)
+        execution_id = client.execute(made)
+        client.session.close()
+        identity = (before.token, before.application_id)
+    clock.now += 61
+
+    with Emulator(clock=clock, data_dir=tmp_path, switches=Switches()) as after:
+        client = Client(after)
+        entry = client.logs(made)[0]
+        content = client.session.get(entry["outputInfo"]["a.bin"]["url"], timeout=10).content
+        client.session.close()
+
+    assert (after.token, after.application_id) == identity
+    assert (entry["id"], entry["status"], content) == (execution_id, "completed", b"\xff")
+
+
+def test_two_emulators_live_side_by_side_and_leave_nothing_behind() -> None:
+    began = time.monotonic()
+    with Emulator() as one, Emulator() as two:
+        folders = [one.world.folder, two.world.folder]
+        assert one.url != two.url
+        assert one.token != two.token
+
+    assert not any(folder.exists() for folder in folders)
+    assert time.monotonic() - began < 5

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Input and output files of an execution, made without a kernel."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_losant.emulator.archive import Archive
+from airflow_provider_losant.emulator.identity import Token
+from airflow_provider_losant.emulator.inputs import InputError, gather
+from airflow_provider_losant.emulator.outputs import Harvest
+from airflow_provider_losant.emulator.templates import render, values
+from airflow_provider_losant.emulator.timeline import Execution, File, Script
+from airflow_provider_losant.emulator.world import Application, Notebook, Thing
+
+MIDNIGHT = 1_769_904_000.0  # 2026-02-01T00:00:00Z
+NORTH, SOUTH = "575ecf887ae143cd83dc4aa2", "575ecf887ae143cd83dc4aa3"
+NOTEBOOK = Notebook(id="5" * 24, application_id="6" * 24, name="Energy", created_at=0, updated_at=0)
+EXECUTION = Execution(
+    id="7" * 24,
+    notebook_id=NOTEBOOK.id,
+    application_id=NOTEBOOK.application_id,
+    queued_at=MIDNIGHT + 60,
+    relative_to=MIDNIGHT,
+    max_minutes=5,
+    image_version="v4",
+    source_id="8" * 24,
+    template_context=json.dumps({"site": "north", "device": NORTH}),
+)
+LAST_HOUR = {"inputType": "deviceData", "fileName": "energy.csv", "start": -3_600_000, "end": 0}
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Path:
+    path = tmp_path / "sample.csv"
+    with path.open("w", newline="") as target:
+        writer = csv.writer(target)
+        writer.writerow(["Timestamp", "Device ID", "site", "kwh", "volts"])
+        for quarter in range(-8, 4):
+            at = int((MIDNIGHT + quarter * 900) * 1000)
+            writer.writerow([at, NORTH, "north", quarter, 230])
+            writer.writerow([at, SOUTH, "south", quarter, 231])
+    return path
+
+
+def made(tmp_path: Path, sample: Path, wanted: Mapping[str, Any]) -> list[dict[str, str]]:
+    notebook = replace(NOTEBOOK, inputs=[wanted], samples={"energy.csv": sample})
+    gather(notebook, EXECUTION, tmp_path / "in", tmp_path / "tables")
+    with (tmp_path / "in" / "energy.csv").open(newline="") as source:
+        return list(csv.DictReader(source))
+
+
+def test_device_data_covers_the_window_before_the_query_time(tmp_path: Path, sample: Path) -> None:
+    rows = made(tmp_path, sample, LAST_HOUR)
+
+    assert [row["kwh"] for row in rows if row["site"] == "north"] == ["-4", "-3", "-2", "-1"]
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"deviceIds": ["{{device}}"]},
+        {"deviceTags": [{"key": "site", "value": "{{site}}"}]},
+        {"deviceTags": [{"value": "north"}]},
+        {"deviceIds": [SOUTH.replace("3", "9")], "deviceTags": [{"key": "site", "value": "north"}]},
+    ],
+)
+def test_device_data_comes_from_the_devices_asked_for(
+    tmp_path: Path, sample: Path, choice: dict[str, Any]
+) -> None:
+    assert {row["Device ID"] for row in made(tmp_path, sample, {**LAST_HOUR, **choice})} == {NORTH}
+
+
+def test_a_tag_without_a_value_means_any_value(tmp_path: Path, sample: Path) -> None:
+    rows = made(tmp_path, sample, {**LAST_HOUR, "deviceTags": [{"key": "site"}]})
+
+    assert {row["site"] for row in rows} == {"north", "south"}
+
+
+def test_only_the_attributes_asked_for_are_columns(tmp_path: Path, sample: Path) -> None:
+    rows = made(tmp_path, sample, {**LAST_HOUR, "attributes": ["kwh"]})
+
+    assert list(rows[0]) == ["Timestamp", "Device ID", "kwh"]
+
+
+def test_the_context_lies_beside_the_inputs(tmp_path: Path, sample: Path) -> None:
+    made(tmp_path, sample, LAST_HOUR)
+
+    assert json.loads((tmp_path / "in" / "context.json").read_text()) == {"site": "north", "device": NORTH}
+
+
+def test_a_missing_sample_is_said_in_plain_words(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no sample data for the input file energy\.csv"):
+        gather(replace(NOTEBOOK, inputs=[LAST_HOUR]), EXECUTION, tmp_path, tmp_path)
+
+
+def test_a_template_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
+    wicked = replace(EXECUTION, template_context='{"site": "../../x"}')
+    notebook = replace(NOTEBOOK, inputs=[{**LAST_HOUR, "fileName": "{{site}}"}])
+
+    with pytest.raises(InputError, match="gives no file name"):
+        gather(notebook, wicked, tmp_path, tmp_path)
+
+
+def test_templates_know_the_context_the_notebook_and_the_execution() -> None:
+    known = values(NOTEBOOK, replace(EXECUTION, template_context='{"a": {"b": "x & y"}}'))
+
+    assert render("{{a.b}} {{{a.b}}} {{notebook.name}} {{execution.runStartedAt}}", known) == (
+        "x & y x & y Energy 2026-02-01T00:01:00.000Z"
+    )
+
+
+def test_a_context_that_is_no_object_has_no_values() -> None:
+    assert render("[{{site}}]", values(NOTEBOOK, replace(EXECUTION, template_context="plain"))) == "[]"
+
+
+@pytest.fixture
+def harvest(tmp_path: Path) -> Harvest:
+    for name in ("written/plots", "results"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "written" / "out.csv").write_text("site,kwh\nnorth,4\n")
+    (tmp_path / "written" / "plots" / "a.png").write_bytes(b"png")
+    (tmp_path / "results" / "result.html").write_text("<html>")
+    return Harvest(
+        written=tmp_path / "written",
+        results=tmp_path / "results",
+        kept=tmp_path / "kept",
+        application_files=tmp_path / "files",
+        tables=tmp_path / "tables",
+        known=values(NOTEBOOK, EXECUTION),
+    )
+
+
+def test_only_configured_outputs_are_kept(harvest: Harvest) -> None:
+    harvest.take({"outputType": "executionResult", "fileName": "result.html"})
+    harvest.take({"outputType": "executionResult", "fileName": "result.error.log"})
+    harvest.take({"outputType": "temporaryUrl", "fileName": "out.csv"})
+
+    assert harvest.files == {
+        "result.html": File(size=6, content_type="text/html"),
+        "out.csv": File(size=17, content_type="text/csv"),
+    }
+    assert harvest.errors == []
+
+
+def test_an_output_that_was_not_written_and_a_pdf_are_reported(harvest: Harvest) -> None:
+    harvest.take({"outputType": "temporaryUrl", "fileName": "missing.csv"})
+    harvest.take({"outputType": "executionResult", "fileName": "result.pdf"})
+
+    assert [name for name, _ in harvest.errors] == ["MissingOutputError", "PdfNotProduced"]
+
+
+def test_files_and_directories_reach_the_application_files(harvest: Harvest, tmp_path: Path) -> None:
+    place = {"destinationDirectoryTemplate": "/{{notebook.name}}/{{site}}"}
+    harvest.take(
+        {"outputType": "file", "fileName": "out.csv", "destinationFileNameTemplate": "day.csv", **place}
+    )
+    harvest.take({"outputType": "directory", "directoryName": "plots", **place})
+
+    assert (tmp_path / "files" / "Energy" / "north" / "day.csv").read_text() == "site,kwh\nnorth,4\n"
+    assert (tmp_path / "files" / "Energy" / "north" / "a.png").is_file()
+    assert "plots/a.png" in harvest.files
+
+
+def test_an_output_cannot_leave_the_application_files(harvest: Harvest, tmp_path: Path) -> None:
+    harvest.take({"outputType": "file", "fileName": "out.csv", "destinationFileNameTemplate": "../../x"})
+
+    assert [name for name, _ in harvest.errors] == ["OutputError"]
+    assert not (tmp_path.parent / "x").exists()
+
+
+def test_a_data_table_grows_or_starts_anew_as_configured(harvest: Harvest, tmp_path: Path) -> None:
+    table = tmp_path / "tables" / f"{NORTH}.csv"
+    add = {"outputType": "dataTable", "fileName": "out.csv", "dataTableId": "{{device}}"}
+
+    harvest.take(add)
+    (tmp_path / "written" / "out.csv").write_text("site,cost\nsouth,9\n")
+    harvest.take({**add, "createMissingColumns": True})
+    grown = table.read_text().splitlines()
+    harvest.take({**add, "truncateExistingTable": True})
+
+    assert grown == ["site,kwh,cost", "north,4,", "south,,9"]
+    assert table.read_text().splitlines() == ["site,kwh,cost", "south,,9"]
+
+
+def test_everything_kept_in_the_data_folder_comes_back_as_it_was(tmp_path: Path) -> None:
+    things: list[Thing] = [
+        Application(id="6" * 24, name="Plant", created_at=1.5),
+        Token(id="8" * 24, text="t.o.k", application_id="6" * 24, scopes=("all.Application",)),
+        replace(
+            NOTEBOOK,
+            samples={"a": tmp_path},
+            script=Script(files={"x": b"\xff"}),
+            inputs=[LAST_HOUR],
+            outputs=[],
+        ),
+        replace(EXECUTION, outputs={"a": File(size=1, content_type="b")}, errors=(("E", "m"),)),
+    ]
+    for thing in things:
+        Archive(tmp_path).keep(thing)
+
+    assert list(Archive(tmp_path).things()) == things
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*.json")} == {0o600}

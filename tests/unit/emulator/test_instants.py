@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the emulator reads and writes instants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_losant.emulator.instants import iso, read_relative_to, read_text
+
+NOW = 1_770_000_000.0
+
+
+def test_instants_are_written_in_utc_with_milliseconds() -> None:
+    assert iso(1_465_790_340.5) == "2016-06-13T03:59:00.500Z"
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (None, NOW),
+        (0, NOW),
+        (-60_000, NOW - 60),
+        (1_465_790_340, 1_465_790_340),
+        (1_465_790_340_500, 1_465_790_340.5),
+        ("2016-06-13T03:59:00.500Z", 1_465_790_340.5),
+        ("2016-06-13T05:59:00.500+02:00", 1_465_790_340.5),
+        ("2016-06-13T03:59:00", 1_465_790_340),
+        ("2016-06-13", 1_465_776_000),
+        ("Mon, 13 Jun 2016 03:59:00 GMT", 1_465_790_340),
+        ({"$date": "2016-06-13T03:59:00Z"}, 1_465_790_340),
+        ("yesterday", None),
+        ("", None),
+        (1e300, None),
+    ],
+)
+def test_query_times_mean_what_they_mean_to_losant(said: Any, meant: float | None) -> None:
+    assert read_relative_to(said, NOW) == meant
+
+
+@given(st.integers(0, 4_000_000_000_000))
+def test_what_is_written_reads_back_as_the_same_millisecond(milliseconds: int) -> None:
+    assert read_text(iso(milliseconds / 1000)) == milliseconds / 1000

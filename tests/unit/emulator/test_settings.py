@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Switches, faults, tokens and signatures."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_losant.emulator.faults import Fault, Faults
+from airflow_provider_losant.emulator.identity import Signer, Token, object_id, token_text
+from airflow_provider_losant.emulator.switches import Switches
+
+NOW = 1_770_000_000.0
+SIGNER = Signer(b"secret")
+
+
+def token(*scopes: str) -> Token:
+    return Token(id="6" * 24, text="t", application_id="7" * 24, scopes=scopes)
+
+
+def test_switches_change_together_or_not_at_all() -> None:
+    switches = Switches()
+
+    with pytest.raises(ValueError, match="over_paralel"):
+        switches.change({"listing_lag": 3, "over_paralel": "refuse"})
+
+    assert switches == Switches()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("over_parallel", "maybe"),
+        ("parallel", "5"),
+        ("resign_urls", 1),
+        ("parallel", True),
+        ("max_limit", 1.5),
+    ],
+)
+def test_a_switch_refuses_a_value_of_the_wrong_kind(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=name):
+        Switches().change({name: value})
+
+
+def test_a_switch_takes_every_value_that_fits() -> None:
+    switches = Switches()
+
+    switches.change({"listing_lag": 2, "max_limit": None, "over_parallel": "refuse", "resign_urls": False})
+
+    assert (switches.listing_lag, switches.over_parallel, switches.resign_urls) == (2, "refuse", False)
+
+
+def test_faults_wait_for_their_operation_in_order() -> None:
+    faults = Faults()
+    faults.add("notebook.logs", Fault("html"), times=1)
+    faults.add("*", Fault("hang"), times=2)
+
+    met = [
+        faults.take(name) for name in ("notebook.execute", "notebook.logs", "notebook.logs", "notebook.logs")
+    ]
+
+    assert [fault and fault.kind for fault in met] == ["hang", "html", "hang", None]
+
+
+def test_a_misspelt_fault_is_refused() -> None:
+    with pytest.raises(ValueError, match="rest_after"):
+        Fault.from_json({"kind": "rest_after"})
+    with pytest.raises(ValueError, match="times"):
+        Fault.from_json({"kind": "hang", "times": 3})
+
+
+def test_an_id_begins_with_the_second_of_its_creation() -> None:
+    made = object_id(NOW)
+
+    assert (int(made[:8], 16), len(made)) == (int(NOW), 24)
+
+
+def test_a_token_looks_like_a_jwt_and_hides_in_repr() -> None:
+    text = token_text("6" * 24, ["all.Application"], NOW, expired=False)
+
+    assert text.startswith("eyJ")
+    assert text.count(".") == 2
+    assert text not in repr(Token(id="6" * 24, text=text, application_id="7" * 24, scopes=()))
+
+
+@pytest.mark.parametrize(
+    ("scope", "reads", "allowed"),
+    [
+        ("notebook.logs", True, True),
+        ("notebook.*", True, True),
+        ("all.Application", True, True),
+        ("all.Organization.bounded", True, True),
+        ("all.Application.read", True, True),
+        ("all.Application.read", False, False),
+        ("notebook.execute", True, False),
+        ("all.Device", True, False),
+    ],
+)
+def test_scopes_cover_what_losant_says_they_cover(scope: str, *, reads: bool, allowed: bool) -> None:
+    assert token(scope).allows(("notebook.logs", "notebook.*"), reads=reads) == allowed
+
+
+def test_application_tokens_see_their_application_only() -> None:
+    assert token("all.Application").sees("7" * 24)
+    assert not token("all.Application").sees("8" * 24)
+    assert token("all.User").sees("8" * 24)
+
+
+def test_a_signature_opens_one_file_until_it_expires() -> None:
+    query = dict(part.split("=") for part in SIGNER.sign("/a", int(NOW)).split("&"))
+
+    assert SIGNER.opens("/a", **query, now=NOW)
+    assert not SIGNER.opens("/a", **query, now=NOW + 1)
+    assert not SIGNER.opens("/b", **query, now=NOW)
+    assert not SIGNER.opens("/a", **{**query, "expires": str(int(NOW) + 9)}, now=NOW)
+    assert not SIGNER.opens("/a", expires="never", signature="é", now=NOW)

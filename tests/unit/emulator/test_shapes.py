@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which requests are refused, and in which words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_losant.emulator.operations import OPERATIONS, find
+from airflow_provider_losant.emulator.shapes import body_problem
+
+ID = "575ed78e7ae143cd83dc4aab"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"relativeTo": 1_570_549_199_451},
+        {"relativeTo": "tomorrow"},
+        {"relativeTo": {"$date": "2026-01-31T00:00:00Z"}, "templateContext": "{}"},
+        {"email": "user@example.com", "callbackUrl": "https://example.com/x"},
+        {"templateContext": "x" * 32767},
+    ],
+)
+def test_every_documented_option_is_accepted(body: dict[str, Any]) -> None:
+    assert body_problem("executionOptions", body) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (None, "executionOptions is required"),
+        ([], "executionOptions is the wrong type"),
+        ({"parameters": {}}, "executionOptions has additional properties"),
+        ({"templateContext": {"site": "north"}}, "executionOptions.templateContext is the wrong type"),
+        ({"templateContext": "x" * 32768}, "executionOptions.templateContext has longer length than allowed"),
+        ({"relativeTo": None}, "executionOptions.relativeTo no (or more than one) schemas match"),
+        ({"relativeTo": True}, "executionOptions.relativeTo no (or more than one) schemas match"),
+        ({"email": "nobody"}, "executionOptions.email must be email format"),
+        ({"callbackUrl": "no address"}, "executionOptions.callbackUrl must be uri format"),
+    ],
+)
+def test_other_options_are_refused_in_losants_words(body: Any, problem: str) -> None:
+    assert body_problem("executionOptions", body) == problem
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ({}, "notebook.name is required"),
+        ({"name": ""}, "notebook.name has less length than allowed"),
+        ({"name": "x", "imageVersion": "v9"}, "notebook.imageVersion must be an enum value"),
+        (
+            {"name": "x", "inputs": [{"inputType": "deviceData", "fileName": "a.csv"}]},
+            "notebook.inputs.0 no (or more than one) schemas match",
+        ),
+        (
+            {"name": "x", "outputs": [{"outputType": "temporaryUrl", "fileName": "../x"}]},
+            "notebook.outputs.0 no (or more than one) schemas match",
+        ),
+        (
+            {
+                "name": "x",
+                "inputs": [
+                    {
+                        "inputType": "deviceData",
+                        "fileName": "{{site}}.csv",
+                        "start": -1,
+                        "end": 0,
+                        "deviceTags": [{"key": "site", "value": "{{site}}"}],
+                    }
+                ],
+                "outputs": [{"outputType": "executionResult", "fileName": "result.html"}],
+            },
+            None,
+        ),
+    ],
+)
+def test_a_new_notebook_is_checked_to_the_bottom(body: dict[str, Any], problem: str | None) -> None:
+    assert body_problem("newNotebook", body) == problem
+
+
+def test_a_changed_notebook_needs_no_name() -> None:
+    assert body_problem("notebook", {"description": "x"}) is None
+
+
+def test_all_twelve_operations_are_found_by_method_and_path() -> None:
+    for operation in OPERATIONS:
+        path = "/" + "/".join(ID if part.startswith("{") else part for part in operation.path)
+
+        found, ids = find(operation.method, path + "/") or (None, {})
+
+        assert found is operation
+        assert set(ids.values()) == {ID}
+    assert len(OPERATIONS) == 12
+
+
+@pytest.mark.parametrize("request_line", ["GET /", "PUT /applications/x/notebooks", "GET /applications/a/b"])
+def test_anything_else_is_no_operation(request_line: str) -> None:
+    assert find(*request_line.split()) is None
