@@ -25,14 +25,14 @@ ERROR_LOG = "result.error.log"
 
 def losant_id(value: object, *, field: str) -> str:
     """
-    Return an id that is safe to put into a path.
+    Return an id that is safe to put into a path, in the lower case that Losant answers with.
 
     :param value: 24 hexadecimal digits.
     :param field: The argument's name, for the error.
     :raises InvalidArgument: it is missing or not an id.
     """
     if isinstance(value, str) and _ID.fullmatch(value.strip()):
-        return value.strip()
+        return value.strip().lower()
     if value is None or value == "":
         raise InvalidArgument(field, "is missing")
     raise InvalidArgument(field, f"{value!r} is not a Losant id (24 hexadecimal digits)")
@@ -214,7 +214,7 @@ class Execution:
     def _finished_at(self) -> str | None:
         if not self.status.is_final:
             return None
-        return _spelt(self.outputs_at or self.notebook_at or self.inputs_at)
+        return _spelt(self.outputs_at or self.notebook_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

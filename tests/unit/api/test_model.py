@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The nouns, read from what Losant answers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from airflow_provider_losant.api.errors import InvalidArgument
+from airflow_provider_losant.api.model import (
+    STATUSES,
+    Execution,
+    ExecutionRef,
+    Notebook,
+    Status,
+    losant_id,
+)
+from tests.unit.api.samples import APPLICATION, MADE, NOTEBOOK, REF, RUN, entry, execution, iso, published
+
+SIGNED = "https://storage.example/result.csv?X-Amz-Signature=deadbeef"
+
+
+@pytest.mark.parametrize(
+    ("name", "final", "success", "adopt", "active"),
+    [
+        ("queued", False, False, True, True),
+        ("inProgress", False, False, True, True),
+        ("completed", True, True, True, False),
+        ("errored", True, False, False, False),
+        ("timeout", True, False, False, False),
+        ("canceling", False, False, False, False),
+        ("canceled", True, False, False, False),
+    ],
+)
+def test_the_status_table_says_what_each_status_means(
+    name: str, final: bool, success: bool, adopt: bool, active: bool
+) -> None:
+    status = Status.of(name)
+
+    assert (status.is_final, status.is_success) == (final, success)
+    assert (status.is_worth_adopting, status.is_active, status.is_known) == (adopt, active, True)
+    assert str(status) == name
+
+
+def test_the_status_table_has_exactly_the_published_statuses() -> None:
+    schema = published("schemas.json")["notebookExecution"]["properties"]["status"]
+
+    assert set(STATUSES) == set(schema["enum"])
+
+
+def test_a_status_nobody_has_documented_is_not_final_and_still_running() -> None:
+    status = Status.of("hibernating")
+
+    assert not status.is_final
+    assert not status.is_known
+    assert status.is_active
+    assert status.is_worth_adopting
+
+
+def test_an_id_is_24_hexadecimal_digits() -> None:
+    assert losant_id(f" {RUN}\n", field="notebook_id") == RUN
+
+
+def test_an_id_in_capitals_names_the_same_thing() -> None:
+    assert losant_id(RUN.upper(), field="notebook_id") == RUN
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["abc", "g" * 24, RUN + "0", "../" + RUN[3:], 5, RUN.encode(), f"{RUN[:12]} {RUN[13:]}", "٣" * 24],
+)
+def test_what_is_no_id_is_refused_under_the_name_of_its_field(value: object) -> None:
+    with pytest.raises(InvalidArgument, match=r"^notebook_id: .* is not a Losant id"):
+        losant_id(value, field="notebook_id")
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_missing_id_is_told_from_a_wrong_one(value: object) -> None:
+    with pytest.raises(InvalidArgument, match=r"^execution_id: is missing$"):
+        losant_id(value, field="execution_id")
+
+
+def test_an_execution_id_tells_when_it_was_made() -> None:
+    assert REF.created_at == MADE
+    assert str(REF) == f"execution {RUN} of notebook {NOTEBOOK}"
+
+
+def test_every_published_execution_can_be_read() -> None:
+    schemas = published("schemas.json")
+    logs = [it for log in schemas["notebookExecutionLogs"]["examples"] for it in log]
+    examples = [*schemas["notebookExecution"]["examples"], *logs]
+
+    for example in examples:
+        read = Execution.from_api(example)
+        assert read.ref.execution_id == example["id"]
+        assert read.status.is_known
+        assert read.raw == example
+        json.dumps(read.to_result(), allow_nan=False)
+    assert len(examples) >= 3
+
+
+def test_every_published_notebook_can_be_read() -> None:
+    schemas = published("schemas.json")
+    pages = [it for page in schemas["notebooks"]["examples"] for it in page["items"]]
+    examples = [*schemas["notebook"]["examples"], *pages]
+
+    for example in examples:
+        read = Notebook.from_api(example)
+        assert (read.id, read.application_id) == (example["id"], example["applicationId"])
+        assert read.name == example["name"]
+        assert list(read.inputs) == example.get("inputs", [])
+        assert list(read.outputs) == example.get("outputs", [])
+    assert len(examples) >= 2
+
+
+def test_keys_that_losant_adds_later_do_no_harm() -> None:
+    assert execution("completed", brandNew={"a": 1}).status.is_success
+
+
+def test_a_finished_execution_becomes_the_result_that_dags_get() -> None:
+    read = execution(
+        "completed",
+        executionRelativeTo=iso(MADE - 60),
+        runStartedAt=iso(MADE + 1),
+        inputsCompletedAt=iso(MADE + 3.5),
+        notebookCompletedAt=iso(MADE + 13.5),
+        outputsCompletedAt=iso(MADE + 14.25),
+        inputInfo={"in.csv": {"size": 5, "contentType": "text/csv", "url": SIGNED}},
+        outputInfo={"out.csv": {"size": 7, "contentType": "text/csv", "url": SIGNED}},
+    )
+
+    assert read.to_result() == {
+        "execution_id": RUN,
+        "notebook_id": NOTEBOOK,
+        "application_id": APPLICATION,
+        "status": "completed",
+        "relative_to": iso(MADE - 60),
+        "queued_at": iso(MADE),
+        "started_at": iso(MADE + 1),
+        "finished_at": iso(MADE + 14.25),
+        "durations": {"queue": 1.0, "inputs": 2.5, "notebook": 10.0, "outputs": 0.75, "total": 14.25},
+        "inputs": {"in.csv": {"size": 5}},
+        "outputs": {"out.csv": {"size": 7, "content_type": "text/csv"}},
+    }
+
+
+def test_what_has_not_happened_yet_is_none_in_the_result() -> None:
+    result = execution("queued").to_result()
+
+    assert (result["started_at"], result["finished_at"], result["relative_to"]) == (None, None, None)
+    assert result["durations"] == {
+        "queue": None, "inputs": None, "notebook": None, "outputs": None, "total": 0.0
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("status", ["timeout", "canceled"])
+def test_a_run_that_was_cut_off_is_not_said_to_have_finished_when_its_inputs_were_there(status: str) -> None:
+    read = execution(status, runStartedAt=iso(MADE + 1), inputsCompletedAt=iso(MADE + 2))
+
+    assert read.to_result()["finished_at"] is None
+
+
+def test_a_run_that_is_still_going_has_not_finished() -> None:
+    assert execution("inProgress", notebookCompletedAt=iso(MADE)).to_result()["finished_at"] is None
+
+
+@pytest.mark.parametrize(
+    ("status", "done", "phase"),
+    [
+        ("queued", 0, "queued"),
+        ("inProgress", 1, "inProgress: reading inputs"),
+        ("inProgress", 2, "inProgress: running the notebook"),
+        ("inProgress", 3, "inProgress: saving outputs"),
+        ("inProgress", 4, "inProgress: finishing"),
+        ("canceling", 2, "canceling: running the notebook"),
+        ("completed", 4, "completed"),
+        ("errored", 3, "errored"),
+    ],
+)
+def test_a_phase_says_which_part_of_the_work_is_going_on(status: str, done: int, phase: str) -> None:
+    keys = ("runStartedAt", "inputsCompletedAt", "notebookCompletedAt", "outputsCompletedAt")
+    marks = {key: iso(MADE + 1 + n) for n, key in enumerate(keys[:done])}
+
+    assert execution(status, **marks).phase == phase
+
+
+def test_a_signed_address_is_in_no_result_and_in_no_repr() -> None:
+    files = {"result.html": {"size": 7, "url": SIGNED}}
+    read = execution("completed", inputInfo=files, outputInfo=files)
+
+    assert read.outputs["result.html"].url == SIGNED
+    assert "storage.example" not in repr(read) + str(read.to_result())
+
+
+@pytest.mark.parametrize("missing", ["inputInfo", "outputInfo", "executionErrors", "runQueuedAt"])
+def test_an_entry_may_lack_what_losant_leaves_out(missing: str) -> None:
+    sparse: dict[str, Any] = {key: value for key, value in entry().items() if key != missing}
+
+    assert Execution.from_api(sparse).queued == MADE
+
+
+def test_an_entry_that_has_only_an_id_is_known_by_it() -> None:
+    sparse = {key: value for key, value in entry().items() if key != "notebookExecutionId"}
+
+    assert Execution.from_api(sparse).ref == REF
+
+
+def test_executions_are_compared_by_what_they_say_and_not_by_losants_spelling() -> None:
+    assert execution() == replace(execution(), raw={})
+    assert ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=RUN) == REF
