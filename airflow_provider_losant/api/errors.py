@@ -20,6 +20,9 @@ Two questions decide what may happen next, and each error answers them itself: *
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 
 class LosantError(Exception):
     """Base of everything this package raises about Losant; the message never holds the token."""
@@ -115,6 +118,11 @@ class ResponseError(LosantError):
         self.retry_after = retry_after
         self.is_passing = status in {408, 425, 429} or status >= 500  # noqa: PLR2004 - HTTP's own numbers
         self.may_have_landed = status == 408 or status >= 500  # noqa: PLR2004
+        self._hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        again = partial(type(self), operation=self.operation, retry_after=self.retry_after, hint=self._hint)
+        return again, (self.status, self.type, self.message)
 
 
 class BadRequest(ResponseError):
