@@ -14,7 +14,7 @@ from datetime import time as clock_time
 
 from airflow_provider_losant.api.errors import InvalidArgument
 
-_MILLISECONDS = re.compile(r"\d{12,15}")
+_NUMBER = re.compile(r"\d{9,}")  # of a date that is all digits there are eight
 _SMALLEST_MILLISECONDS = 10**12
 
 
@@ -30,7 +30,7 @@ def instant(value: object, *, field: str) -> datetime:
     if isinstance(value, str):
         value = _from_text(value.strip(), field)
     if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
+        return _in_utc(value, field)
     if isinstance(value, date):
         return datetime.combine(value, clock_time(), tzinfo=UTC)
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -44,12 +44,13 @@ def spell(moment: datetime) -> str:
 
 
 def milliseconds(epoch_seconds: float) -> str:
-    """Write epoch seconds as the epoch milliseconds of Losant's query parameters."""
-    return str(int(epoch_seconds * 1000))
+    """Write epoch seconds as the epoch milliseconds of Losant's query parameters, never later."""
+    # By way of microseconds, which a float still tells apart: 1.001 s is 1001 ms, not 1000.99 cut to 1000.
+    return str(round(epoch_seconds * 1_000_000) // 1000)
 
 
 def _from_text(text: str, field: str) -> datetime | int:
-    if _MILLISECONDS.fullmatch(text):
+    if _NUMBER.fullmatch(text):
         return int(text)
     try:
         return datetime.fromisoformat(text)
@@ -57,6 +58,13 @@ def _from_text(text: str, field: str) -> datetime | int:
         raise InvalidArgument(
             field, f"{text!r} is not an instant: Losant would read it as now; give ISO-8601 or epoch ms"
         ) from None
+
+
+def _in_utc(moment: datetime, field: str) -> datetime:
+    try:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError:
+        raise InvalidArgument(field, f"{moment.isoformat()!r} has no date in UTC") from None
 
 
 def _from_milliseconds(value: float, field: str) -> datetime:
