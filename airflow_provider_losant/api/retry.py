@@ -6,9 +6,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 Jitter = Callable[[float, float], float]
+
+MANY = 30
+"""Doublings, after which any cap is reached and a float would some day overflow."""
 
 
 def backoff(
@@ -26,7 +30,7 @@ def backoff(
 
     :param floor: What the server asked for (``Retry-After``); we never come back sooner.
     """
-    pause = jitter(0.0, min(cap, base * 2.0 ** (attempt - 1)))
+    pause = jitter(0.0, min(cap, base * 2.0 ** min(attempt - 1, MANY)))
     return pause if floor is None else floor + pause
 
 
@@ -38,9 +42,11 @@ def retry_after(text: str | None, clock: Callable[[], float] = time.time) -> flo
     """
     if not text:
         return None
-    if text.strip().isdigit():
+    if text.strip().isdecimal():
         return float(text)
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - clock())
+        moment = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
+    # HTTP's older form of a date names no zone, and means Greenwich.
+    return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - clock())

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The arithmetic of trying again."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_losant.api.retry import backoff, retry_after
+
+NOON = 1_445_412_480.0  # Wed, 21 Oct 2015 07:28:00 GMT
+
+
+def highest(_: float, top: float) -> float:
+    return top
+
+
+@pytest.mark.parametrize(("attempt", "top"), [(1, 1.0), (2, 2.0), (3, 4.0), (6, 32.0), (7, 60.0), (50, 60.0)])
+def test_pauses_double_up_to_a_cap(attempt: int, top: float) -> None:
+    assert backoff(attempt, jitter=highest) == top
+
+
+@given(st.integers(min_value=1, max_value=10**6), st.floats(min_value=0.0, max_value=1.0))
+def test_a_pause_is_bounded_however_long_things_have_failed(attempt: int, luck: float) -> None:
+    assert 0.0 <= backoff(attempt, cap=20.0, jitter=lambda low, top: low + luck * (top - low)) <= 20.0
+
+
+@given(st.integers(min_value=1, max_value=20), st.floats(min_value=0.0, max_value=100.0))
+def test_nobody_comes_back_sooner_than_the_server_asked(attempt: int, floor: float) -> None:
+    assert backoff(attempt, floor=floor) >= floor
+
+
+def test_clients_that_failed_together_do_not_come_back_together() -> None:
+    assert len({backoff(5) for _ in range(20)}) > 10
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("7", 7.0),
+        (" 7 ", 7.0),
+        ("0", 0.0),
+        ("Wed, 21 Oct 2015 07:28:30 GMT", 30.0),
+        ("Wed Oct 21 07:28:30 2015", 30.0),
+        ("Wed, 21 Oct 2015 07:00:00 GMT", 0.0),
+        ("", None),
+        (None, None),
+        ("soon", None),
+        ("-3", None),
+        ("1.5", None),
+        ("²", None),
+        ("Wed, 99 Oct 2015 07:28:00 GMT", None),
+    ],
+)
+def test_retry_after_is_read_in_both_of_its_forms(header: str | None, expected: float | None) -> None:
+    assert retry_after(header, clock=lambda: NOON) == expected
+
+
+@pytest.fixture
+def far_from_greenwich() -> Iterator[None]:
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = "Asia/Tokyo"
+    time.tzset()
+    yield
+    del os.environ["TZ"]
+    if before is not None:
+        os.environ["TZ"] = before
+    time.tzset()
+
+
+def test_a_date_without_a_zone_is_greenwich_time_wherever_we_are(far_from_greenwich: None) -> None:
+    assert retry_after("Wed Oct 21 07:28:30 2015", clock=lambda: NOON) == 30.0
+
+
+@given(st.text())
+def test_no_header_whatever_raises(header: str) -> None:
+    pause = retry_after(header)
+
+    assert pause is None or pause >= 0.0
