@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +18,9 @@ DEFAULT_URL = "https://api.losant.com"
 DEFAULT_APP_URL = "https://app.losant.com"
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_MAX_RETRIES = 4
+
+_HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+")
+_LAST_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +65,7 @@ class Settings:
         """
         if not (token and token.strip()):
             raise InvalidArgument("password", "is empty; it holds the Losant API token")
-        if not token.strip().isascii() or any(c.isspace() for c in token.strip()):
+        if not re.fullmatch(r"[!-~]+", token.strip()):
             raise InvalidArgument("password", "holds characters that no Losant API token has")
         application_id = extra.get("application_id") or None
         return cls(
@@ -95,12 +100,17 @@ class Settings:
 
 def _base_url(host: str | None, port: int | None, *, allow_http: bool) -> str:
     text = (host or "").strip().rstrip("/") or DEFAULT_URL
+    if "@" in text:
+        raise InvalidArgument("host", "holds a user name or password; the API token goes into password")
+    if port is not None and not 0 <= port <= _LAST_PORT:
+        raise InvalidArgument("port", f"{port!r} is not a port")
     try:
         parts = urlsplit(text if "://" in text else f"https://{text}")
         name, port = parts.hostname, port or parts.port
     except ValueError:
         raise InvalidArgument("host", f"{text!r} is not a host name or URL") from None
-    if parts.scheme not in {"http", "https"} or not name or parts.username or parts.path or parts.query:
+    more = parts.path or parts.query or parts.fragment
+    if parts.scheme not in {"http", "https"} or not (name and _HOST.fullmatch(name)) or more:
         raise InvalidArgument("host", f"{text!r} is not a bare host name, nor an http(s) URL without a path")
     if parts.scheme == "http" and not (allow_http or _is_loopback(name)):
         raise InvalidArgument(
@@ -141,4 +151,7 @@ def _verify(value: object) -> bool | str:
     if isinstance(value, bool):
         return value
     text = "" if value is None else str(value).strip()
-    return {"": True, "true": True, "false": False}.get(text.lower(), text)
+    choice = {"": True, "true": True, "false": False}.get(text.lower(), text)
+    if isinstance(choice, str) and not Path(choice).exists():
+        raise InvalidArgument("verify", f"{choice!r} is neither true nor false, nor a file on this machine")
+    return choice

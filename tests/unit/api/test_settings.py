@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a connection may say, and what it is told when it makes no sense."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_losant.api.errors import InvalidArgument
+from airflow_provider_losant.api.settings import Settings
+from tests.unit.api.samples import APPLICATION, NOTEBOOK, RUN
+
+TOKEN = "eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl"
+
+
+def read(
+    host: str | None = None, port: int | None = None, token: str | None = TOKEN, **extra: Any
+) -> Settings:
+    return Settings.read(host=host, port=port, token=token, extra=extra, user_agent="test")
+
+
+def test_a_token_is_all_a_connection_needs() -> None:
+    assert read() == Settings(token=TOKEN, user_agent="test")
+    assert read().base_url == "https://api.losant.com"
+
+
+@pytest.mark.parametrize("extra", [{}, dict.fromkeys(["timeout", "max_retries", "app_url", "verify"], "")])
+def test_a_field_that_the_form_left_empty_is_as_if_it_were_not_there(extra: dict[str, Any]) -> None:
+    assert read(host="", application_id="", allow_http="", **extra) == read()
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "url"),
+    [
+        ("api.losant.com", None, "https://api.losant.com"),
+        (" api.losant.com/ ", None, "https://api.losant.com"),
+        ("https://api.losant.com/", None, "https://api.losant.com"),
+        ("HTTPS://API.Losant.com", None, "https://api.losant.com"),
+        ("api.private.example", 8443, "https://api.private.example:8443"),
+        ("api.private.example:8443", None, "https://api.private.example:8443"),
+        ("https://api.private.example:8443", None, "https://api.private.example:8443"),
+        ("https://api.private.example:1", 8443, "https://api.private.example:8443"),
+        ("https://[2001:db8::1]", 8443, "https://[2001:db8::1]:8443"),
+        ("[2001:db8::1]:8443", None, "https://[2001:db8::1]:8443"),
+        ("http://localhost:8080", None, "http://localhost:8080"),
+        ("http://127.0.0.1", 8080, "http://127.0.0.1:8080"),
+        ("http://127.8.9.1", None, "http://127.8.9.1"),
+        ("http://[::1]:8080", None, "http://[::1]:8080"),
+    ],
+)
+def test_a_host_is_a_name_or_an_address_in_any_spelling(host: str, port: int | None, url: str) -> None:
+    assert read(host, port).base_url == url
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "ftp://api.losant.com",
+        "https://user:secret@api.losant.com",
+        "https://:secret@api.losant.com",
+        "https://api.losant.com/v1",
+        "https://api.losant.com?x=1",
+        "https://api.losant.com#x",
+        "https://api.losant.com:port",
+        "https://api.losant.com:99999",
+        "https://[::1",
+        "api losant com",
+        "2001:db8::1",
+        "://",
+    ],
+)
+def test_a_host_that_is_none_is_refused_by_name_without_showing_a_password(host: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"^host: ") as caught:
+        read(host)
+
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_that_is_none_is_refused_by_name(port: int) -> None:
+    with pytest.raises(InvalidArgument, match=r"^port: "):
+        read("api.losant.com", port)
+
+
+@pytest.mark.parametrize(
+    "host", ["http://api.losant.com", "http://10.0.0.1", "http://0.0.0.0", "http://localhost.example"]
+)
+def test_a_token_never_goes_unencrypted_to_another_machine(host: str) -> None:
+    with pytest.raises(InvalidArgument, match="unencrypted"):
+        read(host)
+
+
+@pytest.mark.parametrize("flag", [True, "true", "True", "1", "yes", 1], ids=repr)
+def test_a_token_goes_unencrypted_to_another_machine_when_the_connection_insists(flag: object) -> None:
+    assert read("http://10.0.0.1", allow_http=flag).base_url == "http://10.0.0.1"
+
+
+@pytest.mark.parametrize("flag", [False, "false", "0", "no", "", None, 0], ids=repr)
+def test_a_flag_that_is_off_in_any_spelling_is_off(flag: object) -> None:
+    with pytest.raises(InvalidArgument, match="unencrypted"):
+        read("http://10.0.0.1", allow_http=flag)
+
+
+def test_a_flag_that_is_neither_on_nor_off_is_refused_by_name() -> None:
+    with pytest.raises(InvalidArgument, match=r"^allow_http: 'perhaps' is neither true nor false"):
+        read(allow_http="perhaps")
+
+
+@pytest.mark.parametrize("token", [None, "", "  "])
+def test_a_missing_token_is_asked_for(token: str | None) -> None:
+    with pytest.raises(InvalidArgument, match=r"^password: is empty; it holds the Losant API token$"):
+        read(token=token)
+
+
+@pytest.mark.parametrize("token", ["two words", "tok\nen", "tökén", "tok\x00en"])
+def test_a_token_that_fits_into_no_header_is_refused_without_showing_it(token: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"^password: ") as caught:
+        read(token=token)
+
+    assert token not in str(caught.value)
+
+
+def test_blanks_around_a_pasted_token_do_no_harm() -> None:
+    assert read(token=f" {TOKEN}\n").token == TOKEN
+
+
+def test_the_token_is_in_no_repr() -> None:
+    assert TOKEN not in repr(read()) + str(read())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("timeout", 5, 5.0),
+        ("timeout", "2.5", 2.5),
+        ("max_retries", 0, 0),
+        ("max_retries", "7", 7),
+        ("application_id", APPLICATION.upper(), APPLICATION),
+        ("app_url", "https://ui.example/", "https://ui.example"),
+        ("verify", False, False),
+        ("verify", "False", False),
+        ("verify", "true", True),
+        ("verify", None, True),
+    ],
+    ids=repr,
+)
+def test_each_extra_is_taken_as_json_or_as_text(name: str, value: Any, kept: object) -> None:
+    assert getattr(read(**{name: value}), name) == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("timeout", 0),
+        ("timeout", -5),
+        ("timeout", "long"),
+        ("timeout", float("nan")),
+        ("timeout", float("inf")),
+        ("timeout", []),
+        ("max_retries", -1),
+        ("max_retries", "many"),
+        ("application_id", "my-application"),
+        ("verify", "/no/such/bundle.pem"),
+    ],
+    ids=repr,
+)
+def test_an_extra_that_makes_no_sense_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{name}: "):
+        read(**{name: value})
+
+
+def test_a_bundle_of_certificates_is_named_by_its_path(tmp_path: Path) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.touch()
+
+    assert read(verify=str(bundle)).verify == str(bundle)
+
+
+@pytest.mark.parametrize(
+    ("app_url", "link"),
+    [
+        (None, f"https://app.losant.com/applications/{APPLICATION}/notebooks/{NOTEBOOK}"),
+        ("https://ui.example/", f"https://ui.example/applications/{APPLICATION}/notebooks/{NOTEBOOK}"),
+        ("https://ui.example/{notebook_id}#{execution_id}", f"https://ui.example/{NOTEBOOK}#{RUN}"),
+        ("https://ui.example/{application_id}/{other}", f"https://ui.example/{APPLICATION}/{{other}}"),
+    ],
+)
+def test_a_link_leads_to_the_notebook_on_whatever_address(app_url: str | None, link: str) -> None:
+    settings = read(app_url=app_url)
+
+    assert settings.link(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=RUN) == link
