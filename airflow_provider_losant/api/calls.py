@@ -191,14 +191,18 @@ def context_text(value: Mapping[str, Any] | str | None, *, field: str = "templat
     try:
         if isinstance(value, str):
             text = value
-            json.loads(text)
+            json.loads(text, parse_constant=_refuse)
         else:
             text = compact(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgument(field, f"is not JSON: {error}") from None
     if len(text) > MAX_CONTEXT:
         raise InvalidArgument(field, f"is {len(text):,} characters long; Losant takes {MAX_CONTEXT:,}")
     return text
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is a number for Python only")
 
 
 def compact(value: Mapping[str, Any]) -> str:
