@@ -22,7 +22,9 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["service"],
             }
         ],
-        "operators": [_modules("airflow_provider_losant.operators.notebook")],
+        "operators": [
+            _modules("airflow_provider_losant.operators.notebook", "airflow_provider_losant.operators.sweep")
+        ],
         "sensors": [_modules("airflow_provider_losant.sensors.notebook")],
         "hooks": [_modules("airflow_provider_losant.hooks.losant")],
         "triggers": [_modules("airflow_provider_losant.triggers.notebook")],
