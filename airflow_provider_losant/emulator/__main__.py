@@ -19,8 +19,17 @@ from airflow_provider_losant.emulator.server import Emulator
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal says to stop."""
-    wanted = _parser().parse_args(arguments)
-    seed = Seed.read(wanted.seed) if wanted.seed else None
+    parser = _parser()
+    wanted = parser.parse_args(arguments)
+    try:
+        seed = Seed.read(wanted.seed) if wanted.seed else None
+        _serve(wanted, seed)
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"The emulator cannot go on: {error}\n")
+    return 0
+
+
+def _serve(wanted: argparse.Namespace, seed: Seed | None) -> None:
     application = dict(seed.application) if seed else {}
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -43,7 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"Losant API {losant.url}  files {losant.files_url}  application {losant.application_id}")
             print("This is no production server.", flush=True)
         stop.wait()
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -49,6 +49,8 @@ def execute(asked: Asked) -> tuple[int, Any]:
         execution = replace(execution, started_at=now, ended_at=now, ending="errored", errors=(error,))
     else:
         world.queued.append(execution)
+    if execution.callback_url is not None and world.switches.callbacks:
+        world.to_tell.append(execution)
     world.put(execution)
     world.put(replace(notebook, requested_at=now))
     return 200, {**DONE, "executionId": execution.id}

@@ -25,8 +25,14 @@ class Seed:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a seed file."""
+        """
+        Read a seed file.
+
+        :raises ValueError: when it is no JSON, or a notebook has no name.
+        """
         told = json.loads(path.read_text(encoding="utf-8"))
+        if any("name" not in notebook for notebook in told.get("notebooks", ())):
+            raise ValueError("every notebook in a seed file needs a name")
         return cls(
             folder=path.absolute().parent,
             application=told.get("application", {}),

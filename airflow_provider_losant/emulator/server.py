@@ -19,6 +19,7 @@ from aiohttp import web
 
 from airflow_provider_losant.emulator.api import Api
 from airflow_provider_losant.emulator.archive import Archive
+from airflow_provider_losant.emulator.callbacks import Callbacks
 from airflow_provider_losant.emulator.control import Control
 from airflow_provider_losant.emulator.faults import Fault, Faults
 from airflow_provider_losant.emulator.files import Files
@@ -89,6 +90,7 @@ class Emulator:
         self._faults = Faults()
         self._log = RequestLog(Path(request_log) if request_log else None)
         self._worker = Worker(self.world)
+        self._callbacks = Callbacks(self.world)
         self._stopping = asyncio.Event()
         self._runners: list[web.AppRunner] = []
 
@@ -203,7 +205,7 @@ class Emulator:
             world=self.world,
             faults=self._faults,
             log=self._log,
-            changed=self._worker.look,
+            changed=self._look,
             stopping=self._stopping,
         )
         served = web.Application(client_max_size=LARGEST_UPLOAD)
@@ -214,14 +216,16 @@ class Emulator:
         stored.router.add_route("*", "/{path:.*}", Files(self.world).handle)
         self.world.files_url = await self._serve(stored, self._ports[1])
 
+    def _look(self) -> None:
+        self._worker.look()
+        self._callbacks.look()
+
     async def _serve(self, app: web.Application, port: int) -> str:
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
         await runner.setup()
         self._runners.append(runner)
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listener = socket.socket(family)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((self.host, port))
+        listener = socket.create_server((self.host, port), family=family, backlog=1024)
         await web.SockSite(runner, listener, backlog=1024).start()
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{listener.getsockname()[1]}"
@@ -229,6 +233,7 @@ class Emulator:
     async def _stop(self) -> None:
         self._stopping.set()
         await self._worker.stop()
+        await self._callbacks.stop()
         for runner in self._runners:
             await runner.cleanup()
         await self._loop.shutdown_default_executor()

@@ -15,7 +15,7 @@ class Switches:
     listing_lag: float = 0.0
     """Seconds for which a new execution does not appear in the log yet."""
     over_parallel: Literal["queue", "refuse"] = "queue"
-    """What happens to an execution above ``parallel``: it waits its turn, or is refused."""
+    """What happens to an execution above ``parallel``: it waits its turn (``queue``) or not (``refuse``)."""
     parallel: int = 5
     """How many notebooks run at once; scripted executions keep their times and count for "refuse" only."""
     notebook_minutes: int | None = None
@@ -29,13 +29,13 @@ class Switches:
     rate_limit_type: str = "TooManyRequests"
     """Error type of a 429 answer."""
     cancel_final: Literal["not_found", "bad_request", "ok"] = "not_found"
-    """The answer to cancelling an execution that has already ended."""
+    """The answer to cancelling what has ended: ``not_found`` (404), ``bad_request`` (400) or ``ok``."""
     cancel_queued: Literal["ok", "not_found"] = "ok"
-    """Whether an execution can be cancelled before it has started."""
+    """The answer to cancelling what has not started yet: ``ok`` or ``not_found`` (404)."""
     cancel_delay: float = 0.0
     """Seconds an execution stays ``canceling`` before it is ``canceled``."""
     since_field: Literal["queued", "started", "completed"] = "queued"
-    """The instant that ``since`` is compared with; an execution that has not got there is left out."""
+    """What ``since`` means: ``queued``, ``started`` or ``completed``; who has not got there is left out."""
     max_limit: int | None = None
     """The most log entries in one answer, whatever ``limit`` asked for; ``None`` means all."""
     max_per_page: int | None = None
@@ -47,11 +47,13 @@ class Switches:
     no_token_status: int = 403
     """HTTP status for a request without any token."""
     execute_without_file: Literal["error_in_run", "bad_request"] = "error_in_run"
-    """What happens to an execution of a notebook that has no file."""
+    """How a notebook without a file fails: by ``error_in_run`` or, at once, by ``bad_request`` (400)."""
     relative_to_fallback: bool = True
     """Whether an unreadable ``relativeTo`` silently means now; otherwise it is a 400."""
     unconfigured_results: bool = False
     """Whether ``result.*`` files are listed that no output asks for."""
+    callbacks: bool = True
+    """Whether ``callbackUrl`` gets ``success``, ``notebook`` and ``execution``, as a workflow would."""
     export_interval: float = 900.0
     """Seconds between two input data exports of one notebook."""
 

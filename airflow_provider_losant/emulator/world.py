@@ -109,6 +109,7 @@ class World:
         self.tokens: dict[str, Token] = {}
         self.exported_at: dict[str, float] = {}
         self.queued: deque[Execution] = deque()
+        self.to_tell: deque[Execution] = deque()
         self._executions: dict[str, dict[str, Execution]] = {}
         self._archive = archive
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -159,3 +160,26 @@ def test_the_control_routes_refuse_nonsense(
 def test_the_emulator_listens_to_nobody_else_by_default(command: Command) -> None:
     assert command.ready["url"].startswith("http://127.0.0.1:")
     assert command.ready["files_url"].startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("seed", "said"),
+    [("{", "Expecting"), ('{"notebooks": [{}]}', "needs a name"), (None, "No such file"), ("{}", "in use")],
+)
+def test_a_start_that_fails_says_why_in_one_line(tmp_path: Path, seed: str | None, said: str) -> None:
+    path = tmp_path / "seed.json"
+    if seed is not None:
+        path.write_text(seed)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        arguments = ["--seed", str(path), "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow_provider_losant.emulator", *arguments],
+            timeout=20,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1

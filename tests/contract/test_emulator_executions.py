@@ -283,3 +283,19 @@ def test_two_emulators_live_side_by_side_and_leave_nothing_behind() -> None:
 
     assert not any(folder.exists() for folder in folders)
     assert time.monotonic() - began < 5
+
+
+def test_the_callback_is_told_once_of_the_end(
+    client: Client, losant: Emulator, notebook_id: str, clock: Clock
+) -> None:
+    with Emulator() as listener:
+        asked = client.execute(notebook_id, callbackUrl=f"{listener.url}/hook")
+        clock.now += 60
+        until = time.monotonic() + 5
+        while not listener.requests and time.monotonic() < until:
+            time.sleep(0.02)
+
+    (heard,) = listener.requests
+    assert (heard.method, heard.path, heard.authorized) == ("POST", "/hook", False)
+    assert (heard.body["success"], heard.body["execution"]["id"]) == (True, asked)
+    assert heard.body["notebook"]["id"] == notebook_id

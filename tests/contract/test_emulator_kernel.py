@@ -43,7 +43,7 @@ time.sleep(600)
 
 
 def write(path: Path, *cells: str) -> Path:
-    code = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    code: dict[str, Any] = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
     content = [{**code, "id": f"cell-{number}", "source": cell} for number, cell in enumerate(cells)]
     notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": content}
     path.write_text(json.dumps(notebook))

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page about the emulator says what is so."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import get_args
+
+from airflow_provider_losant.emulator import Emulator, faults, switches
+from airflow_provider_losant.emulator.__main__ import main
+from airflow_provider_losant.emulator.seed import Seed
+from airflow_provider_losant.emulator.shapes import body_problem
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "emulator.md").read_text()
+
+
+def snippets(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_example_of_a_test_runs() -> None:
+    (example,) = snippets("python")
+
+    exec(compile(example, "docs/emulator.md", "exec"), {})
+
+
+def test_the_example_of_a_seed_can_be_sown(tmp_path: Path) -> None:
+    (example,) = snippets("json")
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "energy.ipynb").write_text("{}")
+    (tmp_path / "seed.json").write_text(example)
+    told = json.loads(example)["notebooks"][0]
+
+    with Emulator() as losant:
+        sown = Seed.read(tmp_path / "seed.json").sow(losant)
+
+    assert sown == {"Daily energy": "575ed78e7ae143cd83dc4aab"}
+    assert body_problem("newNotebook", {key: told[key] for key in ("name", "inputs", "outputs")}) is None
+
+
+def test_every_switch_is_in_the_table_with_its_default_and_meaning() -> None:
+    (table,) = [
+        node for node in ast.parse(inspect.getsource(switches)).body if isinstance(node, ast.ClassDef)
+    ]
+    rows = []
+    for field, sentence in zip(table.body, table.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(sentence, ast.Expr) and field.value:
+            meaning = ast.literal_eval(sentence.value).replace("``", "`")
+            rows.append(f"| `{ast.unparse(field.target)}` | `{ast.unparse(field.value)}` | {meaning} |")
+
+    assert len(rows) == len(switches.Switches().as_json())
+    assert [row for row in rows if row not in PAGE] == []
+
+
+def test_every_fault_is_in_the_table() -> None:
+    assert [kind for kind in get_args(faults.Kind) if f"| `{kind}` |" not in PAGE] == []
+
+
+def test_every_option_of_the_command_is_on_the_page() -> None:
+    options = re.findall(r'"(--[a-z-]+)"', inspect.getsource(inspect.getmodule(main) or main))
+
+    assert len(options) == 9
+    assert [option for option in options if option not in PAGE] == []
