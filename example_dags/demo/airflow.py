@@ -91,8 +91,10 @@ class LocalAirflow(AirflowApi):
             for component in self.components:
                 component.start()
             wait_for(self._is_healthy, what="Airflow's components to report healthy", timeout=120)
-        except BaseException:
+        except BaseException as error:
             self.stop()
+            if isinstance(error, TimeoutError):
+                raise TimeoutError(f"{error}\n{self.tails(15)}") from error
             raise
         return self
 
@@ -160,6 +162,7 @@ def _environment(home: Path, dags_folder: Path, url: str, database: str) -> dict
             "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             "AIRFLOW__API__BASE_URL": url,
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(),
+            "AIRFLOW__API_AUTH__JWT_ISSUER": url,  # Airflow 3.0 leaves it empty, which today's PyJWT refuses
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
