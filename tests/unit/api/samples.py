@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from airflow_provider_losant.api.model import Execution, ExecutionRef
 from tests.meta.sources import ROOT
@@ -17,6 +19,8 @@ NOTEBOOK = "5c782b8d4f3a8e51c1db42e4"
 RUN = "65a0f1d0d32c87a49f04c260"
 MADE = float(int(RUN[:8], 16))
 """Epoch seconds at which the run was made, as its id tells."""
+briefly = settings(max_examples=40, deadline=None)
+"""Properties are checked with few examples each, however slow the machine is."""
 REF = ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=RUN)
 
 
@@ -29,8 +33,6 @@ def published(name: str) -> Any:
 
 
 def iso(epoch: float) -> str:
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

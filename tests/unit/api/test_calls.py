@@ -31,7 +31,7 @@ from airflow_provider_losant.api.errors import (
     ServerError,
     Unauthorized,
 )
-from tests.unit.api.samples import APPLICATION, NOTEBOOK, REF, RUN, entry, published
+from tests.unit.api.samples import APPLICATION, NOTEBOOK, REF, RUN, briefly, entry, published
 
 BELOW = f"/applications/{APPLICATION}/notebooks"
 LEAN = {"_actions": "false", "_links": "false", "_embedded": "false"}
@@ -303,6 +303,7 @@ def test_the_pause_that_losant_asks_for_is_on_the_error(header: str, seconds: fl
     assert caught.value.retry_after == seconds
 
 
+@briefly
 @given(st.integers(min_value=200, max_value=599), st.binary(max_size=40), st.sampled_from(list(TABLE)))
 def test_no_answer_whatever_raises_anything_but_our_own_errors(
     status: int, body: bytes, operation: str

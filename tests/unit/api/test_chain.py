@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_losant.api.chain import KEY, Chain, read_mark
-from tests.unit.api.samples import execution
+from tests.unit.api.samples import briefly, execution
 
 CHAIN = Chain(
     dag_id="energy",
@@ -84,6 +84,7 @@ def test_a_run_without_a_mark_of_ours_is_nobodys(context: str | None) -> None:
     assert not CHAIN.precedes(read)
 
 
+@briefly
 @given(st.text())
 def test_no_context_whatever_breaks_the_search(context: str) -> None:
     read = execution(templateContext=context)
@@ -92,6 +93,7 @@ def test_no_context_whatever_breaks_the_search(context: str) -> None:
     assert not CHAIN.precedes(read)
 
 
+@briefly
 @given(st.text(), st.text(), st.text())
 def test_names_that_look_alike_when_joined_stay_apart(dag: str, task: str, run: str) -> None:
     one = replace(CHAIN, dag_id=dag, task_id=f"{task}.{run}", run_id="")

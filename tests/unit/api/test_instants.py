@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.instants import instant, milliseconds, seconds, spell
+from tests.unit.api.samples import briefly
 
 NEW_YEAR = "2026-01-01T00:00:00.000Z"
 FIRST, LAST = datetime(2001, 9, 10), datetime(2200, 1, 1)  # noqa: DTZ001
@@ -84,6 +85,7 @@ def test_what_losant_would_misread_is_refused_under_the_name_of_its_field(value:
     assert caught.value.field == "relative_to"
 
 
+@briefly
 @given(WHEN)
 def test_an_instant_survives_being_spelt_and_read_again(moment: datetime) -> None:
     spelt = spell(moment)
@@ -93,6 +95,7 @@ def test_an_instant_survives_being_spelt_and_read_again(moment: datetime) -> Non
     assert spell(instant(spelt, field="x")) == spelt
 
 
+@briefly
 @given(st.integers(min_value=10**12, max_value=7 * 10**12))
 def test_epoch_milliseconds_survive_as_number_and_as_query_parameter(epoch: int) -> None:
     moment = instant(epoch, field="x")
@@ -101,6 +104,7 @@ def test_epoch_milliseconds_survive_as_number_and_as_query_parameter(epoch: int)
     assert milliseconds(moment.timestamp()) == str(epoch)
 
 
+@briefly
 @given(WHEN)
 def test_a_query_parameter_is_never_later_than_the_instant_it_stands_for(moment: datetime) -> None:
     assert instant(milliseconds(moment.timestamp()), field="x") <= moment

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_losant.api.retry import backoff, retry_after
+from tests.unit.api.samples import briefly
 
 NOON = 1_445_412_480.0  # Wed, 21 Oct 2015 07:28:00 GMT
 
@@ -25,11 +26,13 @@ def test_pauses_double_up_to_a_cap(attempt: int, top: float) -> None:
     assert backoff(attempt, jitter=highest) == top
 
 
+@briefly
 @given(st.integers(min_value=1, max_value=10**6), st.floats(min_value=0.0, max_value=1.0))
 def test_a_pause_is_bounded_however_long_things_have_failed(attempt: int, luck: float) -> None:
     assert 0.0 <= backoff(attempt, cap=20.0, jitter=lambda low, top: low + luck * (top - low)) <= 20.0
 
 
+@briefly
 @given(st.integers(min_value=1, max_value=20), st.floats(min_value=0.0, max_value=100.0))
 def test_nobody_comes_back_sooner_than_the_server_asked(attempt: int, floor: float) -> None:
     assert backoff(attempt, floor=floor) >= floor
@@ -77,6 +80,7 @@ def test_a_date_without_a_zone_is_greenwich_time_wherever_we_are(far_from_greenw
     assert retry_after("Wed Oct 21 07:28:30 2015", clock=lambda: NOON) == 30.0
 
 
+@briefly
 @given(st.text())
 def test_no_header_whatever_raises(header: str) -> None:
     pause = retry_after(header)
