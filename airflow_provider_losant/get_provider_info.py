@@ -71,7 +71,7 @@ def _extra_fields() -> dict[str, Any]:
         },
         "timeout": {
             "label": "Timeout in seconds",
-            "description": "How long a single request may take.",
+            "description": "How long the host may stay silent within a request.",
             "schema": {"type": ["number", "null"], "minimum": 0.1},
         },
         "max_retries": {
