@@ -7,17 +7,24 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import secrets
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 _NANO_ALPHABET = string.ascii_letters + string.digits + "_-"
+_SAFE_NAME = re.compile(r"(?!\.{1,2}$)[0-9a-zA-Z_.-]{1,255}")
 
 READS = ("all.Application.read", "all.Organization.read", "all.User.read")
 WRITES = tuple(
     f"all.{owner}{bound}" for owner in ("Application", "Organization", "User") for bound in ("", ".bounded")
 )
+
+
+def is_safe_name(name: str) -> bool:
+    """Say whether Losant accepts a file name, which then leads to no other folder."""
+    return _SAFE_NAME.fullmatch(name) is not None
 
 
 def object_id(now: float) -> str:

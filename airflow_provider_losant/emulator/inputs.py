@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from airflow_provider_losant.emulator.identity import is_safe_name
 from airflow_provider_losant.emulator.instants import read_text
 from airflow_provider_losant.emulator.templates import render, values
-from airflow_provider_losant.emulator.world import Notebook, describe, is_safe_name
+from airflow_provider_losant.emulator.world import Notebook, describe
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.timeline import Execution, File

@@ -28,6 +28,7 @@ PASSED: Final = [
     "MPLCONFIGDIR",
     "XDG_CACHE_HOME",
 ]
+OWN: Final = "LOSANT_EMULATOR_"
 LONGEST_REPORT: Final = 16 * 1024**2
 GRACE: Final = 2.0
 
@@ -56,7 +57,9 @@ class RunningNotebook:
     async def start(cls, notebook: Path, *, input_dir: Path, output_dir: Path, results: Path) -> Self:
         """Start a runner in the notebook's folder."""
         folder = notebook.parent
-        environment = {name: os.environ[name] for name in PASSED if name in os.environ}
+        environment = {
+            name: value for name, value in os.environ.items() if name in PASSED or name.startswith(OWN)
+        }
         environment |= {
             "INPUT_DIR": str(input_dir),
             "OUTPUT_DIR": str(output_dir),

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_provider_losant.emulator.identity import is_safe_name
 from airflow_provider_losant.emulator.templates import render
-from airflow_provider_losant.emulator.world import describe, is_safe_name
+from airflow_provider_losant.emulator.world import describe
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.timeline import File

@@ -40,7 +40,8 @@ class Kernel:
         manager = AsyncKernelManager(kernel_name="python3")
         # Whoever comes to kill waits until there is something to kill.
         with self._launching:
-            await manager.start_kernel(cwd=str(folder))
+            # What the notebook's own processes print must not be taken for a report of ours.
+            await manager.start_kernel(cwd=str(folder), stdout=sys.stderr)
             self._group = getattr(manager.provisioner, "pid", None)
         _say(kernel=self._group)
         return manager

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
+from airflow_provider_losant.emulator.identity import is_safe_name
 from airflow_provider_losant.emulator.instants import iso
 
 FINAL: Final = frozenset({"completed", "errored", "timeout", "canceled"})
@@ -38,12 +39,17 @@ class Script:
     files: Mapping[str, bytes] = field(default_factory=dict)
     errors: tuple[tuple[str, str], ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in self.files:
+            if not is_safe_name(name):
+                raise ValueError(f"this is no file name: {name!r}")
+
     @classmethod
     def from_json(cls, wanted: Mapping[str, Any]) -> Self:
         """
         Read a script from JSON, where a file is its text, or ``{"base64": ...}``.
 
-        :raises ValueError: for an unknown key.
+        :raises ValueError: for an unknown key, or a file name that Losant would not accept.
         """
         unknown = set(wanted) - set(cls.__dataclass_fields__)
         if unknown:

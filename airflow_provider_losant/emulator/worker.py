@@ -162,7 +162,7 @@ class Worker:
                 ended = max(now, current.canceling_at + self._world.switches.cancel_delay)
                 self._mark(current, ending="canceled", ended_at=ended)
                 return
-        stored = now if outputs else None
+        stored = now if outputs or ending == "completed" else None
         self._mark(
             execution,
             ending=ending,

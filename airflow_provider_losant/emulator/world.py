@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import mimetypes
-import re
 import shutil
 import threading
 from collections import deque
@@ -62,14 +61,6 @@ class Refused(Exception):
         self.status = status
         self.kind = kind
         self.message = message
-
-
-_SAFE_NAME = re.compile(r"(?!\.{1,2}$)[0-9a-zA-Z_.-]{1,255}")
-
-
-def is_safe_name(name: str) -> bool:
-    """Say whether Losant accepts a file name, which leads to no other folder."""
-    return _SAFE_NAME.fullmatch(name) is not None
 
 
 def content_type(name: str) -> str:

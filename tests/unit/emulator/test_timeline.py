@@ -157,6 +157,12 @@ def test_a_script_survives_the_way_through_json(script: Script) -> None:
     assert Script.from_json(whole.as_json()) == whole
 
 
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "..", ""])
+def test_a_scripted_file_cannot_leave_its_folder(name: str) -> None:
+    with pytest.raises(ValueError, match="no file name"):
+        Script.from_json({"files": {name: "x"}})
+
+
 def test_a_misspelt_script_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="ednign"):
         Script.from_json({"ednign": "completed"})
