@@ -229,7 +229,8 @@ def read_answer(call: Call[T], status: int, headers: Mapping[str, str], body: by
             raise NotLosant(f"{call.operation} got {status} with {kind}: the host is not Losant's API")
         raise error
     if answer is _UNREADABLE:
-        if "json" not in kind:
+        # Without a body it may as well have broken off before its headers were complete.
+        if body and "json" not in kind:
             raise NotLosant(f"{call.operation} got {kind} instead of JSON: the host is not Losant's API")
         raise ProtocolError(f"the answer to {call.operation} broke off after {len(body)} bytes")
     try:
