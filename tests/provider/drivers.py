@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both ways to carry out a flow, behind one interface."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_losant.api.async_client import AsyncClient
+from airflow_provider_losant.api.client import Client
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.calls import Call
+    from airflow_provider_losant.api.flows import Flow
+    from airflow_provider_losant.api.settings import Settings
+
+KINDS = ("requests", "aiohttp")
+
+
+@dataclass
+class Driver:
+    """
+    Carries out flows in one of the two ways.
+
+    :param kind: One of :data:`KINDS`.
+    """
+
+    kind: str
+    notes: list[str] = field(default_factory=list)
+
+    def run(self, settings: Settings, flow: Flow[Any], renew: Callable[[], Settings] | None = None) -> Any:
+        if self.kind == "requests":
+            client = Client(settings, self._log, renew)
+            try:
+                return client.run(flow)
+            finally:
+                client.close()
+
+        async def again() -> Settings:
+            assert renew is not None
+            return renew()
+
+        async def main() -> Any:
+            async with AsyncClient(settings, self._log, renew and again) as client:
+                return await client.run(flow)
+
+        return asyncio.run(main())
+
+    def call(self, settings: Settings, call: Call[Any], renew: Callable[[], Settings] | None = None) -> Any:
+        return self.run(settings, steps(call), renew)
+
+    def _log(self, level: int, text: str, *arguments: object) -> None:
+        self.notes.append(text % arguments)
+
+
+def steps(*wanted: Any) -> Generator[Any, Any, Any]:
+    """Make a flow of these steps; its result is the last answer."""
+    answer = None
+    for step in wanted:
+        answer = yield step
+    return answer

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server that does on purpose what real ones do by accident, and keeps every byte it was sent."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+Answer = bytes | None
+"""What goes back as it is; None closes the connection."""
+
+
+def http(body: Any = b"", status: str = "200 OK", kind: str = "application/json", **headers: str) -> bytes:
+    """Write an HTTP answer."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    sent = {"Content-Type": kind, "Content-Length": str(len(content))}
+    sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+    head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + content
+
+
+class Loopback:
+    """
+    Answer every request with the same bytes while the ``with`` block lasts.
+
+    :param answer: The bytes, or a function of the request's bytes.
+    :param tls: Speak TLS with this context.
+    :param is_last: Close the connection after an answer, as when it breaks off.
+    :param greeting: What is sent to whoever connects, who is then hung up on.
+    """
+
+    def __init__(
+        self,
+        answer: Answer | Callable[[bytes], Answer],
+        tls: ssl.SSLContext | None = None,
+        *,
+        is_last: bool = False,
+        greeting: bytes = b"",
+    ) -> None:
+        self._answer = answer
+        self._tls = tls
+        self._is_last = is_last
+        self._greeting = greeting
+        self._threads: list[threading.Thread] = []
+        self._open: list[socket.socket] = []
+        self.connections = 0
+        self.requests: list[bytes] = []
+
+    def __enter__(self) -> Self:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.address = f"127.0.0.1:{self.port}"
+        self.url = f"{'https' if self._tls else 'http'}://{self.address}"
+        self._start(self._accept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for it in [self._listener, *self._open]:
+            with contextlib.suppress(OSError):
+                it.shutdown(socket.SHUT_RDWR)
+            it.close()
+        for thread in self._threads:
+            thread.join(5)
+
+    def head(self, name: str) -> list[str]:
+        """Return a header of every request, empty where it was not sent."""
+        heads = [request.partition(b"\r\n\r\n")[0].decode().splitlines() for request in self.requests]
+        wanted = f"{name.lower()}: "
+        return [
+            next((line[len(wanted) :] for line in lines if line.lower().startswith(wanted)), "")
+            for lines in heads
+        ]
+
+    @property
+    def first_lines(self) -> list[str]:
+        return [request.partition(b"\r\n")[0].decode() for request in self.requests]
+
+    def _start(self, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self.connections += 1
+                self._open.append(connection)
+                self._start(lambda taken=connection: self._serve(taken))  # type: ignore[misc]
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+                self._open.append(connection)
+            with connection, connection.makefile("rb") as stream:
+                if self._greeting:
+                    connection.sendall(self._greeting)
+                    return
+                while request := _read(stream):
+                    self.requests.append(request)
+                    answer = self._answer(request) if callable(self._answer) else self._answer
+                    if answer is None:
+                        return
+                    connection.sendall(answer)
+                    if self._is_last:
+                        return
+
+
+def _read(stream: Any) -> bytes:
+    head = b""
+    while (line := stream.readline()) not in {b"", b"\r\n"}:
+        head += line
+    if not head:
+        return b""
+    fields = dict(field.lower().split(": ", 1) for field in head.decode().splitlines()[1:])
+    return head + b"\r\n" + bytes(stream.read(int(fields.get("content-length", 0))))
+
+
+def closed_port() -> int:
+    """Return a port of this machine at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def self_signed(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """Make a certificate that nobody vouches for; returns a server's context with it, and its path."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "self-signed.pem"
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    secret = folder / "key.pem"
+    secret.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path, secret)
+    return context, path

@@ -1,0 +1,583 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both drivers on real sockets: the same flow leads to the same requests, results and errors."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_losant.api import calls, flows
+from airflow_provider_losant.api.client import Client
+from airflow_provider_losant.api.errors import (
+    LosantError,
+    NotLosant,
+    ProtocolError,
+    RateLimited,
+    ServerError,
+    TlsError,
+    TransportError,
+    Unauthorized,
+)
+from airflow_provider_losant.api.flows import Halted, Note, Sleep, Tail
+from airflow_provider_losant.api.model import ExecutionRef
+from airflow_provider_losant.api.settings import Settings
+from airflow_provider_losant.api.watch import Patience, Target
+from airflow_provider_losant.emulator import Emulator, Fault
+from tests.provider.drivers import KINDS, Driver, steps
+from tests.provider.loopback import Loopback, closed_port, http, self_signed
+
+APPLICATION = "575ec8687ae143cd83dc4a97"
+NOTEBOOK = "5c782b8d4f3a8e51c1db42e4"
+TOKEN = "eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl"
+GET = calls.get_notebook(APPLICATION, NOTEBOOK)
+EXECUTE = calls.execute(APPLICATION, NOTEBOOK, {})
+ANSWER = http({"id": NOTEBOOK, "applicationId": APPLICATION, "name": "Report"})
+
+
+def to(url: str, **more: Any) -> Settings:
+    return Settings(**{"token": TOKEN, "base_url": url, "timeout": 5.0, "user_agent": "tests/1", **more})
+
+
+def to_losant(losant: Emulator, **more: Any) -> Settings:
+    return to(losant.url, token=losant.token, **more)
+
+
+def failure(driver: Driver, settings: Settings, call: Any = EXECUTE) -> LosantError:
+    with pytest.raises(LosantError) as caught:
+        driver.call(settings, call)
+    return caught.value
+
+
+def only(kind: str, reason: str, request: pytest.FixtureRequest, driver: Driver) -> None:
+    """Expect the test to fail through one of the drivers."""
+    if driver.kind == kind:
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+
+
+# -- the same through both --------------------------------------------------------------------------------
+
+
+def story(losant: Emulator, notebook: str, file: Path) -> flows.Flow[list[Any]]:
+    """Do everything that a hook can."""
+    application = losant.application_id
+    listed = yield calls.list_notebooks(application, sortField="name")
+    uploaded = yield calls.upload_notebook(application, notebook, file)
+    read = yield calls.get_notebook(application, notebook)
+    made = yield calls.create_notebook(application, name="Zürich ✓", description="Täglich")
+    options = calls.execution_options(template_context=calls.context_text({"site": "Zürich"}))
+    ref = yield calls.execute(application, notebook, options)
+    patience = Patience(poll_interval=0.02, deadline=time.time() + 10, max_poll_outage=5.0)
+    outcome = yield from flows.watch(Target.of(ref), patience, jitter=lambda low, _: low)
+    cancelled = yield from flows.cancel(ref, "it is a test")
+    runs = yield calls.execution_logs(application, notebook, limit=1, since=ref.created_at)
+    names = [sorted(it.name for it in listed.notebooks), uploaded.file_name, read.file_name, made.name]
+    return [*names, outcome.ending, sorted(outcome.result["outputs"]), cancelled, len(runs)]
+
+
+def test_a_flow_gives_the_same_results_and_requests_through_both_drivers(tmp_path: Path) -> None:
+    from tests.provider.conftest import BRIEF
+
+    file = tmp_path / "report.ipynb"
+    file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    results, seen = [], []
+    for kind in KINDS:
+        with Emulator(application_id=APPLICATION) as losant:
+            notebook = losant.add_notebook("Report", notebook_id=NOTEBOOK)
+            losant.script(notebook, BRIEF)
+            results.append(Driver(kind).run(to_losant(losant), story(losant, notebook, file)))
+            requests = [it for it in losant.requests if it.operation != "notebook.logs"]
+            looks = [it for it in losant.requests if it.operation == "notebook.logs"]
+        assert all(it.authorized for it in (*requests, *looks))
+        assert {it.headers["user-agent"] for it in (*requests, *looks)} == {"tests/1"}
+        assert {it.headers["accept"] for it in (*requests, *looks)} == {"application/json"}
+        seen.append([(it.method, it.path, set(it.query), it.body) for it in (*requests, looks[0])])
+
+    assert results[0] == results[1]
+    assert seen[0] == seen[1]
+    assert results[0] == [
+        ["Report"], "report.ipynb", "report.ipynb", "Zürich ✓", "ended", ["out.csv", "result.html"], True, 1,
+    ]  # fmt: skip
+
+
+def test_an_uploaded_file_arrives_whole(driver: Driver, tmp_path: Path) -> None:
+    file = tmp_path / "report.ipynb"
+    file.write_bytes(b'{"cells": []}' * 100)
+    with Loopback(ANSWER) as server:
+        driver.call(to(server.url), calls.upload_notebook(APPLICATION, NOTEBOOK, file))
+
+    (body,) = server.requests
+    assert b'name="jupyterFile"; filename="report.ipynb"' in body
+    assert file.read_bytes() in body
+
+
+def test_an_execute_without_options_still_has_a_json_body(driver: Driver) -> None:
+    with Loopback(http({"executionId": NOTEBOOK})) as server:
+        driver.call(to(server.url), EXECUTE)
+
+    assert server.head("content-type") == ["application/json"]
+    assert json.loads(server.requests[0].partition(b"\r\n\r\n")[2]) == {}
+
+
+def test_a_request_without_a_body_names_no_content_type(driver: Driver, request: Any) -> None:
+    only("aiohttp", "aiohttp says application/octet-stream for a POST without a body", request, driver)
+    ref = ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=NOTEBOOK)
+    with Loopback(http({"success": True})) as server:
+        driver.call(to(server.url), calls.cancel_execution(ref))
+
+    assert server.head("content-type") == [""]
+
+
+# -- each fault is the error it means ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (Fault("rate_limited", retry_after=7), (RateLimited, False, 0)),
+        (Fault("server_error"), (ServerError, True, 0)),
+        (Fault("server_error", effect=True), (ServerError, True, 1)),
+        (Fault("html"), (ServerError, True, 0)),
+        (Fault("html", status=200), (NotLosant, False, 0)),
+        (Fault("html", status=404), (NotLosant, False, 0)),
+        (Fault("truncated"), (ProtocolError, True, 1)),
+        (Fault("reset_before"), (TransportError, True, 0)),
+        (Fault("reset_after"), (TransportError, True, 1)),
+        (Fault("hang", seconds=2), (TransportError, True, 0)),
+        (Fault("hang", seconds=2, effect=True), (TransportError, True, 1)),
+        (Fault("redirect"), (NotLosant, False, 0)),
+        (Fault("unauthorized"), (Unauthorized, False, 0)),
+    ],
+    ids=lambda value: (
+        f"{value.kind}{value.status or ''}{'-after' * value.effect}" if isinstance(value, Fault) else ""
+    ),
+)
+def test_each_fault_is_the_error_it_means(
+    losant: Emulator,
+    notebook: str,
+    driver: Driver,
+    fault: Fault,
+    expected: tuple[type[LosantError], bool, int],
+) -> None:
+    kind, landed, runs = expected
+    losant.inject("notebook.execute", fault)
+
+    error = failure(
+        driver, to_losant(losant, timeout=0.3), calls.execute(losant.application_id, notebook, {})
+    )
+
+    assert type(error) is kind
+    assert error.may_have_landed is landed
+    assert error.retry_after == fault.retry_after
+    assert len(losant.executions(notebook)) == runs
+    assert "notebook.execute" in str(error)
+    assert losant.token not in str(error)
+
+
+def test_an_answer_that_is_only_slow_is_waited_for(losant: Emulator, notebook: str, driver: Driver) -> None:
+    losant.inject("notebook.get", Fault("slow", seconds=0.05))
+
+    assert driver.call(to_losant(losant), calls.get_notebook(losant.application_id, notebook)).id == notebook
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"",
+        b"HTTP/1.1 200",
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/",
+        b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"id": ',
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n{"id": ',
+        b"not HTTP at all\r\n\r\n",
+    ],
+    ids=["nothing", "half a line", "half the headers", "half a body", "half the chunks", "gibberish"],
+)
+def test_a_connection_that_breaks_off_may_have_carried_the_order(driver: Driver, broken: bytes) -> None:
+    with Loopback(broken, is_last=True) as server:
+        error = failure(driver, to(server.url))
+
+    assert type(error) in {TransportError, ProtocolError}
+    assert error.may_have_landed
+    assert error.is_passing
+
+
+def test_a_refused_connection_carried_nothing(driver: Driver) -> None:
+    url = f"http://127.0.0.1:{closed_port()}"
+
+    error = failure(driver, to(url))
+
+    assert type(error) is TransportError
+    assert (error.may_have_landed, error.is_passing) == (False, True)
+    assert f"notebook.execute at {url}: no connection" in str(error)
+
+
+def test_an_unknown_host_was_sent_nothing(driver: Driver, request: pytest.FixtureRequest) -> None:
+    only("requests", "urllib3 2 has a class of its own for names it cannot resolve", request, driver)
+
+    error = failure(driver, to("http://no-such-host.invalid"))
+
+    assert type(error) is TransportError
+    assert (error.may_have_landed, error.is_passing) == (False, True)
+    assert "no connection" in str(error)
+
+
+# -- TLS --------------------------------------------------------------------------------------------------
+
+
+def test_a_certificate_nobody_vouches_for_is_refused_for_good(driver: Driver, tmp_path: Path) -> None:
+    context, _ = self_signed(tmp_path)
+    with Loopback(ANSWER, context) as server:
+        error = failure(driver, to(server.url))
+
+    assert type(error) is TlsError
+    assert (error.may_have_landed, error.is_passing) == (False, False)
+    assert "certificate was not accepted" in str(error)
+    assert server.requests == []
+
+
+def test_a_private_bundle_of_certificates_is_trusted(driver: Driver, tmp_path: Path) -> None:
+    context, bundle = self_signed(tmp_path)
+    with Loopback(ANSWER, context) as server:
+        assert driver.call(to(server.url, verify=str(bundle)), GET).id == NOTEBOOK
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_any_certificate_is_trusted_when_the_connection_insists(driver: Driver, tmp_path: Path) -> None:
+    context, _ = self_signed(tmp_path)
+    with Loopback(ANSWER, context) as server:
+        assert driver.call(to(server.url, verify=False), GET).id == NOTEBOOK
+
+
+def test_the_connections_bundle_wins_over_the_machines(
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    only("requests", "requests lets REQUESTS_CA_BUNDLE win over a session's verify", request, driver)
+    context, bundle = self_signed(tmp_path)
+    (tmp_path / "other").mkdir()
+    _, other = self_signed(tmp_path / "other")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other))
+
+    with Loopback(ANSWER, context) as server:
+        assert driver.call(to(server.url, verify=str(bundle)), GET).id == NOTEBOOK
+
+
+def test_a_bundle_that_holds_no_certificate_is_no_lost_order(
+    driver: Driver, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    only("aiohttp", "an unreadable bundle is taken for a broken connection", request, driver)
+    context, _ = self_signed(tmp_path)
+    empty = tmp_path / "empty.pem"
+    empty.write_text("nothing\n")
+
+    with Loopback(ANSWER, context) as server:
+        error = failure(driver, to(server.url, verify=str(empty)))
+
+    assert not error.may_have_landed
+
+
+def test_a_server_without_tls_is_no_lost_order(driver: Driver) -> None:
+    with Loopback(None, greeting=http(status="400 Bad Request")) as server:
+        error = failure(driver, to(f"https://{server.address}"))
+
+    assert not error.may_have_landed
+
+
+# -- where the token goes ---------------------------------------------------------------------------------
+
+
+def test_a_redirect_is_not_followed(driver: Driver) -> None:
+    with (
+        Loopback(ANSWER) as elsewhere,
+        Loopback(http(status="307 Temporary Redirect", Location=f"{elsewhere.url}/steal")) as server,
+    ):
+        error = failure(driver, to(server.url))
+
+        assert type(error) is NotLosant
+        assert elsewhere.connections == 0
+
+
+@pytest.fixture
+def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "netrc"
+    file.write_text("machine 127.0.0.1 login somebody password else\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(file))
+
+
+def test_a_netrc_entry_does_not_replace_the_token(driver: Driver, netrc: None) -> None:
+    with Loopback(ANSWER) as server:
+        driver.call(to(server.url), GET)
+
+    assert server.head("authorization") == [f"Bearer {TOKEN}"]
+
+
+def test_the_host_of_a_file_gets_neither_the_token_nor_a_netrc_entry(driver: Driver, netrc: None) -> None:
+    with Loopback(http(b"the end", kind="text/plain")) as storage:
+        assert driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{storage.url}/log"))) == "the end"
+
+    assert storage.head("authorization") == [""]
+    assert TOKEN.encode() not in b"".join(storage.requests)
+
+
+def test_a_signature_arrives_as_it_was_signed(driver: Driver) -> None:
+    path = "/a%20b/result.error.log?X-Amz-Credential=AK%2F2026%2Fus&X-Amz-Signature=ab%2Bcd%3D&x=a+b~c/d:e"
+    with Loopback(http(b"the end", kind="text/plain")) as storage:
+        driver.run(to("http://127.0.0.1:9"), steps(Tail(storage.url + path)))
+
+    assert storage.first_lines == [f"GET {path} HTTP/1.1"]
+
+
+def test_only_the_end_of_a_file_is_asked_for_and_kept(driver: Driver) -> None:
+    with Loopback(http(b"x" * 50 + b"the end", kind="text/plain")) as storage:
+        assert driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{storage.url}/log", limit=7))) == "the end"
+
+    assert storage.head("range") == ["bytes=-7"]
+
+
+@pytest.mark.parametrize("status", ["403 Forbidden", "404 Not Found", "500 Oops"])
+def test_a_file_that_cannot_be_had_is_an_error_without_its_address(driver: Driver, status: str) -> None:
+    with Loopback(http(b"expired", status=status)) as storage, pytest.raises(TransportError) as caught:
+        driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{storage.url}/log?signature=secret")))
+
+    assert str(caught.value) == f"the file's host answered {status[:3]}"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/log?signature=secret", "nonsense?signature=secret"])
+def test_a_file_whose_host_is_away_is_an_error_without_its_address(driver: Driver, url: str) -> None:
+    with pytest.raises(TransportError, match="the file's host did not answer") as caught:
+        driver.run(to("http://127.0.0.1:9"), steps(Tail(url.format(port=closed_port()))))
+
+    assert "secret" not in str(caught.value)
+
+
+def test_the_emulators_storage_gives_out_the_error_log(losant: Emulator, driver: Driver) -> None:
+    from airflow_provider_losant.emulator import Script
+
+    notebook = losant.add_notebook("Report")
+    failing = Script(notebook=0.01, ending="errored", files={"result.error.log": b"ValueError: boom"})
+    losant.script(notebook, failing)
+
+    def run() -> flows.Flow[Any]:
+        ref = yield calls.execute(losant.application_id, notebook, {})
+        patience = Patience(poll_interval=0.02, deadline=time.time() + 10, max_poll_outage=5.0)
+        return (yield from flows.watch(Target.of(ref), patience))
+
+    assert driver.run(to_losant(losant), run()).error_log == "ValueError: boom"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["reset_after", "hang", "truncated", "html", "redirect", "unauthorized", "server_error", "rate_limited"],
+)
+def test_the_token_is_in_no_log_and_no_traceback(
+    losant: Emulator, notebook: str, driver: Driver, fault: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    losant.inject("*", Fault(fault, seconds=1), times=2)
+
+    error = failure(
+        driver, to_losant(losant, timeout=0.2), calls.execute(losant.application_id, notebook, {})
+    )
+
+    told = "".join(traceback.format_exception(error)) + repr(error) + str(vars(error))
+    assert losant.token not in told + caplog.text + "".join(driver.notes)
+
+
+def test_the_token_is_in_no_repr_of_what_carries_it() -> None:
+    settings = to("http://127.0.0.1:9")
+    client = Client(settings, print)
+
+    assert TOKEN not in repr(client) + repr(client.session) + repr(settings) + repr(client.session.auth)
+
+
+# -- a token that was rotated -----------------------------------------------------------------------------
+
+
+def test_a_rotated_token_is_read_again_once(losant: Emulator, notebook: str, driver: Driver) -> None:
+    asked: list[int] = []
+
+    def renew() -> Settings:
+        asked.append(1)
+        return to_losant(losant)
+
+    get = calls.get_notebook(losant.application_id, notebook)
+    read = driver.run(to(losant.url, token="old"), steps(get, get), renew)
+
+    assert read.id == notebook
+    assert len(asked) == 1
+    assert [it.status for it in losant.requests] == [401, 200, 200]
+
+
+@pytest.mark.parametrize(("renewed", "requests"), [("old", 1), ("just as wrong", 2)])
+def test_a_token_that_stays_wrong_is_an_error(
+    losant: Emulator, notebook: str, driver: Driver, renewed: str, requests: int
+) -> None:
+    with pytest.raises(Unauthorized, match="token is wrong, expired or revoked"):
+        driver.call(
+            to(losant.url, token="old"),
+            calls.get_notebook(losant.application_id, notebook),
+            lambda: to(losant.url, token=renewed),
+        )
+
+    assert len(losant.requests) == requests
+
+
+def test_an_execute_that_was_refused_for_its_token_is_sent_again_with_the_new_one(
+    losant: Emulator, notebook: str, driver: Driver
+) -> None:
+    execute = calls.execute(losant.application_id, notebook, {})
+
+    driver.call(to(losant.url, token="old"), execute, lambda: to_losant(losant))
+
+    assert len(losant.executions(notebook)) == 1
+
+
+# -- proxies ----------------------------------------------------------------------------------------------
+
+
+def test_a_proxy_of_the_environment_is_used(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Loopback(ANSWER) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        driver.call(to("http://losant.invalid"), GET)
+
+    assert proxy.first_lines[0].startswith(f"GET http://losant.invalid/applications/{APPLICATION}")
+
+
+def test_a_proxy_without_a_scheme_is_used_too(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    only(
+        "aiohttp",
+        "aiohttp wants a scheme, and the error says that the host is not an address",
+        request,
+        driver,
+    )
+    with Loopback(ANSWER) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.address)
+        driver.call(to("http://losant.invalid"), GET)
+
+    assert proxy.connections == 1
+
+
+@pytest.mark.parametrize("bypass", ["127.0.0.1", "*", "other.example,127.0.0.1"])
+def test_a_host_that_needs_no_proxy_is_reached_without_one(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, bypass: str
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("no_proxy", bypass)
+    with Loopback(ANSWER) as server:
+        assert driver.call(to(server.url), GET).id == NOTEBOOK
+
+
+@pytest.mark.parametrize("base", ["http://losant.invalid", "https://losant.invalid"])
+def test_a_proxy_that_is_away_was_sent_nothing(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, base: str
+) -> None:
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
+
+    error = failure(driver, to(base))
+
+    assert type(error) is TransportError
+    assert not error.may_have_landed
+
+
+def test_a_proxy_that_opens_no_tunnel_let_nothing_through(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    only("aiohttp", "a refused tunnel is taken for a broken connection", request, driver)
+    with Loopback(http(status="407 Proxy Authentication Required")) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        error = failure(driver, to("https://losant.invalid"))
+
+    assert proxy.first_lines[0].startswith("CONNECT losant.invalid:443")
+    assert not error.may_have_landed
+    assert TOKEN.encode() not in b"".join(proxy.requests)
+
+
+# -- connections ------------------------------------------------------------------------------------------
+
+
+def test_many_calls_share_one_connection(driver: Driver) -> None:
+    with Loopback(ANSWER) as server:
+        driver.run(to(server.url), steps(*[GET] * 10))
+
+    assert (len(server.requests), server.connections) == (10, 1)
+
+
+def test_many_calls_share_one_encrypted_connection(driver: Driver, tmp_path: Path, request: Any) -> None:
+    only("aiohttp", "each request makes a TLS context, and so a connection, of its own", request, driver)
+    context, bundle = self_signed(tmp_path)
+    with Loopback(ANSWER, context) as server:
+        driver.run(to(server.url, verify=str(bundle)), steps(*[GET] * 5))
+
+    assert (len(server.requests), server.connections) == (5, 1)
+
+
+# -- halting (workers only) -------------------------------------------------------------------------------
+
+
+def test_a_halted_client_carries_nothing_out() -> None:
+    with Loopback(ANSWER) as server:
+        client = Client(to(server.url), print)
+        client.is_halted = True
+        with pytest.raises(Halted):
+            client.run(steps(GET))
+
+    assert server.connections == 0
+
+
+def test_a_halt_ends_a_sleep_soon() -> None:
+    client = Client(to("http://127.0.0.1:9"), print)
+    timer = threading.Timer(0.03, lambda: setattr(client, "is_halted", True))
+    timer.start()
+    began = time.monotonic()
+
+    with pytest.raises(Halted):
+        client.run(steps(Sleep(30.0), GET))
+
+    assert time.monotonic() - began < 1.5
+    timer.join()
+
+
+def test_what_came_before_a_halt_is_still_noted_but_nothing_follows() -> None:
+    told: list[str] = []
+    with Loopback(http({"executionId": NOTEBOOK})) as server:
+        client = Client(to(server.url), lambda _, text, *args: told.append(text % args))
+
+        def flow() -> flows.Flow[None]:
+            yield EXECUTE
+            client.is_halted = True
+            yield Note("the run has an id")
+            yield GET
+
+        with pytest.raises(Halted):
+            client.run(flow())
+
+    assert told == ["the run has an id"]
+    assert len(server.requests) == 1
+
+
+def test_a_halt_that_comes_with_the_last_answer_loses_no_result() -> None:
+    with Loopback(ANSWER) as server:
+        client = Client(to(server.url), print)
+
+        def flow() -> flows.Flow[str]:
+            read = yield GET
+            client.is_halted = True
+            return str(read.id)
+
+        assert client.run(flow()) == NOTEBOOK
+
+
+def test_settings_can_be_changed_for_one_client_alone() -> None:
+    settings = to("http://127.0.0.1:9")
+
+    assert replace(settings, timeout=1.0).token == settings.token
