@@ -21,7 +21,6 @@ PASSED: Final = [
     "LC_ALL",
     "LC_CTYPE",
     "TZ",
-    "TMPDIR",
     "PYTHONPATH",
     "VIRTUAL_ENV",
     "LD_LIBRARY_PATH",
@@ -63,6 +62,7 @@ class RunningNotebook:
         environment |= {
             "INPUT_DIR": str(input_dir),
             "OUTPUT_DIR": str(output_dir),
+            "TMPDIR": str(folder),
             # The kernel of this very Python, whatever else the user has installed or configured.
             "JUPYTER_PREFER_ENV_PATH": "1",
             "JUPYTER_CONFIG_DIR": str(folder / ".jupyter"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -52,6 +53,7 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env={**os.environ, "TMPDIR": str(folder)},
         )
         self.ready: dict[str, Any] = {}
 
@@ -66,7 +68,7 @@ class Command:
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
-            self.process.kill()
+            self.process.terminate()
         self.process.communicate(timeout=10)
 
     def post(self, path: str, body: Any) -> Any:
