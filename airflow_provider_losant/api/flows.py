@@ -80,7 +80,7 @@ def repeat(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow
             return answer
 
 
-def cancel(ref: ExecutionRef, why: str, *, retries: int = 0) -> Flow[bool]:
+def cancel(ref: ExecutionRef, why: str, *, retries: int = 0, jitter: Jitter = random.uniform) -> Flow[bool]:
     """
     Ask Losant to stop a run; one that has ended, or that Losant does not know, counts as stopped.
 
@@ -88,7 +88,7 @@ def cancel(ref: ExecutionRef, why: str, *, retries: int = 0) -> Flow[bool]:
     :return: Whether Losant agreed. A failure is noted, not raised: who cancels has a story of its own.
     """
     try:
-        yield from repeat(calls.cancel_execution(ref), retries)
+        yield from repeat(calls.cancel_execution(ref), retries, jitter)
     except (NotFound, BadRequest) as error:
         yield Note(f"The {ref} needs no cancelling: {error}")
     except LosantError as error:

@@ -94,17 +94,16 @@ class Search:
             yield Sleep(_pause(look))
         raise AssertionError  # the loop above only ends by return or raise
 
-    def withdraw(self, since: float, looks: int = 3) -> Flow[None]:
+    def withdraw(self, looks: int = 3) -> Flow[None]:
         """
-        Stop what an interrupted start may have brought about, without having learnt its id.
+        Stop what an interrupted start, or a try before it, has brought about, its id not being known.
 
-        :param since: Epoch seconds at which it began.
         :param looks: How often to look, a second apart, as the log may lag.
         """
         for look in range(looks):
             yield Sleep(min(look, 1))
             try:
-                recent = yield from self._log(since - SINCE_MARGIN)
+                recent = yield from self._log(self.clock() - self.terms.lookback)
             except LosantError as error:
                 yield Note(f"Whether a run of {self.order} goes on is unknown: {error}", logging.ERROR)
                 return
@@ -116,7 +115,7 @@ class Search:
     def _stop(self, executions: Sequence[Execution], why: str) -> Flow[None]:
         for execution in executions:
             if execution.status.is_active and self.terms.cancel_stale:
-                yield from cancel(execution.ref, why, retries=self.terms.retries)
+                yield from cancel(execution.ref, why, retries=self.terms.retries, jitter=self.jitter)
 
     def _log_for_sure(self, since: float) -> Flow[Sequence[Execution]]:
         """Read the log, however long it takes within bounds: without it, starting could be starting twice."""

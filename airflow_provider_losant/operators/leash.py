@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -65,11 +64,10 @@ class Leash:
 
         :raises AirflowException: the task was killed; what had begun was stopped.
         """
-        began = time.time()
         try:
             started = client.run(start(order, terms, is_retry=is_retry))
         except (flows.Halted, AirflowTaskTimeout) as stop:
-            self._at_last(Search(order=order, terms=terms).withdraw(began))
+            self._at_last(Search(order=order, terms=terms).withdraw())
             if isinstance(stop, AirflowTaskTimeout):
                 raise
             raise AirflowException(f"Killed before Losant had named the run of {order}") from None
