@@ -63,7 +63,12 @@ def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Itera
         }
         for name, path in {"journeys": HERE / "dags", "examples": EXAMPLES}.items()
     ]
-    env = {"AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles)}
+    env = {
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
+        # Only by this does Airflow notice that a task's process is gone; five minutes are long for a test.
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    }
     with LocalAirflow(tmp_path_factory.mktemp("airflow"), HERE / "dags", env=env) as running:
         running.add_connection("losant_default", **connection(losant))
         yield running

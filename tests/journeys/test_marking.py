@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,9 +89,12 @@ def test_clearing_a_waiting_task_cancels_its_execution_once_and_starts_a_fresh_o
 
     airflow.clear(dag_id, run_id, "run")
 
-    assert airflow.wait_for_run(dag_id, run_id, timeout=60) == "success"
     wait_for_the_one_cancel(losant, notebook_id, first["id"])
+    if waiting == "running" and version("apache-airflow").startswith("3.0."):
+        pytest.skip("Airflow 3.0 never restarts a task that was cleared while running, whatever its operator")
+    assert airflow.wait_for_run(dag_id, run_id, timeout=60) == "success"
     assert len(seen(losant, notebook_id, "notebook.execute")) == 2
+    assert len(seen(losant, notebook_id, "notebook.cancelExecution")) == 1
     outcome = airflow.xcom(dag_id, run_id, "run")
     assert outcome["execution_id"] == losant.executions(notebook_id)[0]["id"] != first["id"]
 
