@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a task without a scheduler: a context for it, and a triggerer that rebuilds its trigger."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+
+@dataclass
+class Ti:
+    """Stand for Airflow's task instance, as far as a task meets it."""
+
+    task_id: str = "report"
+    dag_id: str = "energy"
+    run_id: str = "manual__2026-01-01"
+    map_index: int = -1
+    try_number: int = 1
+    max_tries: int = 0
+    start_date: datetime = field(default_factory=lambda: datetime.now(UTC))
+    pushed: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = json.loads(json.dumps(value))
+
+    def xcom_pull(self, task_ids: Any = None, key: str = "return_value", **_: Any) -> Any:
+        return self.pushed.get(key)
+
+
+def context_of(ti: Ti) -> Any:
+    return {"ti": ti, "dag_run": SimpleNamespace(start_date=ti.start_date), "params": {}}
+
+
+def fire(trigger: Any) -> dict[str, Any]:
+    """Rebuild a trigger from what Airflow stores, as a triggerer does, and return its event."""
+    stored = json.loads(json.dumps(trigger.serialize()))
+    module, _, name = stored[0].rpartition(".")
+    rebuilt = getattr(import_module(module), name)(**stored[1])
+    assert json.loads(json.dumps(rebuilt.serialize())) == stored
+
+    async def first() -> Any:
+        async for event in rebuilt.run():
+            return event.payload
+        raise AssertionError("the trigger fired nothing")
+
+    event: dict[str, Any] = json.loads(json.dumps(asyncio.run(first())))
+    return event
+
+
+@dataclass
+class Task:
+    """
+    A task that can be carried out, deferred or not.
+
+    :param make: Makes its operator: once to execute it, and again wherever Airflow would in a new process.
+    """
+
+    make: Callable[[], Any]
+    ti: Ti = field(default_factory=Ti)
+    deferrals: list[TaskDeferred] = field(default_factory=list)
+
+    def run(self) -> Any:
+        try:
+            return self.make().execute(context_of(self.ti))
+        except TaskDeferred as raised:
+            deferral = raised
+        self.deferrals.append(deferral)
+        event = fire(deferral.trigger)
+        assert deferral.kwargs is None
+        return getattr(self.make(), deferral.method_name)(context_of(self.ti), event=event)

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hook: what each of its methods asks Losant, and what it makes of a connection."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from airflow_provider_losant import __version__
+from airflow_provider_losant.api import calls
+from airflow_provider_losant.api.errors import BadRequest, NotFound, ServerError, TransportError
+from airflow_provider_losant.emulator import Emulator, Fault
+from airflow_provider_losant.exceptions import LosantConfigError
+from airflow_provider_losant.hooks.losant import LosantHook
+from tests.provider.conftest import connect
+from tests.provider.drivers import steps
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+NOBODYS = "0123456789abcdef01234567"
+
+
+def saw(losant: Emulator) -> list[str]:
+    return [it.operation for it in losant.requests]
+
+
+def test_the_connection_test_says_what_answers(losant: Emulator, notebook: str) -> None:
+    succeeded, told = LosantHook().test_connection()
+
+    assert succeeded, told
+    assert losant.application_id in told
+    assert saw(losant) == ["notebooks.get"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "extra", "says"),
+    [
+        ({"password": "wrong"}, {}, "the API token is wrong, expired or revoked"),
+        ({"password": ""}, {}, "password: is empty"),
+        ({}, {"application_id": None}, "application_id: is missing"),
+        ({}, {"application_id": "mine"}, "application_id: 'mine' is not a Losant id"),
+        ({}, {"application_id": NOBODYS}, "404 NotFound to notebooks.get: Application was not found"),
+        (
+            {"host": "http://losant.example"},
+            {},
+            "host: 'http://losant.example' would send the token unencrypted",
+        ),
+    ],
+    ids=["wrong token", "no token", "no application", "bad application", "unknown application", "http"],
+)
+def test_the_connection_test_says_what_is_wrong(
+    losant: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    fields: dict[str, Any],
+    extra: dict[str, Any],
+    says: str,
+) -> None:
+    connect(monkeypatch, losant, extra=extra, **fields)
+
+    succeeded, told = LosantHook().test_connection()
+
+    assert not succeeded
+    assert says in told
+    assert losant.token not in told
+
+
+def test_the_connection_test_names_the_scope_that_a_token_lacks(
+    losant: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
+
+    assert "needs the scope notebooks.get" in LosantHook().test_connection()[1]
+
+
+def test_a_notebook_can_be_made_uploaded_and_read(losant: Emulator, tmp_path: Path) -> None:
+    file = tmp_path / "report.ipynb"
+    file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    hook = LosantHook()
+
+    made = hook.create_notebook(name="Report", description="Daily")
+    uploaded = hook.upload_notebook(made.id, file)
+    read = hook.get_notebook(made.id)
+
+    assert (made.name, made.description, made.application_id) == ("Report", "Daily", losant.application_id)
+    assert uploaded.file_name == read.file_name == "report.ipynb"
+    assert [it.id for it in hook.list_notebooks()] == [made.id]
+    assert read.raw["notebookId"] == made.id
+
+
+def test_all_notebooks_are_listed_page_by_page(losant: Emulator) -> None:
+    made = {losant.add_notebook(f"N{number}") for number in range(101)}
+
+    found = LosantHook().list_notebooks(sortField="name", sortDirection="desc")
+
+    assert {it.id for it in found} == made
+    assert [it.query["page"] for it in losant.requests] == ["0", "1"]
+    assert {it.query["sortDirection"] for it in losant.requests} == {"desc"}
+
+
+@pytest.mark.xfail(strict=True, reason="a short page is taken for the last one; the total is not looked at")
+def test_all_notebooks_are_listed_when_losant_gives_smaller_pages(losant: Emulator) -> None:
+    losant.switches.max_per_page = 2
+    for number in range(5):
+        losant.add_notebook(f"N{number}")
+
+    assert len(LosantHook().list_notebooks()) == 5
+
+
+def test_a_run_can_be_started_seen_and_cancelled(losant: Emulator, notebook: str) -> None:
+    hook = LosantHook()
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+
+    started = hook.execute_notebook(
+        notebook,
+        relative_to=moment,
+        template_context={"site": "north"},
+        email="a@b.example",
+        callback_url="https://hooks.example",
+    )
+    run = hook.get_execution(notebook, started)
+    hook.cancel_execution(notebook, started)
+
+    assert losant.requests[0].body == {
+        "relativeTo": "2026-01-01T00:00:00.000Z",
+        "templateContext": '{"site":"north"}',
+        "email": "a@b.example",
+        "callbackUrl": "https://hooks.example",
+    }
+    assert (run.ref.execution_id, run.relative_to) == (started, moment)
+    assert losant.executions(notebook)[0]["status"] == "canceled"
+    with pytest.raises(NotFound):
+        hook.cancel_execution(notebook, started)
+
+
+def test_logs_are_asked_for_with_limit_and_since(losant: Emulator, notebook: str) -> None:
+    hook = LosantHook()
+    runs = [hook.execute_notebook(notebook) for _ in range(3)]
+    losant.clear_requests()
+
+    everything = hook.get_execution_logs(notebook)
+    latest = hook.get_execution_logs(notebook, limit=1, since=datetime.now(UTC) - timedelta(hours=1))
+
+    assert [it.ref.execution_id for it in everything] == runs[::-1]
+    assert [it.ref.execution_id for it in latest] == runs[-1:]
+    assert [set(it.query) >= {"limit", "since"} for it in losant.requests] == [True, True]
+
+
+def test_a_run_is_found_by_its_id_in_capitals(losant: Emulator, notebook: str) -> None:
+    hook = LosantHook()
+    started = hook.execute_notebook(notebook)
+
+    assert hook.get_execution(notebook.upper(), started.upper()).ref.execution_id == started
+
+
+def test_a_run_that_the_log_does_not_show_is_not_found(losant: Emulator, notebook: str) -> None:
+    with pytest.raises(NotFound, match="does not show"):
+        LosantHook().get_execution(notebook, NOBODYS)
+
+
+def test_the_application_is_the_arguments_then_the_hooks_then_the_connections(losant: Emulator) -> None:
+    mine, other = losant.application_id, losant.add_application()
+
+    assert LosantHook().application() == mine
+    assert LosantHook(application_id=other).application() == other
+    assert LosantHook(application_id=other).application(mine) == mine
+
+
+def test_every_request_says_who_asks(losant: Emulator, notebook: str) -> None:
+    from airflow import __version__ as airflow
+
+    LosantHook().get_notebook(notebook)
+
+    agent = losant.requests[0].headers["user-agent"]
+    assert agent.startswith(f"airflow-provider-losant/{__version__} apache-airflow/{airflow} python/3.")
+
+
+def test_the_session_is_ready_for_what_the_hook_has_no_method_for(losant: Emulator) -> None:
+    hook = LosantHook()
+    url = f"{losant.url}/applications/{losant.application_id}"
+
+    with hook.get_conn() as session:
+        assert isinstance(session, requests.Session)
+        assert session.get(url, timeout=5).json()["id"] == losant.application_id
+
+
+def test_many_methods_share_one_session(losant: Emulator, notebook: str) -> None:
+    hook = LosantHook()
+
+    assert hook.get_conn() is hook.get_conn()
+    assert hook.client.session is hook.get_conn()
+
+
+def test_reading_is_repeated_while_losant_is_away_but_starting_is_not(
+    losant: Emulator, notebook: str
+) -> None:
+    hook = LosantHook()
+    losant.inject("notebook.get", Fault("reset_before"))
+    losant.inject("notebook.execute", Fault("reset_after"))
+
+    assert hook.get_notebook(notebook).id == notebook
+    with pytest.raises(TransportError):
+        hook.execute_notebook(notebook)
+    assert len(losant.executions(notebook)) == 1
+
+
+def test_repeating_ends_after_the_connections_max_retries(losant: Emulator, notebook: str) -> None:
+    losant.inject("notebook.get", Fault("server_error"), times=10)
+
+    with pytest.raises(ServerError):
+        LosantHook().get_notebook(notebook)
+    assert saw(losant) == ["notebook.get"] * 2
+
+
+def test_a_token_that_was_rotated_is_read_from_the_connection_again(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(monkeypatch, losant, password="old")
+    hook = LosantHook()
+    hook.get_conn()
+    connect(monkeypatch, losant)
+
+    assert hook.get_notebook(notebook).id == notebook
+    assert [it.status for it in losant.requests] == [401, 200]
+
+
+def test_a_token_that_was_rotated_is_read_again_in_a_triggerer_too(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = LosantHook()
+
+    async def rotate_and_ask() -> Any:
+        connect(monkeypatch, losant, password="old")
+        flow = steps(calls.get_notebook(losant.application_id, notebook))
+        asking = hook.arun(wait_for_rotation(flow))
+        return await asking
+
+    def wait_for_rotation(flow: Any) -> Any:
+        connect(monkeypatch, losant)
+        return (yield from flow)
+
+    assert asyncio.run(rotate_and_ask()).id == notebook
+    assert [it.status for it in losant.requests] == [401, 200]
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (lambda hook, _: hook.get_notebook("abc"), "notebook_id: 'abc' is not a Losant id"),
+        (lambda hook, _: hook.get_notebook(None), "notebook_id: is missing"),
+        (
+            lambda hook, it: hook.get_notebook(it, application_id="x"),
+            "application_id: 'x' is not a Losant id",
+        ),
+        (lambda hook, it: hook.get_execution(it, "latest"), "execution_id: 'latest' is not a Losant id"),
+        (lambda hook, it: hook.cancel_execution(it, ""), "execution_id: is missing"),
+        (
+            lambda hook, it: hook.execute_notebook(it, relative_to="soon"),
+            "relative_to: 'soon' is not an instant",
+        ),
+        (lambda hook, it: hook.execute_notebook(it, template_context="{"), "template_context: is not JSON"),
+        (
+            lambda hook, it: hook.execute_notebook(it, template_context={"a": "b" * 33_000}),
+            "Losant takes 32,767",
+        ),
+        (lambda hook, it: hook.get_execution_logs(it, since="soon"), "since: 'soon' is not an instant"),
+    ],
+    ids=range(9),
+)
+def test_an_argument_that_losant_would_refuse_is_named_before_any_request(
+    losant: Emulator, notebook: str, ask: Any, says: str
+) -> None:
+    with pytest.raises(LosantConfigError) as caught:
+        ask(LosantHook(), notebook)
+
+    assert says in str(caught.value)
+    assert saw(losant) == []
+
+
+def test_what_losant_itself_refuses_is_told_in_its_own_words(losant: Emulator, notebook: str) -> None:
+    with pytest.raises(
+        BadRequest, match=r"400 Validation to notebook.execute: executionOptions\.email must be"
+    ):
+        LosantHook().execute_notebook(notebook, email="nobody")
+
+
+def test_a_connection_that_does_not_exist_is_named() -> None:
+    with pytest.raises(Exception, match="losant_elsewhere") as caught:
+        LosantHook("losant_elsewhere").test_connection()
+
+    assert not isinstance(caught.value, KeyError)
