@@ -55,9 +55,9 @@ class Terms:
     """
 
     retries: int
-    listing_patience: float = 60.0
-    max_poll_outage: float = 600.0
-    lookback: float = 48 * 3600.0
+    listing_patience: float
+    max_poll_outage: float
+    lookback: float
     cancel_stale: bool = True
 
 

@@ -74,6 +74,8 @@ class LosantNotebookExecuteOperator(BaseOperator):
     :param durable: Add the key ``airflow`` to the template context, by which a retry finds the run again.
     :param max_poll_outage: Seconds (or timedelta) without one readable answer from Losant after which the
         task fails; the run is left alone, and a retry takes it over.
+    :param listing_patience: Seconds (or timedelta) that Losant's log may lag behind an order; only after
+        that is an order whose answer was lost, or of which a retry finds no trace, placed again.
     :param losant_conn_id: The Airflow connection. (templated)
     :raises LosantConfigError: an argument, the connection or the token is not right; nothing was started.
     :raises NotebookExecutionFailed: the notebook ended with an error.
@@ -113,6 +115,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         cancel_on_timeout: bool = True,
         durable: bool = True,
         max_poll_outage: float | timedelta = timedelta(minutes=10),
+        listing_patience: float | timedelta = timedelta(minutes=1),
         losant_conn_id: str = "losant_default",
         **kwargs: Any,
     ) -> None:
@@ -131,6 +134,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self.cancel_on_timeout = cancel_on_timeout
         self.durable = durable
         self.max_poll_outage = max_poll_outage
+        self.listing_patience = listing_patience
         self.losant_conn_id = losant_conn_id
         self._leash = Leash(may_cancel=cancel_on_kill)
 
@@ -190,7 +194,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
     def _order(self, context: Context, hook: LosantHook) -> Order:
         """Check every argument before any request."""
         notebook_id = losant_id(self.notebook_id, field="notebook_id")
-        for name in ("poll_interval", "timeout", "max_poll_outage"):
+        for name in ("poll_interval", "timeout", "max_poll_outage", "listing_patience"):
             seconds(getattr(self, name), field=name)
         chain, text = self._marked_context(context)
         moment = None if self.relative_to is None else instant(self.relative_to, field="relative_to")
@@ -232,6 +236,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
     def _start(self, order: Order, hook: LosantHook, *, is_retry: bool) -> Started:
         terms = Terms(
             retries=hook.settings.max_retries,
+            listing_patience=seconds(self.listing_patience, field="listing_patience"),
             max_poll_outage=seconds(self.max_poll_outage, field="max_poll_outage"),
             lookback=seconds(self.timeout, field="timeout") + DAY,
             cancel_stale=self.cancel_on_kill,

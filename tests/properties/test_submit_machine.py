@@ -128,7 +128,7 @@ class OneTask(RuleBasedStateMachine):
         self.try_number += 1
         flow = start(
             self.order(),
-            Terms(retries=4, listing_patience=PATIENCE),
+            self.terms(),
             is_retry=self.try_number > 1,
             clock=lambda: self.losant.now,
             jitter=max,
@@ -224,6 +224,10 @@ class OneTask(RuleBasedStateMachine):
         options = calls.execution_options(template_context=context)
         return Order(application_id=APP, notebook_id=NOTEBOOK, options=options, chain=self.chain())
 
+    @staticmethod
+    def terms() -> Terms:
+        return Terms(retries=4, listing_patience=PATIENCE, max_poll_outage=600.0, lookback=48 * 3600.0)
+
     def drive(self, flow: Flow[Started], data: st.DataObject) -> None:
         """Carry a try out; at any step the worker may be killed for good, or by a user."""
         fate = data.draw(st.sampled_from(("lives", "lives", "dies", "is marked")), "the worker")
@@ -256,7 +260,7 @@ class OneTask(RuleBasedStateMachine):
 
     def withdraw(self) -> None:
         """Be killed by a user while Losant answers: nothing of the chain stays active."""
-        flow = Search(order=self.order(), terms=Terms(retries=0), clock=lambda: self.losant.now).withdraw()
+        flow = Search(order=self.order(), terms=self.terms(), clock=lambda: self.losant.now).withdraw()
         result: Any = None
         for _ in range(50):
             try:
