@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+
+from airflow_provider_losant.api.model import QUEUED, Execution
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.chain import Chain
-    from airflow_provider_losant.api.model import Execution, ExecutionRef
+    from airflow_provider_losant.api.model import ExecutionRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,3 +81,16 @@ class Started:
     def found(cls, execution: Execution) -> Started:
         """Take over a run from the log."""
         return cls(ref=execution.ref, submitted_at=execution.queued, execution=execution)
+
+    def to_result(self, order: Order) -> dict[str, Any]:
+        """Return what a DAG gets that does not wait: what the log showed, or else what was ordered."""
+        if self.execution is not None:
+            return self.execution.to_result()
+        asked = order.options.get("relativeTo")
+        ordered = Execution(
+            ref=self.ref,
+            status=QUEUED,
+            relative_to=asked and datetime.fromisoformat(asked),
+            queued_at=datetime.fromtimestamp(self.submitted_at, UTC),
+        )
+        return ordered.to_result()

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -15,23 +14,21 @@ from airflow_provider_losant._compat import (
     TRIGGER_FAILED,
     BaseOperator,
     conf,
-    deployment_id,
-    task_store,
 )
-from airflow_provider_losant.api import calls, flows
-from airflow_provider_losant.api.chain import KEY, Chain
+from airflow_provider_losant.api import flows
 from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.instants import instant, seconds, spell
-from airflow_provider_losant.api.model import QUEUED, Execution, ExecutionRef, losant_id
 from airflow_provider_losant.api.order import Order, Started, Terms
 from airflow_provider_losant.api.watch import Outcome, Patience, Target, may_pass
 from airflow_provider_losant.ending import finish
 from airflow_provider_losant.exceptions import LosantConfigError, NotebookExecutionError
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 from airflow_provider_losant.operators.leash import Leash
+from airflow_provider_losant.operators.orders import make_order, remember
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
+    from airflow_provider_losant.api.model import ExecutionRef
     from airflow_provider_losant.hooks.losant import LosantHook
 
 DAY = 24 * 3600.0
@@ -141,14 +138,13 @@ class LosantNotebookExecuteOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the run, or find the one that an earlier try started; then wait for it."""
         hook = self._open_hook()
-        with hook.explained():
-            order = self._order(context, hook)
+        order = make_order(self, context, hook)
         started = self._start(order, hook, is_retry=context["ti"].try_number > 1)
-        self._remember(context, started.ref)
+        remember(self, context, started.ref)
         url = self._announce(context, started.ref, hook)
         if not self.wait_for_completion:
             self._leash.let_go()
-            return self._known(started, order) | {"url": url}
+            return started.to_result(order) | {"url": url}
         return self._wait(context, hook, started, is_new=started.execution is None)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
@@ -191,48 +187,6 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self._leash.attach(hook.client, self.log.log)
         return hook
 
-    def _order(self, context: Context, hook: LosantHook) -> Order:
-        """Check every argument before any request."""
-        notebook_id = losant_id(self.notebook_id, field="notebook_id")
-        for name in ("poll_interval", "timeout", "max_poll_outage", "listing_patience"):
-            seconds(getattr(self, name), field=name)
-        chain, text = self._marked_context(context)
-        moment = None if self.relative_to is None else instant(self.relative_to, field="relative_to")
-        options = calls.execution_options(
-            relative_to=moment,
-            template_context=text,
-            email=self.notification_email,
-            callback_url=self.callback_url,
-        )
-        return Order(application_id=hook.application(), notebook_id=notebook_id, options=options, chain=chain)
-
-    def _marked_context(self, context: Context) -> tuple[Chain | None, str | None]:
-        """Add the chain's mark to the template context, where there is room for it."""
-        text = calls.context_text(self.template_context)
-        ti = context["ti"]
-        chain = Chain(
-            dag_id=ti.dag_id,
-            task_id=ti.task_id,
-            run_id=ti.run_id,
-            map_index=-1 if ti.map_index is None else ti.map_index,
-            try_number=ti.try_number,
-            max_tries=ti.max_tries,
-            deployment=deployment_id(context["dag_run"].start_date),
-            may_sweep=self.wait_for_completion and self.cancel_on_kill,
-        )
-        given = json.loads(text or "{}")
-        problem = None
-        if not self.durable:
-            problem = "durable is off"
-        elif not isinstance(given, dict) or KEY in given:
-            problem = f"template_context is not an object, or has a key {KEY!r} of its own"
-        elif len(marked := calls.compact(chain.mark(given))) > calls.MAX_CONTEXT:
-            problem = "template_context has no room for the mark"
-        else:
-            return chain, marked
-        self.log.warning("A retry will not find this run again: %s", problem)
-        return None, text
-
     def _start(self, order: Order, hook: LosantHook, *, is_retry: bool) -> Started:
         terms = Terms(
             retries=hook.settings.max_retries,
@@ -247,22 +201,6 @@ class LosantNotebookExecuteOperator(BaseOperator):
             where = f"No run of {order} was started through connection {self.losant_conn_id!r}"
             raised = NotebookExecutionError if may_pass(error) else LosantConfigError
             raise raised(f"{where}: {error}") from error
-
-    def _recall(self, context: Context) -> str | None:
-        """Return the run that an earlier try of this chain noted down, where Airflow has a place for it."""
-        store, ti = task_store(context), context["ti"]
-        if store is None or not self.durable or ti.try_number == 1:
-            return None
-        return store.get(_store_key(ti))  # type: ignore[no-any-return]  # written below
-
-    def _remember(self, context: Context, ref: ExecutionRef) -> None:
-        store = task_store(context)
-        if store is None or not self.durable:
-            return
-        try:
-            store.set(_store_key(context["ti"]), ref.execution_id)
-        except Exception:
-            self.log.warning("The execution id could not be kept in the task state store", exc_info=True)
 
     def _announce(self, context: Context, ref: ExecutionRef, hook: LosantHook) -> str:
         """Show the run to people the moment it has an id."""
@@ -351,22 +289,3 @@ class LosantNotebookExecuteOperator(BaseOperator):
         asked = spell(instant(self.relative_to, field="relative_to"))
         if asked != used:
             self.log.warning("relative_to: asked for %s, but the run used %s", asked, used)
-
-    @staticmethod
-    def _known(started: Started, order: Order) -> dict[str, Any]:
-        """Return the result of a run that nobody waits for: what the log showed, or what was ordered."""
-        if started.execution is not None:
-            return started.execution.to_result()
-        asked = order.options.get("relativeTo")
-        ordered = Execution(
-            ref=started.ref,
-            status=QUEUED,
-            relative_to=asked and datetime.fromisoformat(asked),
-            queued_at=datetime.fromtimestamp(started.submitted_at, UTC),
-        )
-        return ordered.to_result()
-
-
-def _store_key(ti: Any) -> str:
-    """Name a chain of tries: the store outlives a clear, and a clear must not bring the old run back."""
-    return f"losant_execution_id.{ti.max_tries}"

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an operator's arguments to an order: checked, marked, and remembered from one try to the next."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_losant._compat import deployment_id, task_store
+from airflow_provider_losant.api import calls
+from airflow_provider_losant.api.chain import KEY, Chain
+from airflow_provider_losant.api.instants import instant, seconds
+from airflow_provider_losant.api.model import losant_id
+from airflow_provider_losant.api.order import Order
+
+if TYPE_CHECKING:
+    from airflow_provider_losant._compat import Context
+    from airflow_provider_losant.api.model import ExecutionRef
+    from airflow_provider_losant.hooks.losant import LosantHook
+    from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
+
+
+def make_order(task: LosantNotebookExecuteOperator, context: Context, hook: LosantHook) -> Order:
+    """
+    Check every argument, before any request, and put them into an order.
+
+    :raises LosantConfigError: an argument is missing or makes no sense; the message names it.
+    """
+    with hook.explained():
+        notebook_id = losant_id(task.notebook_id, field="notebook_id")
+        for name in ("poll_interval", "timeout", "max_poll_outage", "listing_patience"):
+            seconds(getattr(task, name), field=name)
+        text = calls.context_text(task.template_context)
+        moment = None if task.relative_to is None else instant(task.relative_to, field="relative_to")
+    chain = _chain(task, context)
+    marked, problem = _mark(chain, text, is_wanted=task.durable)
+    known_id = _recall(task, context)
+    if problem and not known_id:
+        task.log.warning("A retry will not find this run again: %s", problem)
+    options = calls.execution_options(
+        relative_to=moment,
+        template_context=marked,
+        email=task.notification_email,
+        callback_url=task.callback_url,
+    )
+    return Order(
+        application_id=hook.application(),
+        notebook_id=notebook_id,
+        options=options,
+        chain=None if problem else chain,
+        known_id=known_id,
+    )
+
+
+def remember(task: LosantNotebookExecuteOperator, context: Context, ref: ExecutionRef) -> None:
+    """Note the run down for the next try, where Airflow has a place for it (3.3)."""
+    store = task_store(context)
+    if store is None or not task.durable:
+        return
+    try:
+        store.set(_store_key(context["ti"]), ref.execution_id)
+    except Exception:  # the mark in the context serves as well, so nothing is lost but time
+        task.log.warning("The execution id could not be kept in the task state store", exc_info=True)
+
+
+def _recall(task: LosantNotebookExecuteOperator, context: Context) -> str | None:
+    store, ti = task_store(context), context["ti"]
+    if store is None or not task.durable or ti.try_number == 1:
+        return None
+    return store.get(_store_key(ti))  # type: ignore[no-any-return]  # what remember() put there
+
+
+def _store_key(ti: Any) -> str:
+    """Name a chain of tries: the store outlives a clear, and a clear must not bring the old run back."""
+    return f"losant_execution_id.{ti.max_tries}"
+
+
+def _chain(task: LosantNotebookExecuteOperator, context: Context) -> Chain:
+    ti = context["ti"]
+    return Chain(
+        dag_id=ti.dag_id,
+        task_id=ti.task_id,
+        run_id=ti.run_id,
+        map_index=-1 if ti.map_index is None else ti.map_index,
+        try_number=ti.try_number,
+        max_tries=ti.max_tries,
+        deployment=deployment_id(context["dag_run"].start_date),
+        may_sweep=task.wait_for_completion and task.cancel_on_kill,
+    )
+
+
+def _mark(chain: Chain, text: str | None, *, is_wanted: bool) -> tuple[str | None, str | None]:
+    """Return the template context with the chain's mark in it, or as it was and why."""
+    if not is_wanted:
+        return text, "durable is off"
+    given = json.loads(text or "{}")
+    if not isinstance(given, dict) or KEY in given:
+        return text, f"template_context is not a JSON object, or has a key {KEY!r} of its own"
+    marked = calls.compact(chain.mark(given))
+    if len(marked) > calls.MAX_CONTEXT:
+        return text, "template_context has no room for the mark"
+    return marked, None
