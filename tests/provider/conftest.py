@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -48,6 +49,19 @@ def connection(losant: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
     """Make an Airflow connection to the emulator; returns its id."""
     connect(monkeypatch, losant)
     return "losant_default"
+
+
+Told = Callable[[], str]
+
+
+@pytest.fixture
+def told(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Told:
+    """Return what gives a task's log so far, by whichever way this Airflow writes it."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(logging.getLogger("airflow.task"), "propagate", True)
+    return lambda: caplog.text or "".join(capsys.readouterr())
 
 
 def connect(

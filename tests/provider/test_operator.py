@@ -1,0 +1,592 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator, waiting and deferred: results, endings, and what a wrong argument is told."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+
+from airflow_provider_losant.emulator import Emulator, Fault, Script
+from airflow_provider_losant.exceptions import (
+    LosantConfigError,
+    NotebookExecutionCanceled,
+    NotebookExecutionError,
+    NotebookExecutionFailed,
+    NotebookExecutionTimedOut,
+    NotebookWaitTimedOut,
+)
+from airflow_provider_losant.hooks.losant import LosantHook
+from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
+from tests.provider.conftest import BRIEF, Told, connect
+from tests.provider.loopback import Loopback, closed_port, http, self_signed
+from tests.provider.tasks import Task, Ti, context_of
+
+pytestmark = pytest.mark.usefixtures("connection")
+both_ways = pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
+
+
+def task(notebook: Any, **options: Any) -> Task:
+    given = {"task_id": "report", "notebook_id": notebook, "poll_interval": 0.02, **options}
+    return Task(lambda: LosantNotebookExecuteOperator(**given))
+
+
+def orders(losant: Emulator) -> list[Any]:
+    return [it.body for it in losant.requests if it.operation == "notebook.execute"]
+
+
+def operations(losant: Emulator) -> list[str]:
+    return [it.operation for it in losant.requests]
+
+
+# -- results ----------------------------------------------------------------------------------------------
+
+
+def test_both_ways_to_wait_return_the_same_result_and_push_the_same_xcoms(
+    losant: Emulator, notebook: str
+) -> None:
+    results, pushed = [], []
+    for deferrable in (False, True):
+        one = task(notebook, deferrable=deferrable, relative_to=datetime(2026, 1, 1, tzinfo=UTC))
+        results.append(one.run())
+        pushed.append(one.ti.pushed)
+        assert len(one.deferrals) == deferrable
+
+    for result, pushes in zip(results, pushed, strict=True):
+        assert json.loads(json.dumps(result)) == result
+        assert pushes == {"execution_id": result["execution_id"], "losant_notebook_link": result["url"]}
+        for name in ("execution_id", "queued_at", "started_at", "finished_at", "durations"):
+            assert result.pop(name)
+    assert (
+        results[0]
+        == results[1]
+        == {
+            "notebook_id": notebook,
+            "application_id": losant.application_id,
+            "status": "completed",
+            "relative_to": "2026-01-01T00:00:00.000Z",
+            "inputs": {},
+            "outputs": {
+                name: {"size": len(content), "content_type": kind}
+                for (name, content), kind in zip(BRIEF.files.items(), ("text/html", "text/csv"), strict=True)
+            },
+            "url": f"https://app.losant.com/applications/{losant.application_id}/notebooks/{notebook}",
+        }
+    )
+
+
+@both_ways
+def test_a_run_is_started_once_and_watched_with_limit_and_since(
+    losant: Emulator, notebook: str, deferrable: bool
+) -> None:
+    task(notebook, deferrable=deferrable).run()
+
+    assert operations(losant).count("notebook.execute") == 1
+    assert operations(losant)[0] == "notebook.execute"
+    looks = [it for it in losant.requests if it.operation == "notebook.logs"]
+    assert looks
+    assert all({"limit", "since"} <= set(it.query) for it in looks)
+    assert all(it.headers["user-agent"].startswith("airflow-provider-losant/") for it in losant.requests)
+
+
+@both_ways
+def test_the_id_and_the_link_are_there_before_the_wait_begins(
+    losant: Emulator, notebook: str, deferrable: bool
+) -> None:
+    losant.inject("notebook.logs", Fault("unauthorized"), times=100)
+    losant.script(notebook, Script(ending="hang"))
+    one = task(notebook, deferrable=deferrable, timeout=0.1, cancel_on_timeout=False)
+
+    with pytest.raises(NotebookWaitTimedOut):
+        one.run()
+
+    (run,) = losant.executions(notebook)
+    assert one.ti.pushed["execution_id"] == run["id"]
+    assert notebook in one.ti.pushed["losant_notebook_link"]
+
+
+def test_a_task_that_does_not_wait_never_defers_and_never_looks(losant: Emulator, notebook: str) -> None:
+    one = task(notebook, wait_for_completion=False, deferrable=True, relative_to="2026-01-01")
+
+    result = one.run()
+
+    assert one.deferrals == []
+    assert operations(losant) == ["notebook.execute"]
+    assert (result["status"], result["relative_to"]) == ("queued", "2026-01-01T00:00:00.000Z")
+    assert result["execution_id"] == one.ti.pushed["execution_id"] == losant.executions(notebook)[0]["id"]
+    assert result["url"] == one.ti.pushed["losant_notebook_link"]
+
+
+def test_a_result_that_nobody_waited_for_has_the_same_keys_as_any_other(notebook: str) -> None:
+    assert task(notebook, wait_for_completion=False).run().keys() == task(notebook).run().keys()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        datetime(2026, 1, 1, tzinfo=UTC),
+        "2026-01-01 00:00:00+00:00",
+        "2026-01-01T01:00:00+01:00",
+        1767225600000,
+        "1767225600000",
+    ],
+    ids=repr,
+)
+def test_a_query_time_is_sent_the_one_way_that_losant_cannot_misread(
+    losant: Emulator, notebook: str, value: Any
+) -> None:
+    task(notebook, relative_to=value).run()
+
+    assert orders(losant)[0]["relativeTo"] == "2026-01-01T00:00:00.000Z"
+
+
+def test_a_query_time_that_losant_read_otherwise_is_warned_of(notebook: str, told: Told) -> None:
+    operator = task(notebook, relative_to="2026-01-01").make()
+    execution = LosantHook().execute_notebook(notebook, relative_to="2026-06-01")
+    time.sleep(0.05)
+    run = LosantHook().get_execution(notebook, execution)
+    event = {"ending": "ended", "result": run.to_result(), "is_success": True}
+
+    operator.execute_complete(context_of(Ti()), event)
+
+    assert "asked for 2026-01-01T00:00:00.000Z, but the run used 2026-06-01T00:00:00.000Z" in told()
+
+
+def test_a_context_carries_the_mark_of_the_task_beside_the_users_keys(
+    losant: Emulator, notebook: str
+) -> None:
+    task(notebook, template_context={"site": "north"}).run()
+
+    context = json.loads(orders(losant)[0]["templateContext"])
+    assert context["site"] == "north"
+    assert context["airflow"].items() >= {"dag_id": "energy", "task_id": "report", "try_number": 1}.items()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"durable": False, "template_context": {"site": "north"}}, "durable is off"),
+        ({"template_context": {"airflow": "mine"}}, "has a key 'airflow' of its own"),
+        ({"template_context": "[1, 2]"}, "object, or has a key 'airflow'"),
+        ({"template_context": {"big": "x" * 32_700}}, "no room for the mark"),
+    ],
+    ids=["not durable", "own key", "no object", "no room"],
+)
+def test_a_context_without_room_for_the_mark_is_sent_untouched_and_warned_of(
+    losant: Emulator, notebook: str, options: dict[str, Any], reason: str, told: Told
+) -> None:
+    task(notebook, **options).run()
+
+    given = options["template_context"]
+    assert json.loads(orders(losant)[0]["templateContext"]) == (
+        json.loads(given) if isinstance(given, str) else given
+    )
+    log = told()
+    assert log.count("A retry will not find this run again") == 1
+    assert reason in log
+
+
+def test_spans_of_time_may_be_timedeltas(notebook: str) -> None:
+    spans = {
+        "poll_interval": timedelta(milliseconds=20),
+        "timeout": timedelta(seconds=20),
+        "max_poll_outage": timedelta(minutes=1),
+    }
+
+    assert task(notebook, **spans).run()["status"] == "completed"
+
+
+# -- endings ----------------------------------------------------------------------------------------------
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("ending", "kind"),
+    [("errored", NotebookExecutionFailed), ("timeout", NotebookExecutionTimedOut)],
+)
+def test_a_run_that_did_not_end_well_fails_the_task_with_ids_and_link(
+    losant: Emulator, notebook: str, ending: str, kind: type[Exception], deferrable: bool
+) -> None:
+    losant.script(notebook, Script(notebook=0.02, ending=ending, errors=(("ValueError", "boom"),)))
+
+    with pytest.raises(NotebookExecutionError) as caught:
+        task(notebook, deferrable=deferrable).run()
+
+    (run,) = losant.executions(notebook)
+    assert type(caught.value) is kind
+    for part in (run["id"], notebook, f"ended as {ending}", "ValueError: boom", "https://app.losant.com/"):
+        assert part in str(caught.value)
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+@both_ways
+def test_a_run_that_somebody_cancelled_fails_the_task_as_such(
+    losant: Emulator, notebook: str, deferrable: bool
+) -> None:
+    losant.script(notebook, Script(ending="hang"))
+    one = task(notebook, deferrable=deferrable)
+    real_push = one.ti.xcom_push
+
+    def cancel_behind_its_back(key: str, value: Any) -> None:
+        real_push(key, value)
+        if key == "execution_id":
+            LosantHook().cancel_execution(notebook, value)
+
+    one.ti.xcom_push = cancel_behind_its_back  # type: ignore[method-assign]
+
+    with pytest.raises(NotebookExecutionCanceled, match="ended as canceled"):
+        one.run()
+
+
+@both_ways
+def test_what_went_wrong_in_the_notebook_is_in_the_tasks_log(
+    losant: Emulator, notebook: str, deferrable: bool, told: Told
+) -> None:
+    script = Script(
+        notebook=0.02,
+        ending="errored",
+        errors=(("ValueError", "boom"),),
+        files={"result.error.log": b"Traceback (most recent call last)\nValueError: boom"},
+    )
+    losant.script(notebook, script)
+
+    with pytest.raises(NotebookExecutionFailed):
+        task(notebook, deferrable=deferrable).run()
+
+    log = told()
+    assert "ValueError: boom" in log
+    assert "The end of its error log:\nTraceback (most recent call last)" in log
+    assert losant.token not in log
+    assert losant.files_url not in log
+
+
+@both_ways
+@pytest.mark.parametrize("cancels", [True, False])
+def test_our_own_timeout_fails_the_task_and_says_what_became_of_the_run(
+    losant: Emulator, notebook: str, deferrable: bool, cancels: bool
+) -> None:
+    losant.script(notebook, Script(ending="hang"))
+
+    with pytest.raises(NotebookWaitTimedOut) as caught:
+        task(notebook, deferrable=deferrable, timeout=0.1, cancel_on_timeout=cancels).run()
+
+    assert "when timeout (0.1) was over" in str(caught.value)
+    assert ("it was cancelled" if cancels else "it was left alone") in str(caught.value)
+    assert losant.executions(notebook)[0]["status"] == ("canceled" if cancels else "inProgress")
+    assert operations(losant).count("notebook.cancelExecution") == cancels
+
+
+def test_an_execution_timeout_counts_while_deferred(losant: Emulator, notebook: str) -> None:
+    losant.script(notebook, Script(ending="hang"))
+
+    with pytest.raises(NotebookWaitTimedOut, match=r"when execution_timeout \(0:00:00\.100000\) was over"):
+        task(notebook, deferrable=True, execution_timeout=timedelta(seconds=0.1)).run()
+
+    assert losant.executions(notebook)[0]["status"] == "canceled"
+
+
+@both_ways
+def test_an_outage_that_lasts_fails_the_task_and_leaves_the_run_alone(
+    losant: Emulator, notebook: str, deferrable: bool
+) -> None:
+    losant.script(notebook, Script(ending="hang"))
+    losant.inject("notebook.logs", Fault("server_error"), times=1000)
+
+    with pytest.raises(
+        NotebookExecutionError, match=r"lost sight of and left alone; a retry takes it over: .*503"
+    ):
+        task(notebook, deferrable=deferrable, max_poll_outage=0.1).run()
+
+    assert losant.executions(notebook)[0]["status"] == "inProgress"
+
+
+@both_ways
+@pytest.mark.parametrize(
+    "fault", ["reset_before", "reset_after", "server_error", "truncated", "html", "rate_limited"]
+)
+def test_a_lost_poll_does_not_fail_the_task(
+    losant: Emulator, notebook: str, deferrable: bool, fault: Any
+) -> None:
+    losant.inject("notebook.logs", Fault(fault), times=2)
+
+    assert task(notebook, deferrable=deferrable).run()["status"] == "completed"
+
+
+@both_ways
+def test_a_token_that_lost_its_right_to_look_ends_the_wait_at_once(
+    losant: Emulator, notebook: str, deferrable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losant.script(notebook, Script(ending="hang"))
+    connect(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
+
+    with pytest.raises(NotebookExecutionError, match=r"left alone.*needs the scope notebook\.logs"):
+        task(notebook, deferrable=deferrable).run()
+
+    assert losant.executions(notebook)[0]["status"] == "inProgress"
+
+
+@both_ways
+def test_a_status_nobody_has_documented_is_watched_on(
+    losant: Emulator, notebook: str, deferrable: bool
+) -> None:
+    losant.script(notebook, Script(notebook=0.01, ending="hibernating"))
+
+    with pytest.raises(NotebookWaitTimedOut, match=r"had not ended \(hibernating\)"):
+        task(notebook, deferrable=deferrable, timeout=0.15).run()
+
+
+# -- bad input --------------------------------------------------------------------------------------------
+
+
+def refused(losant: Emulator, one: Task) -> str:
+    """Return what a task is told that nothing was started for."""
+    with pytest.raises(AirflowException) as caught:
+        one.run()
+    told = str(caught.value)
+    assert isinstance(caught.value, LosantConfigError | NotebookExecutionError)
+    assert losant.token not in told
+    assert "\n" not in told
+    assert orders(losant) == []
+    assert one.deferrals == []
+    return told
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"notebook_id": "my-notebook"}, "notebook_id: 'my-notebook' is not a Losant id"),
+        ({"notebook_id": None}, "notebook_id: is missing"),
+        ({"notebook_id": ""}, "notebook_id: is missing"),
+        ({"application_id": "my-app"}, "application_id: 'my-app' is not a Losant id"),
+        ({"relative_to": "yesterday"}, "relative_to: 'yesterday' is not an instant"),
+        ({"relative_to": 1767225600}, "relative_to: 1767225600 is too small"),
+        ({"relative_to": ""}, "relative_to: '' is not an instant"),
+        ({"template_context": "site=north"}, "template_context: is not JSON"),
+        ({"template_context": {"when": datetime(2026, 1, 1, tzinfo=UTC)}}, "template_context: is not JSON"),
+        ({"template_context": {"a": "x" * 33_000}}, "template_context: is 33,008 characters long"),
+        ({"template_context": '{"a": NaN}'}, "template_context: is not JSON"),
+        ({"poll_interval": 0}, "poll_interval: 0 is not a positive number of seconds"),
+        ({"timeout": timedelta(0)}, "timeout: "),
+        ({"max_poll_outage": "long"}, "max_poll_outage: 'long'"),
+    ],
+    ids=str,
+)
+@both_ways
+def test_a_wrong_argument_is_named_before_any_request(
+    losant: Emulator, notebook: str, options: dict[str, Any], says: str, deferrable: bool
+) -> None:
+    told = refused(losant, task(**{"notebook": notebook, "deferrable": deferrable, **with_id(options)}))
+
+    assert told.startswith(says)
+    assert losant.requests == []
+
+
+def with_id(options: dict[str, Any]) -> dict[str, Any]:
+    return {"notebook" if name == "notebook_id" else name: value for name, value in options.items()}
+
+
+@pytest.mark.parametrize(
+    ("fields", "extra", "says"),
+    [
+        ({"password": None}, {}, "Connection 'losant_default': password: is empty"),
+        ({"password": "two words"}, {}, "Connection 'losant_default': password: holds characters"),
+        (
+            {},
+            {"application_id": ""},
+            "application_id: is missing; pass it, or set application_id in the extra",
+        ),
+        ({}, {"application_id": "mine"}, "Connection 'losant_default': application_id: 'mine'"),
+        ({"host": "http://losant.example"}, {}, "Connection 'losant_default': host: "),
+        ({"host": "https://losant.example/v1"}, {}, "Connection 'losant_default': host: "),
+        ({}, {"timeout": "long"}, "Connection 'losant_default': timeout: 'long'"),
+        ({}, {"allow_http": "perhaps"}, "Connection 'losant_default': allow_http: "),
+        ({}, {"verify": "/no/such.pem"}, "Connection 'losant_default': verify: "),
+    ],
+    ids=str,
+)
+def test_a_connection_that_makes_no_sense_is_named_before_any_request(
+    losant: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    fields: dict[str, Any],
+    extra: dict[str, Any],
+    says: str,
+) -> None:
+    connect(monkeypatch, losant, extra=extra, **fields)
+
+    assert refused(losant, task("0" * 24)).startswith(says)
+    assert losant.requests == []
+
+
+def test_a_host_that_refuses_connections_is_named_with_its_connection(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"http://127.0.0.1:{closed_port()}"
+    connect(monkeypatch, losant, host=url, extra={"max_retries": 0})
+
+    told = refused(losant, task(notebook))
+
+    assert f"No run of notebook {notebook}" in told
+    assert "through connection 'losant_default'" in told
+    assert f"{url}: no connection" in told
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (http(b"<html>Welcome</html>", kind="text/html"), "got text/html instead of JSON"),
+        (http(b"<html>Nothing here</html>", "404 Not Found", "text/html"), "got 404 with text/html"),
+        (http(status="302 Found", Location="https://login.example/"), "was redirected (302)"),
+        (
+            http({"type": "MethodNotAllowed", "message": "No"}, "405 Method Not Allowed"),
+            "405 MethodNotAllowed",
+        ),
+    ],
+    ids=["a page", "a missing page", "a redirect", "another API"],
+)
+def test_a_host_that_is_not_losant_is_told_from_one(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, answer: bytes, says: str
+) -> None:
+    with Loopback(answer) as server:
+        connect(monkeypatch, losant, host=server.url, extra={"max_retries": 0})
+        told = refused(losant, task(notebook))
+
+    assert says in told
+    assert "through connection 'losant_default'" in told
+    assert len(server.requests) == 1
+
+
+def test_a_certificate_nobody_vouches_for_is_no_reason_to_try_again(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    context, _ = self_signed(tmp_path)
+    with Loopback(None, context) as server:
+        connect(monkeypatch, losant, host=server.url)
+        with pytest.raises(LosantConfigError, match="certificate was not accepted"):
+            task(notebook).run()
+
+
+def test_what_losant_refuses_for_good_is_not_retried_by_airflow(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = [
+        (losant.add_token(["notebook.logs"]), notebook, "needs the scope notebook.execute"),
+        (losant.add_token(application_id=losant.add_application()), notebook, "Application was not found"),
+        (losant.token, "0" * 24, "Notebook was not found"),
+    ]
+    for token, asked, says in cases:
+        connect(monkeypatch, losant, password=token)
+
+        with pytest.raises(LosantConfigError) as caught:
+            task(asked).run()
+
+        assert isinstance(caught.value, AirflowFailException)
+        assert says in str(caught.value)
+        assert token not in str(caught.value)
+    assert losant.executions(notebook) == []
+
+
+def test_a_wrong_token_starts_nothing_and_is_not_shown(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(monkeypatch, losant, password="eyJ.wrong.token")
+
+    with pytest.raises(AirflowException, match="the API token is wrong, expired or revoked") as caught:
+        task(notebook).run()
+
+    assert "eyJ" not in str(caught.value)
+    assert losant.executions(notebook) == []
+
+
+@pytest.mark.parametrize("event", [None, {}, {"status": "success"}], ids=repr)
+def test_a_foreign_event_is_refused_and_never_taken_for_success(notebook: str, event: Any) -> None:
+    operator = task(notebook).make()
+
+    with pytest.raises(ValueError, match="not the event of a notebook wait"):
+        operator.execute_complete(context_of(Ti()), event)
+
+
+# -- killing ----------------------------------------------------------------------------------------------
+
+
+def test_a_killed_task_cancels_its_run_once(losant: Emulator, notebook: str) -> None:
+    losant.script(notebook, Script(ending="hang"))
+    one = task(notebook)
+    operator = one.make()
+    push = one.ti.xcom_push
+
+    def killed_while_it_waits(key: str, value: Any) -> None:
+        push(key, value)
+        if key == "losant_notebook_link":
+            operator.on_kill()
+
+    one.ti.xcom_push = killed_while_it_waits  # type: ignore[method-assign]
+    with pytest.raises(AirflowException, match="Killed"):
+        operator.execute(context_of(one.ti))
+    operator.on_kill()
+
+    assert operations(losant) == ["notebook.execute", "notebook.cancelExecution"]
+    assert losant.executions(notebook)[0]["status"] == "canceled"
+
+
+def test_a_kill_leaves_a_run_alone_that_has_ended(losant: Emulator, notebook: str) -> None:
+    one = task(notebook)
+    operator = one.make()
+    operator.execute(context_of(one.ti))
+
+    operator.on_kill()
+
+    assert "notebook.cancelExecution" not in operations(losant)
+
+
+@pytest.mark.parametrize("options", [{"deferrable": True}, {"wait_for_completion": False}], ids=str)
+def test_a_kill_leaves_a_run_alone_that_is_no_longer_the_workers(
+    losant: Emulator, notebook: str, options: dict[str, Any]
+) -> None:
+    operator = task(notebook, **options).make()
+    with contextlib.suppress(TaskDeferred):
+        operator.execute(context_of(Ti()))
+
+    operator.on_kill()
+
+    assert "notebook.cancelExecution" not in operations(losant)
+
+
+def test_a_kill_before_anything_began_does_nothing(losant: Emulator, notebook: str) -> None:
+    task(notebook).make().on_kill()
+
+    assert losant.requests == []
+
+
+# -- the constructor and the way through Airflow's database -----------------------------------------------
+
+
+def test_a_constructor_only_stores(losant: Emulator) -> None:
+    operator = task("{{ nothing }}", timeout="not yet").make()
+
+    assert operator.notebook_id == "{{ nothing }}"
+    assert losant.requests == []
+
+
+def test_every_templated_field_is_an_argument(notebook: str) -> None:
+    operator = task(notebook).make()
+
+    assert {"notebook_id", "application_id", "relative_to", "template_context"} <= set(
+        operator.template_fields
+    )
+    assert all(hasattr(operator, name) for name in operator.template_fields)
+
+
+def test_a_deferral_has_a_net_below_our_own_deadline(notebook: str) -> None:
+    one = task(notebook, deferrable=True, timeout=100)
+    one.run()
+    (deferral,) = one.deferrals
+
+    assert deferral.timeout is not None
+    assert timedelta(seconds=200) < deferral.timeout < timedelta(seconds=260)
+    assert deferral.method_name == "execute_complete"
