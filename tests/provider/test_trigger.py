@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trigger: its wire format, its one event, and whom it cancels for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import json
+import time
+from typing import Any
+
+import pytest
+from airflow.triggers.base import BaseTrigger
+
+from airflow_provider_losant._compat import AIRFLOW_3, trigger_is_told_of_kills
+from airflow_provider_losant.emulator import Emulator, Fault, Script
+from airflow_provider_losant.hooks.losant import LosantHook
+from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
+from tests.provider.conftest import connect
+from tests.provider.tasks import Ti, fire
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+
+def trigger(
+    losant: Emulator, notebook: str, execution: str | None, **more: Any
+) -> LosantNotebookExecutionTrigger:
+    now = time.time()
+    given: dict[str, Any] = {
+        "losant_conn_id": "losant_default",
+        "application_id": losant.application_id,
+        "notebook_id": notebook,
+        "execution_id": execution,
+        "since": now - 60,
+        "poll_interval": 0.02,
+        "deadline": now + 20,
+        "max_poll_outage": 5.0,
+    }
+    return LosantNotebookExecutionTrigger(**{**given, **more})
+
+
+@pytest.fixture
+def running(losant: Emulator, notebook: str) -> str:
+    """Return the id of a run that goes on until it is cancelled."""
+    losant.script(notebook, Script(ending="hang"))
+    return LosantHook().execute_notebook(notebook)
+
+
+def cancels(losant: Emulator) -> int:
+    return sum(it.operation == "notebook.cancelExecution" for it in losant.requests)
+
+
+# -- the wire format --------------------------------------------------------------------------------------
+
+
+def test_the_arguments_are_flat_json_and_all_there(losant: Emulator, notebook: str) -> None:
+    path, stored = trigger(losant, notebook, None).serialize()
+
+    assert path == "airflow_provider_losant.triggers.notebook.LosantNotebookExecutionTrigger"
+    assert json.loads(json.dumps(stored)) == stored
+    assert all(it is None or isinstance(it, str | int | float | bool) for it in stored.values())
+    assert list(stored) == list(inspect.signature(LosantNotebookExecutionTrigger).parameters)
+
+
+def test_the_arguments_hold_no_secret(losant: Emulator, notebook: str) -> None:
+    assert losant.token not in json.dumps(trigger(losant, notebook, None).serialize())
+
+
+def test_what_the_first_release_stored_can_still_be_read(losant: Emulator, notebook: str) -> None:
+    first: dict[str, Any] = {
+        "losant_conn_id": "losant_default",
+        "application_id": losant.application_id,
+        "notebook_id": notebook,
+        "execution_id": "0" * 24,
+        "since": 1_767_225_600.0,
+        "poll_interval": 20.0,
+        "deadline": 1_767_312_000.0,
+        "max_poll_outage": 600.0,
+    }
+
+    stored = LosantNotebookExecutionTrigger(**first).serialize()[1]
+
+    assert stored.items() >= first.items()
+    assert (stored["first_look"], stored["cancel_on_kill"], stored["cancel_on_timeout"]) == (
+        0.0,
+        False,
+        False,
+    )
+
+
+# -- its event --------------------------------------------------------------------------------------------
+
+
+def test_it_fires_once_with_what_a_dag_may_see(losant: Emulator, notebook: str) -> None:
+    execution = LosantHook().execute_notebook(notebook)
+
+    event = fire(trigger(losant, notebook, execution))
+
+    assert (event["ending"], event["is_success"]) == ("ended", True)
+    assert event["result"]["execution_id"] == execution
+    assert losant.files_url not in json.dumps(event)
+    assert losant.token not in json.dumps(event)
+
+
+def test_it_does_not_look_before_looking_makes_sense(losant: Emulator, notebook: str) -> None:
+    execution = LosantHook().execute_notebook(notebook)
+    first_look = time.time() + 0.1
+
+    fire(trigger(losant, notebook, execution, first_look=first_look))
+
+    assert losant.requests[1].at >= first_look - 0.01
+
+
+def test_a_deadline_that_passed_while_no_triggerer_ran_still_shows_a_run_that_ended(
+    losant: Emulator, notebook: str
+) -> None:
+    execution = LosantHook().execute_notebook(notebook)
+    time.sleep(0.05)
+
+    assert fire(trigger(losant, notebook, execution, deadline=time.time() - 3600))["is_success"]
+
+
+@pytest.mark.parametrize("cancel", [True, False])
+def test_a_deadline_that_passed_ends_the_wait(
+    losant: Emulator, notebook: str, running: str, cancel: bool
+) -> None:
+    event = fire(trigger(losant, notebook, running, deadline=time.time() - 1, cancel_on_timeout=cancel))
+
+    assert (event["ending"], event["is_cancelled"]) == ("deadline", cancel)
+    assert cancels(losant) == cancel
+
+
+def test_a_connection_that_makes_no_sense_ends_the_trigger_with_its_reason(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(monkeypatch, losant, password="")
+
+    with pytest.raises(Exception, match="Connection 'losant_default': password: is empty"):
+        fire(trigger(losant, notebook, "0" * 24))
+
+
+def test_the_event_loop_goes_on_while_losant_is_silent(losant: Emulator, notebook: str, running: str) -> None:
+    losant.inject("notebook.logs", Fault("slow", seconds=0.2), times=5)
+    gaps: list[float] = []
+
+    async def beat() -> None:
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0.005)
+            gaps.append(time.monotonic() - began)
+
+    async def main() -> None:
+        heart = asyncio.create_task(beat())
+        async for _ in trigger(losant, notebook, running, deadline=time.time() + 0.3).run():
+            break
+        heart.cancel()
+
+    asyncio.run(main())
+
+    assert len(gaps) > 20
+    assert sorted(gaps)[len(gaps) * 9 // 10] < 0.05
+
+
+# -- killing ----------------------------------------------------------------------------------------------
+
+
+def tell_state(monkeypatch: pytest.MonkeyPatch, state: str | None) -> list[dict[str, Any]]:
+    """Stand for Airflow's answer about the state of a task instance."""
+    asked: list[dict[str, Any]] = []
+    if not AIRFLOW_3:
+        pytest.skip("Airflow 2 asks its database")
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    def get_task_states(**what: Any) -> dict[str, dict[str, str]]:
+        asked.append(what)
+        key = what["task_ids"][0] + (f"_{what['map_index']}" if what["map_index"] >= 0 else "")
+        return {what["run_ids"][0]: {key: state}} if state else {}
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(get_task_states))
+    return asked
+
+
+@pytest.mark.parametrize("map_index", [-1, 0, 3])
+@pytest.mark.parametrize(
+    ("state", "cancelled"),
+    [
+        ("failed", 1),
+        ("success", 1),
+        ("skipped", 1),
+        ("queued", 1),
+        ("running", 1),
+        (None, 1),
+        ("deferred", 0),
+    ],
+)
+def test_a_kill_cancels_only_when_the_task_has_left_its_deferral(
+    losant: Emulator,
+    running: str,
+    notebook: str,
+    monkeypatch: pytest.MonkeyPatch,
+    told_of: tuple[str | None, int, int],
+) -> None:
+    state, cancelled, map_index = told_of
+    asked = tell_state(monkeypatch, state)
+    killed: Any = trigger(losant, notebook, running, cancel_on_kill=True)
+    killed.task_instance = Ti(map_index=map_index)
+
+    asyncio.run(killed.on_kill())
+
+    assert cancels(losant) == cancelled
+    assert [it["map_index"] for it in asked] == [map_index]
+
+
+@pytest.fixture
+def told_of(state: str | None, cancelled: int, map_index: int) -> tuple[str | None, int, int]:
+    return state, cancelled, map_index
+
+
+@pytest.mark.parametrize(
+    "more", [{"cancel_on_kill": False}, {"execution": None, "cancel_on_kill": True}], ids=str
+)
+def test_a_kill_cancels_nothing_that_is_not_ours_to_cancel(
+    losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    asked = tell_state(monkeypatch, "failed")
+    killed: Any = trigger(**{"losant": losant, "notebook": notebook, "execution": running, **more})
+    killed.task_instance = Ti()
+
+    asyncio.run(killed.on_kill())
+
+    assert cancels(losant) == 0
+    assert asked == []
+
+
+def test_a_cancel_of_a_kill_is_repeated_while_losant_is_away(
+    losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell_state(monkeypatch, "failed")
+    losant.inject("notebook.cancelExecution", Fault("reset_before"))
+    killed: Any = trigger(losant, notebook, running, cancel_on_kill=True)
+    killed.task_instance = Ti()
+
+    asyncio.run(killed.on_kill())
+
+    assert losant.executions(notebook)[0]["status"] == "canceled"
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["Airflow 3.3", "before"])
+def test_a_triggerer_that_stops_cancels_nothing(
+    losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    tell_state(monkeypatch, "deferred")
+    if told and not trigger_is_told_of_kills():
+        pytest.skip("this Airflow tells its triggers nothing")
+    if not told:
+        monkeypatch.delattr(BaseTrigger, "on_kill", raising=False)
+    interrupt(trigger(losant, notebook, running, cancel_on_kill=True))
+
+    assert cancels(losant) == 0
+    assert losant.executions(notebook)[0]["status"] == "inProgress"
+
+
+def test_where_airflow_only_interrupts_a_killed_trigger_it_cancels_all_the_same(
+    losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell_state(monkeypatch, "failed")
+    monkeypatch.delattr(BaseTrigger, "on_kill", raising=False)
+    interrupt(trigger(losant, notebook, running, cancel_on_kill=True))
+
+    assert cancels(losant) == 1
+
+
+def interrupt(waiting: Any) -> None:
+    """Cancel a trigger's coroutine in the midst of its wait."""
+    waiting.task_instance = Ti()
+
+    async def first() -> Any:
+        async for event in waiting.run():
+            return event
+        return None
+
+    async def main() -> None:
+        job = asyncio.create_task(first())
+        await asyncio.sleep(0.05)
+        job.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await job
+        assert job.cancelled()
+
+    asyncio.run(main())
