@@ -16,7 +16,7 @@ from airflow_provider_losant.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows import Log
+    from airflow_provider_losant.api.steps import Log
     from airflow_provider_losant.api.watch import Outcome
 
 _FAILURES: dict[object, type[NotebookExecutionError]] = {

@@ -17,9 +17,10 @@ from yarl import URL
 
 from airflow_provider_losant.api.calls import Call, read_answer
 from airflow_provider_losant.api.errors import LosantError, TlsError, TransportError, Unauthorized
-from airflow_provider_losant.api.flows import Flow, Log, Note, Sleep, Step, Tail
+from airflow_provider_losant.api.steps import Log, Note, Sleep, Tail
 
 if TYPE_CHECKING:
+    from airflow_provider_losant.api.flows import Flow, Step
     from airflow_provider_losant.api.settings import Settings
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ class AsyncClient:
         self.settings = settings
         self._log = log
         self._renew = renew
+        self._tls = _tls(settings)
         # Without trust_env, as it would put a .netrc entry in the place of our token.
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=settings.timeout),
@@ -92,7 +94,7 @@ class AsyncClient:
             renewed = await self._renew()
             if renewed.token == self.settings.token:
                 raise
-            self.settings = renewed
+            self.settings, self._tls = renewed, _tls(renewed)
             return await self._send(call)
 
     async def _send(self, call: Call[T]) -> T:
@@ -112,8 +114,10 @@ class AsyncClient:
                     json=call.json,
                     data=form,
                     headers={"Authorization": f"Bearer {self.settings.token}"},
+                    # Or it would call no body an application/octet-stream.
+                    skip_auto_headers=() if call.json is not None or form else ("Content-Type",),
                     allow_redirects=False,
-                    ssl=_tls(self.settings),
+                    ssl=self._tls,
                     proxy=_proxy(self.settings.base_url),
                 ) as response:
                     body = await response.read()
@@ -127,7 +131,7 @@ class AsyncClient:
                 # Encoded once more, the signature in it would not match any longer.
                 URL(tail.url, encoded=True),
                 headers={"Range": f"bytes=-{tail.limit}"},
-                ssl=_tls(self.settings),
+                ssl=self._tls,
                 proxy=_proxy(tail.url),
             ) as response:
                 body = await response.read()
@@ -138,17 +142,26 @@ class AsyncClient:
         return body[-tail.limit :].decode(errors="replace")
 
 
+_NOT_SENT = aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.ClientHttpProxyError
+
+
 def _tls(settings: Settings) -> bool | ssl.SSLContext:
-    verify = settings.verify
-    return verify if isinstance(verify, bool) else ssl.create_default_context(cafile=verify)
+    """Make the context once for all requests: a connection is used again only under the same one."""
+    if isinstance(settings.verify, bool):
+        return settings.verify
+    try:
+        return ssl.create_default_context(cafile=settings.verify)
+    except OSError:
+        raise TlsError(f"{settings.base_url}: verify names no readable bundle of certificates") from None
 
 
 def _proxy(url: str) -> str | None:
     parts = urlsplit(url)
     proxies = getproxies()
-    if proxy_bypass(parts.netloc):
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(parts.netloc):
         return None
-    return proxies.get(parts.scheme) or proxies.get("all")
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def _wire_error(operation: str, base_url: str, error: Exception) -> TransportError:
@@ -156,7 +169,7 @@ def _wire_error(operation: str, base_url: str, error: Exception) -> TransportErr
     where = f"{operation} at {base_url}"
     if isinstance(error, aiohttp.ClientConnectorSSLError | aiohttp.ClientConnectorCertificateError):
         return TlsError(f"{where}: the server's certificate was not accepted ({error})")
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+    if isinstance(error, _NOT_SENT):
         return TransportError(f"{where}: no connection ({error})", was_sent=False)
     if isinstance(error, aiohttp.InvalidURL):
         return TransportError(f"{where}: not an address", was_sent=False)

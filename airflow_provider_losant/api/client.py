@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import requests
 from requests.auth import AuthBase
+from urllib3.exceptions import NewConnectionError
 
 from airflow_provider_losant.api.calls import Call, read_answer
 from airflow_provider_losant.api.errors import LosantError, TlsError, TransportError, Unauthorized
-from airflow_provider_losant.api.flows import Flow, Halted, Log, Note, Sleep, Step, Tail
+from airflow_provider_losant.api.steps import Halted, Log, Note, Sleep, Tail
 
 if TYPE_CHECKING:
+    from airflow_provider_losant.api.flows import Flow, Step
     from airflow_provider_losant.api.settings import Settings
 
 T = TypeVar("T")
@@ -124,9 +126,11 @@ class Client:
                     json=call.json,
                     files=files,
                     timeout=self.settings.timeout,
+                    # Given here and not to the session, as REQUESTS_CA_BUNDLE would override that.
+                    verify=self.settings.verify,
                     allow_redirects=False,
                 )
-            except requests.RequestException as error:
+            except OSError as error:  # which includes all of requests' own, and an unreadable CA bundle
                 raise _wire_error(call.operation, self.settings.base_url, error) from None
         return read_answer(call, response.status_code, response.headers, response.content)
 
@@ -150,7 +154,6 @@ def new_session(settings: Settings) -> requests.Session:
     """Return a session that is ready to talk to Losant."""
     session = requests.Session()
     session.auth = _Bearer(settings.token)
-    session.verify = settings.verify
     session.headers.update({"Accept": "application/json", "User-Agent": settings.user_agent})
     return session
 
@@ -160,17 +163,24 @@ def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _wire_error(operation: str, base_url: str, error: requests.RequestException) -> TransportError:
+_NOT_SENT = (
+    requests.exceptions.ConnectTimeout,
+    requests.exceptions.ProxyError,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+)
+
+
+def _wire_error(operation: str, base_url: str, error: OSError) -> TransportError:
     """Tell what happened without the request, whose headers hold the token."""
     where = f"{operation} at {base_url}"
+    if not isinstance(error, requests.RequestException):
+        return TlsError(f"{where}: verify names no readable bundle of certificates")
     if isinstance(error, requests.exceptions.SSLError):
         return TlsError(f"{where}: the server's certificate was not accepted ({_cause(error)})")
-    if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.ProxyError):
-        return TransportError(f"{where}: no connection ({type(error).__name__})", was_sent=False)
-    if isinstance(error, requests.exceptions.ConnectionError) and "NewConnectionError" in repr(error):
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    if isinstance(error, _NOT_SENT) or isinstance(reason, NewConnectionError):
         return TransportError(f"{where}: no connection ({_cause(error)})", was_sent=False)
-    if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
-        return TransportError(f"{where}: not an address", was_sent=False)
     if isinstance(error, requests.exceptions.Timeout):
         return TransportError(f"{where}: no answer in time")
     return TransportError(f"{where}: the connection broke ({type(error).__name__})")

@@ -12,8 +12,8 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from airflow_provider_losant.api import calls
@@ -21,46 +21,12 @@ from airflow_provider_losant.api.calls import Call
 from airflow_provider_losant.api.errors import BadRequest, LosantError, NotFound
 from airflow_provider_losant.api.model import ERROR_LOG, Execution, ExecutionRef
 from airflow_provider_losant.api.retry import Jitter, backoff
+from airflow_provider_losant.api.steps import Clock, Note, Sleep, Tail
 from airflow_provider_losant.api.watch import Ending, Outcome, Patience, Target, Watch, may_pass
 
 T = TypeVar("T")
-Clock = Callable[[], float]
-Log = Callable[..., Any]
-"""``logging.Logger.log``, or what looks like it: a level, a format and its arguments."""
-
-ERROR_LOG_TAIL = 4_000
-"""Bytes of a run's error log that are worth a place in the task log."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sleep:
-    """Let time pass."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Write a line into the task's log."""
-
-    text: str
-    level: int = logging.INFO
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """Read the end of a file behind a signed URL, without the token."""
-
-    url: str = field(repr=False)
-    limit: int = ERROR_LOG_TAIL
-
-
 Step = Call[Any] | Sleep | Note | Tail
 Flow = Generator[Step, Any, T]
-
-
-class Halted(BaseException):
-    """A flow was stopped from outside; not an ``Exception``, so that nothing retries or forgives it."""
 
 
 def repeat(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow[T]:
@@ -119,6 +85,8 @@ def watch(
     while True:
         yield Sleep(sight.pause(clock()))
         problem = yield from _look(sight, clock)
+        if sight.is_page_too_short:
+            continue
         if sight.seen is not None and sight.seen.status.is_final:
             return (yield from _conclude(sight.seen))
         if problem is not None and not may_pass(problem):
@@ -137,11 +105,9 @@ def _look(sight: Watch, clock: Clock) -> Flow[LosantError | None]:
             target.application_id, target.notebook_id, limit=limit, since=since
         )
     except LosantError as error:
-        for line in sight.missed(error, clock()):
-            yield Note(line, logging.WARNING)
+        yield from sight.missed(error, clock())
         return error
-    for line in sight.saw(recent, clock()):
-        yield Note(line)
+    yield from sight.saw(recent, clock())
     return None
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from airflow_provider_losant.api import calls
 from airflow_provider_losant.api.chain import try_number
 from airflow_provider_losant.api.errors import LosantError
-from airflow_provider_losant.api.flows import Clock, Flow, Note, Sleep, cancel
+from airflow_provider_losant.api.flows import Flow, cancel
 from airflow_provider_losant.api.retry import Jitter, backoff
+from airflow_provider_losant.api.steps import Clock, Note, Sleep
 from airflow_provider_losant.api.watch import SINCE_MARGIN, WIDEST_LIMIT, may_pass
 
 if TYPE_CHECKING:

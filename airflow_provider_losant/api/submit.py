@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_losant.api import calls
 from airflow_provider_losant.api.errors import LosantError
-from airflow_provider_losant.api.flows import Clock, Flow, Note, Sleep
 from airflow_provider_losant.api.order import Order, Started, Terms
 from airflow_provider_losant.api.retry import Jitter, backoff
 from airflow_provider_losant.api.search import FateUnknown, Search
+from airflow_provider_losant.api.steps import Clock, Note, Sleep
 
 if TYPE_CHECKING:
+    from airflow_provider_losant.api.flows import Flow
     from airflow_provider_losant.api.model import Execution
 
 

@@ -8,7 +8,8 @@ send one request that covers all, and show each the answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_provider_losant.api.errors import LosantError, Unauthorized
 from airflow_provider_losant.api.instants import spell
 from airflow_provider_losant.api.retry import Jitter, backoff
+from airflow_provider_losant.api.steps import Note
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.model import Execution, ExecutionRef
@@ -114,6 +116,12 @@ class Target:
         ended = [it for it in recent if it.status.is_final and it.queued >= self.since]
         return min(ended, key=attrgetter("queued"), default=None)
 
+    def is_settled_by(self, found: Execution | None, recent: Sequence[Execution]) -> bool:
+        """Tell whether a longer page could not show another execution that is meant rather."""
+        if self.execution_id is not None:
+            return found is not None
+        return any(it.queued < self.since for it in recent)
+
     def __str__(self) -> str:
         if self.execution_id is not None:
             return f"execution {self.execution_id} of notebook {self.notebook_id}"
@@ -135,8 +143,9 @@ class Watch:
         self.target = target
         self.patience = patience
         self.seen: Execution | None = None
+        self.is_page_too_short = False
         self._jitter = jitter
-        self._answered_at = started_at
+        self._blind_since: float | None = None
         self._phase = ""
         self._misses = 0
         self._next_look = started_at
@@ -152,50 +161,63 @@ class Watch:
         """Return the seconds until the next look; the last one is at the deadline."""
         return max(0.0, min(self._next_look, self.patience.deadline) - now)
 
-    def saw(self, recent: Sequence[Execution], now: float) -> list[str]:
-        """Take in an answer; return what is worth a line in the log."""
+    def saw(self, recent: Sequence[Execution], now: float) -> Iterator[Note]:
+        """Take in an answer; say what is worth a line in the log."""
         found = self.target.pick(recent)
-        if found is None:
-            return self._not_listed(len(recent), now)
-        self._answered_at, self._misses, self.seen = now, 0, found
+        is_cut = len(recent) >= self._limit and not self.target.is_settled_by(found, recent)
+        self.is_page_too_short = is_cut and self._limit < WIDEST_LIMIT
+        if self.is_page_too_short:
+            self._limit = min(self._limit * 4, WIDEST_LIMIT)
+            self._next_look = now
+            return
         self._next_look = now + self._interval()
-        if found.phase == self._phase:
-            return []
-        self._phase = found.phase
-        return [_describe(found)]
+        if found is None and self.target.execution_id is not None:
+            yield from self._not_listed(now)
+            return
+        self._blind_since, self._misses = None, 0
+        if found is not None:
+            yield from self._follow(found)
 
-    def missed(self, error: LosantError, now: float) -> list[str]:
+    def missed(self, error: LosantError, now: float) -> Iterator[Note]:
         """
         Take in that a look failed; a missed look is not a failed run.
 
-        :return: What is worth a line in the log: the first failure of a row.
+        Of a row of failures, only the first is worth a line in the log.
         """
-        self._misses += 1
+        self.is_page_too_short = False
+        self._miss(now)
         self._next_look = now + backoff(
             self._misses,
             cap=self.patience.poll_interval,
             floor=error.retry_after,
             jitter=self._jitter,
         )
-        return [f"Could not look at the {self.target}: {error}"] if self._misses == 1 else []
+        if self._misses == 1:
+            yield Note(f"Could not look at the {self.target}: {error}", logging.WARNING)
 
     def is_out_too_long(self, now: float) -> bool:
-        """Tell whether no look has shown the run for longer than we forgive."""
-        return now - self._answered_at > self.patience.max_poll_outage
+        """Tell whether look after look has not shown the run, for longer than we forgive."""
+        return self._blind_since is not None and now - self._blind_since > self.patience.max_poll_outage
 
-    def _not_listed(self, count: int, now: float) -> list[str]:
-        self._misses += 1
-        if count >= self._limit and self._limit < WIDEST_LIMIT:
-            self._limit = min(self._limit * 4, WIDEST_LIMIT)
-            self._next_look = now
-            return []
-        self._next_look = now + self._interval()
-        if self.target.execution_id is None:
-            self._answered_at, self._misses = now, 0
-            return []
+    def _follow(self, found: Execution) -> Iterator[Note]:
+        self.seen = found
+        if found.phase == self._phase:
+            return
+        self._phase = found.phase
+        if not found.status.is_known:
+            yield Note(f"Losant gives a status nobody has documented: {found.status}", logging.WARNING)
+        yield Note(_describe(found))
+
+    def _not_listed(self, now: float) -> Iterator[Note]:
+        self._miss(now)
         if self._misses > 2:  # noqa: PLR2004 - the clock behind the ids may be off, so look further back
             self._since = 0.0
-        return [f"The {self.target} is not listed yet"] if self._misses == 1 else []
+        if self._misses == 1:
+            yield Note(f"The {self.target} is not listed yet")
+
+    def _miss(self, now: float) -> None:
+        self._misses += 1
+        self._blind_since = now if self._blind_since is None else self._blind_since
 
     def _interval(self) -> float:
         return self.patience.poll_interval * self._jitter(0.9, 1.1)

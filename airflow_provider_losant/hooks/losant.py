@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -125,12 +126,12 @@ class LosantHook(BaseHook):
             `Notebooks: Get <https://docs.losant.com/rest-api/notebooks/#get>`__.
         """
         found: list[Notebook] = []
-        while True:
-            number = len(found) // calls.PER_PAGE
+        for number in count():
             page = self._ask(application_id, partial(calls.list_notebooks, page=number, **query))
             found += page.notebooks
-            if len(page.notebooks) < calls.PER_PAGE:
-                return found
+            if not page.notebooks or len(found) >= page.total:
+                break
+        return found
 
     def create_notebook(self, *, name: str, application_id: str | None = None, **fields: Any) -> Notebook:
         """

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_provider_losant._compat import AirflowException, AirflowTaskTimeout
 from airflow_provider_losant.api import flows
 from airflow_provider_losant.api.search import Search
+from airflow_provider_losant.api.steps import Halted
 from airflow_provider_losant.api.submit import start
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.model import ExecutionRef
     from airflow_provider_losant.api.order import Order, Started, Terms
     from airflow_provider_losant.api.settings import Settings
+    from airflow_provider_losant.api.steps import Log
 
 T = TypeVar("T")
 
@@ -39,11 +41,11 @@ class Leash:
         self._may_cancel = may_cancel
         self._is_killed = False
         self._client: Client | None = None
-        self._log: flows.Log | None = None
+        self._log: Log | None = None
         # A list, since pop() hands the run to exactly one of two takers, even when one interrupts the other.
         self._running: list[ExecutionRef] = []
 
-    def attach(self, client: Client, log: flows.Log) -> None:
+    def attach(self, client: Client, log: Log) -> None:
         """Get hold of what a kill will need."""
         self._client, self._log = client, log
         self._running.clear()
@@ -66,7 +68,7 @@ class Leash:
         """
         try:
             started = client.run(start(order, terms, is_retry=is_retry))
-        except (flows.Halted, AirflowTaskTimeout) as stop:
+        except (Halted, AirflowTaskTimeout) as stop:
             self._at_last(Search(order=order, terms=terms).withdraw())
             if isinstance(stop, AirflowTaskTimeout):
                 raise
@@ -82,7 +84,7 @@ class Leash:
         """
         try:
             answer = client.run(flow)
-        except flows.Halted:
+        except Halted:
             raise AirflowException("Killed") from None
         self._check()
         return answer
@@ -116,7 +118,7 @@ class Leash:
         thread.join(KILL_BUDGET)
 
 
-def _run_alone(settings: Settings, log: flows.Log, flow: flows.Flow[Any]) -> None:
+def _run_alone(settings: Settings, log: Log, flow: flows.Flow[Any]) -> None:
     from airflow_provider_losant.api.client import Client
 
     Client(settings, log).run(flow)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow_provider_losant._compat import (
     AirflowFailException,
     AirflowSensorTimeout,
+    AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
@@ -84,7 +85,14 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         """Wait where the DAG's author wants it."""
         if not self.deferrable:
             return super().execute(context)
-        if (seen := self.poke(context)) and isinstance(seen, PokeReturnValue):
+        try:
+            seen = self.poke(context)
+        except AirflowFailException as error:
+            # As BaseSensorOperator does around a poke, and around the return from a trigger.
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException(str(error)) from error
+            raise
+        if isinstance(seen, PokeReturnValue):
             return seen.xcom_value
         return self._defer()
 

@@ -26,9 +26,9 @@ from airflow_provider_losant.api.errors import (
     TransportError,
     Unauthorized,
 )
-from airflow_provider_losant.api.flows import Halted, Note, Sleep, Tail
 from airflow_provider_losant.api.model import ExecutionRef
 from airflow_provider_losant.api.settings import Settings
+from airflow_provider_losant.api.steps import Halted, Note, Sleep, Tail
 from airflow_provider_losant.api.watch import Patience, Target
 from airflow_provider_losant.emulator import Emulator, Fault
 from tests.provider.drivers import KINDS, Driver, steps
@@ -54,12 +54,6 @@ def failure(driver: Driver, settings: Settings, call: Any = EXECUTE) -> LosantEr
     with pytest.raises(LosantError) as caught:
         driver.call(settings, call)
     return caught.value
-
-
-def only(kind: str, reason: str, request: pytest.FixtureRequest, driver: Driver) -> None:
-    """Expect the test to fail through one of the drivers."""
-    if driver.kind == kind:
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
 
 
 # -- the same through both --------------------------------------------------------------------------------
@@ -127,7 +121,6 @@ def test_an_execute_without_options_still_has_a_json_body(driver: Driver) -> Non
 
 
 def test_a_request_without_a_body_names_no_content_type(driver: Driver, request: Any) -> None:
-    only("aiohttp", "aiohttp says application/octet-stream for a POST without a body", request, driver)
     ref = ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=NOTEBOOK)
     with Loopback(http({"success": True})) as server:
         driver.call(to(server.url), calls.cancel_execution(ref))
@@ -219,7 +212,6 @@ def test_a_refused_connection_carried_nothing(driver: Driver) -> None:
 
 
 def test_an_unknown_host_was_sent_nothing(driver: Driver, request: pytest.FixtureRequest) -> None:
-    only("requests", "urllib3 2 has a class of its own for names it cannot resolve", request, driver)
 
     error = failure(driver, to("http://no-such-host.invalid"))
 
@@ -258,7 +250,6 @@ def test_any_certificate_is_trusted_when_the_connection_insists(driver: Driver, 
 def test_the_connections_bundle_wins_over_the_machines(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    only("requests", "requests lets REQUESTS_CA_BUNDLE win over a session's verify", request, driver)
     context, bundle = self_signed(tmp_path)
     (tmp_path / "other").mkdir()
     _, other = self_signed(tmp_path / "other")
@@ -271,7 +262,6 @@ def test_the_connections_bundle_wins_over_the_machines(
 def test_a_bundle_that_holds_no_certificate_is_no_lost_order(
     driver: Driver, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    only("aiohttp", "an unreadable bundle is taken for a broken connection", request, driver)
     context, _ = self_signed(tmp_path)
     empty = tmp_path / "empty.pem"
     empty.write_text("nothing\n")
@@ -453,12 +443,6 @@ def test_a_proxy_of_the_environment_is_used(driver: Driver, monkeypatch: pytest.
 def test_a_proxy_without_a_scheme_is_used_too(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    only(
-        "aiohttp",
-        "aiohttp wants a scheme, and the error says that the host is not an address",
-        request,
-        driver,
-    )
     with Loopback(ANSWER) as proxy:
         monkeypatch.setenv("http_proxy", proxy.address)
         driver.call(to("http://losant.invalid"), GET)
@@ -492,7 +476,6 @@ def test_a_proxy_that_is_away_was_sent_nothing(
 def test_a_proxy_that_opens_no_tunnel_let_nothing_through(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    only("aiohttp", "a refused tunnel is taken for a broken connection", request, driver)
     with Loopback(http(status="407 Proxy Authentication Required")) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url)
         error = failure(driver, to("https://losant.invalid"))
@@ -513,7 +496,6 @@ def test_many_calls_share_one_connection(driver: Driver) -> None:
 
 
 def test_many_calls_share_one_encrypted_connection(driver: Driver, tmp_path: Path, request: Any) -> None:
-    only("aiohttp", "each request makes a TLS context, and so a connection, of its own", request, driver)
     context, bundle = self_signed(tmp_path)
     with Loopback(ANSWER, context) as server:
         driver.run(to(server.url, verify=str(bundle)), steps(*[GET] * 5))

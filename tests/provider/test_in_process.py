@@ -156,12 +156,7 @@ def test_a_task_that_does_not_wait_never_defers_or_looks(finished: Finished) -> 
     [
         "poke",
         "reschedule",
-        pytest.param(
-            "deferred",
-            marks=pytest.mark.xfail(
-                strict=True, reason="a deferrable sensor's first look is outside of BaseSensor's soft_fail"
-            ),
-        ),
+        "deferred",
     ],
 )
 def test_a_soft_sensor_is_skipped_when_the_run_had_failed(finished: Finished, mode: str) -> None:

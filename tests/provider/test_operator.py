@@ -173,7 +173,7 @@ def test_a_context_carries_the_mark_of_the_task_beside_the_users_keys(
     [
         ({"durable": False, "template_context": {"site": "north"}}, "durable is off"),
         ({"template_context": {"airflow": "mine"}}, "has a key 'airflow' of its own"),
-        ({"template_context": "[1, 2]"}, "object, or has a key 'airflow'"),
+        ({"template_context": "[1, 2]"}, "JSON object, or has a key 'airflow'"),
         ({"template_context": {"big": "x" * 32_700}}, "no room for the mark"),
     ],
     ids=["not durable", "own key", "no object", "no room"],

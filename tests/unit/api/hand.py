@@ -9,9 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_losant.api.errors import LosantError
-from airflow_provider_losant.api.flows import Flow, Note, Sleep, Tail
+from airflow_provider_losant.api.steps import Note, Sleep, Tail
 
 if TYPE_CHECKING:
+    from airflow_provider_losant.api.flows import Flow
     from airflow_provider_losant.api.calls import Call
 
 T = TypeVar("T")

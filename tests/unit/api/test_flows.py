@@ -20,8 +20,9 @@ from airflow_provider_losant.api.errors import (
     TransportError,
     Unauthorized,
 )
-from airflow_provider_losant.api.flows import Tail, cancel, repeat
+from airflow_provider_losant.api.flows import cancel, repeat
 from airflow_provider_losant.api.model import Notebook
+from airflow_provider_losant.api.steps import Tail
 from tests.unit.api.hand import Hand, highest
 from tests.unit.api.samples import APPLICATION, NOTEBOOK, REF, RUN
 

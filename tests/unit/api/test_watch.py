@@ -160,7 +160,6 @@ def test_a_bound_of_outage_begins_anew_with_each_answer() -> None:
     assert look(hand, jitter=highest).ending == "deadline"
 
 
-@pytest.mark.xfail(strict=True, reason="the outage is counted from the last answer, not from the first loss")
 def test_a_single_lost_poll_is_forgiven_however_seldom_one_looks() -> None:
     seldom = Patience(poll_interval=900.0, deadline=MADE + 7_200, max_poll_outage=600.0)
 
@@ -219,7 +218,6 @@ def test_a_status_nobody_has_documented_is_watched_on() -> None:
     assert "hibernating" in hand.log
 
 
-@pytest.mark.xfail(strict=True, reason="an unknown status is told like any other phase, not as a warning")
 def test_a_status_nobody_has_documented_is_warned_of_once() -> None:
     hand = at([execution("hibernating")], [execution("hibernating")], DONE)
 
@@ -424,16 +422,12 @@ def test_without_an_id_nothing_to_see_is_no_outage() -> None:
     assert look(at([]), whichever(), patience).ending == "deadline"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a full page is taken for the whole log as soon as it shows one that ended"
-)
 def test_without_an_id_the_earliest_is_found_beyond_the_page_too() -> None:
     hand = at(paged([*others(100), *DONE]))
 
     assert look(hand, whichever()).result["execution_id"] == RUN
 
 
-@pytest.mark.xfail(strict=True, reason="a single look ends at its deadline before the page was widened")
 @pytest.mark.parametrize("younger", [20, 500])
 def test_a_single_look_is_as_wide_as_it_takes(younger: int) -> None:
     glance = Patience(poll_interval=20.0, deadline=0.0, max_poll_outage=600.0)
