@@ -30,7 +30,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Read the last ``limit`` bytes of a file (what is worth a place in the task log) behind a signed URL, without the token."""
+    """Read the end of a file behind a signed URL, without the token: as many bytes as a task log is for."""
 
     url: str = field(repr=False)
     limit: int = 4_000

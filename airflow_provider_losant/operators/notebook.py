@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow_provider_losant._compat import (
@@ -148,8 +147,18 @@ class LosantNotebookExecuteOperator(BaseOperator):
         return self._wait(context, hook, started, is_new=started.execution is None)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Take over from the trigger."""
-        return self._finish(context, self._open_hook(), Outcome.from_event(event))
+        """
+        Take over from the trigger.
+
+        The event may be another run's: SQLite gives the id of a trigger that is gone to the next one, and
+        Airflow then hands the old one's event to the task that has the id now.
+        """
+        outcome = Outcome.from_event(event)
+        mine = self._own_xcom(context, "execution_id")
+        if mine is not None and mine != outcome.result["execution_id"]:
+            self.log.warning("The trigger told of %s, not of %s", outcome.result["execution_id"], mine)
+            return self._look_again(context, mine)
+        return self._finish(context, self._open_hook(), outcome)
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
@@ -158,22 +167,29 @@ class LosantNotebookExecuteOperator(BaseOperator):
         Take over from the trigger, also where Airflow would fail the task because the trigger did not fire.
 
         A run that is well does not pay for a triggerer that is not: it is looked at, and its wait begun
-        again, up to ``MAX_TRIGGER_FAILURES`` times.
+        again, up to ``MAX_TRIGGER_FAILURES`` times; then the worker waits itself.
         """
-        ti = context["ti"]
-        pull = partial(ti.xcom_pull, task_ids=self.task_id, map_indexes=ti.map_index)
-        if next_method != TRIGGER_FAILED or not (execution_id := pull(key="execution_id")):
+        if next_method != TRIGGER_FAILED or not (mine := self._own_xcom(context, "execution_id")):
             return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[no-any-return]
-        failures = (pull(key=FAILURES_KEY) or 0) + 1
-        ti.xcom_push(key=FAILURES_KEY, value=failures)
-        self.log.warning(
-            "The trigger did not come to an end (%s): %s", failures, (next_kwargs or {}).get("error")
-        )
+        failures = (self._own_xcom(context, FAILURES_KEY) or 0) + 1
+        context["ti"].xcom_push(key=FAILURES_KEY, value=failures)
+        told = next_kwargs or {}
+        self.log.warning("The trigger came to no end (%s): %s", failures, told.get("error"))
+        if told.get("traceback"):
+            self.log.warning("%s", "".join(told["traceback"]))
+        return self._look_again(context, mine, may_defer=failures <= MAX_TRIGGER_FAILURES)
+
+    def _look_again(self, context: Context, execution_id: str, *, may_defer: bool = True) -> dict[str, Any]:
         hook = self._open_hook()
-        ref = hook.ref(self.notebook_id, execution_id, application_id=self.application_id)
+        ref = hook.ref(self.notebook_id, execution_id)
         self._leash.hold(ref)
         started = Started(ref=ref, submitted_at=ref.created_at)
-        return self._wait(context, hook, started, may_defer=failures <= MAX_TRIGGER_FAILURES)
+        return self._wait(context, hook, started, may_defer=may_defer)
+
+    def _own_xcom(self, context: Context, key: str) -> Any:
+        """Return what this try pushed before it was deferred; Airflow clears it when a new try begins."""
+        ti = context["ti"]
+        return ti.xcom_pull(task_ids=self.task_id, key=key, map_indexes=ti.map_index)
 
     def on_kill(self) -> None:
         """Cancel the run, and keep the interrupted code from going on."""

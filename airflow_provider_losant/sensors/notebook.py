@@ -107,9 +107,11 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         return PokeReturnValue(is_done=True, xcom_value=self._finish(hook, glance))
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Take over from the trigger."""
-        del context
-        return self._finish(self._hook(), Outcome.from_event(event))
+        """Take over from the trigger, unless its event is another execution's (see the operator's)."""
+        outcome = Outcome.from_event(event)
+        if self.execution_id is not None and self.execution_id != outcome.result["execution_id"]:
+            return self.execute(context)  # type: ignore[no-any-return]  # as Airflow has it
+        return self._finish(self._hook(), outcome)
 
     def _hook(self) -> LosantHook:
         from airflow_provider_losant.hooks.losant import LosantHook

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a task takes for its own run, and what it does when its trigger did not come to an end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+from airflow_provider_losant.emulator import Script
+from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
+from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
+from tests.provider.tasks import Task, Ti, context_of, fire
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.emulator import Emulator
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+QUICK = Script(notebook=0.02)
+ENDLESS = Script(ending="hang")
+
+
+def operator(notebook: str, **options: Any) -> Any:
+    settings = {"deferrable": True, "poll_interval": 0.02} | options
+    return LosantNotebookExecuteOperator(task_id="report", notebook_id=notebook, **settings)
+
+
+def defer(notebook: str, ti: Ti, **options: Any) -> TaskDeferred:
+    with pytest.raises(TaskDeferred) as deferred:
+        operator(notebook, **options).execute(context_of(ti))
+    return deferred.value
+
+
+def fail(ti: Ti, notebook: str, error: str = "Trigger failure", **options: Any) -> Any:
+    return operator(notebook, **options).resume_execution("__fail__", {"error": error}, context_of(ti))
+
+
+def operations(losant: Emulator) -> list[str]:
+    return [request.operation for request in losant.requests]
+
+
+class TestAnEventOfAnotherRun:
+    """SQLite gives a trigger's id away again, and Airflow then hands its event to whoever has the id now."""
+
+    def test_is_not_taken_for_the_operators_own(self, losant: Emulator, notebook: str) -> None:
+        losant.script(notebook, ENDLESS)
+        stale = fire(defer(notebook, Ti(run_id="before"), timeout=0.05).trigger)
+        ti = Ti()
+        defer(notebook, ti)
+
+        with pytest.raises(TaskDeferred) as again:
+            operator(notebook).execute_complete(context_of(ti), event=stale)
+
+        assert again.value.trigger.target.execution_id == ti.pushed["execution_id"]
+        assert ti.pushed["execution_id"] != stale["result"]["execution_id"]
+
+    def test_leads_to_the_operators_own_result_when_its_run_has_ended(
+        self, losant: Emulator, notebook: str
+    ) -> None:
+        losant.script(notebook, QUICK)
+        stale = fire(defer(notebook, Ti(run_id="before")).trigger)
+        ti = Ti()
+        fire(defer(notebook, ti).trigger)
+
+        result = operator(notebook).execute_complete(context_of(ti), event=stale)
+
+        assert result["execution_id"] == ti.pushed["execution_id"]
+        assert result["status"] == "completed"
+
+    def test_is_not_taken_for_the_sensors_own(self, losant: Emulator, notebook: str) -> None:
+        losant.script(notebook, QUICK)
+        other = Task(lambda: operator(notebook)).run()
+        event = {"ending": "ended", "is_success": True, "result": other}
+        losant.script(notebook, ENDLESS)
+        defer(notebook, ti := Ti())
+        sensor = LosantNotebookExecutionSensor(
+            task_id="await", notebook_id=notebook, execution_id=ti.pushed["execution_id"], deferrable=True
+        )
+
+        with pytest.raises(TaskDeferred) as again:
+            sensor.execute_complete(context_of(Ti()), event=event)
+
+        assert again.value.trigger.target.execution_id == ti.pushed["execution_id"]
+
+
+class TestATriggerThatDidNotComeToAnEnd:
+    """Airflow would fail the task; a run that is well does not pay for it."""
+
+    def test_leads_to_another_deferral_while_the_run_goes_on(self, losant: Emulator, notebook: str) -> None:
+        losant.script(notebook, ENDLESS)
+        defer(notebook, ti := Ti())
+
+        with pytest.raises(TaskDeferred) as again:
+            fail(ti, notebook)
+
+        assert again.value.trigger.target.execution_id == ti.pushed["execution_id"]
+        assert operations(losant).count("notebook.execute") == 1
+
+    def test_leads_to_the_result_when_the_run_has_ended(self, losant: Emulator, notebook: str) -> None:
+        losant.script(notebook, QUICK)
+        fire(defer(notebook, ti := Ti()).trigger)
+
+        assert fail(ti, notebook)["status"] == "completed"
+
+    def test_again_and_again_makes_the_worker_wait_itself(self, losant: Emulator, notebook: str) -> None:
+        losant.script(notebook, Script(notebook=0.6))
+        defer(notebook, ti := Ti())
+        for _ in range(3):
+            with pytest.raises(TaskDeferred):
+                fail(ti, notebook)
+
+        assert fail(ti, notebook)["status"] == "completed"
+
+    def test_in_time_is_cancelled(self, losant: Emulator, notebook: str) -> None:
+        losant.script(notebook, ENDLESS)
+        defer(notebook, ti := Ti())
+
+        with pytest.raises(Exception, match=r"timeout .* was over: it was cancelled"):
+            fail(ti, notebook, "Trigger timeout", timeout=0.001)
+
+        assert operations(losant).count("notebook.cancelExecution") == 1
+
+    def test_before_the_run_had_an_id_fails_as_airflow_has_it(self, notebook: str) -> None:
+        with pytest.raises(Exception, match="Trigger failure"):
+            fail(Ti(), notebook)
