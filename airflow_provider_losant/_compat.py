@@ -108,9 +108,6 @@ async def has_left_deferral(task_instance: Any) -> bool:
 
 
 def _state_of(task_instance: Any) -> str | None:
-    if not AIRFLOW_3:
-        task_instance.refresh_from_db()
-        return str(task_instance.state)
     map_index = -1 if task_instance.map_index is None else task_instance.map_index
     return task_state(task_instance.dag_id, task_instance.task_id, task_instance.run_id, map_index)
 
