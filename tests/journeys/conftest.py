@@ -14,6 +14,7 @@ from airflow_provider_losant.emulator import Emulator
 from airflow_provider_losant.emulator.seed import Seed
 from example_dags.demo.airflow import LocalAirflow
 from example_dags.demo.checks import EXAMPLES, SEED
+from tests.journeys.stage import Ensemble, Stage, is_story
 
 HERE = Path(__file__).parent
 
@@ -38,7 +39,40 @@ def pytest_runtest_makereport(
         for log in logs[-3:]:
             report.sections.append((f"{log.relative_to(airflow.home)}", log.read_text()[-4000:]))
         report.sections.append(("Airflow's components", airflow.tails(15)))
+        if lone_stage := item.funcargs.get("lone_stage"):
+            report.sections.append(("The stage", lone_stage.report()))
     return report
+
+
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Let a story be played beside the others of its module, instead of one after the other."""
+    if not is_story(pyfuncitem):
+        return None
+    pyfuncitem.funcargs["ensemble"].end(pyfuncitem)
+    return True
+
+
+@pytest.fixture(scope="session")
+def ensemble(airflow: LocalAirflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
+    """Yield who plays the stories."""
+    players = Ensemble(airflow, tmp_path_factory.mktemp("stages"))
+    yield players
+    players.close()
+
+
+@pytest.fixture
+def stage(ensemble: Ensemble, request: pytest.FixtureRequest) -> None:
+    """Begin the stories of this module; each gets a :class:`Stage` of its own under this name."""
+    assert isinstance(request.node, pytest.Function)
+    ensemble.begin(request.node)
+
+
+@pytest.fixture
+def lone_stage(ensemble: Ensemble, airflow: LocalAirflow, tmp_path: Path) -> Iterator[Stage]:
+    """Yield a stage to a test that is about to take something from all stories, and so plays alone."""
+    ensemble.wait()
+    with Stage(airflow, tmp_path) as alone:
+        yield alone
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +102,10 @@ def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Itera
         # Only by this does Airflow notice that a task's process is gone; five minutes are long for a test.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+        # Only after this are the triggers of a triggerer that was killed given to the next.
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
+        # Where nobody fires, the deferral timeout is noticed only as often as this.
+        "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
     }
     with LocalAirflow(tmp_path_factory.mktemp("airflow"), HERE / "dags", env=env) as running:
         running.add_connection("losant_default", **connection(losant))

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One DAG for each way to set up a task; the conf of a run names its notebook and its connection."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG
+
+from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
+from airflow_provider_losant.operators.sweep import LosantNotebookOrphanSweepOperator
+from tests.journeys.triggers import CrashingTrigger
+
+PARAMS = {"notebook_id": "", "conn_id": ""}
+PLACE: dict[str, Any] = {
+    "task_id": "run",
+    "notebook_id": "{{ params.notebook_id }}",
+    "losant_conn_id": "{{ params.conn_id }}",
+    "poll_interval": 1,
+    "listing_patience": 3,
+}
+DEFERRED: dict[str, Any] = {"deferrable": True}
+RETRYING: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=1)}
+LATE_RETRY: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=6)}
+KEEPING: dict[str, Any] = {"cancel_on_kill": False}
+
+STORIES: dict[str, dict[str, Any]] = {
+    "waiting": {},
+    "deferred": DEFERRED,
+    "retrying": RETRYING,
+    "retrying_deferred": RETRYING | DEFERRED,
+    "late_retry": LATE_RETRY,
+    "late_retry_deferred": LATE_RETRY | DEFERRED,
+    "keeping": KEEPING,
+    "keeping_deferred": KEEPING | DEFERRED,
+    "keeping_retrying": KEEPING | RETRYING,
+    "not_durable": {"durable": False},
+    "own_key": {"template_context": '{"airflow": "mine"}'},
+    "unawaited": {"wait_for_completion": False},
+    "limited": {"timeout": 4},
+    "limited_deferred": {"timeout": 4} | DEFERRED,
+    "limited_retrying": {"timeout": 12} | LATE_RETRY,
+    "lenient": {"timeout": 4, "cancel_on_timeout": False},
+    "lenient_deferred": {"timeout": 4, "cancel_on_timeout": False} | DEFERRED,
+    "hurried": {"execution_timeout": timedelta(seconds=5)},
+    "hurried_deferred": {"execution_timeout": timedelta(seconds=5)} | DEFERRED,
+}
+
+
+class CrashingOperator(LosantNotebookExecuteOperator):
+    """Hand the wait over to a trigger that crashes."""
+
+    def defer(self, *, trigger: Any, **kwargs: Any) -> None:
+        super().defer(trigger=CrashingTrigger(**trigger.serialize()[1]), **kwargs)
+
+
+def story(name: str) -> DAG:
+    """Return the DAG that tells a story."""
+    return DAG(f"story_{name}", schedule=None, params=PARAMS, max_active_runs=16)
+
+
+for _name, _setup in STORIES.items():
+    with story(_name):
+        LosantNotebookExecuteOperator(**PLACE, **_setup)
+
+with story("crashing"):
+    CrashingOperator(**PLACE, deferrable=True)
+
+with story("mapped"):
+    LosantNotebookExecuteOperator.partial(**PLACE, deferrable=True).expand(
+        template_context=[{"site": site} for site in ("north", "east")]
+    )
+
+with story("sweep"):
+    LosantNotebookOrphanSweepOperator(task_id="run", losant_conn_id="{{ params.conn_id }}", min_age=0)
+
+with story("sweep_patient"):
+    LosantNotebookOrphanSweepOperator(task_id="run", losant_conn_id="{{ params.conn_id }}")

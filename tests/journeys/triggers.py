@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trigger for the stories in which triggers fail."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import TriggerEvent
+
+
+class CrashingTrigger(LosantNotebookExecutionTrigger):
+    """Crash at once, as a trigger does whose code or environment is broken."""
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        raise RuntimeError("the trigger's environment is broken")
+        yield  # makes this the generator that Airflow expects
