@@ -19,6 +19,7 @@ from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.hooks.losant import LosantHook
 from tests.provider.conftest import connect
 from tests.provider.drivers import steps
+from tests.provider.loopback import Loopback, http, self_signed
 
 pytestmark = pytest.mark.usefixtures("connection")
 
@@ -185,6 +186,17 @@ def test_the_session_is_ready_for_what_the_hook_has_no_method_for(losant: Emulat
     with hook.get_conn() as session:
         assert isinstance(session, requests.Session)
         assert session.get(url, timeout=5).json()["id"] == losant.application_id
+
+
+@pytest.mark.xfail(strict=True, reason="the session itself knows nothing of the connection's verify")
+def test_the_session_trusts_the_connections_bundle(
+    losant: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    context, bundle = self_signed(tmp_path)
+    with Loopback(http({"id": NOBODYS}), context) as server:
+        connect(monkeypatch, losant, host=server.url, extra={"verify": str(bundle)})
+        with LosantHook().get_conn() as session:
+            assert session.get(f"{server.url}/me", timeout=5).json() == {"id": NOBODYS}
 
 
 def test_many_methods_share_one_session(losant: Emulator, notebook: str) -> None:

@@ -7,11 +7,13 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_provider_losant._compat import AIRFLOW_3
 from airflow_provider_losant.emulator import Emulator, Request, Script
 from airflow_provider_losant.hooks.losant import LosantHook
 from tests.provider.conftest import BRIEF, connect
@@ -30,6 +32,7 @@ class Finished:
     states: Mapping[str, str]
     results: Mapping[str, Any]
     links: Mapping[str, Any]
+    buttons: Mapping[str, Any]
     requests: list[Request]
     url: str
     logical_date: Any
@@ -74,10 +77,24 @@ def run_in_process(losant: Emulator) -> Finished:
         states={name: str(ti.state) for name, ti in tasks.items()},
         results=pulled("return_value"),
         links=pulled("losant_notebook_link"),
+        buttons={name: button(ti) for name, ti in tasks.items()},
         requests=losant.requests,
         url=f"https://ui.example/applications/{losant.application_id}/notebooks/{good}",
         logical_date=run.logical_date,
     )
+
+
+def button(ti: Any) -> str | None:
+    """Return where Airflow's web server leads those who press a task's button."""
+    from tests.provider.dags.in_process import in_process
+
+    dag: Any = in_process
+    if AIRFLOW_3:
+        serialization: Any = import_module("airflow.serialization.serialized_objects")
+        kind = getattr(serialization, "DagSerialization", serialization.SerializedDAG)
+        dag = kind.from_dict(kind.to_dict(in_process))
+    address: str | None = dag.get_task(ti.task_id).get_extra_links(ti, "Open in Losant")
+    return address
 
 
 @pytest.mark.parametrize(
@@ -133,6 +150,7 @@ def test_a_result_holds_what_the_run_wrote_and_no_signed_address(finished: Finis
 def test_every_task_has_its_button(finished: Finished) -> None:
     assert finished.links["run_waiting"] == finished.links["run_deferred"] == finished.url
     assert all(address.startswith("https://") for address in finished.links.values())
+    assert finished.buttons == finished.links
 
 
 def test_all_sensors_return_the_result_of_the_run_that_was_fired(finished: Finished) -> None:

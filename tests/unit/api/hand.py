@@ -12,8 +12,8 @@ from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.steps import Note, Sleep, Tail
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows import Flow
     from airflow_provider_losant.api.calls import Call
+    from airflow_provider_losant.api.flows import Flow
 
 T = TypeVar("T")
 
