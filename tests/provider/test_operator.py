@@ -491,6 +491,18 @@ def test_what_losant_refuses_for_good_is_not_retried_by_airflow(
     assert losant.executions(notebook) == []
 
 
+@pytest.mark.xfail(
+    strict=True, reason="a token that Losant refuses at submission is left to Airflow's retries"
+)
+def test_a_wrong_token_is_no_reason_to_try_again(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(monkeypatch, losant, password="eyJ.wrong.token")
+
+    with pytest.raises(AirflowFailException):
+        task(notebook).run()
+
+
 def test_a_wrong_token_starts_nothing_and_is_not_shown(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
