@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -14,6 +15,9 @@ from airflow_provider_losant.api import flows
 from airflow_provider_losant.api.model import ExecutionRef
 from airflow_provider_losant.api.watch import Patience, Target
 from airflow_provider_losant.hooks.losant import LosantHook
+
+KILL_BUDGET = 25.0
+"""Seconds for a cancel after a kill; Airflow gives a trigger 30."""
 
 
 class LosantNotebookExecutionTrigger(BaseTrigger):
@@ -101,15 +105,32 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
         """Stop the run after a user marked or cleared the task, and only then."""
         if not self.cancel_on_kill or self.target.execution_id is None:
             return
+        await _to_its_end(self._stop(self.target.execution_id))
+
+    async def _stop(self, execution_id: str) -> None:
         if not await has_left_deferral(self.task_instance):
             self.log.info("The %s is left running: its task is still deferred", self.target)
             return
         ref = ExecutionRef(
             application_id=self.target.application_id,
             notebook_id=self.target.notebook_id,
-            execution_id=self.target.execution_id,
+            execution_id=execution_id,
         )
         await self._hook().arun(flows.cancel(ref, "its deferred task was marked or cleared", retries=2))
 
     def _hook(self) -> LosantHook:
         return LosantHook(self.losant_conn_id, self.target.application_id)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """
+    Carry out a kill's work, however often it is interrupted.
+
+    Airflow repeats the cancellation of a trigger about every second until the trigger is gone, so a cancel
+    that takes Losant longer would never get through.
+    """
+    job = asyncio.ensure_future(asyncio.wait_for(work, KILL_BUDGET))
+    while not job.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([job])
+    job.result()

@@ -246,6 +246,28 @@ def test_a_cancel_of_a_kill_is_repeated_while_losant_is_away(
     assert losant.executions(notebook)[0]["status"] == "canceled"
 
 
+def test_a_kill_that_airflow_repeats_every_second_is_carried_out_to_its_end(
+    losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell_state(monkeypatch, "failed")
+    losant.inject("notebook.cancelExecution", Fault("slow", seconds=0.2))
+    killed: Any = trigger(losant, notebook, running, cancel_on_kill=True)
+    killed.task_instance = Ti()
+
+    async def main() -> None:
+        job = asyncio.create_task(killed.on_kill())
+        while not job.done():
+            await asyncio.sleep(0.03)
+            job.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await job
+
+    asyncio.run(main())
+
+    assert losant.executions(notebook)[0]["status"] == "canceled"
+    assert cancels(losant) == 1
+
+
 @pytest.mark.parametrize("told", [True, False], ids=["Airflow 3.3", "before"])
 def test_a_triggerer_that_stops_cancels_nothing(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch, told: bool
