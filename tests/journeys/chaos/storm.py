@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One storm: a real Airflow and a Losant, everything that befalls them, and the account at the end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_losant.emulator import Emulator, Script
+from example_dags.demo.airflow import LocalAirflow
+from example_dags.demo.airflow_api import FINAL_RUN_STATES
+from tests.journeys.chaos.dags.chaos import WIDTH
+from tests.journeys.chaos.ledger import GRACE, Account, Run, Task, TaskKey, settle
+from tests.journeys.chaos.reaper import Reaper
+from tests.journeys.chaos.weather import HTTP_TIMEOUT, Weather
+
+DAGS = Path(__file__).parent / "dags"
+TICK = 0.05
+LOOK = 2.0
+TELL = 15.0
+SHOWN = 10
+"""Complaints of each kind that the report tells in words."""
+
+NOTEBOOKS = (
+    Script(notebook=0.2),
+    Script(queue=1.0, notebook=3.0),
+    Script(queue=0.5, inputs=0.5, notebook=6.0, outputs=0.5),
+)
+"""From one that is over before anybody looks to one that outlasts every fault."""
+
+ENVIRONMENT = {
+    "AIRFLOW__CORE__PARALLELISM": "12",
+    # A dead supervisor or triggerer is noticed by nothing but its missing heartbeat.
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """
+    What to go through.
+
+    :param runs: Tasks, rounded up to whole DAG runs.
+    :param seed: Decides what goes wrong, as far as processes let anything decide.
+    :param deferrable: The ways to wait; the DAG runs take turns.
+    :param limit: Seconds after which what has not ended counts as lost.
+    """
+
+    runs: int
+    seed: int
+    deferrable: Sequence[bool]
+    limit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The account, and what it was taken of."""
+
+    plan: Plan
+    account: Account
+    faults: Counter[str]
+    deaths: Counter[str]
+    cancels: int
+    seconds: float
+    evidence: Path | None
+
+    def __str__(self) -> str:
+        it = self.account
+        ways = "/".join(str(way).lower() for way in self.plan.deferrable)
+        row = {
+            "runs": it.tasks,
+            "executions": it.executions,
+            "adopted": it.adopted,
+            "duplicates": len(it.duplicates),
+            "orphans": len(it.orphans),
+            "lost": len(it.lost),
+            "cancels": self.cancels,
+        }
+        widths = [max(len(name), len(str(value))) for name, value in row.items()]
+        lines = [
+            "",
+            f"seed {self.plan.seed}, deferrable {ways}, {self.seconds:.0f} s, {it.tries} tries",
+            f"faults at Losant: {_spell(self.faults)}",
+            f"deaths in Airflow: {_spell(self.deaths)}",
+            "  ".join(name.rjust(width) for name, width in zip(row, widths, strict=True)),
+            "  ".join(str(value).rjust(width) for value, width in zip(row.values(), widths, strict=True)),
+        ]
+        for name in ("duplicates", "orphans", "lost"):
+            lines += [f"{name}: {complaint}" for complaint in getattr(it, name)[:SHOWN]]
+        if self.evidence is not None:
+            lines.append(f"Airflow's logs: {self.evidence}")
+        return "\n".join(lines)
+
+
+def ride_out(plan: Plan, tell: Callable[[str], None] = print) -> Report:
+    """Run real tasks while Losant and Airflow's processes fail at random; count what Losant saw of it."""
+    began = time.monotonic()
+    home = Path(tempfile.mkdtemp(prefix="losant-chaos-"))
+    is_clean = False
+    try:
+        with Emulator() as losant, LocalAirflow(home, DAGS, env=ENVIRONMENT) as airflow:
+            storm = Storm(plan, losant, airflow)
+            account = storm.pass_over(tell)
+            is_clean = account.is_clean
+            return Report(
+                plan=plan,
+                account=account,
+                faults=storm.weather.faults,
+                deaths=storm.reaper.deaths,
+                cancels=sum(it.operation == "notebook.cancelExecution" for it in losant.requests),
+                seconds=time.monotonic() - began,
+                evidence=None if is_clean else home / "logs",
+            )
+    finally:
+        if is_clean:
+            shutil.rmtree(home, ignore_errors=True)
+
+
+class Storm:
+    """
+    A plan carried out.
+
+    :param losant: Spoiled by :attr:`weather`.
+    :param airflow: Decimated by :attr:`reaper`.
+    """
+
+    def __init__(self, plan: Plan, losant: Emulator, airflow: LocalAirflow) -> None:
+        self.weather = Weather(losant, plan.seed)
+        self.reaper = Reaper(airflow, losant.url, plan.seed)
+        self._plan = plan
+        self._losant = losant
+        self._airflow = airflow
+        self._seen = 0
+        self._dag_runs: list[tuple[str, str]] = []
+        self._notebooks = [losant.add_notebook(name=f"chaos {number}") for number in range(len(NOTEBOOKS))]
+        for notebook_id, script in zip(self._notebooks, NOTEBOOKS, strict=True):
+            losant.script(notebook_id, script)
+
+    def pass_over(self, tell: Callable[[str], None]) -> Account:
+        """Begin, let things go wrong until all tasks have ended, and take the account."""
+        with ExitStack() as ending:
+            ending.callback(self.reaper.end)
+            self._begin()
+            until = time.monotonic() + self._plan.limit
+            look_at = tell_at = 0.0
+            is_over = False
+            while not is_over and (now := time.monotonic()) < until:
+                self._turn(now)
+                if now >= look_at:
+                    look_at, is_over = now + LOOK, self._is_over()
+                if now >= tell_at:
+                    tell_at = now + TELL
+                    tell(self._progress())
+                time.sleep(TICK)
+            self.weather.clear_up()
+            time.sleep(GRACE)
+        return settle(self._runs(), self._tasks())
+
+    def _begin(self) -> None:
+        extra = {"application_id": self._losant.application_id, "timeout": HTTP_TIMEOUT}
+        self._airflow.add_connection(
+            "losant_default",
+            conn_type="losant",
+            host=self._losant.url,
+            password=self._losant.token,
+            extra=extra,
+        )
+        dag_ids = ["chaos_deferrable" if way else "chaos_waiting" for way in self._plan.deferrable]
+        for dag_id in dag_ids:
+            self._airflow.wait_for_dag(dag_id)
+            self._airflow.unpause(dag_id)
+        for number in range(-(-self._plan.runs // WIDTH)):
+            dag_id = dag_ids[number % len(dag_ids)]
+            run_id = self._airflow.trigger(dag_id, conf={"notebooks": self._notebooks})
+            self._dag_runs.append((dag_id, run_id))
+
+    def _turn(self, now: float) -> None:
+        requests = self._losant.requests
+        fresh, self._seen = requests[self._seen :], len(requests)
+        self.weather.turn(fresh, now)
+        self.reaper.turn(fresh, now)
+
+    def _is_over(self) -> bool:
+        return all(self._airflow.dag_run(*it)["state"] in FINAL_RUN_STATES for it in self._dag_runs)
+
+    def _progress(self) -> str:
+        states = Counter(str(it["state"]) for it in self._task_instances())
+        return f"tasks: {_spell(states)}; deaths {self.reaper.deaths.total()}"
+
+    def _task_instances(self) -> Iterator[dict[str, Any]]:
+        for dag_id, run_id in self._dag_runs:
+            yield from self._airflow.task_instances(dag_id, run_id)
+
+    def _tasks(self) -> Iterator[Task]:
+        for it in self._task_instances():
+            key: TaskKey = (it["dag_id"], it["dag_run_id"], it["map_index"])
+            ended = it["end_date"]
+            is_final = it["state"] in ("success", "failed")
+            yield Task(
+                key=key,
+                state=str(it["state"]),
+                try_number=it["try_number"],
+                ended=datetime.fromisoformat(ended).timestamp() if is_final and ended else inf,
+                result=self._airflow.xcom(key[0], key[1], it["task_id"], map_index=key[2]),
+            )
+
+    def _runs(self) -> Iterator[Run]:
+        answered = {
+            (mark["id"], mark["try_number"])
+            for it in self._losant.requests
+            if it.operation == "notebook.execute"
+            and it.status == 200
+            and (mark := _mark(it.body["templateContext"]))
+        }
+        with self._losant.world.lock:
+            executions = [
+                it for notebook in self._notebooks for it in self._losant.world.executions(notebook)
+            ]
+        now = self._losant.world.clock()
+        for it in executions:
+            mark = _mark(it.template_context)
+            is_over = it.is_over(now)
+            ended = it.ended_at if is_over and it.ended_at is not None else inf
+            yield Run(
+                id=it.id,
+                task=(mark["dag_id"], mark["run_id"], mark["map_index"]) if mark else None,
+                try_number=mark.get("try_number", 0),
+                queued=it.queued_at,
+                stopped=ended if it.canceling_at is None else it.canceling_at,
+                is_complete=is_over and it.ending == "completed",
+                is_answered=(mark.get("id"), mark.get("try_number")) in answered,
+            )
+
+
+def _mark(template_context: str | None) -> dict[str, Any]:
+    mark: dict[str, Any] = json.loads(template_context or "{}").get("airflow", {})
+    return mark
+
+
+def _spell(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small storm with a fixed seed; ``python -m tests.journeys.chaos`` rides out greater ones."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import pytest
+
+from tests.journeys.chaos.dags.chaos import WIDTH
+from tests.journeys.chaos.storm import Plan, ride_out
+
+
+def test_each_task_has_one_run_of_its_own_whatever_dies() -> None:
+    if version("apache-airflow").startswith("2."):
+        pytest.skip("journeys steer Airflow through the REST API of Airflow 3")
+
+    report = ride_out(Plan(runs=2 * WIDTH, seed=7, deferrable=(True, False), limit=180.0))
+
+    print(report)
+    assert report.account.is_clean, str(report)
+    assert report.account.tasks == 2 * WIDTH
+    assert report.faults, "nothing has gone wrong at Losant"
+    assert report.deaths, "nobody has died in Airflow"
