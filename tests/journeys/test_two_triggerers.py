@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waits that move between two triggerers, because one died or stalled; Losant must not notice."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_losant.emulator import Emulator, Script
+from example_dags.demo.airflow import LocalAirflow
+from example_dags.demo.processes import wait_for
+from tests.journeys.chaos.dags.chaos import WIDTH
+from tests.journeys.chaos.storm import DAGS
+from tests.journeys.conftest import connection
+from tests.journeys.postgres import LocalPostgres, programs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from example_dags.demo.processes import Process
+
+DAG_ID = "chaos_deferrable"
+MOVE = 60.0
+"""Seconds within which waits have moved: a triggerer's first trigger alone may block it for a quarter."""
+ENVIRONMENT = {"AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6"}
+TRAPPED = {"3.3.0", "3.3.1", "3.3.2"}
+"""Airflows that call a trigger's ``on_kill`` when it only moves (apache/airflow#73454)."""
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[LocalPostgres]:
+    folder = programs()
+    if folder is None:
+        pytest.skip("needs PostgreSQL's programs (Debian: postgresql)")
+    if not (find_spec("psycopg2") and find_spec("asyncpg")):
+        pytest.skip("needs psycopg2 and asyncpg")
+    with LocalPostgres(folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def airflow(
+    database: LocalPostgres, losant: Emulator, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalAirflow]:
+    """Yield an Airflow with two triggerers; more than one needs a real database."""
+    if version("apache-airflow").startswith("2."):
+        pytest.skip("journeys steer Airflow through the REST API of Airflow 3")
+    home = tmp_path_factory.mktemp("two-triggerers")
+    with LocalAirflow(home, DAGS, env=ENVIRONMENT, sql_alchemy_conn=database.url, triggerers=2) as running:
+        running.add_connection("losant_default", **connection(losant))
+        yield running
+
+
+def start(triggerer: Process, database: LocalPostgres) -> int:
+    """Start a triggerer and return the id of its job, by which Airflow assigns waits to it."""
+    newest = "SELECT max(id) FROM job WHERE job_type = 'TriggererJob'"
+    ((before,),) = database.rows(newest)
+    triggerer.start()
+
+    def has_begun() -> int | None:
+        ((now,),) = database.rows(newest)
+        return int(now) if now != before else None
+
+    return wait_for(has_begun, what=f"{triggerer.name} to report", timeout=MOVE)
+
+
+def wait_until_with(job: int, database: LocalPostgres, losant: Emulator, notebook_id: str) -> None:
+    """Wait until all waits are with one triggerer, and it is well and looks after each of them."""
+    query = (
+        "SELECT DISTINCT triggerer_id, now() - latest_heartbeat < interval '2 seconds'"
+        " FROM trigger LEFT JOIN job ON job.id = triggerer_id"
+    )
+    wait_for(lambda: database.rows(query) == [(job, True)], what=f"the waits to be with {job}", timeout=MOVE)
+    looks = seen(losant, notebook_id, "notebook.logs")
+    wait_for(
+        lambda: seen(losant, notebook_id, "notebook.logs") >= looks + 2 * WIDTH,
+        what="the waits to go on",
+        timeout=MOVE,
+    )
+
+
+def start_waits(airflow: LocalAirflow, losant: Emulator) -> tuple[str, str]:
+    """Begin executions that never end, and wait until all their tasks are deferred."""
+    notebook_id = losant.add_notebook(name="two triggerers")
+    losant.script(notebook_id, Script(ending="hang"))
+    airflow.wait_for_dag(DAG_ID)
+    airflow.unpause(DAG_ID)
+    run_id = airflow.trigger(DAG_ID, conf={"notebooks": [notebook_id]})
+
+    def all_deferred() -> bool:
+        return [it["state"] for it in airflow.task_instances(DAG_ID, run_id)] == ["deferred"] * WIDTH
+
+    wait_for(all_deferred, what="all tasks to be deferred", timeout=120)
+    return run_id, notebook_id
+
+
+def let_all_complete(losant: Emulator, notebook_id: str) -> None:
+    """Give the executions that would never end an end in the near future."""
+    with losant.world.lock:
+        for execution in losant.world.executions(notebook_id):
+            past = losant.world.clock() - execution.queued_at
+            losant.world.put(execution.follow(Script(notebook=past + 1)))
+
+
+def spared(job: int, home: Path) -> int:
+    """Count the waits that a triggerer was told to kill and did not."""
+    logs = (home / "logs").rglob(f"*.trigger.{job}.log")
+    return sum("is left running: its task is still deferred" in log.read_text() for log in logs)
+
+
+def seen(losant: Emulator, notebook_id: str, operation: str) -> int:
+    return sum(it.operation == operation and notebook_id in it.path for it in losant.requests)
+
+
+def test_waits_that_move_between_triggerers_are_never_cancelled_and_end_in_success(
+    airflow: LocalAirflow, losant: Emulator, database: LocalPostgres
+) -> None:
+    one, other = airflow.triggerers
+    other.kill()
+    run_id, notebook_id = start_waits(airflow, losant)
+
+    # Killed: from one to the other.
+    job_of_other = start(other, database)
+    one.kill()
+    wait_until_with(job_of_other, database, losant, notebook_id)
+    # Stalled: from the other to one, and back.
+    job_of_one = start(one, database)
+    for stalled, job, heir in ((other, job_of_other, job_of_one), (one, job_of_one, job_of_other)):
+        stalled.signal(signal.SIGSTOP)
+        wait_until_with(heir, database, losant, notebook_id)
+        stalled.signal(signal.SIGCONT)
+        if version("apache-airflow") in TRAPPED:
+            wait_for(
+                lambda job=job: spared(job, airflow.home) == WIDTH,
+                what=f"Airflow to tell all waits in {stalled.name} that they were killed",
+                timeout=MOVE,
+            )
+    let_all_complete(losant, notebook_id)
+
+    assert airflow.wait_for_run(DAG_ID, run_id, timeout=120) == "success"
+    assert [it["try_number"] for it in airflow.task_instances(DAG_ID, run_id)] == [1] * WIDTH
+    results = [airflow.xcom(DAG_ID, run_id, "run", map_index=index) for index in range(WIDTH)]
+    assert {it["status"] for it in results} == {"completed"}
+    assert seen(losant, notebook_id, "notebook.execute") == WIDTH
+    assert seen(losant, notebook_id, "notebook.cancelExecution") == 0
