@@ -231,7 +231,11 @@ def read_answer(call: Call[T], status: int, headers: Mapping[str, str], body: by
     if answer is _UNREADABLE:
         # Without a body it may as well have broken off before its headers were complete.
         if body and "json" not in kind:
-            raise NotLosant(f"{call.operation} got {kind} instead of JSON: the host is not Losant's API")
+            # A gateway may have said so after it had passed the request on.
+            raise NotLosant(
+                f"{call.operation} got {kind} instead of JSON: the host is not Losant's API",
+                may_have_landed=True,
+            )
         raise ProtocolError(f"the answer to {call.operation} broke off after {len(body)} bytes")
     try:
         return call.read(answer)

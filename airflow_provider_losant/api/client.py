@@ -109,6 +109,7 @@ class Client:
             renewed = self._renew()
             if renewed.token == self.settings.token:
                 raise
+            self.session.close()
             self.settings, self.session = renewed, new_session(renewed)
             return self._send(call)
 
@@ -126,7 +127,7 @@ class Client:
                     json=call.json,
                     files=files,
                     timeout=self.settings.timeout,
-                    # Given here and not to the session, as REQUESTS_CA_BUNDLE would override that.
+                    # Given here as well, since REQUESTS_CA_BUNDLE overrides what the session says.
                     verify=self.settings.verify,
                     allow_redirects=False,
                 )
@@ -154,6 +155,7 @@ def new_session(settings: Settings) -> requests.Session:
     """Return a session that is ready to talk to Losant."""
     session = requests.Session()
     session.auth = _Bearer(settings.token)
+    session.verify = settings.verify
     session.headers.update({"Accept": "application/json", "User-Agent": settings.user_agent})
     return session
 

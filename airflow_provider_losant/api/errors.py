@@ -81,9 +81,18 @@ class ProtocolError(LosantError):
 
 
 class NotLosant(ProtocolError):
-    """A web page or a redirect where Losant answers JSON: something else lives at this address."""
+    """
+    A web page or a redirect where Losant answers JSON: something else lives at this address.
 
-    may_have_landed = False
+    :param message: What came, in one sentence.
+    :param may_have_landed: False when the answer itself says that the request was not taken.
+    """
+
+    is_passing = False
+
+    def __init__(self, message: str, *, may_have_landed: bool = False) -> None:
+        super().__init__(message)
+        self.may_have_landed = may_have_landed
 
 
 class ResponseError(LosantError):

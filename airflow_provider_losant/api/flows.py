@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Generator
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from airflow_provider_losant.api import calls
 from airflow_provider_losant.api.calls import Call
@@ -25,6 +25,7 @@ from airflow_provider_losant.api.steps import Clock, Note, Sleep, Tail
 from airflow_provider_losant.api.watch import Ending, Outcome, Patience, Target, Watch, may_pass
 
 T = TypeVar("T")
+Cancelling = Literal["asked", "needless", "failed"]
 Step = Call[Any] | Sleep | Note | Tail
 Flow = Generator[Step, Any, T]
 
@@ -46,23 +47,25 @@ def repeat(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow
             return answer
 
 
-def cancel(ref: ExecutionRef, why: str, *, retries: int = 0, jitter: Jitter = random.uniform) -> Flow[bool]:
+def cancel(
+    ref: ExecutionRef, why: str, *, retries: int = 0, jitter: Jitter = random.uniform
+) -> Flow[Cancelling]:
     """
-    Ask Losant to stop a run; one that has ended, or that Losant does not know, counts as stopped.
+    Ask Losant to stop a run; one that has ended, or that Losant does not know, needs none of it.
 
     :param why: The reason, for the log.
-    :return: Whether Losant agreed. A failure is noted, not raised: who cancels has a story of its own.
+    :return: What came of it. A failure is noted, not raised: who cancels has a story of its own.
     """
     try:
         yield from repeat(calls.cancel_execution(ref), retries, jitter)
     except (NotFound, BadRequest) as error:
         yield Note(f"The {ref} needs no cancelling: {error}")
+        return "needless"
     except LosantError as error:
         yield Note(f"The {ref} could not be cancelled and may still use minutes: {error}", logging.ERROR)
-        return False
-    else:
-        yield Note(f"Asked Losant to cancel the {ref}: {why}")
-    return True
+        return "failed"
+    yield Note(f"Asked Losant to cancel the {ref}: {why}")
+    return "asked"
 
 
 def watch(
@@ -92,7 +95,7 @@ def watch(
         if problem is not None and not may_pass(problem):
             return _given_up(sight, "refused", str(problem))
         if clock() >= patience.deadline:
-            return (yield from _time_is_up(sight, cancel_on_timeout=cancel_on_timeout))
+            return (yield from _time_is_up(sight, clock, cancel_on_timeout=cancel_on_timeout))
         if sight.is_out_too_long(clock()):
             return _given_up(sight, "outage", str(problem or "the run is not in the notebook's log"))
 
@@ -129,7 +132,7 @@ def _conclude(execution: Execution) -> Flow[Outcome]:
     return replace(outcome, error_log=text)
 
 
-def _time_is_up(sight: Watch, *, cancel_on_timeout: bool) -> Flow[Outcome]:
+def _time_is_up(sight: Watch, clock: Clock, *, cancel_on_timeout: bool) -> Flow[Outcome]:
     outcome = _given_up(sight, "deadline", None)
     if not cancel_on_timeout or sight.target.execution_id is None:
         return outcome
@@ -138,7 +141,13 @@ def _time_is_up(sight: Watch, *, cancel_on_timeout: bool) -> Flow[Outcome]:
         notebook_id=sight.target.notebook_id,
         execution_id=sight.target.execution_id,
     )
-    return replace(outcome, is_cancelled=(yield from cancel(ref, "its time is up", retries=2)))
+    done = yield from cancel(ref, "its time is up", retries=2)
+    if done == "needless":
+        # It may have ended between our last look and now.
+        yield from _look(sight, clock)
+        if sight.seen is not None and sight.seen.status.is_final:
+            return (yield from _conclude(sight.seen))
+    return replace(outcome, is_cancelled=done == "asked")
 
 
 def _given_up(sight: Watch, ending: Ending, problem: str | None) -> Outcome:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_losant.api import calls
 from airflow_provider_losant.api.chain import try_number
-from airflow_provider_losant.api.errors import LosantError
+from airflow_provider_losant.api.errors import LosantError, NotLosant
 from airflow_provider_losant.api.flows import Flow, cancel
 from airflow_provider_losant.api.retry import Jitter, backoff
 from airflow_provider_losant.api.steps import Clock, Note, Sleep
@@ -83,6 +83,8 @@ class Search:
         for look in count():
             try:
                 recent = yield from self._log(asked_at - SINCE_MARGIN)
+            except NotLosant:
+                raise  # neither the order nor this look met Losant: nothing was taken
             except LosantError as error:
                 if not may_pass(error) or self._is_over(lost_at):
                     raise FateUnknown(

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_losant.api.errors import LosantError, Unauthorized
+from airflow_provider_losant.api.errors import LosantError, NotLosant, Unauthorized
 from airflow_provider_losant.api.instants import spell
 from airflow_provider_losant.api.retry import Jitter, backoff
 from airflow_provider_losant.api.steps import Note
@@ -224,8 +224,12 @@ class Watch:
 
 
 def may_pass(error: LosantError) -> bool:
-    """Tell whether looking again can help: it can after a token was rotated, in Losant before Airflow."""
-    return error.is_passing or isinstance(error, Unauthorized)
+    """
+    Tell whether looking again can help, where a run may be at stake.
+
+    It can after a token was rotated, in Losant before Airflow, and after a proxy showed a page of its own.
+    """
+    return error.is_passing or isinstance(error, Unauthorized | NotLosant)
 
 
 def _describe(execution: Execution) -> str:

@@ -18,7 +18,7 @@ from airflow_provider_losant.api import flows
 from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.instants import instant, seconds, spell
 from airflow_provider_losant.api.order import Order, Started, Terms
-from airflow_provider_losant.api.watch import Outcome, Patience, Target, may_pass
+from airflow_provider_losant.api.watch import Outcome, Patience, Target
 from airflow_provider_losant.ending import finish
 from airflow_provider_losant.exceptions import LosantConfigError, NotebookExecutionError
 from airflow_provider_losant.links.notebook import LosantNotebookLink
@@ -215,7 +215,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
             return self._leash.start(hook.client, order, terms, is_retry=is_retry)
         except LosantError as error:
             where = f"No run of {order} was started through connection {self.losant_conn_id!r}"
-            raised = NotebookExecutionError if may_pass(error) else LosantConfigError
+            raised = NotebookExecutionError if error.is_passing else LosantConfigError
             raise raised(f"{where}: {error}") from error
 
     def _announce(self, context: Context, ref: ExecutionRef, hook: LosantHook) -> str:

@@ -87,10 +87,12 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
             if reason is not None:
                 self.log.info("Left alone: execution %s (%s)", execution_id, reason)
                 left[reason] += 1
-            elif hook.run(flows.cancel(execution.ref, "nobody waits for it any more", retries=2)):
-                cancelled.append(execution_id)
-            else:
+                continue
+            done = hook.run(flows.cancel(execution.ref, "nobody waits for it any more", retries=2))
+            if done == "failed":
                 problems.append(f"execution {execution_id} could not be cancelled")
+            else:
+                cancelled.append(execution_id)
         report = {
             "looked_at": sum(left.values()) + len(cancelled),
             "cancelled": cancelled,

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -22,13 +22,15 @@ from airflow_provider_losant.api import calls
 from airflow_provider_losant.api.calls import Call
 from airflow_provider_losant.api.chain import Chain
 from airflow_provider_losant.api.errors import LosantError, NotFound, RateLimited, ServerError, TransportError
-from airflow_provider_losant.api.flows import Flow
 from airflow_provider_losant.api.instants import spell
 from airflow_provider_losant.api.model import Execution, ExecutionRef, Status
 from airflow_provider_losant.api.order import Order, Started, Terms
 from airflow_provider_losant.api.search import Search
 from airflow_provider_losant.api.steps import Note, Sleep
 from airflow_provider_losant.api.submit import start
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.flows import Flow
 
 APP, NOTEBOOK = "a" * 24, "b" * 24
 PATIENCE = 60.0

@@ -188,7 +188,6 @@ def test_the_session_is_ready_for_what_the_hook_has_no_method_for(losant: Emulat
         assert session.get(url, timeout=5).json()["id"] == losant.application_id
 
 
-@pytest.mark.xfail(strict=True, reason="the session itself knows nothing of the connection's verify")
 def test_the_session_trusts_the_connections_bundle(
     losant: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -63,7 +63,8 @@ def test_each_status_is_an_error_that_knows_what_may_follow(
         (TransportError("refused", was_sent=False), True, False),
         (TlsError("self-signed"), False, False),
         (ProtocolError("cut short"), True, True),
-        (NotLosant("a page"), True, False),
+        (NotLosant("a redirect"), False, False),
+        (NotLosant("a page", may_have_landed=True), False, True),
     ],
     ids=str,
 )
@@ -85,7 +86,7 @@ def test_a_message_says_what_was_asked_what_came_back_and_what_to_do() -> None:
         TransportError("refused", was_sent=False),
         TlsError("self-signed"),
         ProtocolError("cut short"),
-        NotLosant("a page"),
+        NotLosant("a page", may_have_landed=True),
         BadRequest(400, "Validation", "limit is the wrong type"),
         RateLimited(429, "TooMany", "slow down", operation="notebook.logs", retry_after=7.0, hint="wait"),
     ],

@@ -106,7 +106,7 @@ def test_a_pause_is_at_least_as_long_as_losant_asked_for() -> None:
 def test_cancelling_asks_losant_once() -> None:
     hand = Hand([None])
 
-    assert hand.drive(cancel(REF, "the task was killed"))
+    assert hand.drive(cancel(REF, "the task was killed")) == "asked"
     assert [(call.operation, dict(call.query)) for call in hand.calls] == [
         ("notebook.cancelExecution", {"executionId": RUN})
     ]
@@ -115,10 +115,10 @@ def test_cancelling_asks_losant_once() -> None:
 
 
 @pytest.mark.parametrize("error", [NotFound(404, "", "no"), BadRequest(400, "", "has ended")], ids=str)
-def test_a_run_that_has_ended_counts_as_cancelled(error: LosantError) -> None:
+def test_a_run_that_has_ended_needs_no_cancelling(error: LosantError) -> None:
     hand = Hand([error])
 
-    assert hand.drive(cancel(REF, "the task was killed", retries=2))
+    assert hand.drive(cancel(REF, "the task was killed", retries=2)) == "needless"
     assert len(hand.calls) == 1
 
 
@@ -126,7 +126,7 @@ def test_a_run_that_has_ended_counts_as_cancelled(error: LosantError) -> None:
 def test_a_cancel_that_fails_is_told_and_not_raised(error: Any, asked: int) -> None:
     hand = Hand([error])
 
-    assert not hand.drive(cancel(REF, "the task was killed", retries=2))
+    assert hand.drive(cancel(REF, "the task was killed", retries=2)) == "failed"
     assert len(hand.calls) == asked
     assert RUN in hand.notes[-1].text
 

@@ -326,7 +326,6 @@ def test_a_cancel_that_fails_at_the_deadline_is_told_and_not_raised() -> None:
     assert "could not be cancelled and may still use minutes" in hand.log
 
 
-@pytest.mark.xfail(strict=True, reason="a run that needs no cancelling is said to have been cancelled")
 @pytest.mark.parametrize("error", [NotFound(404, "", "no"), BadRequest(400, "", "has ended")], ids=str)
 def test_a_run_that_ends_while_it_is_being_cancelled_has_ended(error: LosantError) -> None:
     patience = Patience(poll_interval=20.0, deadline=MADE + 10, max_poll_outage=600.0)
