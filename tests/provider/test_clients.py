@@ -97,7 +97,8 @@ def test_a_flow_gives_the_same_results_and_requests_through_both_drivers(tmp_pat
     assert results[0] == results[1]
     assert seen[0] == seen[1]
     assert results[0] == [
-        ["Report"], "report.ipynb", "report.ipynb", "Zürich ✓", "ended", ["out.csv", "result.html"], "needless", 1,
+        ["Report"], "report.ipynb", "report.ipynb", "Zürich ✓",
+        "ended", ["out.csv", "result.html"], "needless", 1,
     ]  # fmt: skip
 
 
