@@ -78,11 +78,15 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
         from airflow_provider_losant.hooks.losant import LosantHook
 
         hook = LosantHook(self.losant_conn_id, self.application_id)
+        now = time.time()
+        with hook.explained():
+            oldest = now - seconds(self.max_age, field="max_age")
+            youngest = now - seconds(self.min_age, field="min_age")
         left: Counter[str] = Counter()
         cancelled: list[str] = []
         problems: list[str] = []
-        for execution in self._active(hook, problems):
-            reason = self._reason_to_leave(execution)
+        for execution in self._active(hook, oldest, problems):
+            reason = self._reason_to_leave(execution, youngest)
             execution_id = execution.ref.execution_id
             if reason is not None:
                 self.log.info("Left alone: execution %s (%s)", execution_id, reason)
@@ -103,26 +107,24 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
             raise NotebookExecutionError("; ".join(problems))
         return report
 
-    def _active(self, hook: LosantHook, problems: list[str]) -> list[Execution]:
-        with hook.explained():
-            since = (time.time() - seconds(self.max_age, field="max_age")) * 1000
+    def _active(self, hook: LosantHook, oldest: float, problems: list[str]) -> list[Execution]:
         active: list[Execution] = []
         for notebook_id in self.notebook_ids or [it.id for it in hook.list_notebooks()]:
             try:
-                recent = hook.get_execution_logs(notebook_id, limit=WIDEST_LIMIT, since=since)
+                recent = hook.get_execution_logs(notebook_id, limit=WIDEST_LIMIT, since=oldest * 1000)
             except LosantError as error:
                 problems.append(f"notebook {notebook_id}: {error}")
             else:
                 active += [it for it in recent if it.status.is_active]
         return active
 
-    def _reason_to_leave(self, execution: Execution) -> str | None:
+    def _reason_to_leave(self, execution: Execution, youngest: float) -> str | None:
         mark = read_mark(execution)
         if not mark:
             return "not started by Airflow"
         if not mark.get("sweep"):
             return "meant to outlive its task"
-        if time.time() - execution.queued < seconds(self.min_age, field="min_age"):
+        if execution.queued > youngest:
             return "too young"
         is_known, started = dag_run_start(mark["dag_id"], mark["run_id"])
         if not is_known or not _chain(mark, deployment_id(started)).is_of_task(execution):
