@@ -6,8 +6,10 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -113,6 +115,8 @@ class LocalAirflow(AirflowApi):
             )
         if done.returncode:
             raise RuntimeError(f"airflow db migrate failed, see {log}:\n{log.read_text()[-2000:]}")
+        if (database := self.home / "airflow.db").exists():
+            _never_reuse_trigger_ids(database)
 
     def stop(self) -> None:
         """End all components and everything that they have started, tasks included."""
@@ -138,6 +142,23 @@ class LocalAirflow(AirflowApi):
             return all(status == "healthy" for status in self.health().values())
         except requests.RequestException:
             return False
+
+
+def _never_reuse_trigger_ids(database: Path) -> None:
+    """
+    Make SQLite count the ids of triggers as other databases do.
+
+    It gives the id of a trigger that is gone to the next one, and a triggerer that has not noticed yet goes
+    on with the old one: the new task is never waited for.
+    """
+    with closing(sqlite3.connect(database)) as connection, connection:
+        made = connection.execute(
+            "SELECT sql FROM sqlite_master WHERE tbl_name = 'trigger' ORDER BY type DESC"
+        )
+        statements = [sql for (sql,) in made if sql]
+        connection.execute('DROP TABLE "trigger"')
+        for statement in statements:
+            connection.execute(statement.replace("PRIMARY KEY (id)", "PRIMARY KEY (id AUTOINCREMENT)"))
 
 
 def _environment(home: Path, dags_folder: Path, url: str, database: str) -> dict[str, str]:
