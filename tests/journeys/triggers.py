@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 class CrashingTrigger(LosantNotebookExecutionTrigger):
     """Crash at once, as a trigger does whose code or environment is broken."""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{__name__}.{type(self).__name__}", super().serialize()[1]
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         raise RuntimeError("the trigger's environment is broken")

@@ -73,7 +73,7 @@ with story("mapped"):
     )
 
 with story("sweep"):
-    LosantNotebookOrphanSweepOperator(task_id="run", losant_conn_id="{{ params.conn_id }}", min_age=0)
+    LosantNotebookOrphanSweepOperator(task_id="run", losant_conn_id="{{ params.conn_id }}", min_age=0.1)
 
 with story("sweep_patient"):
     LosantNotebookOrphanSweepOperator(task_id="run", losant_conn_id="{{ params.conn_id }}")
