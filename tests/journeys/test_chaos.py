@@ -8,7 +8,8 @@ from importlib.metadata import version
 import pytest
 
 from tests.journeys.chaos.dags.chaos import WIDTH
-from tests.journeys.chaos.storm import Plan, ride_out
+from tests.journeys.chaos.report import Plan
+from tests.journeys.chaos.storm import ride_out
 
 
 def test_each_task_has_one_run_of_its_own_whatever_dies() -> None:

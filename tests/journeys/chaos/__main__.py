@@ -8,7 +8,8 @@ import signal
 import sys
 from typing import NoReturn
 
-from tests.journeys.chaos.storm import Plan, ride_out
+from tests.journeys.chaos.report import Plan
+from tests.journeys.chaos.storm import ride_out
 
 WAYS = {"true": (True,), "false": (False,), "both": (True, False)}
 
@@ -21,7 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--deferrable", choices=WAYS, default="both", help="wait in the triggerer (both)")
     parser.add_argument("--limit", type=float, default=900.0, help="seconds to give up after (900)")
     given = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     plan = Plan(runs=given.runs, seed=given.seed, deferrable=WAYS[given.deferrable], limit=given.limit)
     try:
         report = ride_out(plan, tell=lambda line: print(line, flush=True))

@@ -8,13 +8,14 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import datetime
 from math import inf
 from pathlib import Path
 from typing import Any
+
+import requests
 
 from airflow_provider_losant.emulator import Emulator, Script
 from example_dags.demo.airflow import LocalAirflow
@@ -22,14 +23,13 @@ from example_dags.demo.airflow_api import FINAL_RUN_STATES
 from tests.journeys.chaos.dags.chaos import WIDTH
 from tests.journeys.chaos.ledger import GRACE, Account, Run, Task, TaskKey, settle
 from tests.journeys.chaos.reaper import Reaper
+from tests.journeys.chaos.report import Plan, Report, spell
 from tests.journeys.chaos.weather import HTTP_TIMEOUT, Weather
 
 DAGS = Path(__file__).parent / "dags"
 TICK = 0.05
 LOOK = 2.0
 TELL = 15.0
-SHOWN = 10
-"""Complaints of each kind that the report tells in words."""
 
 NOTEBOOKS = (
     Script(notebook=0.2),
@@ -47,85 +47,28 @@ ENVIRONMENT = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """
-    What to go through.
-
-    :param runs: Tasks, rounded up to whole DAG runs.
-    :param seed: Decides what goes wrong, as far as processes let anything decide.
-    :param deferrable: The ways to wait; the DAG runs take turns.
-    :param limit: Seconds after which what has not ended counts as lost.
-    """
-
-    runs: int
-    seed: int
-    deferrable: Sequence[bool]
-    limit: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """The account, and what it was taken of."""
-
-    plan: Plan
-    account: Account
-    faults: Counter[str]
-    deaths: Counter[str]
-    cancels: int
-    seconds: float
-    evidence: Path | None
-
-    def __str__(self) -> str:
-        it = self.account
-        ways = "/".join(str(way).lower() for way in self.plan.deferrable)
-        row = {
-            "runs": it.tasks,
-            "executions": it.executions,
-            "adopted": it.adopted,
-            "duplicates": len(it.duplicates),
-            "orphans": len(it.orphans),
-            "lost": len(it.lost),
-            "cancels": self.cancels,
-        }
-        widths = [max(len(name), len(str(value))) for name, value in row.items()]
-        lines = [
-            "",
-            f"seed {self.plan.seed}, deferrable {ways}, {self.seconds:.0f} s, {it.tries} tries",
-            f"faults at Losant: {_spell(self.faults)}",
-            f"deaths in Airflow: {_spell(self.deaths)}",
-            "  ".join(name.rjust(width) for name, width in zip(row, widths, strict=True)),
-            "  ".join(str(value).rjust(width) for value, width in zip(row.values(), widths, strict=True)),
-        ]
-        for name in ("duplicates", "orphans", "lost"):
-            lines += [f"{name}: {complaint}" for complaint in getattr(it, name)[:SHOWN]]
-        if self.evidence is not None:
-            lines.append(f"Airflow's logs: {self.evidence}")
-        return "\n".join(lines)
-
-
 def ride_out(plan: Plan, tell: Callable[[str], None] = print) -> Report:
     """Run real tasks while Losant and Airflow's processes fail at random; count what Losant saw of it."""
     began = time.monotonic()
     home = Path(tempfile.mkdtemp(prefix="losant-chaos-"))
-    is_clean = False
-    try:
-        with Emulator() as losant, LocalAirflow(home, DAGS, env=ENVIRONMENT) as airflow:
-            storm = Storm(plan, losant, airflow)
-            account = storm.pass_over(tell)
-            is_clean = account.is_clean
-            return Report(
-                plan=plan,
-                account=account,
-                faults=storm.weather.faults,
-                deaths=storm.reaper.deaths,
-                cancels=sum(it.operation == "notebook.cancelExecution" for it in losant.requests),
-                seconds=time.monotonic() - began,
-                evidence=None if is_clean else home / "logs",
-            )
-    finally:
-        if is_clean:
-            shutil.rmtree(home, ignore_errors=True)
+    with ExitStack() as ending:
+        forget = ending.enter_context(ExitStack())
+        forget.callback(shutil.rmtree, home, ignore_errors=True)
+        losant = ending.enter_context(Emulator())
+        airflow = ending.enter_context(LocalAirflow(home, DAGS, env=ENVIRONMENT))
+        storm = Storm(plan, losant, airflow)
+        account = storm.pass_over(tell)
+        if not account.is_clean:
+            forget.pop_all()
+        return Report(
+            plan=plan,
+            account=account,
+            faults=storm.weather.faults,
+            deaths=storm.reaper.deaths,
+            cancels=sum(it.operation == "notebook.cancelExecution" for it in losant.requests),
+            seconds=time.monotonic() - began,
+            evidence=None if account.is_clean else home / "logs",
+        )
 
 
 class Storm:
@@ -193,11 +136,17 @@ class Storm:
         self.reaper.turn(fresh, now)
 
     def _is_over(self) -> bool:
-        return all(self._airflow.dag_run(*it)["state"] in FINAL_RUN_STATES for it in self._dag_runs)
+        try:
+            return all(self._airflow.dag_run(*it)["state"] in FINAL_RUN_STATES for it in self._dag_runs)
+        except requests.RequestException:  # an api-server in a storm may be late; ask again
+            return False
 
     def _progress(self) -> str:
-        states = Counter(str(it["state"]) for it in self._task_instances())
-        return f"tasks: {_spell(states)}; deaths {self.reaper.deaths.total()}"
+        try:
+            states = spell(Counter(str(it["state"]) for it in self._task_instances()))
+        except requests.RequestException as error:
+            states = f"not known now ({type(error).__name__})"
+        return f"tasks: {states}; deaths {self.reaper.deaths.total()}"
 
     def _task_instances(self) -> Iterator[dict[str, Any]]:
         for dag_id, run_id in self._dag_runs:
@@ -247,7 +196,3 @@ class Storm:
 def _mark(template_context: str | None) -> dict[str, Any]:
     mark: dict[str, Any] = json.loads(template_context or "{}").get("airflow", {})
     return mark
-
-
-def _spell(counts: Counter[str]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
