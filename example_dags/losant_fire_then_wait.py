@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pendulum
-
 # [START losant_fire_then_wait]
+import pendulum
 from airflow.providers.common.compat.sdk import chain, dag, task
 
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator

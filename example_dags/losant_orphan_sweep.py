@@ -8,9 +8,8 @@ Losant is down just then. This small DAG finds what was left running, and leaves
 
 from __future__ import annotations
 
-import pendulum
-
 # [START losant_orphan_sweep]
+import pendulum
 from airflow.providers.common.compat.sdk import dag
 
 from airflow_provider_losant.operators.sweep import LosantNotebookOrphanSweepOperator

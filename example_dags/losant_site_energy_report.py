@@ -8,9 +8,8 @@ are under way no worker is occupied.
 
 from __future__ import annotations
 
-import pendulum
-
 # [START losant_site_energy_report]
+import pendulum
 from airflow.providers.common.compat.sdk import dag
 
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
