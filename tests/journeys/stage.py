@@ -134,15 +134,13 @@ class Stage:
 
     @contextmanager
     def outage(self) -> Iterator[None]:
-        """Let Losant refuse connections while the block lasts."""
+        """Let Losant refuse connections while the block lasts; it comes back as it went."""
         self._past = self.requests
-        script = self.losant.world.notebooks[self.notebook_id].script
         self.losant.__exit__()
         try:
             yield
         finally:
             self.losant = self._open()
-            self.losant.script(self.notebook_id, script)
 
     @property
     def requests(self) -> list[Request]:

@@ -87,8 +87,10 @@ def test_an_order_that_provably_got_lost_is_placed_again(stage: Stage) -> None:
 
 def test_a_refused_connection_is_tried_again(stage: Stage) -> None:
     stage.connect()
+    stage.losant.script(stage.notebook_id, SHORT)
     with stage.outage():
         stage.play("waiting", waits=False)
+        stage.wait_for_state("running")
         stage.wait_until(lambda: "no connection" in stage.log(), "the task to be refused")
 
     assert_result_of_execution(0, stage)
