@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import psutil
+import requests
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Request
@@ -36,6 +37,9 @@ WAYS = {
 TRIGGERER_LIVES = 15.0
 """Seconds that a triggerer gets before the next one dies: starting one takes a third of that."""
 LONGEST_ABSENCE = 3.0
+
+Pair = tuple[psutil.Process, psutil.Process]
+"""A supervisor and its task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +108,8 @@ class Reaper:
         tasks = _tasks(self._airflow.scheduler)
         if death.is_ambush:
             tasks = [it for it in tasks if self._talks_to_losant(it[1])][-1:]
+        if death.who == "supervisor":
+            tasks = self._known_to_run(tasks)
         if not tasks:
             return
         supervisor, task = self._dice.choice(tasks)
@@ -114,6 +120,18 @@ class Reaper:
             else:
                 task.send_signal(death.by)
             self.deaths[f"{death.who} {death.by.name}"] += 1
+
+    def _known_to_run(self, tasks: Sequence[Pair]) -> list[Pair]:
+        """
+        Leave out the tasks that Airflow still believes to be queued.
+
+        LocalExecutor never learns that such a one has lost its supervisor: it would stay queued for ever.
+        """
+        with suppress(requests.RequestException):
+            path = "/dags/~/dagRuns/~/taskInstances?state=running&limit=500"
+            running = {it["id"] for it in self._airflow.request("GET", path)["task_instances"]}
+            return [it for it in tasks if _title(it[1]).rpartition(" ")[2] in running]
+        return []
 
     def _strike_triggerer(self, death: Death, now: float) -> None:
         if not self._airflow.triggerer.is_running:
@@ -136,7 +154,14 @@ class Reaper:
         return False
 
 
-def _tasks(scheduler: Process) -> list[tuple[psutil.Process, psutil.Process]]:
+def _title(process: psutil.Process) -> str:
+    """Return what a process calls itself; a task's ends with the id of its task instance."""
+    with suppress(psutil.Error):
+        return " ".join(process.cmdline()).strip()
+    return ""
+
+
+def _tasks(scheduler: Process) -> list[Pair]:
     """
     Return the supervisors that supervise a task, each with the task, youngest task last.
 
