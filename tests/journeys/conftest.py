@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from airflow_provider_losant.emulator import Emulator
 from airflow_provider_losant.emulator.seed import Seed
@@ -55,6 +56,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 @pytest.fixture(scope="session")
 def ensemble(airflow: LocalAirflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
     """Yield who plays the stories."""
+    if Version(version("apache-airflow")) < Version("3.3"):
+        pytest.skip("the stories are told of Airflow 3.3; 3.0 does not even retry a task that was killed")
     players = Ensemble(airflow, tmp_path_factory.mktemp("stages"))
     yield players
     players.close()
