@@ -153,13 +153,15 @@ class Search:
         return chain is not None and chain.owns(execution) and try_number(execution) == chain.try_number
 
     def _accounts_for_last_try(self, recent: Sequence[Execution]) -> bool:
-        """Tell whether the log shows the run of the try before this one, so that none can be hidden."""
-        chain, known_id = self.order.chain, self.order.known_id
-        return any(
-            it.ref.execution_id == known_id
-            or (chain and chain.is_of_task(it) and try_number(it) == chain.try_number - 1)
-            for it in recent
-        )
+        """
+        Tell whether the log shows the run of the try before this one, so that none can be hidden.
+
+        With marks, what is noted down proves nothing: it may be of a try before that.
+        """
+        chain = self.order.chain
+        if chain is None:
+            return any(it.ref.execution_id == self.order.known_id for it in recent)
+        return any(chain.is_of_task(it) and try_number(it) == chain.try_number - 1 for it in recent)
 
 
 def _pause(look: int) -> float:
