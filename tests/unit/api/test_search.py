@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a try makes of the log that earlier tries have left behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_losant.api.chain import Chain
+from airflow_provider_losant.api.order import Order, Terms
+from airflow_provider_losant.api.search import Search
+from tests.unit.api.hand import Hand, highest
+from tests.unit.api.samples import APPLICATION, NOTEBOOK, execution, run_id
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.model import Execution
+
+PATIENCE = 60.0
+CHAIN = Chain(
+    dag_id="dag", task_id="task", run_id="run", map_index=-1, try_number=3, max_tries=5, deployment="here"
+)
+ORDER = Order(application_id=APPLICATION, notebook_id=NOTEBOOK, options={}, chain=CHAIN)
+TERMS = Terms(retries=0, listing_patience=PATIENCE, max_poll_outage=600.0, lookback=86_400.0)
+
+
+def run_of_try(number: int, status: str, **more: Any) -> Execution:
+    context = json.dumps(replace(CHAIN, try_number=number).mark({}))
+    return execution(status, run_id(number), templateContext=context, **more)
+
+
+def search(hand: Hand, order: Order) -> Execution | None:
+    return hand.drive(Search(order=order, terms=TERMS, clock=hand.clock, jitter=highest).earlier())
+
+
+@pytest.mark.parametrize("known_id", [None, run_id(1)], ids=["unknown", "noted down by the first try"])
+def test_a_run_of_the_first_try_does_not_hide_that_the_second_one_s_may_be_late(known_id: str | None) -> None:
+    first, second = run_of_try(1, "canceled"), run_of_try(2, "inProgress")
+    hand = Hand([[first], [second, first]])
+
+    assert search(hand, replace(ORDER, known_id=known_id)) == second
+
+
+def test_a_try_whose_predecessor_is_accounted_for_starts_afresh_at_once() -> None:
+    hand = Hand([[run_of_try(2, "errored"), run_of_try(1, "canceled")]])
+
+    assert search(hand, ORDER) is None
+    assert hand.sleeps == []
+
+
+def test_a_predecessor_that_never_shows_up_is_waited_for_as_long_as_the_log_may_lag() -> None:
+    hand = Hand([[run_of_try(1, "canceled")]])
+
+    assert search(hand, replace(ORDER, known_id=run_id(1))) is None
+    assert sum(hand.sleeps) >= PATIENCE
+
+
+def test_without_a_mark_the_run_that_was_noted_down_is_all_there_is_to_look_for() -> None:
+    hand = Hand([[execution("errored", run_id(1))]])
+
+    assert search(hand, replace(ORDER, chain=None, known_id=run_id(1))) is None
+    assert hand.sleeps == []
