@@ -84,6 +84,7 @@ class AirflowApi:
         logical_date: datetime | None = None,
         data_interval: tuple[datetime, datetime] | None = None,
         conf: Mapping[str, Any] | None = None,
+        run_id: str | None = None,
     ) -> str:
         """
         Start a run of a DAG and return its run id.
@@ -92,8 +93,11 @@ class AirflowApi:
         :param logical_date: Logical date of the run.
         :param data_interval: Start and end of the time that the run is about.
         :param conf: Parameters of the run.
+        :param run_id: Name of the run; Airflow's own unless given.
         """
         body: Json = {"logical_date": logical_date and logical_date.isoformat(), "conf": dict(conf or {})}
+        if run_id:
+            body["dag_run_id"] = run_id
         if data_interval:
             start, end = data_interval
             body |= {"data_interval_start": start.isoformat(), "data_interval_end": end.isoformat()}

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
+from http import HTTPStatus
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -126,8 +127,22 @@ class Storm:
             self._airflow.unpause(dag_id)
         for number in range(-(-self._plan.runs // WIDTH)):
             dag_id = dag_ids[number % len(dag_ids)]
-            run_id = self._airflow.trigger(dag_id, conf={"notebooks": self._notebooks})
+            self._trigger(dag_id, run_id := f"storm-{number}")
             self._dag_runs.append((dag_id, run_id))
+
+    def _trigger(self, dag_id: str, run_id: str) -> None:
+        """Begin a run, though SQLite may be locked for a moment while the first ones get going."""
+        for is_last in (*[False] * 9, True):
+            try:
+                self._airflow.trigger(dag_id, conf={"notebooks": self._notebooks}, run_id=run_id)
+            except requests.HTTPError as error:
+                if error.response.status_code == HTTPStatus.CONFLICT:
+                    return  # the try before had got through
+                if is_last or error.response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+                    raise
+                time.sleep(1)
+            else:
+                return
 
     def _turn(self, now: float) -> None:
         requests = self._losant.requests
