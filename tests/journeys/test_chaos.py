@@ -12,6 +12,7 @@ from tests.journeys.chaos.report import Plan
 from tests.journeys.chaos.storm import ride_out
 
 
+@pytest.mark.timeout(300)  # an Airflow of its own, and its storm
 def test_each_task_has_one_run_of_its_own_whatever_dies() -> None:
     if version("apache-airflow").startswith("2."):
         pytest.skip("journeys steer Airflow through the REST API of Airflow 3")

@@ -117,6 +117,7 @@ def seen(losant: Emulator, notebook_id: str, operation: str) -> int:
     return sum(it.operation == operation and notebook_id in it.path for it in losant.requests)
 
 
+@pytest.mark.timeout(420)  # an Airflow of its own, three moves and a triggerer's slow first trigger
 def test_waits_that_move_between_triggerers_are_never_cancelled_and_end_in_success(
     airflow: LocalAirflow, losant: Emulator, database: LocalPostgres
 ) -> None:
