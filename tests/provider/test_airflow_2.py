@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where Airflow 3 asks its API about a task instance or a DAG run, Airflow 2 asks its database."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_losant._compat import AIRFLOW_3, dag_run_start, has_left_deferral, task_state
+from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.emulator import Emulator
+
+pytestmark = [
+    pytest.mark.skipif(AIRFLOW_3, reason="Airflow 3 asks its API; see test_trigger.py"),
+    pytest.mark.usefixtures("airflow_db", "connection"),
+]
+
+STARTED = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@pytest.fixture(params=["deferred", "failed", "success", None], ids=str)
+def instance(request: pytest.FixtureRequest) -> Any:
+    """Put a task instance into the database, in one state after the other."""
+    from airflow.models import DagRun, TaskInstance
+    from airflow.providers.common.compat.sdk import DAG, BaseOperator
+    from airflow.utils.session import create_session
+
+    with DAG(f"energy-{request.param}", schedule=None, start_date=STARTED) as dag:
+        report = BaseOperator(task_id="report")
+    with create_session() as session:
+        run = DagRun(dag.dag_id, "manual", execution_date=STARTED, start_date=STARTED, run_type="manual")
+        session.add(run)
+        session.flush()
+        ti = TaskInstance(report, run_id="manual", state=request.param)
+        session.add(ti)
+    yield ti
+    with create_session() as session:
+        session.query(TaskInstance).filter_by(dag_id=dag.dag_id).delete()
+        session.query(DagRun).filter_by(dag_id=dag.dag_id).delete()
+
+
+def test_only_a_task_that_has_left_its_deferral_counts_as_killed(instance: Any) -> None:
+    state = task_state(instance.dag_id, "report", "manual", -1)
+
+    assert asyncio.run(has_left_deferral(instance)) is (state != "deferred")
+
+
+def test_a_run_and_its_start_are_known_and_another_is_not(instance: Any) -> None:
+    assert dag_run_start(instance.dag_id, "manual") == (True, STARTED)
+    assert dag_run_start(instance.dag_id, "another") == (False, None)
+    assert task_state(instance.dag_id, "another", "manual", -1) is None
+
+
+def test_a_cancelled_trigger_cancels_the_run_of_a_killed_task_and_of_no_other(
+    losant: Emulator, notebook: str, instance: Any
+) -> None:
+    from airflow_provider_losant.emulator import Script
+    from airflow_provider_losant.hooks.losant import LosantHook
+
+    losant.script(notebook, Script(ending="hang"))
+    ref = LosantHook().ref(notebook, LosantHook().execute_notebook(notebook))
+    trigger = LosantNotebookExecutionTrigger(
+        losant_conn_id="losant_default",
+        application_id=ref.application_id,
+        notebook_id=ref.notebook_id,
+        execution_id=ref.execution_id,
+        since=ref.created_at,
+        poll_interval=0.02,
+        deadline=ref.created_at + 60,
+        max_poll_outage=5.0,
+        cancel_on_kill=True,
+    )
+    trigger.task_instance = instance
+
+    async def run_and_cancel() -> None:
+        task = asyncio.ensure_future(anext(trigger.run()))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run_and_cancel())
+
+    cancels = [it for it in losant.requests if it.operation == "notebook.cancelExecution"]
+    assert len(cancels) == (0 if task_state(instance.dag_id, "report", "manual", -1) == "deferred" else 1)
