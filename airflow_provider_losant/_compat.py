@@ -24,7 +24,7 @@ from airflow.providers.common.compat.sdk import (
 TRIGGER_FAILED = "__fail__"
 """The ``next_method`` by which Airflow resumes a task whose trigger crashed or ran out of time."""
 AIRFLOW_VERSION = airflow_version
-AIRFLOW_3 = int(AIRFLOW_VERSION.split(".")[0]) >= 3  # noqa: PLR2004
+AIRFLOW_3 = int(AIRFLOW_VERSION.split(".")[0]) >= 3  # noqa: PLR2004 - the number is the name
 
 if TYPE_CHECKING:
     from datetime import datetime

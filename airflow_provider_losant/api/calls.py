@@ -223,7 +223,7 @@ def read_answer(call: Call[T], status: int, headers: Mapping[str, str], body: by
         raise NotLosant(f"{call.operation} was redirected ({status}): the host is not Losant's API")
     answer = _json(body)
     kind = headers.get("content-type") or "no content type"
-    if status >= 400:  # noqa: PLR2004
+    if status >= 400:  # noqa: PLR2004 - as above
         error = _error(call, status, headers, answer)
         if body and answer is _UNREADABLE and not error.is_passing:
             raise NotLosant(f"{call.operation} got {status} with {kind}: the host is not Losant's API")
@@ -268,9 +268,9 @@ def _error(call: Call[Any], status: int, headers: Mapping[str, str], answer: Any
 
 
 def _hint(call: Call[Any], status: int) -> str:
-    if status == 401:  # noqa: PLR2004
+    if status == 401:  # noqa: PLR2004 - HTTP's own number
         return "the API token is wrong, expired or revoked"
-    if status == 403:  # noqa: PLR2004
+    if status == 403:  # noqa: PLR2004 - as above
         return f"the API token needs the scope {call.scope or call.operation}"
     return ""
 

@@ -126,7 +126,7 @@ class ResponseError(LosantError):
         self.operation = operation
         self.retry_after = retry_after
         self.is_passing = status in {408, 425, 429} or status >= 500  # noqa: PLR2004 - HTTP's own numbers
-        self.may_have_landed = status == 408 or status >= 500  # noqa: PLR2004
+        self.may_have_landed = status == 408 or status >= 500  # noqa: PLR2004 - as above
         self._hint = hint
 
     def __reduce__(self) -> tuple[Any, ...]:

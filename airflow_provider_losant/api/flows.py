@@ -134,13 +134,9 @@ def _conclude(execution: Execution) -> Flow[Outcome]:
 
 def _time_is_up(sight: Watch, clock: Clock, *, cancel_on_timeout: bool) -> Flow[Outcome]:
     outcome = _given_up(sight, "deadline", None)
-    if not cancel_on_timeout or sight.target.execution_id is None:
+    ref = sight.target.ref
+    if not cancel_on_timeout or ref is None:
         return outcome
-    ref = ExecutionRef(
-        application_id=sight.target.application_id,
-        notebook_id=sight.target.notebook_id,
-        execution_id=sight.target.execution_id,
-    )
     done = yield from cancel(ref, "its time is up", retries=2)
     if done == "needless":
         # It may have ended between our last look and now.

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_losant.api.errors import LosantError, NotLosant, Unauthorized
 from airflow_provider_losant.api.instants import spell
+from airflow_provider_losant.api.model import ExecutionRef
 from airflow_provider_losant.api.retry import Jitter, backoff
 from airflow_provider_losant.api.steps import Note
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.model import Execution, ExecutionRef
+    from airflow_provider_losant.api.model import Execution
 
 SINCE_MARGIN = 300.0
 """Seconds: Losant does not say which of a run's instants ``since`` is compared with, nor by whose clock."""
@@ -107,6 +108,17 @@ class Target:
             notebook_id=ref.notebook_id,
             execution_id=ref.execution_id,
             since=ref.created_at,
+        )
+
+    @property
+    def ref(self) -> ExecutionRef | None:
+        """The execution that is meant, where it is known beforehand."""
+        if self.execution_id is None:
+            return None
+        return ExecutionRef(
+            application_id=self.application_id,
+            notebook_id=self.notebook_id,
+            execution_id=self.execution_id,
         )
 
     def pick(self, recent: Sequence[Execution]) -> Execution | None:

@@ -6,15 +6,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_losant._compat import has_left_deferral, trigger_is_told_of_kills
 from airflow_provider_losant.api import flows
-from airflow_provider_losant.api.model import ExecutionRef
 from airflow_provider_losant.api.watch import Patience, Target
 from airflow_provider_losant.hooks.losant import LosantHook
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.model import ExecutionRef
 
 KILL_BUDGET = 25.0
 """Seconds for a cancel after a kill; Airflow gives a trigger 30."""
@@ -103,19 +105,15 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Stop the run after a user marked or cleared the task, and only then."""
-        if not self.cancel_on_kill or self.target.execution_id is None:
+        ref = self.target.ref
+        if not self.cancel_on_kill or ref is None:
             return
-        await _to_its_end(self._stop(self.target.execution_id))
+        await _to_its_end(self._stop(ref))
 
-    async def _stop(self, execution_id: str) -> None:
+    async def _stop(self, ref: ExecutionRef) -> None:
         if not await has_left_deferral(self.task_instance):
             self.log.info("The %s is left running: its task is still deferred", self.target)
             return
-        ref = ExecutionRef(
-            application_id=self.target.application_id,
-            notebook_id=self.target.notebook_id,
-            execution_id=execution_id,
-        )
         await self._hook().arun(flows.cancel(ref, "its deferred task was marked or cleared", retries=2))
 
     def _hook(self) -> LosantHook:
