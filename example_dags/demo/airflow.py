@@ -66,8 +66,8 @@ class LocalAirflow(AirflowApi):
         super().__init__(f"http://127.0.0.1:{port}")
         self.home = home
         self._python = python
-        database = sql_alchemy_conn or f"sqlite:///{home / 'airflow.db'}"
-        self._env = _environment(home, dags_folder, self.url, database) | dict(env or {})
+        self.database = sql_alchemy_conn or f"sqlite:///{home / 'airflow.db'}"
+        self._env = _environment(home, dags_folder, self.url, self.database) | dict(env or {})
         server = ("api-server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1")
         self.api_server = self._process("api-server", *server)
         self.scheduler = self._process("scheduler", "scheduler", "--skip-serve-logs")

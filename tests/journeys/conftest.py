@@ -15,7 +15,8 @@ from airflow_provider_losant.emulator import Emulator
 from airflow_provider_losant.emulator.seed import Seed
 from example_dags.demo.airflow import LocalAirflow
 from example_dags.demo.checks import EXAMPLES, SEED
-from tests.journeys.stage import Ensemble, Stage, is_story
+from tests.journeys.postgres import best_database
+from tests.journeys.stage import AT_ONCE, AT_ONCE_ON_SQLITE, Ensemble, Stage, is_story
 
 HERE = Path(__file__).parent
 
@@ -54,11 +55,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 @pytest.fixture(scope="session")
-def ensemble(airflow: LocalAirflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
+def ensemble(
+    airflow: LocalAirflow, database: str | None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Ensemble]:
     """Yield who plays the stories."""
     if Version(version("apache-airflow")) < Version("3.3"):
         pytest.skip("the stories are told of Airflow 3.3; 3.0 does not even retry a task that was killed")
-    players = Ensemble(airflow, tmp_path_factory.mktemp("stages"))
+    at_once = AT_ONCE_ON_SQLITE if database is None else AT_ONCE
+    players = Ensemble(airflow, tmp_path_factory.mktemp("stages"), at_once)
     yield players
     players.close()
 
@@ -88,7 +92,16 @@ def losant() -> Iterator[Emulator]:
 
 
 @pytest.fixture(scope="session")
-def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+def database() -> Iterator[str | None]:
+    """Yield the address of the stories' database; None stands for an SQLite file."""
+    with best_database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def airflow(
+    losant: Emulator, database: str | None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalAirflow]:
     """Yield an Airflow with the DAGs of the examples and of the journeys, connected to that Losant."""
     if version("apache-airflow").startswith("2."):
         pytest.skip("journeys steer Airflow through the REST API of Airflow 3")
@@ -110,7 +123,8 @@ def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Itera
         # Where nobody fires, the deferral timeout is noticed only as often as this.
         "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
     }
-    with LocalAirflow(tmp_path_factory.mktemp("airflow"), HERE / "dags", env=env) as running:
+    home = tmp_path_factory.mktemp("airflow")
+    with LocalAirflow(home, HERE / "dags", env=env, sql_alchemy_conn=database) as running:
         running.add_connection("losant_default", **connection(losant))
         yield running
 

@@ -9,8 +9,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
+
+from sqlalchemy import create_engine, text
 
 from example_dags.demo.processes import free_port, wait_for
 
@@ -18,10 +23,33 @@ USER = "airflow"
 
 
 def programs() -> Path | None:
-    """Return the folder of the newest PostgreSQL's programs; None where there is none."""
+    """Return the folder of the newest PostgreSQL's programs; None where they or Airflow's drivers are not."""
+    if not (find_spec("psycopg2") and find_spec("asyncpg")):
+        return None
     debian = Path("/usr/lib/postgresql").glob("*/bin/initdb")
     newest = max(debian, key=lambda path: int(path.parts[-3]), default=shutil.which("initdb"))
     return None if newest is None else Path(newest).parent
+
+
+@contextmanager
+def best_database() -> Iterator[str | None]:
+    """Yield the address of a database that takes several writers at once; None where there is only SQLite."""
+    folder = programs()
+    if folder is None:
+        yield None
+        return
+    with LocalPostgres(folder) as running:
+        yield running.url
+
+
+def execute(url: str, statement: str, **values: object) -> list[tuple[Any, ...]]:
+    """Carry out an SQL statement behind Airflow's back; return the rows that it found or changed."""
+    engine = create_engine(url)
+    try:
+        with engine.begin() as connection:
+            return [tuple(row) for row in connection.execute(text(statement), values)]
+    finally:
+        engine.dispose()
 
 
 class LocalPostgres:
@@ -42,18 +70,6 @@ class LocalPostgres:
     def url(self) -> str:
         """The address of its one database, as SQLAlchemy spells it."""
         return f"postgresql+psycopg2://{USER}@127.0.0.1:{self._port}/postgres"
-
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """Return what a query finds."""
-        import psycopg2
-
-        connection = psycopg2.connect(host="127.0.0.1", port=self._port, user=USER, dbname="postgres")
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(query)
-                return list(cursor.fetchall())
-        finally:
-            connection.close()
 
     def __enter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="losant-postgres-"))

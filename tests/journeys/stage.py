@@ -44,6 +44,8 @@ RESULT_KEYS = {
 }
 AT_ONCE = 6
 """Stories that are played side by side: more only wait for each other on two cores."""
+AT_ONCE_ON_SQLITE = 2
+"""The same where Airflow's processes lock each other out of their database, and give up over it."""
 PATIENCE = 90.0
 """Seconds that anything may take; a task that starts among many others takes its time."""
 
@@ -232,10 +234,10 @@ class Stage:
 class Ensemble:
     """Plays all stories of a test module side by side; each test waits for the end of its own."""
 
-    def __init__(self, airflow: LocalAirflow, folder: Path) -> None:
+    def __init__(self, airflow: LocalAirflow, folder: Path, at_once: int) -> None:
         self._airflow = airflow
         self._folder = folder
-        self._pool = ThreadPoolExecutor(AT_ONCE)
+        self._pool = ThreadPoolExecutor(at_once)
         self._playing: dict[str, Future[None]] = {}
 
     def begin(self, item: pytest.Function) -> None:

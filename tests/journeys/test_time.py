@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from contextlib import closing
 from signal import SIGKILL
 from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_provider_losant.emulator import Fault, Script
+from tests.journeys.postgres import execute
 from tests.journeys.stage import FOR_EVER, Stage, settle
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ def test_when_no_triggerer_is_left_the_deferral_timeout_cancels_the_execution_an
     try:
         stage.wait_for_state("deferred")
         time.sleep(max(0.0, stage.saw("execute")[0].at + 4 - time.time()))
-        bring_deferral_timeout_forward(stage)
+        bring_deferral_timeout_forward(airflow, stage.run_id)
 
         assert stage.end() == "failed"
     finally:
@@ -128,11 +127,12 @@ def test_when_no_triggerer_is_left_the_deferral_timeout_cancels_the_execution_an
     assert "timeout (4) was over: it was cancelled" in stage.log()
 
 
-def bring_deferral_timeout_forward(stage: Stage) -> None:
+def bring_deferral_timeout_forward(airflow: LocalAirflow, run_id: str) -> None:
     """Let the minutes pass that Airflow's net leaves below our deadline."""
-    with closing(sqlite3.connect(stage.home / "airflow.db", timeout=30)) as database, database:
-        moved = database.execute(
-            "UPDATE task_instance SET trigger_timeout = start_date WHERE run_id = ? AND state = 'deferred'",
-            [stage.run_id],
-        )
-        assert moved.rowcount == 1
+    moved = execute(
+        airflow.database,
+        "UPDATE task_instance SET trigger_timeout = start_date"
+        " WHERE run_id = :run_id AND state = 'deferred' RETURNING id",
+        run_id=run_id,
+    )
+    assert len(moved) == 1

@@ -6,7 +6,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +16,7 @@ from example_dags.demo.processes import wait_for
 from tests.journeys.chaos.dags.chaos import WIDTH
 from tests.journeys.chaos.storm import DAGS
 from tests.journeys.conftest import connection
-from tests.journeys.postgres import LocalPostgres, programs
+from tests.journeys.postgres import best_database, execute
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,49 +32,48 @@ TRAPPED = {"3.3.0", "3.3.1", "3.3.2"}
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[LocalPostgres]:
-    folder = programs()
-    if folder is None:
-        pytest.skip("needs PostgreSQL's programs (Debian: postgresql)")
-    if not (find_spec("psycopg2") and find_spec("asyncpg")):
-        pytest.skip("needs psycopg2 and asyncpg")
-    with LocalPostgres(folder) as running:
-        yield running
+def database() -> Iterator[str]:
+    with best_database() as url:
+        if url is None:
+            pytest.skip("needs PostgreSQL's programs (Debian: postgresql)")
+        yield url
 
 
 @pytest.fixture(scope="module")
 def airflow(
-    database: LocalPostgres, losant: Emulator, tmp_path_factory: pytest.TempPathFactory
+    database: str, losant: Emulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalAirflow]:
     """Yield an Airflow with two triggerers; more than one needs a real database."""
     if version("apache-airflow").startswith("2."):
         pytest.skip("journeys steer Airflow through the REST API of Airflow 3")
     home = tmp_path_factory.mktemp("two-triggerers")
-    with LocalAirflow(home, DAGS, env=ENVIRONMENT, sql_alchemy_conn=database.url, triggerers=2) as running:
+    with LocalAirflow(home, DAGS, env=ENVIRONMENT, sql_alchemy_conn=database, triggerers=2) as running:
         running.add_connection("losant_default", **connection(losant))
         yield running
 
 
-def start(triggerer: Process, database: LocalPostgres) -> int:
+def start(triggerer: Process, database: str) -> int:
     """Start a triggerer and return the id of its job, by which Airflow assigns waits to it."""
     newest = "SELECT max(id) FROM job WHERE job_type = 'TriggererJob'"
-    ((before,),) = database.rows(newest)
+    ((before,),) = execute(database, newest)
     triggerer.start()
 
     def has_begun() -> int | None:
-        ((now,),) = database.rows(newest)
+        ((now,),) = execute(database, newest)
         return int(now) if now != before else None
 
     return wait_for(has_begun, what=f"{triggerer.name} to report", timeout=MOVE)
 
 
-def wait_until_with(job: int, database: LocalPostgres, losant: Emulator, notebook_id: str) -> None:
+def wait_until_with(job: int, database: str, losant: Emulator, notebook_id: str) -> None:
     """Wait until all waits are with one triggerer, and it is well and looks after each of them."""
     query = (
         "SELECT DISTINCT triggerer_id, now() - latest_heartbeat < interval '2 seconds'"
         " FROM trigger LEFT JOIN job ON job.id = triggerer_id"
     )
-    wait_for(lambda: database.rows(query) == [(job, True)], what=f"the waits to be with {job}", timeout=MOVE)
+    wait_for(
+        lambda: execute(database, query) == [(job, True)], what=f"the waits to be with {job}", timeout=MOVE
+    )
     looks = seen(losant, notebook_id, "notebook.logs")
     wait_for(
         lambda: seen(losant, notebook_id, "notebook.logs") >= looks + 2 * WIDTH,
@@ -119,7 +117,7 @@ def seen(losant: Emulator, notebook_id: str, operation: str) -> int:
 
 @pytest.mark.timeout(420)  # an Airflow of its own, three moves and a triggerer's slow first trigger
 def test_waits_that_move_between_triggerers_are_never_cancelled_and_end_in_success(
-    airflow: LocalAirflow, losant: Emulator, database: LocalPostgres
+    airflow: LocalAirflow, losant: Emulator, database: str
 ) -> None:
     one, other = airflow.triggerers
     other.kill()

@@ -26,6 +26,7 @@ from tests.journeys.chaos.ledger import GRACE, Account, Run, Task, TaskKey, sett
 from tests.journeys.chaos.reaper import Reaper
 from tests.journeys.chaos.report import Plan, Report, spell
 from tests.journeys.chaos.weather import HTTP_TIMEOUT, Weather
+from tests.journeys.postgres import best_database
 
 DAGS = Path(__file__).parent / "dags"
 TICK = 0.05
@@ -56,7 +57,8 @@ def ride_out(plan: Plan, tell: Callable[[str], None] = print) -> Report:
         forget = ending.enter_context(ExitStack())
         forget.callback(shutil.rmtree, home, ignore_errors=True)
         losant = ending.enter_context(Emulator())
-        airflow = ending.enter_context(LocalAirflow(home, DAGS, env=ENVIRONMENT))
+        database = ending.enter_context(best_database())
+        airflow = ending.enter_context(LocalAirflow(home, DAGS, env=ENVIRONMENT, sql_alchemy_conn=database))
         storm = Storm(plan, losant, airflow)
         account = storm.pass_over(tell)
         if not account.is_clean:
