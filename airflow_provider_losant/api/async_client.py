@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -24,43 +25,45 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.settings import Settings
 
 T = TypeVar("T")
+Renew = Callable[[], Awaitable["Settings"]]
+
+AT_ONCE = 32
+"""Requests to Losant that are under way at once; the others wait for their turn."""
+KEEP_ALIVE = 75.0
+"""Seconds an idle connection is kept: longer than looks are usually apart."""
 
 
 class AsyncClient:
     """
-    Carries out flows over one pool of connections; use it as ``async with``.
+    Carries out flows over one pool of connections.
 
     :param settings: Where and how.
-    :param log: Where notes go: a logger's ``log``.
     :param renew: Reads the settings again, after Losant refused the token: it may have been rotated.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        log: Log,
-        renew: Callable[[], Awaitable[Settings]] | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, renew: Renew | None = None) -> None:
         self.settings = settings
-        self._log = log
         self._renew = renew
+        self._renewing = asyncio.Lock()
         self._tls = _tls(settings)
+        # A request waits for its turn here and not for a connection, which its timeout would count.
+        self._turns = asyncio.Semaphore(AT_ONCE)
         # Without trust_env, as it would put a .netrc entry in the place of our token.
         self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit_per_host=AT_ONCE, keepalive_timeout=KEEP_ALIVE),
             timeout=aiohttp.ClientTimeout(total=settings.timeout),
             headers={"Accept": "application/json", "User-Agent": settings.user_agent},
         )
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
+    async def close(self) -> None:
+        """Close the pool."""
         await self._session.close()
 
-    async def run(self, flow: Flow[T]) -> T:
+    async def run(self, flow: Flow[T], log: Log) -> T:
         """
         Carry a flow out to its end.
 
+        :param log: Where notes go: a logger's ``log``.
         :raises LosantError: what the flow does not handle.
         """
         advance: Callable[[], Step] = partial(next, flow)
@@ -70,35 +73,41 @@ class AsyncClient:
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]  # a generator's value is untyped at run time
             try:
-                advance = partial(flow.send, await self._do(step))
+                advance = partial(flow.send, await self._do(step, log))
             except LosantError as error:
                 advance = partial(flow.throw, error)
 
-    async def _do(self, step: Step) -> Any:
+    async def _do(self, step: Step, log: Log) -> Any:
         match step:
             case Sleep():
                 return await asyncio.sleep(step.seconds)
             case Note():
-                return self._log(step.level, "%s", step.text)
+                return log(step.level, "%s", step.text)
             case Tail():
                 return await self._tail(step)
             case Call():
                 return await self._call(step)
 
     async def _call(self, call: Call[T]) -> T:
+        token = self.settings.token
         try:
             return await self._send(call)
         except Unauthorized:
-            if self._renew is None:
+            if not await self._has_other_token(token):
                 raise
-            renewed = await self._renew()
-            if renewed.token == self.settings.token:
-                raise
-            self.settings, self._tls = renewed, _tls(renewed)
             return await self._send(call)
 
+    async def _has_other_token(self, refused: str) -> bool:
+        """Tell whether there is a newer token than the refused one; of many who ask at once, one reads."""
+        async with self._renewing:
+            if self.settings.token == refused and self._renew is not None:
+                renewed = await self._renew()
+                self.settings, self._tls = renewed, _tls(renewed)
+            return self.settings.token != refused
+
     async def _send(self, call: Call[T]) -> T:
-        with ExitStack() as stack:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._turns)
             form = None
             if call.upload is not None:
                 form = aiohttp.FormData()
@@ -134,12 +143,45 @@ class AsyncClient:
                 ssl=self._tls,
                 proxy=_proxy(tail.url),
             ) as response:
-                body = await response.read()
+                body = b""
+                async for part in response.content.iter_any():
+                    # A host that ignores Range sends all of it, which may be more than there is memory.
+                    body = (body + part)[-tail.limit :]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise TransportError(f"the file's host did not answer ({type(error).__name__})") from None
         if not response.ok:
             raise TransportError(f"the file's host answered {response.status}")
-        return body[-tail.limit :].decode(errors="replace")
+        return body.decode(errors="replace")
+
+
+@dataclass(slots=True)
+class _Shared:
+    client: AsyncClient
+    users: int = 0
+
+
+_shared: dict[tuple[asyncio.AbstractEventLoop, Settings], _Shared] = {}
+
+
+@asynccontextmanager
+async def shared_client(settings: Settings, renew: Renew | None = None) -> AsyncIterator[AsyncClient]:
+    """
+    Lend the one client that this event loop has for these settings.
+
+    It is closed when nobody has it any longer.
+    """
+    key = (asyncio.get_running_loop(), settings)
+    shared = _shared.get(key)
+    if shared is None:
+        shared = _shared[key] = _Shared(AsyncClient(settings, renew))
+    shared.users += 1
+    try:
+        yield shared.client
+    finally:
+        shared.users -= 1
+        if not shared.users:
+            del _shared[key]
+            await shared.client.close()
 
 
 _NOT_SENT = aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.ClientHttpProxyError

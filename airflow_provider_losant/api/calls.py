@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from airflow_provider_losant.api.errors import (
+    UNKNOWN_SHAPE,
     InvalidArgument,
     NotLosant,
     ProtocolError,
@@ -23,7 +24,7 @@ from airflow_provider_losant.api.errors import (
     error_class,
 )
 from airflow_provider_losant.api.instants import milliseconds, spell
-from airflow_provider_losant.api.model import Execution, ExecutionRef, Notebook, losant_id
+from airflow_provider_losant.api.model import ExecutionLog, ExecutionRef, Notebook, losant_id
 from airflow_provider_losant.api.retry import retry_after
 
 T = TypeVar("T")
@@ -131,9 +132,7 @@ def cancel_execution(ref: ExecutionRef) -> Call[None]:
     )
 
 
-def execution_logs(
-    application_id: str, notebook_id: str, *, limit: int, since: float
-) -> Call[list[Execution]]:
+def execution_logs(application_id: str, notebook_id: str, *, limit: int, since: float) -> Call[ExecutionLog]:
     """
     Ask for a notebook's latest executions, newest first.
 
@@ -145,7 +144,7 @@ def execution_logs(
         method="GET",
         path=f"{_notebook(application_id, notebook_id)}/logs",
         query={"limit": str(limit), "since": milliseconds(since), **LEAN},
-        read=lambda answer: [Execution.from_api(entry) for entry in _list(answer)],
+        read=lambda answer: ExecutionLog(_list(answer)),
     )
 
 
@@ -239,7 +238,7 @@ def read_answer(call: Call[T], status: int, headers: Mapping[str, str], body: by
         raise ProtocolError(f"the answer to {call.operation} broke off after {len(body)} bytes")
     try:
         return call.read(answer)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except UNKNOWN_SHAPE as error:
         raise ProtocolError(
             f"the answer to {call.operation} has an unknown shape: {type(error).__name__} {error}"
         ) from None

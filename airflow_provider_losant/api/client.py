@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PART = 65_536
 SLICE = 0.5
 """Seconds a sleep lasts before it looks whether it should go on (a signal handler's ``halt``)."""
 
@@ -136,19 +137,24 @@ class Client:
         return read_answer(call, response.status_code, response.headers, response.content)
 
     def _tail(self, tail: Tail) -> str:
+        body = b""
         try:
-            response = requests.get(
+            with requests.get(
                 tail.url,
                 headers={"Range": f"bytes=-{tail.limit}", "User-Agent": self.settings.user_agent},
                 auth=_no_auth,
                 timeout=self.settings.timeout,
                 verify=self.settings.verify,
-            )
+                stream=True,
+            ) as response:
+                for part in response.iter_content(PART):
+                    # A host that ignores Range sends all of it, which may be more than there is memory.
+                    body = (body + part)[-tail.limit :]
         except requests.RequestException as error:
             raise TransportError(f"the file's host did not answer ({type(error).__name__})") from None
         if not response.ok:
             raise TransportError(f"the file's host answered {response.status_code}")
-        return response.content[-tail.limit :].decode(errors="replace")
+        return body.decode(errors="replace")
 
 
 def new_session(settings: Settings) -> requests.Session:

@@ -23,6 +23,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+UNKNOWN_SHAPE = (KeyError, TypeError, ValueError, AttributeError)
+"""What reading JSON raises that is not built as expected."""
+
 
 class LosantError(Exception):
     """Base of everything this package raises about Losant; the message never holds the token."""

@@ -12,17 +12,18 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from airflow_provider_losant.api import calls
 from airflow_provider_losant.api.calls import Call
 from airflow_provider_losant.api.errors import BadRequest, LosantError, NotFound
+from airflow_provider_losant.api.lookout import Lookout
 from airflow_provider_losant.api.model import ERROR_LOG, Execution, ExecutionRef
 from airflow_provider_losant.api.retry import Jitter, backoff
 from airflow_provider_losant.api.steps import Clock, Note, Sleep, Tail
-from airflow_provider_losant.api.watch import Ending, Outcome, Patience, Target, Watch, may_pass
+from airflow_provider_losant.api.watch import Outcome, Patience, Target, Watch
 
 T = TypeVar("T")
 Cancelling = Literal["asked", "needless", "failed"]
@@ -83,38 +84,52 @@ def watch(
     :param first_look: Epoch seconds before which looking is no use, as the run has only just begun.
     :param cancel_on_timeout: Stop the run when the deadline passes.
     """
-    sight = Watch(target, patience, clock(), jitter)
-    yield Sleep(max(0.0, min(first_look, patience.deadline) - clock()))
-    while True:
-        yield Sleep(sight.pause(clock()))
-        problem = yield from _look(sight, clock)
-        if sight.is_page_too_short:
-            continue
-        if sight.seen is not None and sight.seen.status.is_final:
-            return (yield from _conclude(sight.seen))
-        if problem is not None and not may_pass(problem):
-            return _given_up(sight, "refused", str(problem))
-        if clock() >= patience.deadline:
-            return (yield from _time_is_up(sight, clock, cancel_on_timeout=cancel_on_timeout))
-        if sight.is_out_too_long(clock()):
-            return _given_up(sight, "outage", str(problem or "the run is not in the notebook's log"))
+    sight = Watch(target, patience, first_look=first_look)
+    lookout = Lookout.of(sight, jitter)
+    while sight.ending is None:
+        yield Sleep(lookout.pause(clock()))
+        yield from look(lookout, clock)
+        yield from sight.take_notes()
+    return (yield from conclude(sight, cancel_on_timeout=cancel_on_timeout, clock=clock))
 
 
-def _look(sight: Watch, clock: Clock) -> Flow[LosantError | None]:
-    limit, since = sight.window
-    target = sight.target
+def look(lookout: Lookout, clock: Clock = time.time) -> Flow[Sequence[Watch]]:
+    """Look at a notebook once, for all who wait there; return those to whom it brought news."""
+    if lookout.is_barred(clock()):
+        return lookout.expire(clock())
+    limit, since = lookout.ask()
     try:
-        recent = yield calls.execution_logs(
-            target.application_id, target.notebook_id, limit=limit, since=since
+        log = yield calls.execution_logs(
+            lookout.application_id, lookout.notebook_id, limit=limit, since=since
         )
     except LosantError as error:
-        yield from sight.missed(error, clock())
-        return error
-    yield from sight.saw(recent, clock())
-    return None
+        return lookout.missed(error, clock())
+    return lookout.saw(log, clock())
 
 
-def _conclude(execution: Execution) -> Flow[Outcome]:
+def conclude(sight: Watch, *, cancel_on_timeout: bool = False, clock: Clock = time.time) -> Flow[Outcome]:
+    """
+    Make an outcome of a wait that is over; all that is still asked for is what the ending makes necessary.
+
+    :param cancel_on_timeout: Stop the run when the deadline has passed.
+    """
+    if sight.ending == "ended" and sight.seen is not None:
+        return (yield from _ended(sight.seen))
+    outcome = _given_up(sight)
+    ref = sight.target.ref
+    if sight.ending != "deadline" or not cancel_on_timeout or ref is None:
+        return outcome
+    done = yield from cancel(ref, "its time is up", retries=2)
+    if done == "needless":
+        # It may have ended between our last look and now.
+        again = Watch(sight.target, sight.patience)
+        yield from look(Lookout.of(again), clock)
+        if again.ending == "ended" and again.seen is not None:
+            return (yield from _ended(again.seen))
+    return replace(outcome, is_cancelled=done == "asked")
+
+
+def _ended(execution: Execution) -> Flow[Outcome]:
     outcome = Outcome(
         ending="ended",
         result=execution.to_result(),
@@ -132,25 +147,12 @@ def _conclude(execution: Execution) -> Flow[Outcome]:
     return replace(outcome, error_log=text)
 
 
-def _time_is_up(sight: Watch, clock: Clock, *, cancel_on_timeout: bool) -> Flow[Outcome]:
-    outcome = _given_up(sight, "deadline", None)
-    ref = sight.target.ref
-    if not cancel_on_timeout or ref is None:
-        return outcome
-    done = yield from cancel(ref, "its time is up", retries=2)
-    if done == "needless":
-        # It may have ended between our last look and now.
-        yield from _look(sight, clock)
-        if sight.seen is not None and sight.seen.status.is_final:
-            return (yield from _conclude(sight.seen))
-    return replace(outcome, is_cancelled=done == "asked")
-
-
-def _given_up(sight: Watch, ending: Ending, problem: str | None) -> Outcome:
+def _given_up(sight: Watch) -> Outcome:
     target = sight.target
     known = {
         "execution_id": target.execution_id,
         "notebook_id": target.notebook_id,
         "application_id": target.application_id,
     }
-    return Outcome(ending=ending, result=sight.seen.to_result() if sight.seen else known, problem=problem)
+    result = sight.seen.to_result() if sight.seen else known
+    return Outcome(ending=sight.ending or "outage", result=result, problem=sight.problem)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_losant.api.errors import InvalidArgument
+from airflow_provider_losant.api.errors import UNKNOWN_SHAPE, InvalidArgument, ProtocolError
 from airflow_provider_losant.api.instants import spell
 
 _ID = re.compile(r"[0-9A-Fa-f]{24}")
@@ -152,7 +152,7 @@ class Execution:
             ref=ExecutionRef(
                 application_id=entry["applicationId"],
                 notebook_id=entry["notebookId"],
-                execution_id=entry.get("notebookExecutionId") or entry["id"],
+                execution_id=_execution_id(entry),
             ),
             status=Status.of(entry["status"]),
             relative_to=_when(entry, "executionRelativeTo"),
@@ -215,6 +215,52 @@ class Execution:
         if not self.status.is_final:
             return None
         return _spelt(self.outputs_at or self.notebook_at)
+
+
+class ExecutionLog:
+    """
+    A notebook's latest executions, newest first; each is read only when somebody looks at it.
+
+    One log can answer thousands of waits, and tells most of them nothing new. What cannot be read of it is
+    the trouble of whoever looks there, and nobody else's.
+
+    :param entries: Losant's own.
+    """
+
+    def __init__(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        self._entries = {_execution_id(entry): entry for entry in entries}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, execution_id: object) -> bool:
+        return execution_id in self._entries
+
+    def __iter__(self) -> Iterator[Execution]:
+        return map(_read, self._entries.values())
+
+    def find(self, execution_id: str, known: Execution | None = None) -> Execution | None:
+        """
+        Return one execution; None when it is not there.
+
+        :param known: What was found before; returned itself when there is nothing new.
+        :raises ProtocolError: its entry has an unknown shape.
+        """
+        entry = self._entries.get(execution_id)
+        if entry is None:
+            return None
+        return known if known is not None and known.raw == entry else _read(entry)
+
+
+def _execution_id(entry: Mapping[str, Any]) -> str:
+    return entry.get("notebookExecutionId") or entry["id"]  # type: ignore[no-any-return]  # Losant's own
+
+
+def _read(entry: Mapping[str, Any]) -> Execution:
+    try:
+        return Execution.from_api(entry)
+    except UNKNOWN_SHAPE as error:
+        raise ProtocolError(f"an execution has an unknown shape: {type(error).__name__} {error}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,12 +15,13 @@ from airflow_provider_losant.api import calls
 from airflow_provider_losant.api.chain import try_number
 from airflow_provider_losant.api.errors import LosantError, NotLosant
 from airflow_provider_losant.api.flows import Flow, cancel
+from airflow_provider_losant.api.lookout import WIDEST_LIMIT
 from airflow_provider_losant.api.retry import Jitter, backoff
 from airflow_provider_losant.api.steps import Clock, Note, Sleep
-from airflow_provider_losant.api.watch import SINCE_MARGIN, WIDEST_LIMIT, may_pass
+from airflow_provider_losant.api.watch import SINCE_MARGIN, may_pass
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.model import Execution
+    from airflow_provider_losant.api.model import Execution, ExecutionLog
     from airflow_provider_losant.api.order import Order, Terms
 
 FIRST_LIMIT = 100
@@ -138,11 +139,11 @@ class Search:
         """Read the whole log since an instant, as far as Losant gives it."""
         limit = FIRST_LIMIT
         while True:
-            recent: Sequence[Execution] = yield calls.execution_logs(
+            log: ExecutionLog = yield calls.execution_logs(
                 self.order.application_id, self.order.notebook_id, limit=limit, since=since
             )
-            if len(recent) < limit or limit >= WIDEST_LIMIT:
-                return recent
+            if len(log) < limit or limit >= WIDEST_LIMIT:
+                return list(log)
             limit = min(limit * 4, WIDEST_LIMIT)
 
     def _is_over(self, began: float) -> bool:

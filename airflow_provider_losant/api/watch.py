@@ -2,32 +2,35 @@
 """
 Watching one execution: a state object that is told what was seen, and says what follows.
 
-It has no clock, no I/O and no loop, so one poll can serve many of them: ask each for its ``window``,
-send one request that covers all, and show each the answer.
+It has no clock, no I/O and no loop. When to look is up to the
+:class:`~airflow_provider_losant.api.lookout.Lookout` that holds all waits on one notebook.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_losant.api.errors import LosantError, NotLosant, Unauthorized
+from airflow_provider_losant.api.errors import LosantError, NotLosant, ProtocolError, Unauthorized
 from airflow_provider_losant.api.instants import spell
-from airflow_provider_losant.api.model import ExecutionRef
-from airflow_provider_losant.api.retry import Jitter, backoff
+from airflow_provider_losant.api.model import QUEUED, ExecutionRef
 from airflow_provider_losant.api.steps import Note
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.model import Execution
+    from airflow_provider_losant.api.model import Execution, ExecutionLog
 
 SINCE_MARGIN = 300.0
 """Seconds: Losant does not say which of a run's instants ``since`` is compared with, nor by whose clock."""
-FIRST_LIMIT = 20
-WIDEST_LIMIT = 1_000
+MISSES_BEFORE_DOUBT = 2
+QUEUED_GROWTH = 1.5
+QUEUED_AT_MOST = 3.0
+"""How many times the interval a wait in Losant's queue may come to."""
+SPACING = 1.0
+"""Seconds between looks that deadlines bring about."""
 
 Ending = Literal["ended", "deadline", "outage", "refused"]
 
@@ -121,18 +124,22 @@ class Target:
             execution_id=self.execution_id,
         )
 
-    def pick(self, recent: Sequence[Execution]) -> Execution | None:
-        """Return the execution that is meant, when the answer shows it."""
+    def pick(self, log: ExecutionLog, known: Execution | None = None) -> Execution | None:
+        """
+        Return the execution that is meant, when the log shows it.
+
+        :param known: What was picked before; returned itself when there is nothing new.
+        """
         if self.execution_id is not None:
-            return next((it for it in recent if it.ref.execution_id == self.execution_id), None)
-        ended = [it for it in recent if it.status.is_final and it.queued >= self.since]
+            return log.find(self.execution_id, known)
+        ended = [it for it in log if it.status.is_final and it.queued >= self.since]
         return min(ended, key=attrgetter("queued"), default=None)
 
-    def is_settled_by(self, found: Execution | None, recent: Sequence[Execution]) -> bool:
-        """Tell whether a longer page could not show another execution that is meant rather."""
+    def is_settled_by(self, log: ExecutionLog) -> bool:
+        """Tell whether a longer log could not show another execution that is meant rather."""
         if self.execution_id is not None:
-            return found is not None
-        return any(it.queued < self.since for it in recent)
+            return self.execution_id in log
+        return any(it.queued < self.since for it in log)
 
     def __str__(self) -> str:
         if self.execution_id is not None:
@@ -147,92 +154,121 @@ class Watch:
 
     :param target: What is waited for.
     :param patience: How long to go on.
-    :param started_at: Epoch seconds now.
-    :param jitter: Randomness, so that many watchers spread out.
+    :param first_look: Epoch seconds before which looking is no use, as the run has only just begun.
     """
 
-    def __init__(self, target: Target, patience: Patience, started_at: float, jitter: Jitter) -> None:
+    def __init__(self, target: Target, patience: Patience, *, first_look: float = 0.0) -> None:
         self.target = target
         self.patience = patience
         self.seen: Execution | None = None
-        self.is_page_too_short = False
-        self._jitter = jitter
-        self._blind_since: float | None = None
+        self.ending: Ending | None = None
+        self.problem: str | None = None
+        self._first_look = first_look
+        self._notes: list[Note] = []
         self._phase = ""
+        self._blind_since: float | None = None
         self._misses = 0
-        self._next_look = started_at
-        self._limit = FIRST_LIMIT
-        self._since = target.since - SINCE_MARGIN
+        self._queued_looks = 0
 
     @property
-    def window(self) -> tuple[int, float]:
-        """The ``limit`` and ``since`` of a request that is wide enough to show the run."""
-        return self._limit, self._since
+    def since(self) -> float:
+        """How far back a log has to reach; where that did not help, the clock behind the ids may be off."""
+        is_lost = self._misses >= MISSES_BEFORE_DOUBT and self.seeks_far
+        return 0.0 if is_lost else self.target.since - SINCE_MARGIN
 
-    def pause(self, now: float) -> float:
-        """Return the seconds until the next look; the last one is at the deadline."""
-        return max(0.0, min(self._next_look, self.patience.deadline) - now)
+    @property
+    def seeks_far(self) -> bool:
+        """Whether it is worth a longer log; after many in vain, only now and then."""
+        return not self._misses & (self._misses - 1)
 
-    def saw(self, recent: Sequence[Execution], now: float) -> Iterator[Note]:
-        """Take in an answer; say what is worth a line in the log."""
-        found = self.target.pick(recent)
-        is_cut = len(recent) >= self._limit and not self.target.is_settled_by(found, recent)
-        self.is_page_too_short = is_cut and self._limit < WIDEST_LIMIT
-        if self.is_page_too_short:
-            self._limit = min(self._limit * 4, WIDEST_LIMIT)
-            self._next_look = now
-            return
-        self._next_look = now + self._interval()
-        if found is None and self.target.execution_id is not None:
-            yield from self._not_listed(now)
-            return
-        self._blind_since, self._misses = None, 0
+    def due(self, last_look: float, stretch: float) -> float:
+        """
+        Return when to look next.
+
+        A run that stays in Losant's queue is looked at more seldom: it has all of its work before it.
+
+        :param last_look: Epoch seconds.
+        :param stretch: By how much to lengthen the interval, so that many watchers spread out.
+        """
+        slower = min(QUEUED_GROWTH ** max(0, self._queued_looks - 1), QUEUED_AT_MOST)
+        return max(self._first_look, last_look + self.patience.poll_interval * slower * stretch)
+
+    def last_due(self, last_look: float) -> float:
+        """Return when to look for the last time; one look serves all who give up about then."""
+        return max(self.patience.deadline, last_look + min(SPACING, self.patience.poll_interval))
+
+    def saw(self, log: ExecutionLog, now: float) -> bool:
+        """Take in an answer; tell whether it brought news."""
+        try:
+            found = self.target.pick(log, self.seen)
+        except ProtocolError as error:
+            return self.missed(error, now)
         if found is not None:
-            yield from self._follow(found)
+            self._follow(found)
+        if found is not None or self.target.execution_id is None:
+            self._blind_since, self._misses = None, 0
+        elif self._miss(now):
+            self._notes.append(Note(f"The {self.target} is not listed yet"))
+        self.expire(now)
+        return self._has_news
 
-    def missed(self, error: LosantError, now: float) -> Iterator[Note]:
+    def missed(self, error: LosantError, now: float) -> bool:
         """
-        Take in that a look failed; a missed look is not a failed run.
+        Take in that a look failed; tell whether that is news.
 
-        Of a row of failures, only the first is worth a line in the log.
+        A missed look is not a failed run. Of a row of failures, only the first is worth a line in the log.
         """
-        self.is_page_too_short = False
-        self._miss(now)
-        self._next_look = now + backoff(
-            self._misses,
-            cap=self.patience.poll_interval,
-            floor=error.retry_after,
-            jitter=self._jitter,
-        )
-        if self._misses == 1:
-            yield Note(f"Could not look at the {self.target}: {error}", logging.WARNING)
+        if self._miss(now):
+            self._notes.append(Note(f"Could not look at the {self.target}: {error}", logging.WARNING))
+        if may_pass(error):
+            self.expire(now, str(error))
+        else:
+            self._end("refused", str(error))
+        return self._has_news
 
-    def is_out_too_long(self, now: float) -> bool:
-        """Tell whether look after look has not shown the run, for longer than we forgive."""
-        return self._blind_since is not None and now - self._blind_since > self.patience.max_poll_outage
+    def expire(self, now: float, problem: str = "the run is not in the notebook's log") -> bool:
+        """
+        End the wait if it is over; tell whether it is.
 
-    def _follow(self, found: Execution) -> Iterator[Note]:
+        :param problem: Why the run could not be seen just now, if so.
+        """
+        blind = 0.0 if self._blind_since is None else now - self._blind_since
+        if self.seen is not None and self.seen.status.is_final:
+            self._end("ended")
+        elif now >= self.patience.deadline:
+            self._end("deadline")
+        elif blind > self.patience.max_poll_outage:
+            self._end("outage", problem)
+        return self.ending is not None
+
+    def take_notes(self) -> list[Note]:
+        """Hand over what has become worth a line in the log since the last time."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    @property
+    def _has_news(self) -> bool:
+        return bool(self._notes) or self.ending is not None
+
+    def _end(self, ending: Ending, problem: str | None = None) -> None:
+        self.ending, self.problem = ending, problem
+
+    def _follow(self, found: Execution) -> None:
         self.seen = found
+        self._queued_looks = self._queued_looks + 1 if found.status is QUEUED else 0
         if found.phase == self._phase:
             return
         self._phase = found.phase
         if not found.status.is_known:
-            yield Note(f"Losant gives a status nobody has documented: {found.status}", logging.WARNING)
-        yield Note(_describe(found))
+            text = f"Losant gives a status nobody has documented: {found.status}"
+            self._notes.append(Note(text, logging.WARNING))
+        self._notes.append(Note(_describe(found)))
 
-    def _not_listed(self, now: float) -> Iterator[Note]:
-        self._miss(now)
-        if self._misses > 2:  # noqa: PLR2004 - the clock behind the ids may be off, so look further back
-            self._since = 0.0
-        if self._misses == 1:
-            yield Note(f"The {self.target} is not listed yet")
-
-    def _miss(self, now: float) -> None:
+    def _miss(self, now: float) -> bool:
+        """Count a look that did not show the run; tell whether it is the first of its row."""
         self._misses += 1
         self._blind_since = now if self._blind_since is None else self._blind_since
-
-    def _interval(self) -> float:
-        return self.patience.poll_interval * self._jitter(0.9, 1.1)
+        return self._misses == 1
 
 
 def may_pass(error: LosantError) -> bool:

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property, partial
 from itertools import count
 from pathlib import Path
@@ -16,9 +16,10 @@ from airflow_provider_losant._compat import AIRFLOW_VERSION, BaseHook, read_conn
 from airflow_provider_losant.api import calls, flows
 from airflow_provider_losant.api.errors import InvalidArgument, LosantError, NotFound
 from airflow_provider_losant.api.instants import instant
+from airflow_provider_losant.api.lookout import FIRST_LIMIT, WIDEST_LIMIT
 from airflow_provider_losant.api.model import ExecutionRef, losant_id
 from airflow_provider_losant.api.settings import Settings
-from airflow_provider_losant.api.watch import FIRST_LIMIT, SINCE_MARGIN, WIDEST_LIMIT
+from airflow_provider_losant.api.watch import SINCE_MARGIN
 from airflow_provider_losant.exceptions import LosantConfigError
 
 if TYPE_CHECKING:
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
 
     import requests
 
+    from airflow_provider_losant.api.async_client import AsyncClient
     from airflow_provider_losant.api.client import Client
     from airflow_provider_losant.api.flows import Flow
-    from airflow_provider_losant.api.model import Execution, Notebook
+    from airflow_provider_losant.api.model import Execution, ExecutionLog, Notebook
     from airflow_provider_losant.api.watch import Target
 
 T = TypeVar("T")
@@ -83,12 +85,18 @@ class LosantHook(BaseHook):
         """Carry a flow out in this process."""
         return self.client.run(flow)
 
+    @asynccontextmanager
+    async def aclient(self) -> AsyncIterator[AsyncClient]:
+        """Lend the client that all waits of the running event loop share, as long as they mean the same."""
+        from airflow_provider_losant.api.async_client import shared_client
+
+        async with shared_client(await self.asettings(), self.asettings) as client:
+            yield client
+
     async def arun(self, flow: Flow[T]) -> T:
         """Carry a flow out on the running event loop."""
-        from airflow_provider_losant.api.async_client import AsyncClient
-
-        async with AsyncClient(await self.asettings(), self.log.log, renew=self.asettings) as client:
-            return await client.run(flow)
+        async with self.aclient() as client:
+            return await client.run(flow, self.log.log)
 
     async def asettings(self) -> Settings:
         """Read the connection without blocking the event loop."""
@@ -209,9 +217,9 @@ class LosantHook(BaseHook):
         """
         with self.explained():
             epoch = 0.0 if since is None else instant(since, field="since").timestamp()
-        return self._ask(
-            application_id, lambda app: calls.execution_logs(app, notebook_id, limit=limit, since=epoch)
-        )
+        look = partial(calls.execution_logs, notebook_id=notebook_id, limit=limit, since=epoch)
+        log: ExecutionLog = self._ask(application_id, look)
+        return list(log)
 
     def get_execution(
         self, notebook_id: str, execution_id: str, *, application_id: str | None = None
@@ -224,9 +232,8 @@ class LosantHook(BaseHook):
         ref = self.ref(notebook_id, execution_id, application_id=application_id)
         for since in (ref.created_at - SINCE_MARGIN, 0.0):
             look = partial(calls.execution_logs, notebook_id=notebook_id, limit=WIDEST_LIMIT, since=since)
-            for execution in self._ask(application_id, look):
-                if execution.ref.execution_id == ref.execution_id:
-                    return execution
+            if execution := self._ask(application_id, look).find(ref.execution_id):
+                return execution
         raise NotFound(404, "NotFound", f"the log of notebook {notebook_id} does not show {execution_id}")
 
     def ref(self, notebook_id: str, execution_id: str, *, application_id: str | None = None) -> ExecutionRef:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from airflow_provider_losant.hooks.losant import LosantHook
 
 DAY = 24 * 3600.0
-NET_MARGIN = 120.0
 MAX_TRIGGER_FAILURES = 3
 FAILURES_KEY = "trigger_failures"
 
@@ -282,13 +281,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
             cancel_on_kill=self.cancel_on_kill,
             cancel_on_timeout=self.cancel_on_timeout,
         )
-        # Airflow's own timeout skips us, so it is only a net under our deadline: for a dead triggerer.
-        net = patience.deadline - time.time() + 2 * patience.poll_interval + NET_MARGIN
-        self.defer(
-            trigger=trigger,
-            method_name="execute_complete",
-            timeout=timedelta(seconds=net),
-        )
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=trigger.net)
 
     def _finish(self, context: Context, hook: LosantHook, outcome: Outcome) -> dict[str, Any]:
         self._leash.let_go()

@@ -14,7 +14,7 @@ from airflow_provider_losant.api import flows
 from airflow_provider_losant.api.chain import Chain, read_mark
 from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.instants import seconds
-from airflow_provider_losant.api.watch import WIDEST_LIMIT
+from airflow_provider_losant.api.lookout import WIDEST_LIMIT
 from airflow_provider_losant.exceptions import NotebookExecutionError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_losant._compat import (
@@ -139,16 +139,13 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 
         patience = self._patience(deadline=time.time() + self.timeout)
-        self.defer(
-            trigger=LosantNotebookExecutionTrigger(
-                losant_conn_id=self.losant_conn_id,
-                **asdict(self._target(self._hook())),
-                **asdict(patience),
-                first_look=time.time() + patience.poll_interval,
-            ),
-            method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout + 2 * patience.poll_interval + 120),
+        trigger = LosantNotebookExecutionTrigger(
+            losant_conn_id=self.losant_conn_id,
+            **asdict(self._target(self._hook())),
+            **asdict(patience),
+            first_look=time.time() + patience.poll_interval,
         )
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=trigger.net)
 
     def _finish(self, hook: LosantHook, outcome: Outcome) -> dict[str, Any]:
         url = hook.link(self._target(hook))

@@ -5,19 +5,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Coroutine
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_losant._compat import has_left_deferral, trigger_is_told_of_kills
 from airflow_provider_losant.api import flows
-from airflow_provider_losant.api.watch import Patience, Target
+from airflow_provider_losant.api.watch import Patience, Target, Watch
 from airflow_provider_losant.hooks.losant import LosantHook
+from airflow_provider_losant.triggers.poller import follow
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.model import ExecutionRef
 
+NET_MARGIN = 120.0
 KILL_BUDGET = 25.0
 """Seconds for a cancel after a kill; Airflow gives a trigger 30."""
 
@@ -86,17 +90,24 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
             "cancel_on_timeout": self.cancel_on_timeout,
         }
 
+    @property
+    def net(self) -> timedelta:
+        """
+        How long Airflow may wait for the event.
+
+        Its own timeout skips us, so it is only a net under our deadline, for when no triggerer is left.
+        """
+        margin = 2 * self.patience.poll_interval + NET_MARGIN
+        return timedelta(seconds=self.patience.deadline - time.time() + margin)
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch until there is an outcome. An error we do not understand escapes: Airflow shows it."""
+        watch = Watch(self.target, self.patience, first_look=self.first_look)
         try:
-            outcome = await self._hook().arun(
-                flows.watch(
-                    self.target,
-                    self.patience,
-                    first_look=self.first_look,
-                    cancel_on_timeout=self.cancel_on_timeout,
-                )
-            )
+            async with self._hook().aclient() as client:
+                await follow(watch, client, self.log.log)
+                ending = flows.conclude(watch, cancel_on_timeout=self.cancel_on_timeout)
+                outcome = await client.run(ending, self.log.log)
         except asyncio.CancelledError:
             if not trigger_is_told_of_kills():
                 await self.on_kill()

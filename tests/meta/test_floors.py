@@ -18,7 +18,7 @@ FLOORS = {
     r"api": 0,
     r"api\.(model|errors|instants|steps)": 0,
     r"api\.(calls|chain|order|retry|settings)": 1,
-    r"api\.(flows|search|submit|watch)": 2,
+    r"api\.(flows|lookout|search|submit|watch)": 2,
     r"api\.(client|async_client)": 3,
     r"hooks(\..+)?|ending|exceptions|links(\..+)?|_compat": 4,
     r"triggers(\..+)?": 5,

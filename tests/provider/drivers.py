@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant.api.async_client import AsyncClient
+from airflow_provider_losant.api.async_client import shared_client
 from airflow_provider_losant.api.client import Client
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class Driver:
             return renew()
 
         async def main() -> Any:
-            async with AsyncClient(settings, self._log, renew and again) as client:
-                return await client.run(flow)
+            async with shared_client(settings, renew and again) as client:
+                return await client.run(flow, self._log)
 
         return asyncio.run(main())
 

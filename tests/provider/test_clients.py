@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_losant.api import calls, flows
+from airflow_provider_losant.api.async_client import shared_client
 from airflow_provider_losant.api.client import Client
 from airflow_provider_losant.api.errors import (
     LosantError,
@@ -189,9 +191,18 @@ def test_an_answer_that_is_only_slow_is_waited_for(losant: Emulator, notebook: s
         b"HTTP/1.1 200 OK\r\nContent-Type: text/",
         b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"id": ',
         b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n{"id": ',
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\nnot gzip!",
         b"not HTTP at all\r\n\r\n",
     ],
-    ids=["nothing", "half a line", "half the headers", "half a body", "half the chunks", "gibberish"],
+    ids=[
+        "nothing",
+        "half a line",
+        "half the headers",
+        "half a body",
+        "half the chunks",
+        "packed wrongly",
+        "gibberish",
+    ],
 )
 def test_a_connection_that_breaks_off_may_have_carried_the_order(driver: Driver, broken: bytes) -> None:
     with Loopback(broken, is_last=True) as server:
@@ -404,6 +415,24 @@ def test_a_rotated_token_is_read_again_once(losant: Emulator, notebook: str, dri
     assert read.id == notebook
     assert len(asked) == 1
     assert [it.status for it in losant.requests] == [401, 200, 200]
+
+
+def test_of_many_requests_that_meet_a_rotated_token_one_reads_the_connection(
+    losant: Emulator, notebook: str
+) -> None:
+    asked: list[int] = []
+
+    async def renew() -> Settings:
+        asked.append(1)
+        return to_losant(losant)
+
+    async def main() -> list[Any]:
+        get = calls.get_notebook(losant.application_id, notebook)
+        async with shared_client(to(losant.url, token="old"), renew) as client:
+            return await asyncio.gather(*(client.run(steps(get), logging.log) for _ in range(10)))
+
+    assert [it.id for it in asyncio.run(main())] == [notebook] * 10
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(("renewed", "requests"), [("old", 1), ("just as wrong", 2)])

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looking out for all waits on one notebook at once: a state object without a clock, I/O or a loop."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from math import inf
+from typing import TYPE_CHECKING
+
+from airflow_provider_losant.api.errors import BadRequest, LosantError
+from airflow_provider_losant.api.retry import Jitter, backoff
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.model import ExecutionLog
+    from airflow_provider_losant.api.watch import Watch
+
+FIRST_LIMIT = 20
+WIDEST_LIMIT = 1_000
+
+
+class Lookout:
+    """
+    All waits on one notebook, which one request answers: how far it has to reach, and when it is due.
+
+    :param opens_at: Epoch seconds before which there is no look, except for a deadline.
+    :param jitter: Randomness, so that many watchers spread out.
+    """
+
+    def __init__(
+        self,
+        application_id: str,
+        notebook_id: str,
+        *,
+        opens_at: float = -inf,
+        jitter: Jitter = random.uniform,
+    ) -> None:
+        self.application_id = application_id
+        self.notebook_id = notebook_id
+        self._opens_at = opens_at
+        self._jitter = jitter
+        # A dict, as that keeps the order in which they came.
+        self._watches: dict[Watch, None] = {}
+        self._asked: Sequence[Watch] = ()
+        self._last_look = -inf
+        self._stretch = 1.0
+        self._due = inf
+        self._misses = 0
+        self._retry_at = self._barred_until = -inf
+        self._limit = FIRST_LIMIT
+        self._widest = inf
+
+    @classmethod
+    def of(cls, watch: Watch, jitter: Jitter = random.uniform) -> Lookout:
+        """Look out for one wait alone."""
+        lookout = cls(watch.target.application_id, watch.target.notebook_id, jitter=jitter)
+        lookout.join(watch)
+        return lookout
+
+    def join(self, watch: Watch) -> None:
+        """Let a wait have its part in the next look."""
+        self._watches[watch] = None
+        self._due = min(self._due, self._due_for(watch))
+
+    def leave(self, watch: Watch) -> None:
+        """Look out for a wait no longer."""
+        self._watches.pop(watch, None)
+
+    def pause(self, now: float) -> float:
+        """Return the seconds until the next look."""
+        return max(0.0, self._due - now)
+
+    def is_barred(self, now: float) -> bool:
+        """Tell whether Losant has asked not to be asked yet."""
+        return now < self._barred_until
+
+    def ask(self) -> tuple[int, float]:
+        """Return the ``limit`` and ``since`` of a request that is wide enough for all who wait now."""
+        self._asked = tuple(self._watches)
+        return self._reach, min(watch.since for watch in self._asked)
+
+    def saw(self, log: ExecutionLog, now: float) -> list[Watch]:
+        """Take in an answer; return the waits to which it brought news."""
+        self._misses = 0
+        is_full = len(log) >= self._reach
+        hidden = is_full and any(it.seeks_far and not it.target.is_settled_by(log) for it in self._present)
+        if hidden and self._reach < self._furthest:
+            self._limit, self._due = self._reach * 4, now
+            return []
+        if hidden:
+            self._limit = FIRST_LIMIT  # the longest log did not help: no use to read it each time
+        self._last_look, self._stretch = now, self._jitter(0.9, 1.1)
+        return self._plan([watch for watch in self._present if watch.saw(log, now)])
+
+    def missed(self, error: LosantError, now: float) -> list[Watch]:
+        """Take in that a look failed; return the waits to which that is news."""
+        if isinstance(error, BadRequest) and self._reach > FIRST_LIMIT:
+            # Losant documents no longest log, so ours may be longer than it gives.
+            self._widest, self._due = self._reach // 2, now
+            return []
+        self._misses += 1
+        self._last_look = now
+        shortest = min((it.patience.poll_interval for it in self._present), default=0.0)
+        floor = error.retry_after
+        self._retry_at = now + backoff(self._misses, cap=shortest, floor=floor, jitter=self._jitter)
+        self._barred_until = now + (floor or 0.0)
+        return self._plan([watch for watch in self._present if watch.missed(error, now)])
+
+    def expire(self, now: float) -> list[Watch]:
+        """End the waits whose time is up without a look; return them."""
+        self._asked, self._last_look = tuple(self._watches), now
+        return self._plan([watch for watch in self._present if watch.expire(now)])
+
+    @property
+    def _present(self) -> list[Watch]:
+        """Those who wait for the answer and are still there."""
+        return [watch for watch in self._asked if watch in self._watches and watch.ending is None]
+
+    @property
+    def _furthest(self) -> float:
+        return min(max(WIDEST_LIMIT, 2 * len(self._watches)), self._widest)
+
+    @property
+    def _reach(self) -> int:
+        return int(min(max(self._limit, 2 * len(self._asked)), self._furthest))
+
+    def _plan(self, news: list[Watch]) -> list[Watch]:
+        going_on = (watch for watch in self._watches if watch.ending is None)
+        self._due = min(map(self._due_for, going_on), default=inf)
+        return news
+
+    def _due_for(self, watch: Watch) -> float:
+        regular = self._retry_at if self._misses else watch.due(self._last_look, self._stretch)
+        return min(max(regular, self._opens_at), watch.last_due(self._last_look))

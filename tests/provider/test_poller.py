@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many triggers in one event loop: what Losant sees of them, and what they feel of each other."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from email.utils import formatdate
+from math import ceil
+from typing import Any
+
+import pytest
+
+from airflow_provider_losant.api import async_client
+from airflow_provider_losant.api.watch import Patience, Target, Watch
+from airflow_provider_losant.emulator import Emulator, Fault, Script
+from airflow_provider_losant.hooks.losant import LosantHook
+from airflow_provider_losant.triggers import poller
+from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
+from tests.provider.conftest import connect
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+INTERVAL = 0.1
+Event = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Hold every test to it that with the last wait all is closed."""
+    yield
+    assert poller._polls == {}
+    assert async_client._shared == {}
+    gc.collect()  # a session that nobody closed complains now, and a complaint is an error
+
+
+def wait(losant: Emulator, notebook: str, execution: str | None, **more: Any) -> Coroutine[Any, Any, Event]:
+    """Return the wait of one trigger for its event."""
+    given: dict[str, Any] = {
+        "losant_conn_id": "losant_default",
+        "application_id": losant.application_id,
+        "notebook_id": notebook,
+        "execution_id": execution,
+        "since": time.time() - 60,
+        "poll_interval": INTERVAL,
+        "deadline": time.time() + 30,
+        "max_poll_outage": 20.0,
+    }
+    trigger = LosantNotebookExecutionTrigger(**{**given, **more})
+
+    async def event() -> Event:
+        async for fired in trigger.run():
+            payload: Event = fired.payload
+            return payload
+        raise AssertionError("the trigger fired nothing")
+
+    return event()
+
+
+def execute(losant: Emulator, notebook: str, script: Script) -> str:
+    losant.script(notebook, script)
+    return LosantHook().execute_notebook(notebook)
+
+
+def looks(losant: Emulator, notebook: str = "") -> list[float]:
+    """Return when Losant was asked for a log."""
+    return [it.at for it in losant.requests if it.operation == "notebook.logs" and notebook in it.path]
+
+
+async def until(probe: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not probe():  # noqa: ASYNC110 - Losant lives in another thread
+            await asyncio.sleep(0.01)
+
+
+# -- what Losant sees -------------------------------------------------------------------------------------
+
+
+def test_all_waits_on_a_notebook_are_answered_by_one_request_per_interval(
+    losant: Emulator, notebook: str
+) -> None:
+    runs = [execute(losant, notebook, Script(notebook=0.05 + number / 60)) for number in range(30)]
+
+    async def main() -> tuple[float, list[Event]]:
+        began = time.time()
+        events = await asyncio.gather(*(wait(losant, notebook, run) for run in runs))
+        return time.time() - began, events
+
+    took, events = asyncio.run(main())
+
+    assert [it["result"]["execution_id"] for it in events] == runs
+    assert all(it["is_success"] for it in events)
+    assert len(looks(losant)) <= ceil(took / (0.9 * INTERVAL)) + 2
+
+
+def test_each_notebook_has_its_own_poll_and_all_of_them_one_client(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(monkeypatch, losant, conn_id="losant_other")
+    notebooks = [notebook, losant.add_notebook("Other")]
+    runs = [execute(losant, it, Script(ending="hang")) for it in notebooks]
+
+    async def main() -> tuple[int, list[int]]:
+        waits = [
+            asyncio.create_task(wait(losant, it, run, losant_conn_id=conn_id))
+            for it, run in zip(notebooks, runs, strict=True)
+            for conn_id in ("losant_default", "losant_other", "losant_default")
+        ]
+        await until(lambda: all(looks(losant, it) for it in notebooks))
+        found = len(async_client._shared), [len(polls) for polls in poller._polls.values()]
+        await end(waits)
+        return found
+
+    # Connections that lead to the same place with the same token are one.
+    assert asyncio.run(main()) == (1, [2])
+
+
+def test_waits_with_another_token_have_another_client(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(monkeypatch, losant, conn_id="losant_wrong", password="wrong")
+    run = execute(losant, notebook, Script(notebook=0.2))
+
+    async def main() -> list[Event]:
+        wrong = asyncio.create_task(
+            wait(losant, notebook, run, losant_conn_id="losant_wrong", max_poll_outage=0.3)
+        )
+        return [await wait(losant, notebook, run), await wrong]
+
+    right, wrong = asyncio.run(main())
+
+    assert right["is_success"]
+    assert (wrong["ending"], "401" in wrong["problem"]) == ("outage", True)
+
+
+def test_overdue_looks_at_many_notebooks_do_not_come_all_at_once(losant: Emulator) -> None:
+    notebooks = [losant.add_notebook(str(number)) for number in range(20)]
+    runs = [execute(losant, it, Script(ending="hang")) for it in notebooks]
+
+    async def main() -> None:
+        waits = [
+            asyncio.create_task(wait(losant, it, run, poll_interval=1.0))
+            for it, run in zip(notebooks, runs, strict=True)
+        ]
+        await until(lambda: all(looks(losant, it) for it in notebooks))
+        await end(waits)
+
+    asyncio.run(main())
+
+    first = sorted(looks(losant, it)[0] for it in notebooks)
+    assert first[-1] - first[0] > 0.7
+    assert first[10] - first[0] > 0.3
+
+
+# -- what they feel of each other -------------------------------------------------------------------------
+
+
+async def end(waits: list[asyncio.Task[Event]]) -> None:
+    for it in waits:
+        it.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
+
+
+def test_a_wait_that_is_cancelled_disturbs_no_other(losant: Emulator, notebook: str) -> None:
+    for_ever = execute(losant, notebook, Script(ending="hang"))
+    brief = execute(losant, notebook, Script(notebook=0.4))
+
+    async def main() -> Event:
+        first = asyncio.create_task(wait(losant, notebook, for_ever))
+        other = asyncio.create_task(wait(losant, notebook, brief))
+        await until(lambda: looks(losant))
+        await end([first])
+        return await other
+
+    assert asyncio.run(main())["is_success"]
+
+
+def test_a_wait_whose_time_is_up_disturbs_no_other(losant: Emulator, notebook: str) -> None:
+    for_ever = execute(losant, notebook, Script(ending="hang"))
+    brief = execute(losant, notebook, Script(notebook=0.4))
+
+    async def main() -> list[Event]:
+        short = wait(losant, notebook, for_ever, deadline=time.time() + 0.15, cancel_on_timeout=True)
+        return await asyncio.gather(short, wait(losant, notebook, brief))
+
+    timed_out, ended = asyncio.run(main())
+
+    assert (timed_out["ending"], timed_out["is_cancelled"]) == ("deadline", True)
+    assert ended["is_success"]
+
+
+def test_a_wait_that_cannot_tell_its_news_disturbs_no_other(losant: Emulator, notebook: str) -> None:
+    runs = [execute(losant, notebook, Script(notebook=0.3)) for _ in range(2)]
+    told: list[str] = []
+
+    def broken(*_: Any) -> None:
+        raise OSError("no space left on device")
+
+    async def follow(run: str, log: Callable[..., None]) -> Watch:
+        now = time.time()
+        target = Target.of(LosantHook().ref(notebook, run))
+        patience = Patience(poll_interval=INTERVAL, deadline=now + 20, max_poll_outage=20.0)
+        watch = Watch(target, patience)
+        async with LosantHook().aclient() as client:
+            await poller.follow(watch, client, log)
+        return watch
+
+    def tell(_: int, text: str, *arguments: object) -> None:
+        told.append(text % arguments)
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(follow(runs[0], broken), follow(runs[1], tell), return_exceptions=True)
+
+    failed, well = asyncio.run(main())
+
+    assert isinstance(failed, OSError)
+    assert well.ending == "ended"
+    assert "completed" in told[-1]
+
+
+def test_a_newcomer_who_is_in_a_hurry_is_not_kept_waiting(losant: Emulator, notebook: str) -> None:
+    run = execute(losant, notebook, Script(notebook=0.05))
+    slow = execute(losant, notebook, Script(ending="hang"))
+
+    async def main() -> Event:
+        patient = asyncio.create_task(wait(losant, notebook, slow, poll_interval=30.0))
+        await until(lambda: looks(losant))
+        async with asyncio.timeout(5):
+            event = await wait(losant, notebook, run)
+        await end([patient])
+        return event
+
+    assert asyncio.run(main())["is_success"]
+
+
+def test_a_notebook_whose_log_hangs_delays_no_other(losant: Emulator, notebook: str) -> None:
+    ill = losant.add_notebook("ill")
+    stuck = execute(losant, ill, Script(notebook=0.05))
+    run = execute(losant, notebook, Script(notebook=0.2))
+    losant.inject("notebook.logs", Fault("slow", seconds=3.0))
+
+    async def main() -> Event:
+        hanging = asyncio.create_task(wait(losant, ill, stuck))
+        await until(lambda: looks(losant, ill))
+        async with asyncio.timeout(2):
+            event = await wait(losant, notebook, run)
+        await end([hanging])
+        return event
+
+    assert asyncio.run(main())["is_success"]
+
+
+def test_no_fault_of_a_look_ends_a_wait(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(monkeypatch, losant, extra={"timeout": 0.3})
+    soon = formatdate(time.time() + 2, usegmt=True)
+    faults = [
+        *(Fault("server_error", status=status) for status in (408, 425, 500, 502, 503, 504)),
+        *(Fault("html", status=status) for status in (200, 403, 404, 502)),
+        *(Fault("rate_limited", retry_after=after) for after in (None, 1, soon)),
+        *(Fault("reset_before"), Fault("reset_after"), Fault("truncated"), Fault("redirect")),
+        *(Fault("hang", seconds=1.0), Fault("slow", seconds=1.0), Fault("unauthorized")),
+    ]
+    run = execute(losant, notebook, Script(notebook=0.05))
+    for fault in faults:
+        losant.inject("notebook.logs", fault)
+
+    assert asyncio.run(wait(losant, notebook, run))["is_success"]
+    assert len(looks(losant)) == len(faults) + 1
+
+
+def test_after_all_have_left_whoever_comes_begins_anew(losant: Emulator, notebook: str) -> None:
+    run = execute(losant, notebook, Script(notebook=0.05))
+
+    async def main() -> list[Event]:
+        return [await wait(losant, notebook, run) for _ in range(3)]
+
+    assert [it["is_success"] for it in asyncio.run(main())] == [True] * 3
+
+
+def test_whoever_comes_in_the_moment_the_last_one_leaves_is_looked_after(
+    losant: Emulator, notebook: str
+) -> None:
+    run = execute(losant, notebook, Script(notebook=0.3))
+
+    async def main() -> list[Event]:
+        last = asyncio.create_task(wait(losant, notebook, run))
+        await until(lambda: looks(losant))
+        last.cancel()
+        waits = []
+        for _ in range(8):  # each a step of the loop later than the one before
+            waits.append(asyncio.create_task(wait(losant, notebook, run)))
+            await asyncio.sleep(0)
+        return await asyncio.gather(*waits)
+
+    assert all(it["is_success"] for it in asyncio.run(main()))
+
+
+def test_what_nobody_expected_ends_all_waits_instead_of_leaving_them_waiting(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [execute(losant, notebook, Script(ending="hang")) for _ in range(3)]
+
+    async def main() -> list[Any]:
+        waits = [asyncio.create_task(wait(losant, notebook, run)) for run in runs]
+        await until(lambda: looks(losant))
+        # A refused token makes us read the connection again, and now there is none.
+        monkeypatch.delenv("AIRFLOW_CONN_LOSANT_DEFAULT")
+        losant.inject("notebook.logs", Fault("unauthorized"))
+        async with asyncio.timeout(10):
+            return await asyncio.gather(*waits, return_exceptions=True)
+
+    ends = asyncio.run(main())
+
+    assert all(isinstance(it, Exception) and "losant_default" in str(it) for it in ends)
+
+
+def test_two_waits_for_the_same_execution_are_both_told(losant: Emulator, notebook: str) -> None:
+    run = execute(losant, notebook, Script(notebook=0.2))
+
+    async def main() -> list[Event]:
+        return await asyncio.gather(*(wait(losant, notebook, run) for _ in range(2)))
+
+    assert [it["result"]["execution_id"] for it in asyncio.run(main())] == [run, run]
