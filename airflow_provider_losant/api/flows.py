@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
@@ -29,6 +29,9 @@ T = TypeVar("T")
 Cancelling = Literal["asked", "needless", "failed"]
 Step = Call[Any] | Sleep | Note | Tail
 Flow = Generator[Step, Any, T]
+
+AT_A_TIME = 50
+"""Waits to which something is told before others get a turn."""
 
 
 def repeat(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow[T]:
@@ -93,18 +96,31 @@ def watch(
     return (yield from conclude(sight, cancel_on_timeout=cancel_on_timeout, clock=clock))
 
 
-def look(lookout: Lookout, clock: Clock = time.time) -> Flow[Sequence[Watch]]:
+def look(lookout: Lookout, clock: Clock = time.time) -> Flow[list[Watch]]:
     """Look at a notebook once, for all who wait there; return those to whom it brought news."""
-    if lookout.is_barred(clock()):
-        return lookout.expire(clock())
+    if lookout.is_barred(now := clock()):
+        return (yield from _tell(lookout, lookout.skip(now), lambda watch: watch.expire(now)))
     limit, since = lookout.ask()
     try:
         log = yield calls.execution_logs(
             lookout.application_id, lookout.notebook_id, limit=limit, since=since
         )
     except LosantError as error:
-        return lookout.missed(error, clock())
-    return lookout.saw(log, clock())
+        lost, now = error, clock()
+        return (yield from _tell(lookout, lookout.missed(lost, now), lambda watch: watch.missed(lost, now)))
+    now = clock()
+    return (yield from _tell(lookout, lookout.saw(log, now), lambda watch: watch.saw(log, now)))
+
+
+def _tell(lookout: Lookout, watches: Sequence[Watch], take_in: Callable[[Watch], bool]) -> Flow[list[Watch]]:
+    news = []
+    for number, watch in enumerate(watches, 1):
+        if take_in(watch):
+            news.append(watch)
+        if number % AT_A_TIME == 0:
+            yield Sleep(0.0)  # an event loop has other work as well
+    lookout.plan()
+    return news
 
 
 def conclude(sight: Watch, *, cancel_on_timeout: bool = False, clock: Clock = time.time) -> Flow[Outcome]:

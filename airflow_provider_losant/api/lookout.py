@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING
@@ -42,13 +43,14 @@ class Lookout:
         # A dict, as that keeps the order in which they came.
         self._watches: dict[Watch, None] = {}
         self._asked: Sequence[Watch] = ()
+        self._is_in_vain = False
         self._last_look = -inf
         self._stretch = 1.0
         self._due = inf
         self._misses = 0
         self._retry_at = self._barred_until = -inf
-        self._limit = FIRST_LIMIT
-        self._widest = inf
+        self._limit = self._reach = self._furthest = FIRST_LIMIT
+        self._widest = sys.maxsize
 
     @classmethod
     def of(cls, watch: Watch, jitter: Jitter = random.uniform) -> Lookout:
@@ -76,58 +78,53 @@ class Lookout:
 
     def ask(self) -> tuple[int, float]:
         """Return the ``limit`` and ``since`` of a request that is wide enough for all who wait now."""
-        self._asked = tuple(self._watches)
+        self._asked, self._is_in_vain = tuple(self._watches), False
+        self._furthest = min(max(WIDEST_LIMIT, 2 * len(self._asked)), self._widest)
+        self._reach = min(max(self._limit, 2 * len(self._asked)), self._furthest)
         return self._reach, min(watch.since for watch in self._asked)
 
     def saw(self, log: ExecutionLog, now: float) -> list[Watch]:
-        """Take in an answer; return the waits to which it brought news."""
+        """Take in an answer; return the waits to show it to: none, if a longer one is needed."""
         self._misses = 0
         is_full = len(log) >= self._reach
         hidden = is_full and any(it.seeks_far and not it.target.is_settled_by(log) for it in self._present)
         if hidden and self._reach < self._furthest:
-            self._limit, self._due = self._reach * 4, now
+            self._limit, self._is_in_vain = self._reach * 4, True
             return []
         if hidden:
             self._limit = FIRST_LIMIT  # the longest log did not help: no use to read it each time
         self._last_look, self._stretch = now, self._jitter(0.9, 1.1)
-        return self._plan([watch for watch in self._present if watch.saw(log, now)])
+        return self._present
 
     def missed(self, error: LosantError, now: float) -> list[Watch]:
-        """Take in that a look failed; return the waits to which that is news."""
+        """Take in that a look failed; return the waits that have to bear it."""
         if isinstance(error, BadRequest) and self._reach > FIRST_LIMIT:
             # Losant documents no longest log, so ours may be longer than it gives.
-            self._widest, self._due = self._reach // 2, now
+            self._widest, self._is_in_vain = self._reach // 2, True
             return []
         self._misses += 1
         self._last_look = now
-        shortest = min((it.patience.poll_interval for it in self._present), default=0.0)
+        shortest = min((it.patience.poll_interval for it in self._watches), default=0.0)
         floor = error.retry_after
         self._retry_at = now + backoff(self._misses, cap=shortest, floor=floor, jitter=self._jitter)
         self._barred_until = now + (floor or 0.0)
-        return self._plan([watch for watch in self._present if watch.missed(error, now)])
+        return self._present
 
-    def expire(self, now: float) -> list[Watch]:
-        """End the waits whose time is up without a look; return them."""
-        self._asked, self._last_look = tuple(self._watches), now
-        return self._plan([watch for watch in self._present if watch.expire(now)])
+    def skip(self, now: float) -> list[Watch]:
+        """Do without a look, as Losant bars us; return the waits whose time may be up all the same."""
+        self.ask()
+        self._last_look = now
+        return self._present
+
+    def plan(self) -> None:
+        """Settle when to look next, after all have taken in what there was."""
+        going_on = (watch for watch in self._watches if watch.ending is None)
+        self._due = -inf if self._is_in_vain else min(map(self._due_for, going_on), default=inf)
 
     @property
     def _present(self) -> list[Watch]:
         """Those who wait for the answer and are still there."""
         return [watch for watch in self._asked if watch in self._watches and watch.ending is None]
-
-    @property
-    def _furthest(self) -> float:
-        return min(max(WIDEST_LIMIT, 2 * len(self._watches)), self._widest)
-
-    @property
-    def _reach(self) -> int:
-        return int(min(max(self._limit, 2 * len(self._asked)), self._furthest))
-
-    def _plan(self, news: list[Watch]) -> list[Watch]:
-        going_on = (watch for watch in self._watches if watch.ending is None)
-        self._due = min(map(self._due_for, going_on), default=inf)
-        return news
 
     def _due_for(self, watch: Watch) -> float:
         regular = self._retry_at if self._misses else watch.due(self._last_look, self._stretch)

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.steps import Log
     from airflow_provider_losant.api.watch import Watch
 
-AT_A_TIME = 50
-"""Waits that are woken before the event loop gets on with other work: each has its own to do then."""
 GOLDEN_RATIO = 0.618033988749895
 """Multiples of it fill a circle evenly, however many there are to be."""
 
@@ -112,7 +110,7 @@ class Poll:
         for number, watch in enumerate(news, 1):
             if bell := self._bells.get(watch):
                 bell.set()
-            if number % AT_A_TIME == 0:
+            if number % flows.AT_A_TIME == 0:
                 await asyncio.sleep(0)
 
     async def _until_due(self) -> None:

@@ -128,15 +128,25 @@ def test_whoever_has_nothing_new_to_hear_is_not_told() -> None:
 
 
 def test_a_newcomer_is_not_judged_by_an_answer_that_was_not_for_it() -> None:
-    first, newcomer = wait(0), wait(1)
+    first = wait(0)
     together = lookout(first)
     together.ask()
-    together.join(newcomer)
+    together.join(wait(1))
+
+    assert together.saw(running(0), MADE) == [first]
+
+
+def test_a_newcomer_alone_is_looked_at_when_it_wants_to_be() -> None:
+    first = wait(0)
+    together = lookout(first)
+    together.ask()
+    together.leave(first)
+    together.join(wait(1, first_look=MADE + 9))
 
     together.saw(running(0), MADE)
+    together.plan()
 
-    assert newcomer.take_notes() == []
-    assert len(first.take_notes()) == 1
+    assert together.pause(MADE) == 20
 
 
 def test_whoever_has_left_is_not_told() -> None:
@@ -146,7 +156,6 @@ def test_whoever_has_left_is_not_told() -> None:
     together.leave(first)
 
     assert together.saw(done(1, 0), MADE) == [second]
-    assert first.ending is None
 
 
 def test_an_execution_that_cannot_be_read_is_the_trouble_of_its_own_wait_alone() -> None:
