@@ -100,7 +100,7 @@ def look(lookout: Lookout, clock: Clock = time.time) -> Flow[list[Watch]]:
     """Look at a notebook once, for all who wait there; return those to whom it brought news."""
     if lookout.is_barred(now := clock()):
         return (yield from _tell(lookout, lookout.skip(now), lambda watch: watch.expire(now)))
-    limit, since = lookout.ask()
+    limit, since = lookout.ask(now)
     try:
         log = yield calls.execution_logs(
             lookout.application_id, lookout.notebook_id, limit=limit, since=since

@@ -76,12 +76,13 @@ class Lookout:
         """Tell whether Losant has asked not to be asked yet."""
         return now < self._barred_until
 
-    def ask(self) -> tuple[int, float]:
-        """Return the ``limit`` and ``since`` of a request that is wide enough for all who wait now."""
-        self._asked, self._is_in_vain = tuple(self._watches), False
+    def ask(self, now: float) -> tuple[int, float]:
+        """Return the ``limit`` and ``since`` of a request that is wide enough for all who want to see."""
+        self._asked = tuple(watch for watch in self._watches if watch.is_open(now))
+        self._is_in_vain = False
         self._furthest = min(max(WIDEST_LIMIT, 2 * len(self._asked)), self._widest)
         self._reach = min(max(self._limit, 2 * len(self._asked)), self._furthest)
-        return self._reach, min(watch.since for watch in self._asked)
+        return self._reach, min((watch.since for watch in self._asked), default=now)
 
     def saw(self, log: ExecutionLog, now: float) -> list[Watch]:
         """Take in an answer; return the waits to show it to: none, if a longer one is needed."""
@@ -112,7 +113,7 @@ class Lookout:
 
     def skip(self, now: float) -> list[Watch]:
         """Do without a look, as Losant bars us; return the waits whose time may be up all the same."""
-        self.ask()
+        self.ask(now)
         self._last_look = now
         return self._present
 

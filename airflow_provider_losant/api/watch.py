@@ -154,7 +154,7 @@ class Watch:
 
     :param target: What is waited for.
     :param patience: How long to go on.
-    :param first_look: Epoch seconds before which looking is no use, as the run has only just begun.
+    :param first_look: Epoch seconds before which nothing is to be seen, whoever looks.
     """
 
     def __init__(self, target: Target, patience: Patience, *, first_look: float = 0.0) -> None:
@@ -180,6 +180,10 @@ class Watch:
     def seeks_far(self) -> bool:
         """Whether it is worth a longer log; after many in vain, only now and then."""
         return not self._misses & (self._misses - 1)
+
+    def is_open(self, now: float) -> bool:
+        """Tell whether an answer would be taken in."""
+        return now >= min(self._first_look, self.patience.deadline)
 
     def due(self, last_look: float, stretch: float) -> float:
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -273,11 +273,11 @@ class LosantNotebookExecuteOperator(BaseOperator):
         from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 
         self._leash.let_go()
-        trigger = LosantNotebookExecutionTrigger(
-            losant_conn_id=self.losant_conn_id,
-            **asdict(target),
-            **asdict(patience),
+        trigger = LosantNotebookExecutionTrigger.taking_over(
+            target,
+            patience,
             first_look=first_look,
+            losant_conn_id=self.losant_conn_id,
             cancel_on_kill=self.cancel_on_kill,
             cancel_on_timeout=self.cancel_on_timeout,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -139,11 +138,11 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 
         patience = self._patience(deadline=time.time() + self.timeout)
-        trigger = LosantNotebookExecutionTrigger(
-            losant_conn_id=self.losant_conn_id,
-            **asdict(self._target(self._hook())),
-            **asdict(patience),
+        trigger = LosantNotebookExecutionTrigger.taking_over(
+            self._target(self._hook()),
+            patience,
             first_look=time.time() + patience.poll_interval,
+            losant_conn_id=self.losant_conn_id,
         )
         self.defer(trigger=trigger, method_name="execute_complete", timeout=trigger.net)
 

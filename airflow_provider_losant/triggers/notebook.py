@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,12 @@ from airflow_provider_losant.triggers.poller import follow
 if TYPE_CHECKING:
     from airflow_provider_losant.api.model import ExecutionRef
 
+HAND_OVER = 10.0
+"""
+Seconds that Airflow's scheduler is given to take note that a task has been deferred.
+
+It fails a task whose trigger fires before (apache/airflow#66374, #67287, #71580, #72716).
+"""
 NET_MARGIN = 120.0
 KILL_BUDGET = 25.0
 """Seconds for a cancel after a kill; Airflow gives a trigger 30."""
@@ -42,7 +49,7 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
     :param poll_interval: Seconds between looks.
     :param deadline: When the wait is over.
     :param max_poll_outage: Seconds without one readable answer after which the wait is given up.
-    :param first_look: When looking begins to make sense.
+    :param first_look: When it may fire at the earliest, except for the deadline.
     :param cancel_on_kill: Stop the run when a user marks or clears the deferred task.
     :param cancel_on_timeout: Stop the run when the deadline passes.
     """
@@ -89,6 +96,14 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
             "cancel_on_kill": self.cancel_on_kill,
             "cancel_on_timeout": self.cancel_on_timeout,
         }
+
+    @classmethod
+    def taking_over(
+        cls, target: Target, patience: Patience, *, first_look: float = 0.0, **more: Any
+    ) -> LosantNotebookExecutionTrigger:
+        """Make the trigger of a task that is about to be deferred."""
+        first_look = max(first_look, time.time() + HAND_OVER)
+        return cls(**asdict(target), **asdict(patience), first_look=first_look, **more)
 
     @property
     def net(self) -> timedelta:

@@ -76,7 +76,7 @@ def wait_until_with(job: int, database: str, losant: Emulator, notebook_id: str)
     )
     looks = seen(losant, notebook_id, "notebook.logs")
     wait_for(
-        lambda: seen(losant, notebook_id, "notebook.logs") >= looks + 2 * WIDTH,
+        lambda: seen(losant, notebook_id, "notebook.logs") >= looks + 2,
         what="the waits to go on",
         timeout=MOVE,
     )

@@ -14,6 +14,8 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 
+from airflow_provider_losant.triggers.notebook import HAND_OVER
+
 
 @dataclass
 class Ti:
@@ -40,11 +42,16 @@ def context_of(ti: Ti) -> Any:
 
 
 def fire(trigger: Any) -> dict[str, Any]:
-    """Rebuild a trigger from what Airflow stores, as a triggerer does, and return its event."""
+    """
+    Rebuild a trigger from what Airflow stores, as a triggerer does, and return its event.
+
+    There is no scheduler here that would have to be given its time.
+    """
     stored = json.loads(json.dumps(trigger.serialize()))
     module, _, name = stored[0].rpartition(".")
     rebuilt = getattr(import_module(module), name)(**stored[1])
     assert json.loads(json.dumps(rebuilt.serialize())) == stored
+    rebuilt.first_look -= HAND_OVER
 
     async def first() -> Any:
         async for event in rebuilt.run():

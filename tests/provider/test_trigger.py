@@ -14,9 +14,10 @@ import pytest
 from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_losant._compat import AIRFLOW_3, trigger_is_told_of_kills
+from airflow_provider_losant.api.watch import Patience, Target
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.hooks.losant import LosantHook
-from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
+from airflow_provider_losant.triggers.notebook import HAND_OVER, LosantNotebookExecutionTrigger
 from tests.provider.conftest import connect
 from tests.provider.tasks import Ti, fire
 
@@ -107,9 +108,20 @@ def test_it_does_not_look_before_looking_makes_sense(losant: Emulator, notebook:
     execution = LosantHook().execute_notebook(notebook)
     first_look = time.time() + 0.1
 
-    fire(trigger(losant, notebook, execution, first_look=first_look))
+    fire(trigger(losant, notebook, execution, first_look=first_look + HAND_OVER))
 
     assert losant.requests[1].at >= first_look - 0.01
+
+
+def test_a_deferred_task_is_not_resumed_before_the_scheduler_has_noticed_that_it_went(
+    losant: Emulator, notebook: str
+) -> None:
+    target = Target.of(LosantHook().ref(notebook, LosantHook().execute_notebook(notebook)))
+    patience = Patience(poll_interval=1.0, deadline=time.time() + 60, max_poll_outage=5.0)
+
+    taken = LosantNotebookExecutionTrigger.taking_over(target, patience, losant_conn_id="losant_default")
+
+    assert taken.first_look >= time.time() + HAND_OVER - 1
 
 
 def test_a_deadline_that_passed_while_no_triggerer_ran_still_shows_a_run_that_ended(

@@ -130,16 +130,25 @@ def test_whoever_has_nothing_new_to_hear_is_not_told() -> None:
 def test_a_newcomer_is_not_judged_by_an_answer_that_was_not_for_it() -> None:
     first = wait(0)
     together = lookout(first)
-    together.ask()
+    together.ask(MADE)
     together.join(wait(1))
 
     assert together.saw(running(0), MADE) == [first]
 
 
+def test_nothing_is_seen_before_the_first_look_even_when_others_look() -> None:
+    early, late = wait(0), wait(1, first_look=MADE + 30)
+    story = Story(lookout(early, late), done(1), done(1), done(1)).go_on(2)
+
+    assert late.ending is None
+    story.go_on()
+    assert (late.ending, story.times[-1]) == ("ended", 40)
+
+
 def test_a_newcomer_alone_is_looked_at_when_it_wants_to_be() -> None:
     first = wait(0)
     together = lookout(first)
-    together.ask()
+    together.ask(MADE)
     together.leave(first)
     together.join(wait(1, first_look=MADE + 9))
 
@@ -152,7 +161,7 @@ def test_a_newcomer_alone_is_looked_at_when_it_wants_to_be() -> None:
 def test_whoever_has_left_is_not_told() -> None:
     first, second = wait(0), wait(1)
     together = lookout(first, second)
-    together.ask()
+    together.ask(MADE)
     together.leave(first)
 
     assert together.saw(done(1, 0), MADE) == [second]
