@@ -12,6 +12,8 @@ from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
+    Asset,
+    AssetAlias,
     BaseHook,
     BaseOperator,
     BaseOperatorLink,
@@ -40,6 +42,8 @@ __all__ = [
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "AirflowTaskTimeout",
+    "Asset",
+    "AssetAlias",
     "BaseHook",
     "BaseOperator",
     "BaseOperatorLink",
@@ -50,6 +54,7 @@ __all__ = [
     "dag_run_start",
     "deployment_id",
     "has_left_deferral",
+    "is_asset",
     "read_connection",
     "task_state",
     "task_store",
@@ -80,6 +85,15 @@ def deployment_id(dag_run_start: datetime | None) -> str:
     if url and "://localhost" not in url:
         return str(url)
     return dag_run_start.isoformat() if dag_run_start else ""
+
+
+def is_asset(outlet: object) -> bool:
+    """Tell whether an outlet is an asset, or refers to one (Airflow 3)."""
+    if not AIRFLOW_3:
+        return isinstance(outlet, Asset)
+    from airflow.sdk.definitions.asset import AssetRef
+
+    return isinstance(outlet, Asset | AssetRef)
 
 
 def task_store(context: Context) -> Any:

@@ -28,6 +28,8 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [_modules("airflow_provider_losant.sensors.notebook")],
         "hooks": [_modules("airflow_provider_losant.hooks.losant")],
         "triggers": [_modules("airflow_provider_losant.triggers.notebook")],
+        "asset-uris": [_asset_uris()],
+        "dataset-uris": [_asset_uris()],  # their name in Airflow 2
         "extra-links": ["airflow_provider_losant.links.notebook.LosantNotebookLink"],
         "connection-types": [
             {
@@ -38,6 +40,16 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": _extra_fields(),
             }
         ],
+    }
+
+
+def _asset_uris() -> dict[str, Any]:
+    module = "airflow_provider_losant.assets.notebook"
+    return {
+        "schemes": ["losant"],
+        "handler": f"{module}.sanitize_uri",
+        "factory": f"{module}.create_asset",
+        "to_openlineage_converter": f"{module}.convert_asset_to_openlineage",
     }
 
 

@@ -45,7 +45,8 @@ class LosantNotebookExecuteOperator(BaseOperator):
     The result (XCom) is a JSON dict: ``execution_id``, ``notebook_id``, ``application_id``, ``status``,
     ``relative_to``, ``queued_at``, ``started_at``, ``finished_at`` (ISO-8601), ``durations`` (seconds in
     ``queue``, ``inputs``, ``notebook``, ``outputs``, ``total``), ``inputs`` and ``outputs`` (by file name:
-    ``size`` in bytes and ``content_type``), and ``url`` of the notebook in Losant.
+    ``size`` in bytes and ``content_type``), and ``url`` of the notebook in Losant. The events of the task's
+    ``outlets`` say most of it too.
 
     See Losant's `Notebook: Execute <https://docs.losant.com/rest-api/notebook/#execute>`__.
 
@@ -142,7 +143,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         url = self._announce(context, started.ref, hook)
         if not self.wait_for_completion:
             self._leash.let_go()
-            return started.to_result(order) | {"url": url}
+            return self._publish(context, hook, started.to_result(order) | {"url": url})
         return self._wait(context, hook, started, is_new=started.execution is None)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
@@ -288,7 +289,15 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self._check_query_time(outcome)
         ref = hook.ref(self.notebook_id, outcome.result["execution_id"])
         _, limit = self._deadline(context, ref.created_at)
-        return finish(outcome, url=hook.link(ref), limit=limit, log=self.log.log)
+        result = finish(outcome, url=hook.link(ref), limit=limit, log=self.log.log)
+        return self._publish(context, hook, result)
+
+    def _publish(self, context: Context, hook: LosantHook, result: dict[str, Any]) -> dict[str, Any]:
+        """Let those who depend on the notebook know."""
+        from airflow_provider_losant.assets.notebook import tell_outlets
+
+        tell_outlets(self, context, result, hook.settings.base_url)
+        return result
 
     def _check_query_time(self, outcome: Outcome) -> None:
         """Losant reads a time it does not understand as now, and says so nowhere but in its log."""

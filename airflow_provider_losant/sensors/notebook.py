@@ -103,14 +103,14 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         glance = hook.run(flows.watch(target, self._patience(deadline=0.0)))
         if glance.ending == "deadline":
             return False
-        return PokeReturnValue(is_done=True, xcom_value=self._finish(hook, glance))
+        return PokeReturnValue(is_done=True, xcom_value=self._finish(context, hook, glance))
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Take over from the trigger, unless its event is another execution's (see the operator's)."""
         outcome = Outcome.from_event(event)
         if self.execution_id is not None and self.execution_id != outcome.result["execution_id"]:
             return self.execute(context)  # type: ignore[no-any-return]  # as Airflow has it
-        return self._finish(self._hook(), outcome)
+        return self._finish(context, self._hook(), outcome)
 
     def _hook(self) -> LosantHook:
         from airflow_provider_losant.hooks.losant import LosantHook
@@ -146,11 +146,15 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         )
         self.defer(trigger=trigger, method_name="execute_complete", timeout=trigger.net)
 
-    def _finish(self, hook: LosantHook, outcome: Outcome) -> dict[str, Any]:
+    def _finish(self, context: Context, hook: LosantHook, outcome: Outcome) -> dict[str, Any]:
+        from airflow_provider_losant.assets.notebook import tell_outlets
+
         url = hook.link(self._target(hook))
         try:
-            return finish(outcome, url=url, limit=f"timeout ({self.timeout:g} s)", log=self.log.log)
+            result = finish(outcome, url=url, limit=f"timeout ({self.timeout:g} s)", log=self.log.log)
         except NotebookWaitTimedOut as error:
             raise AirflowSensorTimeout(str(error)) from error
         except NotebookExecutionError as error:
             raise AirflowFailException(str(error)) from error
+        tell_outlets(self, context, result, hook.settings.base_url)
+        return result

@@ -108,6 +108,11 @@ class AirflowApi:
         run: Json = self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")
         return run
 
+    def dag_runs(self, dag_id: str) -> list[Json]:
+        """Return the runs of a DAG, oldest first."""
+        runs: list[Json] = self.request("GET", f"/dags/{dag_id}/dagRuns?order_by=id&limit=500")["dag_runs"]
+        return runs
+
     def wait_for_run(self, dag_id: str, run_id: str, *, timeout: float) -> str:
         """Wait until a run has ended and return its state."""
 

@@ -20,7 +20,7 @@ FLOORS = {
     r"api\.(calls|chain|order|retry|settings)": 1,
     r"api\.(flows|lookout|search|submit|watch)": 2,
     r"api\.(client|async_client)": 3,
-    r"hooks(\..+)?|ending|exceptions|links(\..+)?|_compat": 4,
+    r"(assets|hooks)(\..+)?|ending|exceptions|links(\..+)?|_compat": 4,
     r"triggers(\..+)?": 5,
     r"(operators|sensors|transfers|decorators)(\..+)?": 6,
     r"get_provider_info": 7,

@@ -68,18 +68,21 @@ class Task:
     A task that can be carried out, deferred or not.
 
     :param make: Makes its operator: once to execute it, and again wherever Airflow would in a new process.
+    :param more: More of its context.
     """
 
     make: Callable[[], Any]
     ti: Ti = field(default_factory=Ti)
     deferrals: list[TaskDeferred] = field(default_factory=list)
+    more: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> Any:
+        context = context_of(self.ti) | self.more
         try:
-            return self.make().execute(context_of(self.ti))
+            return self.make().execute(context)
         except TaskDeferred as raised:
             deferral = raised
         self.deferrals.append(deferral)
         event = fire(deferral.trigger)
         assert deferral.kwargs is None
-        return getattr(self.make(), deferral.method_name)(context_of(self.ti), event=event)
+        return getattr(self.make(), deferral.method_name)(context, event=event)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A notebook, or a file that it leaves behind, as an asset: what other DAGs can be scheduled on.
+
+The URI is ``losant://<API host>/<application id>/notebooks/<notebook id>``, and for one of its files
+``.../outputs/<file name>``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from airflow_provider_losant._compat import Asset, AssetAlias, is_asset
+from airflow_provider_losant.api.model import losant_id
+from airflow_provider_losant.api.settings import DEFAULT_URL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from urllib.parse import SplitResult
+
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+
+    from airflow_provider_losant._compat import BaseOperator, Context
+
+_PATH = re.compile(r"/([0-9a-f]{24})/notebooks/([0-9a-f]{24})(/outputs/[^/]+)?", re.IGNORECASE)
+_TOLD = (
+    "execution_id",
+    "notebook_id",
+    "application_id",
+    "status",
+    "relative_to",
+    "finished_at",
+    "durations",
+    "outputs",
+    "url",
+)
+
+
+def create_asset(
+    *,
+    notebook_id: str,
+    application_id: str,
+    host: str = DEFAULT_URL,
+    output: str | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Asset:
+    """
+    Return the asset of a notebook; needs no connection, so it is cheap at the top of a DAG file.
+
+    :param notebook_id: ID of the notebook.
+    :param application_id: ID of its application.
+    :param host: Losant's API, as in the connection: a host name or a URL.
+    :param output: Name of one of its output files, which is an asset of its own.
+    :param extra: What else to keep with the asset.
+    :raises ValueError: an id is none.
+    """
+    path = "/".join(
+        [
+            losant_id(application_id, field="application_id"),
+            "notebooks",
+            losant_id(notebook_id, field="notebook_id"),
+            *([] if output is None else ["outputs", quote(output, safe="")]),
+        ]
+    )
+    netloc = urlsplit(host if "://" in host else f"//{host}").netloc
+    return Asset(uri=f"losant://{netloc}/{path}", extra=dict(extra or {}))
+
+
+def notebook_asset(
+    notebook_id: str,
+    *,
+    output: str | None = None,
+    application_id: str | None = None,
+    losant_conn_id: str = "losant_default",
+) -> Asset:
+    """
+    Return the asset of a notebook, host and application taken from a connection.
+
+    At the top of a DAG file it asks for the connection whenever the file is parsed; see
+    :func:`create_asset` for what does not.
+
+    :param output: Name of one of its output files, which is an asset of its own.
+    :param application_id: ID of its application; by default the connection's.
+    :raises LosantConfigError: the connection lacks something or makes no sense.
+    """
+    from airflow_provider_losant.hooks.losant import LosantHook
+
+    hook = LosantHook(losant_conn_id, application_id)
+    return create_asset(
+        notebook_id=notebook_id,
+        application_id=hook.application(),
+        host=hook.settings.base_url,
+        output=output,
+    )
+
+
+def sanitize_uri(uri: SplitResult) -> SplitResult:
+    """
+    Give all spellings of an asset's URI the same form; Airflow calls it for each ``losant://``.
+
+    :raises ValueError: it does not name a notebook, nor an output of one.
+    """
+    if not (uri.netloc and _PATH.fullmatch(uri.path)) or uri.query:
+        raise ValueError(
+            "a losant:// URI is losant://<API host>/<application id>/notebooks/<notebook id>, "
+            "and may go on with /outputs/<file name>"
+        )
+    application, _, notebook, *output = uri.path.removeprefix("/").split("/")
+    path = "/".join(["", application.lower(), "notebooks", notebook.lower(), *output])
+    return uri._replace(netloc=uri.netloc.lower(), path=path)
+
+
+def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Dataset:  # noqa: ARG001 - Airflow's own
+    """Name an asset as OpenLineage does: the API is the namespace."""
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+
+    parts = urlsplit(asset.uri)
+    return Dataset(namespace=f"losant://{parts.netloc}", name=parts.path.removeprefix("/"))
+
+
+def tell_outlets(task: BaseOperator, context: Context, result: Mapping[str, Any], host: str) -> None:
+    """
+    Say in the events of a task's outlets which execution brought them about.
+
+    An alias gets the notebook's own asset. What the user has put into an event stays.
+
+    :param result: The task's result.
+    :param host: Losant's API.
+    """
+    extra = {name: result[name] for name in _TOLD if name in result}
+    for outlet in task.outlets or ():
+        if isinstance(outlet, AssetAlias):
+            made = create_asset(
+                notebook_id=result["notebook_id"], application_id=result["application_id"], host=host
+            )
+            context["outlet_events"][outlet].add(made, extra=extra)
+        elif is_asset(outlet):
+            event = context["outlet_events"][outlet]
+            event.extra = {**extra, **event.extra}
