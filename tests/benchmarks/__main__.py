@@ -53,8 +53,13 @@ def _measure(given: argparse.Namespace, folder: Path) -> Iterator[Claim]:
     with serving(folder, is_plain=given.plain) as address:
         env = surroundings(folder, address)
         if "waits" in given.only:
-            measured = [(case, run_case(case, address, python, env)) for case in _cases(given)]
-            yield from _show(report.waits(measured), report.claims_of_waits(measured))
+            measured, failed = [], []
+            for case in _cases(given):
+                try:
+                    measured.append((case, run_case(case, address, python, env)))
+                except RuntimeError as error:
+                    failed.append(report.failure(case, error))
+            yield from _show(report.waits(measured), [*report.claims_of_waits(measured), *failed])
             if given.peers:
                 yield from _show(report.ratios(measured), ())
         if "imports" in given.only:
@@ -80,8 +85,7 @@ def run_case(case: Case, address: Address, python: Path, env: Mapping[str, str])
     :raises RuntimeError: a wait did not end as it had to.
     """
     where, what = json.dumps(asdict(address)), json.dumps(asdict(case))
-    layout = f"{case.waits:,} notebooks" if case.is_spread else "one notebook"
-    with Step(f"{case.waits:,} waits on {layout}: {case.contestant}"):
+    with Step(report.title(case)):
         return Figures(**ask(python, "-m", "tests.benchmarks.waiting", where, what, env=env))
 
 

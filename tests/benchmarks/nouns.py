@@ -69,6 +69,8 @@ class Figures:
     :param cpu: Seconds of the process in which the triggers run.
     :param kilobytes: Growth of that process at its largest, for each wait.
     :param lag: Seconds by which a timer of the event loop came late, at the worst.
+    :param cleaning: Seconds of the longest garbage collection, which stops everything. A full one also looks
+        at all that Airflow has imported.
     :param median: Seconds from the end of a run to its event, in the middle.
     :param slowest: The same, for the slowest but one per cent.
     :param server_load: Share of one core that the server was busy; near 1 it is the server that is measured.
@@ -81,6 +83,7 @@ class Figures:
     cpu: float
     kilobytes: float
     lag: float
+    cleaning: float
     median: float
     slowest: float
     server_load: float

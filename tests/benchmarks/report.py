@@ -33,6 +33,13 @@ class Claim:
         return f"{'holds' if self.holds else 'DOES NOT HOLD'}: {self.promise}; measured: {self.found}"
 
 
+def title(case: Case) -> str:
+    """Say what is measured."""
+    if case.contestant != LOSANT:
+        return f"{case.waits:,} waits by {case.contestant}"
+    return f"{case.waits:,} waits on {_notebooks(case)} notebook{'s' if case.is_spread else ''}"
+
+
 def waits(measured: Measured) -> str:
     """Show what waiting cost everybody."""
     heads = (
@@ -45,6 +52,7 @@ def waits(measured: Measured) -> str:
         "CPU s",
         "KB per wait",
         "largest lag s",
+        "longest GC s",
         "p50 s",
         "p99 s",
         "server busy",
@@ -60,6 +68,7 @@ def waits(measured: Measured) -> str:
             f"{it.cpu:.2f}",
             f"{it.kilobytes:.0f}",
             f"{it.lag:.3f}",
+            f"{it.cleaning:.3f}",
             f"{it.median:.2f}",
             f"{it.slowest:.2f}",
             f"{it.server_load:.0%}",
@@ -104,11 +113,15 @@ def claims_of_waits(measured: Measured) -> Iterator[Claim]:
     """Hold the waits against what the provider promises."""
     for case, it in _of_losant(measured):
         peers = _peers(measured, case.waits)
-        who = f"{case.waits:,} waits on {_notebooks(case)} notebook{'s' if case.is_spread else ''}"
         if not case.is_spread:
-            yield from _of_one_notebook(who, case, it)
+            yield from _of_one_notebook(case, it)
         if peers and case.waits == MANY:
-            yield from _beside_peers(who, case, it, peers)
+            yield from _beside_peers(case, it, peers)
+
+
+def failure(case: Case, error: Exception) -> Claim:
+    """Say that a wait was lost, which no figure can make up for."""
+    return Claim(promise=f"{title(case)} get an event each", found=str(error), holds=False)
 
 
 def claims_of_imports(costs: Mapping[str, Cost]) -> Iterator[Claim]:
@@ -130,7 +143,8 @@ def claims_of_calls(costs: Mapping[str, float]) -> Iterator[Claim]:
     )
 
 
-def _of_one_notebook(who: str, case: Case, it: Figures) -> Iterator[Claim]:
+def _of_one_notebook(case: Case, it: Figures) -> Iterator[Claim]:
+    who = title(case)
     most = math.ceil(case.seconds / case.interval) + 2
     yield _at_most(f"{who} need", it.requests, most, "requests")
     yield _at_most(f"{who} need", it.connections, 1, "connections")
@@ -140,7 +154,8 @@ def _of_one_notebook(who: str, case: Case, it: Figures) -> Iterator[Claim]:
         yield _at_most(f"{who}: 99 % of the events come within", it.slowest, case.interval + 0.5, "s")
 
 
-def _beside_peers(who: str, case: Case, it: Figures, peers: Mapping[str, Figures]) -> Iterator[Claim]:
+def _beside_peers(case: Case, it: Figures, peers: Mapping[str, Figures]) -> Iterator[Claim]:
+    who = title(case)
     least = min(peer.cpu for peer in peers.values())
     if case.is_spread:
         fewest = min(peer.connections for peer in peers.values())

@@ -29,6 +29,7 @@ FIGURES = Figures(
     cpu=1.0,
     kilobytes=18.0,
     lag=0.2,
+    cleaning=0.1,
     median=1.0,
     slowest=2.4,
     server_load=0.1,

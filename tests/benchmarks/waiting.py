@@ -58,20 +58,30 @@ class Control:
 
 
 class Pulse:
-    """Feels how late a timer of the event loop comes, and how large the process grows."""
+    """Feels how late a timer of the event loop comes, how long Python cleans up, and how large it grows."""
 
     def __init__(self) -> None:
-        self.lag = 0.0
+        self.lag = self.cleaning = self._cleaning_since = 0.0
         self.size = _size()
 
     async def beat(self) -> None:
         """Go on until cancelled."""
-        while True:
-            for _ in range(BEATS_BETWEEN_WEIGHINGS):
-                due = time.perf_counter() + BEAT
-                await asyncio.sleep(BEAT)
-                self.lag = max(self.lag, time.perf_counter() - due)
-            self.size = max(self.size, _size())
+        gc.callbacks.append(self._clean)
+        try:
+            while True:
+                for _ in range(BEATS_BETWEEN_WEIGHINGS):
+                    due = time.perf_counter() + BEAT
+                    await asyncio.sleep(BEAT)
+                    self.lag = max(self.lag, time.perf_counter() - due)
+                self.size = max(self.size, _size())
+        finally:
+            gc.callbacks.remove(self._clean)
+
+    def _clean(self, phase: str, _: Mapping[str, int]) -> None:
+        if phase == "start":
+            self._cleaning_since = time.perf_counter()
+        else:
+            self.cleaning = max(self.cleaning, time.perf_counter() - self._cleaning_since)
 
 
 def measure(case: Case, address: Address) -> Figures:
@@ -100,6 +110,7 @@ def measure(case: Case, address: Address) -> Figures:
         cpu=cpu,
         kilobytes=(pulse.size - size) / 1024 / case.waits,
         lag=pulse.lag,
+        cleaning=pulse.cleaning,
         median=_at(delays, 0.5),
         slowest=_at(delays, 0.99),
         server_load=seen["load"],
