@@ -11,7 +11,7 @@ from statistics import median
 from tests.benchmarks.nouns import DATABRICKS, DBT_CLOUD, LOSANT
 from tests.benchmarks.processes import ROOT, ask
 
-ROUNDS = 9
+ROUNDS = 5
 PACKAGE = "airflow_provider_losant"
 AIRFLOWS = "airflow.providers"
 IMPORTS: Mapping[str, tuple[str, ...]] = {

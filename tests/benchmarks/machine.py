@@ -40,4 +40,6 @@ def describe(python: Path) -> str:
     processor = named[1] if named else platform.machine()
     system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores ({processor}), {system}\n{packages}"
+    # Whoever else is at work makes every wait longer.
+    cores = f"{os.cpu_count()} cores ({processor}), {os.getloadavg()[0]:.1f} of them busy before"
+    return f"{datetime.now(UTC):%Y-%m-%d}, {cores}, {system}\n{packages}"
