@@ -7,6 +7,7 @@ import asyncio
 import secrets
 import shutil
 import socket
+import ssl
 import tempfile
 import threading
 import time
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from airflow_provider_losant.emulator.timeline import Script
 
 LARGEST_UPLOAD = 64 * 1024**2
+# Of callers who all come at once, none is to try again after a second.
+BACKLOG = 4096
 
 
 class Emulator:
@@ -50,6 +53,7 @@ class Emulator:
     :param request_log: a file that gets one JSON line for each request.
     :param application_id: the id of the default application; an invented one by default.
     :param application_name: the name of the default application.
+    :param tls: speak https with this, on both ports.
     """
 
     def __init__(
@@ -65,11 +69,13 @@ class Emulator:
         request_log: Path | str | None = None,
         application_id: str | None = None,
         application_name: str = "Local application",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.switches = switches or Switches()
         self.host = host
         self.url = ""
         self._ports = (port, files_port)
+        self._tls = tls
         self._temporary = data_dir is None
         folder = Path(tempfile.mkdtemp(prefix="losant-")) if data_dir is None else Path(data_dir).absolute()
         archive = None if data_dir is None else Archive(folder)
@@ -201,6 +207,12 @@ class Emulator:
         return asyncio.run_coroutine_threadsafe(step, self._loop).result(30)
 
     async def _start(self) -> None:
+        self.url = await self._serve(self._api(), self._ports[0])
+        stored = web.Application()
+        stored.router.add_route("*", "/{path:.*}", Files(self.world).handle)
+        self.world.files_url = await self._serve(stored, self._ports[1])
+
+    def _api(self) -> web.Application:
         api = Api(
             world=self.world,
             faults=self._faults,
@@ -211,10 +223,7 @@ class Emulator:
         served = web.Application(client_max_size=LARGEST_UPLOAD)
         served.add_routes(Control(self).routes())
         served.router.add_route("*", "/{path:.*}", api.handle)
-        self.url = await self._serve(served, self._ports[0])
-        stored = web.Application()
-        stored.router.add_route("*", "/{path:.*}", Files(self.world).handle)
-        self.world.files_url = await self._serve(stored, self._ports[1])
+        return served
 
     def _look(self) -> None:
         self._worker.look()
@@ -225,10 +234,11 @@ class Emulator:
         await runner.setup()
         self._runners.append(runner)
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listener = socket.create_server((self.host, port), family=family, backlog=1024)
-        await web.SockSite(runner, listener, backlog=1024).start()
+        listener = socket.create_server((self.host, port), family=family, backlog=BACKLOG)
+        await web.SockSite(runner, listener, backlog=BACKLOG, ssl_context=self._tls).start()
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{listener.getsockname()[1]}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://{host}:{listener.getsockname()[1]}"
 
     async def _stop(self) -> None:
         self._stopping.set()

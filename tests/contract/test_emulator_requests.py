@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from airflow_provider_losant.emulator import Emulator
-    from tests.contract.conftest import Client
+from airflow_provider_losant.emulator import Emulator, Script
+from tests.contract.conftest import Client
+from tests.provider.loopback import self_signed
 
 UNKNOWN = "f" * 24
 REPORT = {"outputType": "temporaryUrl", "fileName": "report.csv"}
@@ -202,3 +203,21 @@ def test_the_request_log_tells_everything_but_the_token(client: Client, losant: 
     assert losant.token not in repr(losant.requests)
     losant.clear_requests()
     assert losant.requests == []
+
+
+def test_it_speaks_https_on_both_ports_when_asked_to(tmp_path: Path) -> None:
+    tls, certificate = self_signed(tmp_path)
+
+    with Emulator(tls=tls) as losant:
+        notebook = losant.add_notebook()
+        losant.script(notebook, Script(notebook=0, files={"out.csv": b"site,kwh\n"}))
+        secure = Client(losant)
+        secure.session.verify = str(certificate)
+        secure.execute(notebook)
+        address = secure.wait(notebook)["outputInfo"]["out.csv"]["url"]
+        content = secure.session.get(address, timeout=10).content
+        secure.session.close()
+
+    assert losant.url.startswith("https://")
+    assert address.startswith("https://")
+    assert content == b"site,kwh\n"

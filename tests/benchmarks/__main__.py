@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Measure what waiting, importing and calling cost: ``python -m tests.benchmarks [--peers]``.
+
+Prints tables, and at the end which promises they keep. The exit code is 0 only if all that were measured are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, NoReturn
+
+from example_dags.demo.progress import Step
+from tests.benchmarks import importing, machine, peers, report
+from tests.benchmarks.contestants import surroundings
+from tests.benchmarks.nouns import DATABRICKS, DBT_CLOUD, LOSANT, Address, Case, Figures
+from tests.benchmarks.processes import ask, serving
+
+if TYPE_CHECKING:
+    from tests.benchmarks.report import Claim
+
+PARTS = ("waits", "imports", "calls")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, and return 0 only if every promise that was put to the test is kept."""
+    given = _parser().parse_args(arguments)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        with TemporaryDirectory(prefix="losant-benchmarks-") as folder:
+            claims = list(_measure(given, Path(folder)))
+    except KeyboardInterrupt:
+        print("Interrupted; everything was stopped.")
+        return 130
+    except (RuntimeError, OSError) as error:
+        print(f"The benchmark failed: {error}")
+        return 1
+    print("\nShows:", *claims, sep="\n- ")
+    return 0 if all(claim.holds for claim in claims) else 1
+
+
+def _measure(given: argparse.Namespace, folder: Path) -> Iterator[Claim]:
+    python = peers.python(folder) if given.peers else Path(sys.executable)
+    print(machine.describe(python))
+    with serving(folder, is_plain=given.plain) as address:
+        env = surroundings(folder, address)
+        if "waits" in given.only:
+            measured, failed = [], []
+            for case in _cases(given):
+                try:
+                    measured.append((case, run_case(case, address, python, env)))
+                except RuntimeError as error:
+                    failed.append(report.failure(case, error))
+            yield from _show(report.waits(measured), [*report.claims_of_waits(measured), *failed])
+            if given.peers:
+                yield from _show(report.ratios(measured), ())
+        if "imports" in given.only:
+            with Step("Importing operators, each in fresh processes"):
+                imported = importing.measure(python, env, peers=given.peers)
+            yield from _show(report.imports(imported), report.claims_of_imports(imported))
+        if "calls" in given.only and address.ca:
+            told = json.dumps(asdict(address)), str(folder)
+            with Step("Calling from a worker"):
+                called = ask(sys.executable, "-m", "tests.benchmarks.calling", *told, env=env)
+            yield from _show(report.calls(called), report.claims_of_calls(called))
+
+
+def _show(table: str, claims: Iterable[Claim]) -> Iterable[Claim]:
+    print(f"\n{table}\n")
+    return claims
+
+
+def run_case(case: Case, address: Address, python: Path, env: Mapping[str, str]) -> Figures:
+    """
+    Measure one case, its triggers in a process of their own.
+
+    :raises RuntimeError: a wait did not end as it had to.
+    """
+    where, what = json.dumps(asdict(address)), json.dumps(asdict(case))
+    with Step(report.title(case)):
+        return Figures(**ask(python, "-m", "tests.benchmarks.waiting", where, what, env=env))
+
+
+def _cases(given: argparse.Namespace) -> Iterator[Case]:
+    # dbt Cloud's hook speaks https only.
+    others = (DATABRICKS,) if given.plain else (DBT_CLOUD, DATABRICKS)
+    for waits in given.waits:
+        sizes = {"waits": waits, "seconds": given.seconds, "interval": given.interval}
+        for is_spread in (False, True):
+            yield Case(contestant=LOSANT, is_spread=is_spread, **sizes)
+        # They look at each run by itself, whatever it belongs to.
+        for contestant in others if given.peers else ():
+            yield Case(contestant=contestant, **sizes)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=main.__doc__)
+    parser.add_argument(
+        "--peers", action="store_true", help="measure other providers too, in an environment built for that"
+    )
+    parser.add_argument(
+        "--waits",
+        type=lambda text: [int(number) for number in text.split(",")],
+        default=[100, 500, 1_000, 2_000, 5_000],
+        help="how many at once, comma separated (100,500,1000,2000,5000)",
+    )
+    parser.add_argument("--seconds", type=float, default=9.0, help="runs end at random within (9)")
+    parser.add_argument("--interval", type=float, default=2.0, help="seconds between two looks (2)")
+    parser.add_argument(
+        "--plain", action="store_true", help="http, not https: without dbt Cloud and without calls"
+    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure (all)")
+    return parser
+
+
+def _stop(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

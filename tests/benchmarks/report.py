@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of what was measured, and what of it was promised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.benchmarks.calling import HOOK, SESSION
+from tests.benchmarks.nouns import LOSANT, Case, Figures
+
+if TYPE_CHECKING:
+    from tests.benchmarks.importing import Cost
+
+Measured = Sequence[tuple[Case, Figures]]
+
+MANY = 2_000
+MOST_MODULES = 25
+MOST_MILLISECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A bound, what was found, and whether the one is within the other."""
+
+    promise: str
+    found: str
+    holds: bool
+
+    def __str__(self) -> str:
+        return f"{'holds' if self.holds else 'DOES NOT HOLD'}: {self.promise}; measured: {self.found}"
+
+
+def title(case: Case) -> str:
+    """Say what is measured."""
+    if case.contestant != LOSANT:
+        return f"{case.waits:,} waits by {case.contestant}"
+    return f"{case.waits:,} waits on {_notebooks(case)} notebook{'s' if case.is_spread else ''}"
+
+
+def waits(measured: Measured) -> str:
+    """Show what waiting cost everybody."""
+    heads = (
+        "waits",
+        "notebooks",
+        "trigger of",
+        "requests",
+        "connections",
+        "MB received",
+        "CPU s",
+        "KB per wait",
+        "largest lag s",
+        "longest GC s",
+        "p50 s",
+        "p99 s",
+        "server busy",
+    )
+    rows = [
+        (
+            f"{case.waits:,}",
+            _notebooks(case) if case.contestant == LOSANT else "any",
+            case.contestant,
+            f"{it.requests:,}",
+            f"{it.connections:,}",
+            f"{it.megabytes:.2f}",
+            f"{it.cpu:.2f}",
+            f"{it.kilobytes:.0f}",
+            f"{it.lag:.3f}",
+            f"{it.cleaning:.3f}",
+            f"{it.median:.2f}",
+            f"{it.slowest:.2f}",
+            f"{it.server_load:.0%}",
+        )
+        for case, it in measured
+    ]
+    return _table(heads, rows)
+
+
+def ratios(measured: Measured) -> str:
+    """Show how many times more the others needed than we did, for the same waits."""
+    rows = [
+        (
+            f"{case.waits:,}",
+            _notebooks(case),
+            peer,
+            f"{theirs.requests / ours.requests:,.1f}",
+            f"{theirs.connections / ours.connections:,.1f}",
+            f"{theirs.cpu / ours.cpu:.1f}",
+            f"{theirs.lag / ours.lag:.1f}",
+        )
+        for case, ours in _of_losant(measured)
+        for peer, theirs in _peers(measured, case.waits).items()
+    ]
+    return _table(("waits", "notebooks", "compared to", "requests", "connections", "CPU", "lag"), rows)
+
+
+def imports(costs: Mapping[str, Cost]) -> str:
+    """Show what importing cost everybody."""
+    rows = [(name, f"{cost.modules:,}", f"{cost.milliseconds:.1f}") for name, cost in costs.items()]
+    return _table(("operators of", "modules", "ms"), rows)
+
+
+def calls(costs: Mapping[str, float]) -> str:
+    """Show what a call cost each client."""
+    own = costs[SESSION]
+    rows = [(name, f"{cost:.2f}", f"{cost / own:.2f}") for name, cost in costs.items()]
+    return _table(("client", "CPU ms per call", "times the Session"), rows)
+
+
+def claims_of_waits(measured: Measured) -> Iterator[Claim]:
+    """Hold the waits against what the provider promises."""
+    for case, it in _of_losant(measured):
+        peers = _peers(measured, case.waits)
+        if not case.is_spread:
+            yield from _of_one_notebook(case, it)
+        if peers and case.waits == MANY:
+            yield from _beside_peers(case, it, peers)
+
+
+def failure(case: Case, error: Exception) -> Claim:
+    """Say that a wait was lost, which no figure can make up for."""
+    return Claim(promise=f"{title(case)} get an event each", found=str(error), holds=False)
+
+
+def claims_of_imports(costs: Mapping[str, Cost]) -> Iterator[Claim]:
+    """Hold the imports against what the provider promises."""
+    ours = costs[LOSANT]
+    yield _at_most("Importing operator, sensor and decorator adds", ours.modules, MOST_MODULES, "modules")
+    yield _at_most(
+        "Importing operator, sensor and decorator takes", ours.milliseconds, MOST_MILLISECONDS, "ms"
+    )
+
+
+def claims_of_calls(costs: Mapping[str, float]) -> Iterator[Claim]:
+    """Hold the calls against what the provider promises."""
+    yield _at_most(
+        "A hook's call needs, of the CPU time of a bare Session's,",
+        costs[HOOK] / costs[SESSION],
+        1.1,
+        "times",
+    )
+
+
+def _of_one_notebook(case: Case, it: Figures) -> Iterator[Claim]:
+    who = title(case)
+    most = math.ceil(case.seconds / case.interval) + 2
+    yield _at_most(f"{who} need", it.requests, most, "requests")
+    yield _at_most(f"{who} need", it.connections, 1, "connections")
+    if case.waits <= MANY:
+        lag = 0.1 if case.waits < MANY else 0.25
+        yield _at_most(f"{who} delay the event loop by", it.lag, lag, "s")
+        yield _at_most(f"{who}: 99 % of the events come within", it.slowest, case.interval + 0.5, "s")
+
+
+def _beside_peers(case: Case, it: Figures, peers: Mapping[str, Figures]) -> Iterator[Claim]:
+    who = title(case)
+    least = min(peer.cpu for peer in peers.values())
+    if case.is_spread:
+        fewest = min(peer.connections for peer in peers.values())
+        yield _below(f"{who} need fewer CPU seconds than any peer's", it.cpu, least)
+        yield _below(f"{who} need fewer connections than any peer's", it.connections, fewest)
+    else:
+        ratio = least / it.cpu
+        promise = f"{who} need at least 8 times less CPU than the better peer"
+        yield Claim(promise=promise, found=f"{ratio:.1f} times", holds=ratio >= 8)
+
+
+def _at_most(what: str, found: float, most: float, unit: str) -> Claim:
+    return Claim(promise=f"{what} at most {most:g} {unit}", found=f"{found:.4g} {unit}", holds=found <= most)
+
+
+def _below(promise: str, found: float, bound: float) -> Claim:
+    return Claim(promise=promise, found=f"{found:.4g} against {bound:.4g}", holds=found < bound)
+
+
+def _of_losant(measured: Measured) -> Measured:
+    return [(case, it) for case, it in measured if case.contestant == LOSANT]
+
+
+def _peers(measured: Measured, waits: int) -> dict[str, Figures]:
+    return {case.contestant: it for case, it in measured if case.waits == waits and case.contestant != LOSANT}
+
+
+def _notebooks(case: Case) -> str:
+    return f"{case.waits:,}" if case.is_spread else "one"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a Markdown table, texts to the left and numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    numeric = [column[0][:1].isdigit() for column in zip(*rows, strict=True)]
+    rule = [
+        f"{'-' * (width - is_number)}{':' * is_number}"
+        for width, is_number in zip(widths, numeric, strict=True)
+    ]
+    return "\n".join(
+        "| "
+        + " | ".join(
+            cell.rjust(width) if is_number else cell.ljust(width)
+            for cell, width, is_number in zip(line, widths, numeric, strict=True)
+        )
+        + " |"
+        for line in (heads, rule, *rows)
+    )

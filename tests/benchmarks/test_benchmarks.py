@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark itself can be believed: it counts exactly, and a wait that is lost does not go unseen."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import requests
+
+from tests.benchmarks import report, waiting
+from tests.benchmarks.__main__ import run_case
+from tests.benchmarks.contestants import CONTESTANTS, Contestant, surroundings
+from tests.benchmarks.nouns import DATABRICKS, LOSANT, Case, Figures
+from tests.benchmarks.processes import serving
+from tests.benchmarks.stage import Stage
+
+FIGURES = Figures(
+    events=2_000,
+    requests=7,
+    connections=1,
+    megabytes=3.9,
+    cpu=1.0,
+    kilobytes=18.0,
+    lag=0.2,
+    cleaning=0.1,
+    median=1.0,
+    slowest=2.4,
+    server_load=0.1,
+)
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    with Stage(None) as served:
+        yield served
+
+
+def test_every_wait_ends_and_every_request_is_counted(tmp_path: Path) -> None:
+    case = Case(contestant=LOSANT, waits=20, is_spread=True, seconds=1, interval=0.3)
+
+    with serving(tmp_path) as address:
+        found = run_case(case, address, Path(sys.executable), surroundings(tmp_path, address))
+        seen = requests.get(f"{address.url}/_emulator/requests", verify=address.ca, timeout=10).json()
+
+    asked = [request["operation"] for request in seen]
+    assert found.events == 20
+    assert asked == ["notebook.logs"] * found.requests
+    assert found.requests >= 20
+    assert 0 < found.median <= found.slowest
+
+
+def test_the_peers_are_told_of_the_same_runs(stage: Stage) -> None:
+    with waiting.Control(stage.address) as control:
+        runs = control.make_runs([0.0, 60.0], is_spread=False)
+        control.go()
+        dbt_cloud = [_ask(f"{stage.url}/api/v2/accounts/1/runs/{run.number}/") for run in runs]
+        databricks = [_ask(f"{stage.url}/api/2.2/jobs/runs/get", run_id=run.number) for run in runs]
+        seen = control.seen()
+
+    assert [told["data"]["status"] for told in dbt_cloud] == [10, 3]
+    assert [told["state"]["life_cycle_state"] for told in databricks] == ["TERMINATED", "RUNNING"]
+    assert [entry["status"] for entry in stage.executions(runs[0].notebook_id)] == ["inProgress", "completed"]
+    assert seen["requests"] == 4
+
+
+def _ask(url: str, **body: int) -> Any:
+    return requests.get(url, json=body or None, timeout=10).json()
+
+
+class Silent:
+    """A trigger whose event never comes."""
+
+    async def run(self) -> AsyncIterator[SimpleNamespace]:
+        await asyncio.sleep(60)
+        yield SimpleNamespace(payload={})
+
+
+class Wrong:
+    """A trigger whose event tells of something else."""
+
+    async def run(self) -> AsyncIterator[SimpleNamespace]:
+        yield SimpleNamespace(payload={"status": "error"})
+
+
+@pytest.mark.parametrize(("kind", "problem"), [(Silent, "its event never came"), (Wrong, "a wrong event")])
+def test_a_lost_wait_fails_the_benchmark(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, kind: type[Silent | Wrong], problem: str
+) -> None:
+    faulty = Contestant(
+        connection=lambda _: {}, trigger=lambda *_: kind(), is_right=lambda event: event.get("status") == "ok"
+    )
+    monkeypatch.setattr("tests.benchmarks.waiting.CONTESTANTS", {**CONTESTANTS, "faulty": faulty})
+    case = Case(contestant="faulty", waits=3, seconds=0.01, patience=0.01)
+
+    with pytest.raises(RuntimeError, match=f"waits went wrong; the first: .*{problem}"):
+        waiting.measure(case, stage.address)
+
+
+def test_a_bound_holds_only_if_the_figure_is_within() -> None:
+    ours, spread = Case(contestant=LOSANT, waits=2_000), Case(contestant=LOSANT, waits=2_000, is_spread=True)
+    peer = Case(contestant=DATABRICKS, waits=2_000)
+    many = replace(FIGURES, requests=8, cpu=7.9, connections=100)
+
+    claims = list(report.claims_of_waits([(ours, many), (spread, FIGURES), (peer, many)]))
+
+    assert [(claim.found, claim.holds) for claim in claims] == [
+        ("8 requests", False),
+        ("100 connections", False),
+        ("0.2 s", True),
+        ("2.4 s", True),
+        ("1.0 times", False),
+        ("1 against 7.9", True),
+        ("1 against 100", True),
+    ]
+    assert "DOES NOT HOLD" in str(claims[0])
+
+
+def test_a_table_is_markdown() -> None:
+    lines = report.waits([(Case(contestant=LOSANT, waits=2_000), FIGURES)]).splitlines()
+
+    assert {len(line) for line in lines} == {len(lines[0])}
+    assert lines[1].startswith("| ----:")
