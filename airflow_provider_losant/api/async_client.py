@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -132,7 +133,8 @@ class AsyncClient:
                     body = await response.read()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise _wire_error(call.operation, self.settings.base_url, error) from None
-        return read_answer(call, response.status, response.headers, body)
+        with _uncollected():
+            return read_answer(call, response.status, response.headers, body)
 
     async def _tail(self, tail: Tail) -> str:
         try:
@@ -154,34 +156,68 @@ class AsyncClient:
         return body.decode(errors="replace")
 
 
+_Key = tuple[asyncio.AbstractEventLoop, "Settings"]
+
+
 @dataclass(slots=True)
 class _Shared:
+    key: _Key
     client: AsyncClient
     users: int = 0
 
 
-_shared: dict[tuple[asyncio.AbstractEventLoop, Settings], _Shared] = {}
+_shared: dict[_Key, _Shared] = {}
 
 
-@asynccontextmanager
-async def shared_client(settings: Settings, renew: Renew | None = None) -> AsyncIterator[AsyncClient]:
+class SharedClient:
     """
-    Lend the one client that this event loop has for these settings.
+    Lends the one client that an event loop has for some settings; use it as ``async with``.
 
-    It is closed when nobody has it any longer.
+    The client is closed when nobody has it any longer.
+
+    :param settings: Where and how.
+    :param renew: As for :class:`AsyncClient`.
     """
-    key = (asyncio.get_running_loop(), settings)
-    shared = _shared.get(key)
-    if shared is None:
-        shared = _shared[key] = _Shared(AsyncClient(settings, renew))
-    shared.users += 1
-    try:
-        yield shared.client
-    finally:
+
+    __slots__ = ("_key", "_renew")
+
+    def __init__(self, settings: Settings, renew: Renew | None = None) -> None:
+        self._key: _Key = (asyncio.get_running_loop(), settings)
+        self._renew = renew
+
+    async def __aenter__(self) -> AsyncClient:
+        shared = _shared.get(self._key)
+        if shared is None:
+            client = AsyncClient(self._key[1], self._renew)
+            shared = _shared[self._key] = _Shared(self._key, client)
+        shared.users += 1
+        # Thousands may borrow it, so none of them keeps what one of them has.
+        self._key, self._renew = shared.key, None
+        return shared.client
+
+    async def __aexit__(self, *exc: object) -> None:
+        shared = _shared[self._key]
         shared.users -= 1
         if not shared.users:
-            del _shared[key]
+            del _shared[self._key]
             await shared.client.close()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """
+    Keep Python from collecting garbage in the midst of reading an answer.
+
+    What a long log is read into is gone again a moment later, but Python 3.11 would by then have counted it
+    among what stays, and soon gone through everything there is, for which it stops the event loop.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 _NOT_SENT = aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.ClientHttpProxyError

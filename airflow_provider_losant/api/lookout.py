@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING
@@ -18,27 +17,22 @@ if TYPE_CHECKING:
 
 FIRST_LIMIT = 20
 WIDEST_LIMIT = 1_000
+GROWTH = 8
+DEEPEST_LIMIT = 10_000
+"""How long a log is asked for where many wait; what has ended stays in it, so it only gets longer."""
 
 
 class Lookout:
     """
     All waits on one notebook, which one request answers: how far it has to reach, and when it is due.
 
-    :param opens_at: Epoch seconds before which there is no look, except for a deadline.
     :param jitter: Randomness, so that many watchers spread out.
     """
 
-    def __init__(
-        self,
-        application_id: str,
-        notebook_id: str,
-        *,
-        opens_at: float = -inf,
-        jitter: Jitter = random.uniform,
-    ) -> None:
+    def __init__(self, application_id: str, notebook_id: str, jitter: Jitter = random.uniform) -> None:
         self.application_id = application_id
         self.notebook_id = notebook_id
-        self._opens_at = opens_at
+        self._opens_at = inf
         self._jitter = jitter
         # A dict, as that keeps the order in which they came.
         self._watches: dict[Watch, None] = {}
@@ -49,19 +43,24 @@ class Lookout:
         self._due = inf
         self._misses = 0
         self._retry_at = self._barred_until = -inf
-        self._limit = self._reach = self._furthest = FIRST_LIMIT
-        self._widest = sys.maxsize
+        self._limit = self._reach = FIRST_LIMIT
+        self._furthest = DEEPEST_LIMIT
 
     @classmethod
     def of(cls, watch: Watch, jitter: Jitter = random.uniform) -> Lookout:
         """Look out for one wait alone."""
-        lookout = cls(watch.target.application_id, watch.target.notebook_id, jitter=jitter)
+        lookout = cls(watch.target.application_id, watch.target.notebook_id, jitter)
         lookout.join(watch)
         return lookout
 
-    def join(self, watch: Watch) -> None:
-        """Let a wait have its part in the next look."""
+    def join(self, watch: Watch, opens_at: float = -inf) -> None:
+        """
+        Let a wait have its part in the next look.
+
+        :param opens_at: Epoch seconds before which it is content without any, except for its deadline.
+        """
         self._watches[watch] = None
+        self._opens_at = min(self._opens_at, opens_at)
         self._due = min(self._due, self._due_for(watch))
 
     def leave(self, watch: Watch) -> None:
@@ -80,8 +79,8 @@ class Lookout:
         """Return the ``limit`` and ``since`` of a request that is wide enough for all who want to see."""
         self._asked = tuple(watch for watch in self._watches if watch.is_open(now))
         self._is_in_vain = False
-        self._furthest = min(max(WIDEST_LIMIT, 2 * len(self._asked)), self._widest)
-        self._reach = min(max(self._limit, 2 * len(self._asked)), self._furthest)
+        self._limit = max(self._limit, 2 * len(self._asked))
+        self._reach = min(self._limit, self._furthest)
         return self._reach, min((watch.since for watch in self._asked), default=now)
 
     def saw(self, log: ExecutionLog, now: float) -> list[Watch]:
@@ -90,18 +89,18 @@ class Lookout:
         is_full = len(log) >= self._reach
         hidden = is_full and any(it.seeks_far and not it.target.is_settled_by(log) for it in self._present)
         if hidden and self._reach < self._furthest:
-            self._limit, self._is_in_vain = self._reach * 4, True
+            self._limit, self._is_in_vain = self._reach * GROWTH, True
             return []
         if hidden:
             self._limit = FIRST_LIMIT  # the longest log did not help: no use to read it each time
-        self._last_look, self._stretch = now, self._jitter(0.9, 1.1)
+        self._last_look, self._stretch = now, self._jitter(1.0, 1.05)  # never sooner than asked for
         return self._present
 
     def missed(self, error: LosantError, now: float) -> list[Watch]:
         """Take in that a look failed; return the waits that have to bear it."""
         if isinstance(error, BadRequest) and self._reach > FIRST_LIMIT:
             # Losant documents no longest log, so ours may be longer than it gives.
-            self._widest, self._is_in_vain = self._reach // 2, True
+            self._furthest, self._is_in_vain = self._reach // 2, True
             return []
         self._misses += 1
         self._last_look = now

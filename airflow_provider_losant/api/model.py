@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_losant.api.errors import UNKNOWN_SHAPE, InvalidArgument, ProtocolError
@@ -115,10 +116,12 @@ class File:
     url: str | None = field(default=None, repr=False)
 
     @classmethod
-    def all_from_api(cls, files: Mapping[str, Mapping[str, Any]] | None) -> dict[str, File]:
+    def all_from_api(cls, files: Mapping[str, Mapping[str, Any]] | None) -> Mapping[str, File]:
+        if not files:
+            return _NO_FILES
         return {
             name: cls(name=name, size=it.get("size"), content_type=it.get("contentType"), url=it.get("url"))
-            for name, it in (files or {}).items()
+            for name, it in files.items()
         }
 
 
@@ -215,6 +218,9 @@ class Execution:
         if not self.status.is_final:
             return None
         return _spelt(self.outputs_at or self.notebook_at)
+
+
+_NO_FILES: Mapping[str, File] = MappingProxyType({})
 
 
 class ExecutionLog:

@@ -164,7 +164,7 @@ class Watch:
         self.ending: Ending | None = None
         self.problem: str | None = None
         self._first_look = first_look
-        self._notes: list[Note] = []
+        self._notes: Sequence[Note] = ()
         self._phase = ""
         self._blind_since: float | None = None
         self._misses = 0
@@ -212,7 +212,7 @@ class Watch:
         if found is not None or self.target.execution_id is None:
             self._blind_since, self._misses = None, 0
         elif self._miss(now):
-            self._notes.append(Note(f"The {self.target} is not listed yet"))
+            self._note(f"The {self.target} is not listed yet")
         self.expire(now)
         return self._has_news
 
@@ -223,7 +223,7 @@ class Watch:
         A missed look is not a failed run. Of a row of failures, only the first is worth a line in the log.
         """
         if self._miss(now):
-            self._notes.append(Note(f"Could not look at the {self.target}: {error}", logging.WARNING))
+            self._note(f"Could not look at the {self.target}: {error}", logging.WARNING)
         if may_pass(error):
             self.expire(now, str(error))
         else:
@@ -245,14 +245,17 @@ class Watch:
             self._end("outage", problem)
         return self.ending is not None
 
-    def take_notes(self) -> list[Note]:
+    def take_notes(self) -> Sequence[Note]:
         """Hand over what has become worth a line in the log since the last time."""
-        notes, self._notes = self._notes, []
+        notes, self._notes = self._notes, ()
         return notes
 
     @property
     def _has_news(self) -> bool:
         return bool(self._notes) or self.ending is not None
+
+    def _note(self, text: str, level: int = logging.INFO) -> None:
+        self._notes = (*self._notes, Note(text, level))
 
     def _end(self, ending: Ending, problem: str | None = None) -> None:
         self.ending, self.problem = ending, problem
@@ -264,9 +267,8 @@ class Watch:
             return
         self._phase = found.phase
         if not found.status.is_known:
-            text = f"Losant gives a status nobody has documented: {found.status}"
-            self._notes.append(Note(text, logging.WARNING))
-        self._notes.append(Note(_describe(found)))
+            self._note(f"Losant gives a status nobody has documented: {found.status}", logging.WARNING)
+        self._note(_describe(found))
 
     def _miss(self, now: float) -> bool:
         """Count a look that did not show the run; tell whether it is the first of its row."""

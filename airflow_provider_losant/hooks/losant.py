@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import count
 from pathlib import Path
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import requests
 
-    from airflow_provider_losant.api.async_client import AsyncClient
+    from airflow_provider_losant.api.async_client import SharedClient
     from airflow_provider_losant.api.client import Client
     from airflow_provider_losant.api.flows import Flow
     from airflow_provider_losant.api.model import Execution, ExecutionLog, Notebook
@@ -85,17 +85,15 @@ class LosantHook(BaseHook):
         """Carry a flow out in this process."""
         return self.client.run(flow)
 
-    @asynccontextmanager
-    async def aclient(self) -> AsyncIterator[AsyncClient]:
-        """Lend the client that all waits of the running event loop share, as long as they mean the same."""
-        from airflow_provider_losant.api.async_client import shared_client
+    async def aclient(self) -> SharedClient:
+        """Borrow the client that all waits of the running event loop share, as long as they mean the same."""
+        from airflow_provider_losant.api.async_client import SharedClient
 
-        async with shared_client(await self.asettings(), self.asettings) as client:
-            yield client
+        return SharedClient(await self.asettings(), self.asettings)
 
     async def arun(self, flow: Flow[T]) -> T:
         """Carry a flow out on the running event loop."""
-        async with self.aclient() as client:
+        async with await self.aclient() as client:
             return await client.run(flow, self.log.log)
 
     async def asettings(self) -> Settings:

@@ -118,11 +118,12 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch until there is an outcome. An error we do not understand escapes: Airflow shows it."""
         watch = Watch(self.target, self.patience, first_look=self.first_look)
+        log = self.logger().log  # the class's, as each object's own would weigh more than its wait
         try:
-            async with self._hook().aclient() as client:
-                await follow(watch, client, self.log.log)
+            async with await self._hook().aclient() as client:
+                await follow(watch, client, log)
                 ending = flows.conclude(watch, cancel_on_timeout=self.cancel_on_timeout)
-                outcome = await client.run(ending, self.log.log)
+                outcome = await client.run(ending, log)
         except asyncio.CancelledError:
             if not trigger_is_told_of_kills():
                 await self.on_kill()

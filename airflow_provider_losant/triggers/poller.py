@@ -38,22 +38,14 @@ async def follow(watch: Watch, client: AsyncClient, log: Log) -> None:
     :param client: Who asks Losant; those who have the same one share the poll.
     :param log: Where news is told: a logger's ``log``.
     """
-    target = watch.target
-    key = (target.application_id, target.notebook_id)
-    polls = _polls.setdefault(client, {})
-    if key not in polls:
-        # After a restart of the triggerer everything is overdue at once.
-        delay = watch.patience.poll_interval * (len(polls) * GOLDEN_RATIO % 1.0)
-        polls[key] = Poll(client, Lookout(*key, opens_at=time.time() + delay))
-    poll = polls[key]
+    poll = Poll.of(watch, client)
     try:
-        await poll.follow(watch, log)
+        while watch.ending is None:
+            await poll.news_for(watch)
+            for note in watch.take_notes():
+                log(note.level, "%s", note.text)
     finally:
-        if poll.is_over and polls.get(key) is poll:
-            del polls[key]
-            if not polls:
-                del _polls[client]
-            poll.stop()
+        poll.leave(watch)
 
 
 class Poll:
@@ -64,38 +56,59 @@ class Poll:
     takes nothing from the others. News is told in the task of the wait that it is for.
     """
 
-    def __init__(self, client: AsyncClient, lookout: Lookout) -> None:
+    def __init__(self, client: AsyncClient, key: tuple[str, str], phase: float) -> None:
         self._client = client
-        self._lookout = lookout
-        self._bells: dict[Watch, asyncio.Event] = {}
+        self._key = key
+        self._phase = phase
+        self._lookout = Lookout(*key)
+        # Futures and not events, as there may be thousands.
+        self._bells: dict[Watch, asyncio.Future[None]] = {}
         self._has_newcomer = asyncio.Event()
         self._work = asyncio.create_task(self._look_out(), context=contextvars.Context())
 
-    @property
-    def is_over(self) -> bool:
-        """Whether nobody waits here any longer, or nobody can."""
-        return not self._bells or self._work.done()
+    @classmethod
+    def of(cls, watch: Watch, client: AsyncClient) -> Poll:
+        """Join the poll that looks at a watch's notebook; begin it if there is none."""
+        key = (watch.target.application_id, watch.target.notebook_id)
+        polls = _polls.setdefault(client, {})
+        if key not in polls:
+            polls[key] = cls(client, key, (len(polls) + 1) * GOLDEN_RATIO % 1.0)
+        poll = polls[key]
+        poll.join(watch)
+        return poll
 
-    async def follow(self, watch: Watch, log: Log) -> None:
-        """Wait until a watch is over."""
-        bell = self._bells[watch] = asyncio.Event()
-        self._lookout.join(watch)
+    async def news_for(self, watch: Watch) -> None:
+        """Wait until a look brought something for a watch."""
+        bell = self._bells[watch]
+        if bell.done():
+            bell = self._bells[watch] = asyncio.get_running_loop().create_future()
+        if self._work.done():
+            self._work.result()  # raises what nobody expected, to all who wait
+        await bell
+
+    def leave(self, watch: Watch) -> None:
+        """Look out for a watch no longer; when it was the last one, for none."""
+        self._lookout.leave(watch)
+        del self._bells[watch]
+        if self._work.done() or not self._bells:
+            self._close()
+            self._work.cancel()
+
+    def join(self, watch: Watch) -> None:
+        """Look out for a watch as well."""
+        self._bells[watch] = asyncio.get_running_loop().create_future()
+        # After a restart of the triggerer everything is overdue at once: notebooks take turns within an
+        # interval, and the other waits on this one have the time to come.
+        self._lookout.join(watch, time.time() + self._phase * watch.patience.poll_interval)
         self._has_newcomer.set()
-        try:
-            while watch.ending is None:
-                if self._work.done():
-                    self._work.result()  # raises what nobody expected, to all who wait
-                await bell.wait()
-                bell.clear()
-                for note in watch.take_notes():
-                    log(note.level, "%s", note.text)
-        finally:
-            self._lookout.leave(watch)
-            del self._bells[watch]
 
-    def stop(self) -> None:
-        """Look no more."""
-        self._work.cancel()
+    def _close(self) -> None:
+        """Let whoever comes now begin anew."""
+        polls = _polls.get(self._client, {})
+        if polls.get(self._key) is self:
+            del polls[self._key]
+        if not polls:
+            _polls.pop(self._client, None)
 
     async def _look_out(self) -> None:
         try:
@@ -103,15 +116,20 @@ class Poll:
                 await self._until_due()
                 await self._ring(await self._client.run(flows.look(self._lookout), _log.log))
         finally:
-            for bell in self._bells.values():
-                bell.set()
+            self._close()
+            for watch in self._bells:
+                self._ring_for(watch)
 
     async def _ring(self, news: Sequence[Watch]) -> None:
         for number, watch in enumerate(news, 1):
-            if bell := self._bells.get(watch):
-                bell.set()
+            self._ring_for(watch)
             if number % flows.AT_A_TIME == 0:
                 await asyncio.sleep(0)
+
+    def _ring_for(self, watch: Watch) -> None:
+        bell = self._bells.get(watch)
+        if bell is not None and not bell.done():
+            bell.set_result(None)
 
     async def _until_due(self) -> None:
         """Sleep; newcomers may want a look sooner than those who were here."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant.api.async_client import shared_client
+from airflow_provider_losant.api.async_client import SharedClient
 from airflow_provider_losant.api.client import Client
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Driver:
             return renew()
 
         async def main() -> Any:
-            async with shared_client(settings, renew and again) as client:
+            async with SharedClient(settings, renew and again) as client:
                 return await client.run(flow, self._log)
 
         return asyncio.run(main())

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_losant.api import calls, flows
-from airflow_provider_losant.api.async_client import shared_client
+from airflow_provider_losant.api.async_client import SharedClient
 from airflow_provider_losant.api.client import Client
 from airflow_provider_losant.api.errors import (
     LosantError,
@@ -428,7 +428,7 @@ def test_of_many_requests_that_meet_a_rotated_token_one_reads_the_connection(
 
     async def main() -> list[Any]:
         get = calls.get_notebook(losant.application_id, notebook)
-        async with shared_client(to(losant.url, token="old"), renew) as client:
+        async with SharedClient(to(losant.url, token="old"), renew) as client:
             return await asyncio.gather(*(client.run(steps(get), logging.log) for _ in range(10)))
 
     assert [it.id for it in asyncio.run(main())] == [notebook] * 10

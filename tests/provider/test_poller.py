@@ -203,7 +203,7 @@ def test_a_wait_that_cannot_tell_its_news_disturbs_no_other(losant: Emulator, no
         target = Target.of(LosantHook().ref(notebook, run))
         patience = Patience(poll_interval=INTERVAL, deadline=now + 20, max_poll_outage=20.0)
         watch = Watch(target, patience)
-        async with LosantHook().aclient() as client:
+        async with await LosantHook().aclient() as client:
             await poller.follow(watch, client, log)
         return watch
 
@@ -226,7 +226,7 @@ def test_a_newcomer_who_is_in_a_hurry_is_not_kept_waiting(losant: Emulator, note
 
     async def main() -> Event:
         patient = asyncio.create_task(wait(losant, notebook, slow, poll_interval=30.0))
-        await until(lambda: looks(losant))
+        await until(lambda: poller._polls)
         async with asyncio.timeout(5):
             event = await wait(losant, notebook, run)
         await end([patient])

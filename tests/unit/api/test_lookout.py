@@ -19,10 +19,10 @@ from airflow_provider_losant.api.errors import (
     TransportError,
 )
 from airflow_provider_losant.api.flows import look
-from airflow_provider_losant.api.lookout import FIRST_LIMIT, WIDEST_LIMIT, Lookout
+from airflow_provider_losant.api.lookout import DEEPEST_LIMIT, FIRST_LIMIT, Lookout
 from airflow_provider_losant.api.model import ExecutionLog
 from airflow_provider_losant.api.watch import SINCE_MARGIN, Patience, Target, Watch
-from tests.unit.api.hand import Hand, highest, middle
+from tests.unit.api.hand import Hand, calm, highest
 from tests.unit.api.samples import APPLICATION, MADE, NOTEBOOK, briefly, entry, run_id
 
 GONE = TransportError("connection lost")
@@ -38,7 +38,7 @@ def wait(number: int = 0, *, interval: float = 20.0, first_look: float = 0.0, **
 
 
 def lookout(*watches: Watch, **more: Any) -> Lookout:
-    together = Lookout(APPLICATION, NOTEBOOK, **{"jitter": middle, **more})
+    together = Lookout(APPLICATION, NOTEBOOK, **{"jitter": calm, **more})
     for watch in watches:
         together.join(watch)
     return together
@@ -236,12 +236,15 @@ def test_looks_at_many_notebooks_spread_out() -> None:
         story = Story(lookout(wait(), jitter=jitter), running(0)).go_on(2)
         intervals.append(story.times[1])
 
-    assert intervals == pytest.approx([18, 22])
+    assert intervals == pytest.approx([20, 21])
 
 
-def test_nobody_looks_before_it_is_open_except_for_a_deadline() -> None:
-    assert lookout(wait(), opens_at=MADE + 9).pause(MADE) == 9
-    assert lookout(wait(deadline=MADE + 4), opens_at=MADE + 9).pause(MADE) == 4
+def test_nobody_looks_sooner_than_somebody_wants_except_for_a_deadline() -> None:
+    together = lookout()
+
+    for watch, opens_at, pause in [(wait(), 9, 9), (wait(deadline=MADE + 7), 12, 7), (wait(), 4, 4)]:
+        together.join(watch, MADE + opens_at)
+        assert together.pause(MADE) == pause
 
 
 def test_a_run_that_stays_in_the_queue_is_looked_at_more_and_more_seldom_up_to_a_ceiling() -> None:
@@ -350,19 +353,19 @@ def test_a_log_that_does_not_reach_far_enough_is_asked_for_again_at_once_and_lon
 
     story = Story(together, paged(*crowd(300), entry("inProgress", run_id(0)))).go_on(3)
 
-    assert [limit for limit, _ in story.windows] == [20, 80, 320]
+    assert [limit for limit, _ in story.windows] == [20, 160, 1280]
     assert story.times == [0, 0, 0]
     assert shallow.ending == "ended"
     story.go_on()
-    assert story.windows[-1][0] == 320
+    assert story.windows[-1][0] == 1280
 
 
 def test_a_run_that_even_the_longest_log_does_not_show_does_not_make_each_look_long() -> None:
-    story = Story(lookout(wait(0)), paged(*crowd(5_000))).go_on(40)
+    story = Story(lookout(wait(0)), paged(*crowd(10_000))).go_on(40)
 
-    longest = [limit for limit, _ in story.windows if limit == WIDEST_LIMIT]
+    longest = [limit for limit, _ in story.windows if limit == DEEPEST_LIMIT]
     assert 3 <= len(longest) <= 6
-    assert sum(limit for limit, _ in story.windows) / len(story.windows) < WIDEST_LIMIT / 3
+    assert sum(limit for limit, _ in story.windows) / len(story.windows) < DEEPEST_LIMIT / 3
 
 
 def test_where_losant_gives_no_log_as_long_as_ours_it_is_asked_for_a_shorter_one() -> None:
@@ -374,6 +377,28 @@ def test_where_losant_gives_no_log_as_long_as_ours_it_is_asked_for_a_shorter_one
     assert [limit for limit, _ in story.windows] == [800, 400, 400]
     assert {it.ending for it in waits} == {None}
     assert all(it.seen is not None for it in waits)
+
+
+def test_those_who_are_left_see_as_far_as_all_did_together() -> None:
+    waits = [wait(number) for number in range(2_000)]
+    states = dict.fromkeys(range(2_000), "inProgress")
+    together = lookout(*waits)
+
+    def answer(call: Any) -> Any:
+        entries = [entry(states[number], run_id(number)) for number in range(1_999, -1, -1)]
+        return log(*entries[: int(call.query["limit"])])
+
+    story = Story(together, answer).go_on()
+    for number in range(1_900):  # the younger ones end first; the oldest are the last in the log
+        states[1_999 - number] = "completed"
+    story.go_on()
+    for watch in story.ended:
+        together.leave(watch)
+    story.go_on(3)
+
+    assert len(story.ended) == 1_900
+    assert len(story.windows) == 5
+    assert not any(watch.take_notes() for watch in waits[:100])
 
 
 def test_a_refusal_that_is_not_about_the_length_ends_the_wait_all_the_same() -> None:

@@ -28,7 +28,7 @@ from airflow_provider_losant.api.errors import (
 from airflow_provider_losant.api.flows import watch
 from airflow_provider_losant.api.model import Execution, ExecutionLog
 from airflow_provider_losant.api.watch import Outcome, Patience, Target
-from tests.unit.api.hand import Hand, highest, middle
+from tests.unit.api.hand import Hand, calm, highest
 from tests.unit.api.samples import (
     APPLICATION,
     MADE,
@@ -50,7 +50,7 @@ SIGNED = "https://storage.example/result.error.log?X-Amz-Signature=deadbeef"
 
 
 def look(hand: Hand, target: Target | None = None, patience: Patience = PATIENCE, **more: Any) -> Outcome:
-    options = {"clock": hand.clock, "jitter": middle, **more}
+    options = {"clock": hand.clock, "jitter": calm, **more}
     return hand.drive(watch(target or Target.of(REF), patience, **options))
 
 
@@ -113,7 +113,7 @@ def test_watchers_that_began_together_spread_out() -> None:
     look(early, jitter=lambda low, _: low)
     look(late, jitter=highest)
 
-    assert [hand.looks[1] - MADE for hand in (early, late)] == pytest.approx([18, 22])
+    assert [hand.looks[1] - MADE for hand in (early, late)] == pytest.approx([20, 21])
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def paged(runs: list[Execution]) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("younger", "limits"), [(19, ["20"]), (20, ["20", "80"]), (500, ["20", "80", "320", "1000"])]
+    ("younger", "limits"), [(19, ["20"]), (20, ["20", "160"]), (500, ["20", "160", "1280"])]
 )
 def test_a_run_beyond_the_page_is_looked_for_further_at_once(younger: int, limits: list[str]) -> None:
     hand = at(paged([*others(younger), *DONE]))
