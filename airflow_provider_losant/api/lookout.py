@@ -38,7 +38,7 @@ class Lookout:
         self._watches: dict[Watch, None] = {}
         self._asked: Sequence[Watch] = ()
         self._is_in_vain = False
-        self._last_look = -inf
+        self._last_look = self._asked_at = -inf
         self._stretch = 1.0
         self._due = inf
         self._misses = 0
@@ -78,7 +78,7 @@ class Lookout:
     def ask(self, now: float) -> tuple[int, float]:
         """Return the ``limit`` and ``since`` of a request that is wide enough for all who want to see."""
         self._asked = tuple(watch for watch in self._watches if watch.is_open(now))
-        self._is_in_vain = False
+        self._asked_at, self._is_in_vain = now, False
         self._limit = max(self._limit, 2 * len(self._asked))
         self._reach = min(self._limit, self._furthest)
         return self._reach, min((watch.since for watch in self._asked), default=now)
@@ -93,7 +93,9 @@ class Lookout:
             return []
         if hidden:
             self._limit = FIRST_LIMIT  # the longest log did not help: no use to read it each time
-        self._last_look, self._stretch = now, self._jitter(1.0, 1.05)  # never sooner than asked for
+        # Counted from the question, but where answers are slow, Losant gets its rest all the same.
+        self._last_look = max(self._asked_at, now - self._shortest / 2)
+        self._stretch = self._jitter(1.0, 1.05)  # never sooner than asked for
         return self._present
 
     def missed(self, error: LosantError, now: float) -> list[Watch]:
@@ -104,9 +106,8 @@ class Lookout:
             return []
         self._misses += 1
         self._last_look = now
-        shortest = min((it.patience.poll_interval for it in self._watches), default=0.0)
         floor = error.retry_after
-        self._retry_at = now + backoff(self._misses, cap=shortest, floor=floor, jitter=self._jitter)
+        self._retry_at = now + backoff(self._misses, cap=self._shortest, floor=floor, jitter=self._jitter)
         self._barred_until = now + (floor or 0.0)
         return self._present
 
@@ -120,6 +121,11 @@ class Lookout:
         """Settle when to look next, after all have taken in what there was."""
         going_on = (watch for watch in self._watches if watch.ending is None)
         self._due = -inf if self._is_in_vain else min(map(self._due_for, going_on), default=inf)
+
+    @property
+    def _shortest(self) -> float:
+        """The shortest interval that somebody wants."""
+        return min((watch.patience.poll_interval for watch in self._watches), default=0.0)
 
     @property
     def _present(self) -> list[Watch]:

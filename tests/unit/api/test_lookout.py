@@ -203,6 +203,19 @@ def test_a_newcomer_waits_for_the_next_look_of_all() -> None:
     assert story.times == pytest.approx([0, 20, 40])
 
 
+@pytest.mark.parametrize(("took", "looks"), [(3.0, [0, 20, 40]), (18.0, [0, 28, 56])])
+def test_an_interval_counts_from_the_question_but_a_slow_losant_gets_its_rest(
+    took: float, looks: list[float]
+) -> None:
+    def answer(_: Any) -> ExecutionLog:
+        story.hand.now += took
+        return running(0)
+
+    story = Story(lookout(wait()), answer)
+
+    assert story.go_on(3).times == pytest.approx(looks)
+
+
 def test_a_newcomer_who_is_in_a_hurry_is_not_kept_waiting() -> None:
     together = lookout(wait(0, interval=60.0))
     story = Story(together, running(1, 0)).go_on()
