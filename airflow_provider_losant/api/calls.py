@@ -8,27 +8,16 @@ Nothing is sent here. Paths, parameters and scopes are those of Losant's REST re
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from airflow_provider_losant.api.errors import (
-    InvalidArgument,
-    NotLosant,
-    ProtocolError,
-    ResponseError,
-    error_class,
-)
-from airflow_provider_losant.api.instants import milliseconds, spell
+from airflow_provider_losant.api.instants import milliseconds
 from airflow_provider_losant.api.model import Execution, ExecutionRef, Notebook, losant_id
-from airflow_provider_losant.api.retry import retry_after
 
 T = TypeVar("T")
 
-MAX_CONTEXT = 32_767
 PER_PAGE = 100
 LEAN = {"_actions": "false", "_links": "false", "_embedded": "false"}
 """Leave out what only a browser needs. Text, because Losant takes ``true``, not ``True``, for true."""
@@ -160,119 +149,6 @@ class Page:
     def from_api(cls, answer: Mapping[str, Any]) -> Page:
         notebooks = [Notebook.from_api(entry) for entry in _list(answer["items"])]
         return cls(notebooks=notebooks, total=answer.get("totalCount", len(notebooks)))
-
-
-def execution_options(
-    *,
-    relative_to: datetime | None = None,
-    template_context: str | None = None,
-    email: str | None = None,
-    callback_url: str | None = None,
-) -> dict[str, Any]:
-    """Build the body of ``execute``: only what is given, in Losant's spelling."""
-    options = {
-        "relativeTo": relative_to and spell(relative_to),
-        "templateContext": template_context,
-        "email": email,
-        "callbackUrl": callback_url,
-    }
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def context_text(value: Mapping[str, Any] | str | None, *, field: str = "template_context") -> str | None:
-    """
-    Return a template context as the text Losant wants.
-
-    :param value: A mapping, or JSON text (sent as it is).
-    :raises InvalidArgument: it is not JSON, or longer than Losant's 32,767 characters.
-    """
-    if value is None:
-        return None
-    try:
-        if isinstance(value, str):
-            text = value
-            json.loads(text, parse_constant=_refuse)
-        else:
-            text = compact(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidArgument(field, f"is not JSON: {error}") from None
-    if len(text) > MAX_CONTEXT:
-        raise InvalidArgument(field, f"is {len(text):,} characters long; Losant takes {MAX_CONTEXT:,}")
-    return text
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is a number for Python only")
-
-
-def compact(value: Mapping[str, Any]) -> str:
-    """Write JSON in as few characters as it takes."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
-def read_answer(call: Call[T], status: int, headers: Mapping[str, str], body: bytes) -> T:
-    """
-    Turn an HTTP answer into what the call promises, or into the error it means.
-
-    :param headers: Case-insensitive.
-    :raises ResponseError: an error status.
-    :raises NotLosant: a redirect, or a web page.
-    :raises ProtocolError: JSON that breaks off or has another shape.
-    """
-    if 300 <= status < 400:  # noqa: PLR2004 - HTTP's own numbers
-        raise NotLosant(f"{call.operation} was redirected ({status}): the host is not Losant's API")
-    answer = _json(body)
-    kind = headers.get("content-type") or "no content type"
-    if status >= 400:  # noqa: PLR2004 - as above
-        error = _error(call, status, headers, answer)
-        if body and answer is _UNREADABLE and not error.is_passing:
-            raise NotLosant(f"{call.operation} got {status} with {kind}: the host is not Losant's API")
-        raise error
-    if answer is _UNREADABLE:
-        # Without a body it may as well have broken off before its headers were complete.
-        if body and "json" not in kind:
-            # A gateway may have said so after it had passed the request on.
-            raise NotLosant(
-                f"{call.operation} got {kind} instead of JSON: the host is not Losant's API",
-                may_have_landed=True,
-            )
-        raise ProtocolError(f"the answer to {call.operation} broke off after {len(body)} bytes")
-    try:
-        return call.read(answer)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ProtocolError(
-            f"the answer to {call.operation} has an unknown shape: {type(error).__name__} {error}"
-        ) from None
-
-
-_UNREADABLE: Any = object()
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except ValueError:
-        return _UNREADABLE
-
-
-def _error(call: Call[Any], status: int, headers: Mapping[str, str], answer: Any) -> ResponseError:
-    envelope = answer if isinstance(answer, dict) else {}
-    return error_class(status)(
-        status,
-        str(envelope.get("type") or envelope.get("code") or ""),
-        str(envelope.get("message") or "no message"),
-        operation=call.operation,
-        retry_after=retry_after(headers.get("retry-after")),
-        hint=_hint(call, status),
-    )
-
-
-def _hint(call: Call[Any], status: int) -> str:
-    if status == 401:  # noqa: PLR2004 - HTTP's own number
-        return "the API token is wrong, expired or revoked"
-    if status == 403:  # noqa: PLR2004 - as above
-        return f"the API token needs the scope {call.scope or call.operation}"
-    return ""
 
 
 def _list(answer: Any) -> list[Any]:

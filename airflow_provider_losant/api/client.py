@@ -13,7 +13,8 @@ import requests
 from requests.auth import AuthBase
 from urllib3.exceptions import NewConnectionError
 
-from airflow_provider_losant.api.calls import Call, read_answer
+from airflow_provider_losant.api.answers import read_answer
+from airflow_provider_losant.api.calls import Call
 from airflow_provider_losant.api.errors import LosantError, TlsError, TransportError, Unauthorized
 from airflow_provider_losant.api.steps import Halted, Log, Note, Sleep, Tail
 

@@ -17,6 +17,7 @@ from airflow_provider_losant.api import calls, flows
 from airflow_provider_losant.api.errors import InvalidArgument, LosantError, NotFound
 from airflow_provider_losant.api.instants import instant
 from airflow_provider_losant.api.model import ExecutionRef, losant_id
+from airflow_provider_losant.api.options import context_text, execution_options
 from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.api.watch import FIRST_LIMIT, SINCE_MARGIN, WIDEST_LIMIT
 from airflow_provider_losant.exceptions import LosantConfigError
@@ -174,9 +175,9 @@ class LosantHook(BaseHook):
         :param callback_url: Where Losant posts to when the run has ended.
         """
         with self.explained():
-            options = calls.execution_options(
+            options = execution_options(
                 relative_to=None if relative_to is None else instant(relative_to, field="relative_to"),
-                template_context=calls.context_text(template_context),
+                template_context=context_text(template_context),
                 email=email,
                 callback_url=callback_url,
             )

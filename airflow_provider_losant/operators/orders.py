@@ -7,10 +7,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import deployment_id, task_store
-from airflow_provider_losant.api import calls
 from airflow_provider_losant.api.chain import KEY, Chain
 from airflow_provider_losant.api.instants import instant, seconds
 from airflow_provider_losant.api.model import losant_id
+from airflow_provider_losant.api.options import MAX_CONTEXT, compact, context_text, execution_options
 from airflow_provider_losant.api.order import Order
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ def make_order(task: LosantNotebookExecuteOperator, context: Context, hook: Losa
         notebook_id = losant_id(task.notebook_id, field="notebook_id")
         for name in ("poll_interval", "timeout", "max_poll_outage", "listing_patience"):
             seconds(getattr(task, name), field=name)
-        text = calls.context_text(task.template_context)
+        text = context_text(task.template_context)
         moment = None if task.relative_to is None else instant(task.relative_to, field="relative_to")
     chain = _chain(task, context)
     marked, problem = _mark(chain, text, is_wanted=task.durable)
     known_id = _recall(task, context)
     if problem and not known_id:
         task.log.warning("A retry will not find this run again: %s", problem)
-    options = calls.execution_options(
+    options = execution_options(
         relative_to=moment,
         template_context=marked,
         email=task.notification_email,
@@ -96,7 +96,7 @@ def _mark(chain: Chain, text: str | None, *, is_wanted: bool) -> tuple[str | Non
     given = json.loads(text or "{}")
     if not isinstance(given, dict) or KEY in given:
         return text, f"template_context is not a JSON object, or has a key {KEY!r} of its own"
-    marked = calls.compact(chain.mark(given))
-    if len(marked) > calls.MAX_CONTEXT:
+    marked = compact(chain.mark(given))
+    if len(marked) > MAX_CONTEXT:
         return text, "template_context has no room for the mark"
     return marked, None

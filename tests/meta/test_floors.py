@@ -17,7 +17,7 @@ FLOORS = {
     r"": 0,  # the package itself: its version
     r"api": 0,
     r"api\.(model|errors|instants|steps)": 0,
-    r"api\.(calls|chain|order|retry|settings)": 1,
+    r"api\.(answers|calls|chain|options|order|retry|settings)": 1,
     r"api\.(flows|search|submit|watch)": 2,
     r"api\.(client|async_client)": 3,
     r"hooks(\..+)?|ending|exceptions|links(\..+)?|_compat": 4,

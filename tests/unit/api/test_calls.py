@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 
 from airflow_provider_losant.api import calls
-from airflow_provider_losant.api.calls import Call, context_text, execution_options, read_answer
+from airflow_provider_losant.api.answers import read_answer
+from airflow_provider_losant.api.calls import Call
 from airflow_provider_losant.api.errors import (
     BadRequest,
     Forbidden,
@@ -31,6 +32,7 @@ from airflow_provider_losant.api.errors import (
     ServerError,
     Unauthorized,
 )
+from airflow_provider_losant.api.options import MAX_CONTEXT, context_text, execution_options
 from tests.unit.api.samples import APPLICATION, NOTEBOOK, REF, RUN, briefly, entry, published
 
 BELOW = f"/applications/{APPLICATION}/notebooks"
@@ -187,7 +189,7 @@ def test_a_context_that_is_not_json_is_refused(value: Any) -> None:
 
 
 def test_a_context_may_be_as_long_as_losant_takes_and_no_longer() -> None:
-    longest = json.dumps("é" * (calls.MAX_CONTEXT - 2), ensure_ascii=False)
+    longest = json.dumps("é" * (MAX_CONTEXT - 2), ensure_ascii=False)
 
     assert context_text(longest) == longest
     with pytest.raises(InvalidArgument, match=r"^template_context: is 32,768 characters long"):
