@@ -69,13 +69,16 @@ def _error(call: Call[Any], status: int, headers: Mapping[str, str], answer: Any
         str(envelope.get("message") or "no message"),
         operation=call.operation,
         retry_after=retry_after(headers.get("retry-after")),
-        hint=_hint(call, status),
+        hint=_hint(call, status, retry_after(headers.get("retry-after"))),
     )
 
 
-def _hint(call: Call[Any], status: int) -> str:
+def _hint(call: Call[Any], status: int, wait: float | None) -> str:
     if status == 401:  # noqa: PLR2004 - HTTP's own number
         return "the API token is wrong, expired or revoked"
     if status == 403:  # noqa: PLR2004 - as above
         return f"the API token needs the scope {call.scope or call.operation}"
+    if status == 429 and call.spacing is not None:  # noqa: PLR2004 - as above
+        left = "" if wait is None else f"; {wait:.0f} s are left"
+        return f"one in {call.spacing / 60:g} minutes for each notebook{left}"
     return ""

@@ -10,17 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import IO, Any, Generic, Literal, Protocol, TypeVar
 
 from airflow_provider_losant.api.instants import milliseconds
 from airflow_provider_losant.api.model import Execution, ExecutionRef, Notebook, losant_id
+from airflow_provider_losant.api.usage import MinuteCounts
 
 T = TypeVar("T")
 
 PER_PAGE = 100
+EXPORT_SPACING = 15 * 60.0
 LEAN = {"_actions": "false", "_links": "false", "_embedded": "false"}
 """Leave out what only a browser needs. Text, because Losant takes ``true``, not ``True``, for true."""
+
+
+class Upload(Protocol):
+    """A file to send: a ``pathlib.Path``, an ``ObjectStoragePath``, or what looks like one."""
+
+    @property
+    def name(self) -> str:
+        """The file's name, without any folder."""
+
+    def open(self, mode: Literal["rb"]) -> IO[bytes]:
+        """Open the file at its beginning, once for each attempt to send it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +44,7 @@ class Call(Generic[T]):
     :param read: Turns the JSON answer into what the caller wants.
     :param repeatable: Sending it twice does no more than sending it once.
     :param upload: A Jupyter file to send as ``multipart/form-data``.
+    :param spacing: Seconds that Losant wants between two of these for one notebook, where it does.
     """
 
     operation: str
@@ -42,7 +55,8 @@ class Call(Generic[T]):
     scope: str | None = None
     query: Mapping[str, str] = field(default_factory=dict)
     json: Mapping[str, Any] | None = None
-    upload: Path | None = None
+    upload: Upload | None = None
+    spacing: float | None = None
 
 
 def list_notebooks(
@@ -58,13 +72,17 @@ def list_notebooks(
     )
 
 
-def create_notebook(application_id: str, **fields: Any) -> Call[Notebook]:
-    """Make a notebook; sending it twice makes two."""
+def create_notebook(application_id: str, body: Mapping[str, Any]) -> Call[Notebook]:
+    """
+    Make a notebook; sending it twice makes two.
+
+    :param body: From :func:`~airflow_provider_losant.api.options.notebook_body`.
+    """
     return Call(
         operation="notebooks.post",
         method="POST",
         path=f"{_application(application_id)}/notebooks",
-        json=fields,
+        json=body,
         repeatable=False,
         read=Notebook.from_api,
     )
@@ -76,7 +94,28 @@ def get_notebook(application_id: str, notebook_id: str) -> Call[Notebook]:
     return Call(operation="notebook.get", method="GET", path=path, query=LEAN, read=Notebook.from_api)
 
 
-def upload_notebook(application_id: str, notebook_id: str, file: Path) -> Call[Notebook]:
+def update_notebook(application_id: str, notebook_id: str, body: Mapping[str, Any]) -> Call[Notebook]:
+    """Change what the body names; a list takes the place of the whole list that was there."""
+    return Call(
+        operation="notebook.patch",
+        method="PATCH",
+        path=_notebook(application_id, notebook_id),
+        json=body,
+        read=Notebook.from_api,
+    )
+
+
+def delete_notebook(application_id: str, notebook_id: str) -> Call[None]:
+    """Remove a notebook, and with it the log of its executions."""
+    return Call(
+        operation="notebook.delete",
+        method="DELETE",
+        path=_notebook(application_id, notebook_id),
+        read=lambda _: None,
+    )
+
+
+def upload_notebook(application_id: str, notebook_id: str, file: Upload) -> Call[Notebook]:
     """Replace a notebook's Jupyter file."""
     return Call(
         operation="notebook.upload",
@@ -135,6 +174,44 @@ def execution_logs(
         path=f"{_notebook(application_id, notebook_id)}/logs",
         query={"limit": str(limit), "since": milliseconds(since), **LEAN},
         read=lambda answer: [Execution.from_api(entry) for entry in _list(answer)],
+    )
+
+
+def minute_counts(
+    application_id: str, notebook_id: str, *, start: float | None = None, end: float | None = None
+) -> Call[MinuteCounts]:
+    """
+    Ask what a notebook's runs came to, day by day.
+
+    :param start: Epoch seconds; Losant chooses where it is None.
+    :param end: As ``start``.
+    """
+    span = {"start": start, "end": end}
+    return Call(
+        operation="notebook.notebookMinuteCounts",
+        method="GET",
+        path=f"{_notebook(application_id, notebook_id)}/notebookMinuteCounts",
+        query={name: milliseconds(at) for name, at in span.items() if at is not None} | LEAN,
+        read=MinuteCounts.from_api,
+    )
+
+
+def request_export(application_id: str, notebook_id: str, options: Mapping[str, Any]) -> Call[str]:
+    """
+    Have a notebook's input data exported; returns the id of the job.
+
+    Sending it twice is refused at best, and at worst exports twice.
+
+    :param options: The body, as for :func:`execute`.
+    """
+    return Call(
+        operation="notebook.requestInputDataExport",
+        method="POST",
+        path=f"{_notebook(application_id, notebook_id)}/requestInputDataExport",
+        json=options,
+        repeatable=False,
+        spacing=EXPORT_SPACING,
+        read=lambda answer: str(answer["jobId"]),
     )
 
 

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from io import BytesIO
+from secrets import token_hex
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import requests
 from requests.auth import AuthBase
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PIECE = 256 * 1024
+"""Bytes of a file that are in memory at a time."""
 SLICE = 0.5
 """Seconds a sleep lasts before it looks whether it should go on (a signal handler's ``halt``)."""
 
@@ -37,6 +42,37 @@ class _Bearer(AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {self._token}"
         return request
+
+
+class _Form:
+    """
+    A form with one file in it, read piece by piece as it is sent; requests' own would fill the memory.
+
+    :param file: The file, at its beginning.
+    """
+
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        boundary = token_hex(16)
+        quoted = name.replace("\\", "\\\\").replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+        head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="jupyterFile"; filename="{quoted}"\r\n'
+            "Content-Type: application/x-ipynb+json\r\n\r\n"
+        )
+        self.content_type = f"multipart/form-data; boundary={boundary}"
+        self._parts = (BytesIO(head.encode()), file, BytesIO(f"\r\n--{boundary}--\r\n".encode()))
+        self._size = sum(part.seek(0, os.SEEK_END) for part in self._parts)
+        for part in self._parts:
+            part.seek(0)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(partial(self.read, PIECE), b"")
+
+    def read(self, size: int) -> bytes:
+        """Return some of the next bytes."""
+        return next(filter(None, (part.read(size) for part in self._parts)), b"")
 
 
 class Client:
@@ -116,17 +152,17 @@ class Client:
 
     def _send(self, call: Call[T]) -> T:
         with ExitStack() as stack:
-            files = None
+            form = None
             if call.upload is not None:
-                file = stack.enter_context(call.upload.open("rb"))
-                files = {"jupyterFile": (call.upload.name, file, "application/x-ipynb+json")}
+                form = _Form(stack.enter_context(call.upload.open("rb")), call.upload.name)
             try:
                 response = self.session.request(
                     call.method,
                     self.settings.base_url + call.path,
                     params=dict(call.query),
                     json=call.json,
-                    files=files,
+                    data=form,
+                    headers=None if form is None else {"Content-Type": form.content_type},
                     timeout=self.settings.timeout,
                     # Given here as well, since REQUESTS_CA_BUNDLE overrides what the session says.
                     verify=self.settings.verify,

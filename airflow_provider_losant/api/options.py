@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of an execution or an export, as Losant wants them."""
+"""What goes into the bodies of requests: checked here, and in Losant's spelling."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.instants import spell
@@ -29,6 +29,26 @@ def execution_options(
         "callbackUrl": callback_url,
     }
     return {name: value for name, value in options.items() if value is not None}
+
+
+class NotebookFields(TypedDict, total=False):
+    """
+    What can be said of a notebook, in Python's spelling.
+
+    ``image_version`` is what it runs in, such as ``v4``. What ``inputs`` and ``outputs`` are made of is told
+    in Losant's `Notebooks: Post <https://docs.losant.com/rest-api/notebooks/#post>`__.
+    """
+
+    name: str
+    description: str
+    image_version: str
+    inputs: Sequence[Mapping[str, Any]]
+    outputs: Sequence[Mapping[str, Any]]
+
+
+def notebook_body(fields: NotebookFields) -> dict[str, Any]:
+    """Build the body that makes or changes a notebook: only what is given, in Losant's spelling."""
+    return {"imageVersion" if name == "image_version" else name: value for name, value in fields.items()}
 
 
 def context_text(value: Mapping[str, Any] | str | None, *, field: str = "template_context") -> str | None:

@@ -16,7 +16,7 @@ from tests.meta.sources import PACKAGE, Import, imports, modules, tree
 FLOORS = {
     r"": 0,  # the package itself: its version
     r"api": 0,
-    r"api\.(model|errors|instants|steps)": 0,
+    r"api\.(model|errors|instants|steps|usage)": 0,
     r"api\.(answers|calls|chain|options|order|retry|settings)": 1,
     r"api\.(flows|search|submit|watch)": 2,
     r"api\.(client|async_client)": 3,

@@ -66,7 +66,7 @@ def story(losant: Emulator, notebook: str, file: Path) -> flows.Flow[list[Any]]:
     listed = yield calls.list_notebooks(application, sortField="name")
     uploaded = yield calls.upload_notebook(application, notebook, file)
     read = yield calls.get_notebook(application, notebook)
-    made = yield calls.create_notebook(application, name="Zürich ✓", description="Täglich")
+    made = yield calls.create_notebook(application, {"name": "Zürich ✓", "description": "Täglich"})
     options = execution_options(template_context=context_text({"site": "Zürich"}))
     ref = yield calls.execute(application, notebook, options)
     patience = Patience(poll_interval=0.02, deadline=time.time() + 10, max_poll_outage=5.0)
