@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any, Generic, Literal, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from airflow_provider_losant.api.instants import milliseconds
 from airflow_provider_losant.api.model import Execution, ExecutionRef, Notebook, losant_id
-from airflow_provider_losant.api.usage import MinuteCounts
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.usage import MinuteCounts
 
 T = TypeVar("T")
 
@@ -186,6 +188,8 @@ def minute_counts(
     :param start: Epoch seconds; Losant chooses where it is None.
     :param end: As ``start``.
     """
+    from airflow_provider_losant.api.usage import MinuteCounts
+
     span = {"start": start, "end": end}
     return Call(
         operation="notebook.notebookMinuteCounts",
