@@ -16,7 +16,11 @@ What a DAG author meets when a task fails.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from airflow_provider_losant._compat import AirflowException, AirflowFailException
+from airflow_provider_losant.api.errors import LosantError
 
 
 class LosantConfigError(AirflowFailException):
@@ -41,3 +45,14 @@ class NotebookExecutionCanceled(NotebookExecutionError):
 
 class NotebookWaitTimedOut(NotebookExecutionError):
     """The execution had not ended when ``timeout`` (or ``execution_timeout``) was over."""
+
+
+@contextmanager
+def refusals_are_final(where: str = "") -> Iterator[None]:
+    """Turn an error of Losant's that trying again cannot change into the one that Airflow does not retry."""
+    try:
+        yield
+    except LosantError as error:
+        if error.is_passing:
+            raise
+        raise LosantConfigError(f"{where}{error}") from error

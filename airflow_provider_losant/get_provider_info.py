@@ -23,7 +23,12 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "operators": [
-            _modules("airflow_provider_losant.operators.notebook", "airflow_provider_losant.operators.sweep")
+            _modules(
+                "airflow_provider_losant.operators.notebook",
+                "airflow_provider_losant.operators.upload",
+                "airflow_provider_losant.operators.export",
+                "airflow_provider_losant.operators.sweep",
+            )
         ],
         "sensors": [_modules("airflow_provider_losant.sensors.notebook")],
         "hooks": [_modules("airflow_provider_losant.hooks.losant")],

@@ -18,11 +18,18 @@ from urllib3.exceptions import NewConnectionError
 
 from airflow_provider_losant.api.answers import read_answer
 from airflow_provider_losant.api.calls import Call
-from airflow_provider_losant.api.errors import LosantError, TlsError, TransportError, Unauthorized
-from airflow_provider_losant.api.steps import Halted, Log, Note, Sleep, Tail
+from airflow_provider_losant.api.errors import (
+    FileRefused,
+    LosantError,
+    OutputError,
+    TlsError,
+    TransportError,
+    Unauthorized,
+)
+from airflow_provider_losant.api.steps import Fetch, Halted, Log, Note, Sleep, Tail
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows import Flow, Step
+    from airflow_provider_losant.api.flows import FileFlow, Flow, Step
     from airflow_provider_losant.api.settings import Settings
 
 T = TypeVar("T")
@@ -96,14 +103,14 @@ class Client:
         self._log = log
         self._renew = renew
 
-    def run(self, flow: Flow[T]) -> T:
+    def run(self, flow: Flow[T] | FileFlow[T]) -> T:
         """
         Carry a flow out to its end.
 
         :raises LosantError: what the flow does not handle.
         :raises Halted: ``is_halted`` was set (by a signal handler) while it ran.
         """
-        advance: Callable[[], Step] = partial(next, flow)
+        advance: Callable[[], Step | Fetch] = partial(next, flow)
         while True:
             try:
                 step = advance()
@@ -121,7 +128,7 @@ class Client:
         """Close the pool."""
         self.session.close()
 
-    def _do(self, step: Step) -> Any:
+    def _do(self, step: Step | Fetch) -> Any:
         match step:
             case Sleep():
                 return self._sleep(step.seconds)
@@ -129,6 +136,8 @@ class Client:
                 return self._log(step.level, "%s", step.text)
             case Tail():
                 return self._tail(step)
+            case Fetch():
+                return self._fetch(step)
             case Call():
                 return self._call(step)
 
@@ -186,6 +195,49 @@ class Client:
         if not response.ok:
             raise TransportError(f"the file's host answered {response.status_code}")
         return response.content[-tail.limit :].decode(errors="replace")
+
+    def _fetch(self, fetch: Fetch) -> int:
+        with self._open_file(fetch.url) as response, fetch.into() as sink:
+            # What the host has packed has another size than what comes out of it.
+            size = None if "Content-Encoding" in response.headers else fetch.size
+            got = 0
+            for piece in _pieces(response):
+                if self.is_halted:
+                    raise Halted
+                got += len(piece)
+                if fetch.limit is not None and got > fetch.limit:
+                    raise OutputError(f"the file has more than {fetch.limit:,} bytes")
+                sink.write(piece)
+            if size not in {None, got}:
+                raise TransportError(f"the file's host sent {got:,} of {size:,} bytes")
+        return got
+
+    def _open_file(self, url: str) -> requests.Response:
+        try:
+            response = requests.get(
+                url,
+                headers={"User-Agent": self.settings.user_agent, "Accept-Encoding": "identity"},
+                auth=_no_auth,
+                timeout=self.settings.timeout,
+                verify=self.settings.verify,
+                stream=True,
+            )
+        except requests.RequestException as error:
+            raise TransportError(f"the file's host did not answer ({type(error).__name__})") from None
+        if response.ok:
+            return response
+        response.close()
+        refusal = f"the file's host answered {response.status_code}"
+        is_passing = response.status_code in {408, 425, 429} or response.status_code >= 500  # noqa: PLR2004
+        raise TransportError(refusal) if is_passing else FileRefused(refusal)
+
+
+def _pieces(response: requests.Response) -> Iterator[bytes]:
+    """Read a body piece by piece; that the address is in requests' errors is why none gets out."""
+    try:
+        yield from response.iter_content(PIECE)
+    except requests.RequestException as error:
+        raise TransportError(f"the file's host broke off ({type(error).__name__})") from None
 
 
 def new_session(settings: Settings) -> requests.Session:

@@ -12,22 +12,25 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import replace
+from itertools import count
 from typing import Any, Literal, TypeVar
 
 from airflow_provider_losant.api import calls
 from airflow_provider_losant.api.calls import Call
 from airflow_provider_losant.api.errors import BadRequest, LosantError, NotFound, RateLimited
-from airflow_provider_losant.api.model import ERROR_LOG, Execution, ExecutionRef
+from airflow_provider_losant.api.model import ERROR_LOG, Execution, ExecutionRef, Notebook
 from airflow_provider_losant.api.retry import Jitter, backoff
-from airflow_provider_losant.api.steps import Clock, Note, Sleep, Tail
+from airflow_provider_losant.api.steps import Clock, Fetch, Note, Sleep, Tail
 from airflow_provider_losant.api.watch import Ending, Outcome, Patience, Target, Watch, may_pass
 
 T = TypeVar("T")
 Cancelling = Literal["asked", "needless", "failed"]
 Step = Call[Any] | Sleep | Note | Tail
 Flow = Generator[Step, Any, T]
+FileFlow = Generator[Step | Fetch, Any, T]
+"""A flow that also moves files, which is for workers only."""
 
 
 def repeat(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow[T]:
@@ -53,6 +56,25 @@ def repeat(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow
             yield Sleep(backoff(attempt, floor=error.retry_after, jitter=jitter))
         else:
             return answer
+
+
+def list_notebooks(
+    application_id: str,
+    query: Mapping[str, str],
+    retries: int,
+    *,
+    page: int | None = None,
+    per_page: int = calls.PER_PAGE,
+) -> Flow[list[Notebook]]:
+    """List an application's notebooks, page after page; or only one page."""
+    found: list[Notebook] = []
+    for number in count() if page is None else [page]:
+        call = calls.list_notebooks(application_id, page=number, per_page=per_page, **query)
+        answer = yield from repeat(call, retries)
+        found += answer.notebooks
+        if not answer.notebooks or len(found) >= answer.total:
+            break
+    return found
 
 
 def cancel(

@@ -7,7 +7,6 @@ import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
-from itertools import count
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_losant.api.calls import Upload
     from airflow_provider_losant.api.client import Client
-    from airflow_provider_losant.api.flows import Flow
+    from airflow_provider_losant.api.flows import FileFlow, Flow
     from airflow_provider_losant.api.model import Execution, Notebook
     from airflow_provider_losant.api.options import NotebookFields
     from airflow_provider_losant.api.usage import MinuteCounts
@@ -84,7 +83,7 @@ class LosantHook(BaseHook):
         """Return the session, ready to talk to Losant, for what this hook has no method for."""
         return self.client.session
 
-    def run(self, flow: Flow[T]) -> T:
+    def run(self, flow: Flow[T] | FileFlow[T]) -> T:
         """Carry a flow out in this process."""
         return self.client.run(flow)
 
@@ -146,14 +145,15 @@ class LosantHook(BaseHook):
         query = {"sortField": sort_by, "sortDirection": "desc" if descending else "asc"}
         if name is not None:
             query |= {"filterField": "name", "filter": name}
-        found: list[Notebook] = []
-        for number in count() if page is None else [page]:
-            ask = partial(calls.list_notebooks, page=number, per_page=per_page, **query)
-            answer = self._ask(application_id, ask)
-            found += answer.notebooks
-            if not answer.notebooks or len(found) >= answer.total:
-                break
-        return found
+        return self.run(
+            flows.list_notebooks(
+                self.application(application_id),
+                query,
+                self.settings.max_retries,
+                page=page,
+                per_page=per_page,
+            )
+        )
 
     def create_notebook(
         self, *, application_id: str | None = None, **fields: Unpack[NotebookFields]
