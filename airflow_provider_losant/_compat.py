@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     # "as" tells type checkers that others may import it from here.
     from airflow.providers.common.compat.sdk import Context as Context  # noqa: PLC0414
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow.providers.common.compat.sdk import ObjectStoragePath as ObjectStoragePath  # noqa: PLC0414
 
 __all__ = [
     "AIRFLOW_VERSION",

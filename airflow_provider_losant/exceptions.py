@@ -7,6 +7,7 @@ What a DAG author meets when a task fails.
     AirflowFailException
     └── LosantConfigError              something must be changed first; Airflow does not retry
     AirflowException
+    ├── NotebookOutputError            a file of a run, which itself is well, could not be written
     └── NotebookExecutionError         the run, or the wait for it, went wrong; Airflow retries
         ├── NotebookExecutionFailed    the notebook ended with an error
         ├── NotebookExecutionTimedOut  it ran out of the run minutes Losant allows it
@@ -25,6 +26,10 @@ from airflow_provider_losant.api.errors import LosantError
 
 class LosantConfigError(AirflowFailException):
     """An argument, the connection or the token is not right; trying again changes nothing."""
+
+
+class NotebookOutputError(AirflowException):
+    """A file of a run could not be written where it was wanted; the run itself is well."""
 
 
 class NotebookExecutionError(AirflowException):

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
-from io import BytesIO
-from secrets import token_hex
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 from requests.auth import AuthBase
@@ -26,6 +25,7 @@ from airflow_provider_losant.api.errors import (
     TransportError,
     Unauthorized,
 )
+from airflow_provider_losant.api.form import PIECE, Form
 from airflow_provider_losant.api.steps import Fetch, Halted, Log, Note, Sleep, Tail
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PIECE = 256 * 1024
-"""Bytes of a file that are in memory at a time."""
 SLICE = 0.5
 """Seconds a sleep lasts before it looks whether it should go on (a signal handler's ``halt``)."""
 
@@ -49,37 +47,6 @@ class _Bearer(AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {self._token}"
         return request
-
-
-class _Form:
-    """
-    A form with one file in it, read piece by piece as it is sent; requests' own would fill the memory.
-
-    :param file: The file, at its beginning.
-    """
-
-    def __init__(self, file: IO[bytes], name: str) -> None:
-        boundary = token_hex(16)
-        quoted = name.replace("\\", "\\\\").replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
-        head = (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="jupyterFile"; filename="{quoted}"\r\n'
-            "Content-Type: application/x-ipynb+json\r\n\r\n"
-        )
-        self.content_type = f"multipart/form-data; boundary={boundary}"
-        self._parts = (BytesIO(head.encode()), file, BytesIO(f"\r\n--{boundary}--\r\n".encode()))
-        self._size = sum(part.seek(0, os.SEEK_END) for part in self._parts)
-        for part in self._parts:
-            part.seek(0)
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(partial(self.read, PIECE), b"")
-
-    def read(self, size: int) -> bytes:
-        """Return some of the next bytes."""
-        return next(filter(None, (part.read(size) for part in self._parts)), b"")
 
 
 class Client:
@@ -163,7 +130,7 @@ class Client:
         with ExitStack() as stack:
             form = None
             if call.upload is not None:
-                form = _Form(stack.enter_context(call.upload.open("rb")), call.upload.name)
+                form = Form(stack.enter_context(call.upload.open("rb")), call.upload.name)
             try:
                 response = self.session.request(
                     call.method,
@@ -213,6 +180,7 @@ class Client:
         return got
 
     def _open_file(self, url: str) -> requests.Response:
+        _SIGNED_HOSTS.add(urlsplit(url).hostname)
         try:
             response = requests.get(
                 url,
@@ -230,6 +198,19 @@ class Client:
         refusal = f"the file's host answered {response.status_code}"
         is_passing = response.status_code in {408, 425, 429} or response.status_code >= 500  # noqa: PLR2004
         raise TransportError(refusal) if is_passing else FileRefused(refusal)
+
+
+_SIGNED_HOSTS: set[str | None] = set()
+
+
+def _hide_signature(record: logging.LogRecord) -> bool:
+    """Take the query out of what urllib3 tells a debug log about a request to a host of files."""
+    if isinstance(record.args, tuple) and len(record.args) > 1 and record.args[1] in _SIGNED_HOSTS:
+        record.args = tuple(it.partition("?")[0] if isinstance(it, str) else it for it in record.args)
+    return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_hide_signature)
 
 
 def _pieces(response: requests.Response) -> Iterator[bytes]:

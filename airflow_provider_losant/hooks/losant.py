@@ -4,22 +4,25 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
+from glob import escape
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from airflow_provider_losant import __version__
 from airflow_provider_losant._compat import AIRFLOW_VERSION, BaseHook, read_connection, storage_path
 from airflow_provider_losant.api import calls, flows
-from airflow_provider_losant.api.errors import InvalidArgument, LosantError, NotFound
+from airflow_provider_losant.api.errors import InvalidArgument, LosantError
 from airflow_provider_losant.api.instants import instant
 from airflow_provider_losant.api.model import ExecutionRef, losant_id
 from airflow_provider_losant.api.options import context_text, execution_options, notebook_body
+from airflow_provider_losant.api.outputs import Choice, find
 from airflow_provider_losant.api.settings import Settings
-from airflow_provider_losant.api.watch import FIRST_LIMIT, SINCE_MARGIN, WIDEST_LIMIT
+from airflow_provider_losant.api.watch import FIRST_LIMIT
 from airflow_provider_losant.exceptions import LosantConfigError
+from airflow_provider_losant.landing import Folder
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.options import NotebookFields
     from airflow_provider_losant.api.usage import MinuteCounts
     from airflow_provider_losant.api.watch import Target
+    from airflow_provider_losant.landing import IfExists
 
 T = TypeVar("T")
 SortField = Literal["name", "id", "creationDate", "lastUpdated", "lastExecutionRequested"]
@@ -257,12 +261,7 @@ class LosantHook(BaseHook):
         :raises NotFound: the log does not show it.
         """
         ref = self.ref(notebook_id, execution_id, application_id=application_id)
-        for since in (ref.created_at - SINCE_MARGIN, 0.0):
-            look = partial(calls.execution_logs, notebook_id=notebook_id, limit=WIDEST_LIMIT, since=since)
-            for execution in self._ask(application_id, look):
-                if execution.ref.execution_id == ref.execution_id:
-                    return execution
-        raise NotFound(404, "NotFound", f"the log of notebook {notebook_id} does not show {execution_id}")
+        return self.run(find(ref, self.settings.max_retries))
 
     def update_notebook(
         self, notebook_id: str, *, application_id: str | None = None, **fields: Unpack[NotebookFields]
@@ -340,6 +339,56 @@ class LosantHook(BaseHook):
         """
         options = self._options(relative_to, template_context, email, callback_url)
         return self._ask(application_id, lambda app: calls.request_export(app, notebook_id, options))
+
+    def download_output(
+        self,
+        notebook_id: str,
+        execution_id: str,
+        name: str,
+        destination: str | PathLike[str],
+        *,
+        application_id: str | None = None,
+    ) -> str:
+        """
+        Fetch one output file of a run into a folder, and return its path; see :meth:`download_outputs`.
+
+        :param name: The file's name, such as ``result.html``.
+        """
+        saved = self.download_outputs(
+            notebook_id, execution_id, destination, outputs=escape(name), application_id=application_id
+        )
+        return saved[name]
+
+    def download_outputs(
+        self,
+        notebook_id: str,
+        execution_id: str,
+        destination: str | PathLike[str],
+        *,
+        outputs: str | Sequence[str] = ("*",),
+        if_exists: IfExists = "replace",
+        max_bytes: int | None = None,
+        application_id: str | None = None,
+    ) -> dict[str, str]:
+        """
+        Fetch output files of a run into a folder; returns the path of each by its name.
+
+        A file is whole when it is there. The Losant token never goes to the host of the files.
+
+        :param destination: The folder, in any of Airflow's object storages: a local path, a URL such as
+            ``s3://bucket/reports``, or an ``ObjectStoragePath``.
+        :param outputs: Names of the files, or globs such as ``*.csv``; each has to fit some file.
+        :param if_exists: ``replace`` a file that is there already, ``skip`` what would take its place, or
+            ``fail`` before anything is fetched.
+        :param max_bytes: What all the files together may have.
+        :raises OutputError: the run has not ended, or has no such output, or they are too large.
+        :raises NotebookOutputError: the folder could not be written to.
+        """
+        ref = self.ref(notebook_id, execution_id, application_id=application_id)
+        with self.explained():
+            folder = Folder.at(destination, if_exists)
+            choice = Choice.read(outputs, max_bytes)
+        return self.run(folder.land(ref, choice, self.settings.max_retries))
 
     def ref(self, notebook_id: str, execution_id: str, *, application_id: str | None = None) -> ExecutionRef:
         """Return the three ids as one, once they are known to be ids."""

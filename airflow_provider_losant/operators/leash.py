@@ -76,7 +76,7 @@ class Leash:
         self.hold(started.ref)
         return started
 
-    def run(self, client: Client, flow: flows.Flow[T]) -> T:
+    def run(self, client: Client, flow: flows.Flow[T] | flows.FileFlow[T]) -> T:
         """
         Carry a flow out while the run is held.
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
+from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow_provider_losant._compat import (
@@ -20,7 +21,11 @@ from airflow_provider_losant.api.instants import instant, seconds, spell
 from airflow_provider_losant.api.order import Order, Started, Terms
 from airflow_provider_losant.api.watch import Outcome, Patience, Target
 from airflow_provider_losant.ending import finish
-from airflow_provider_losant.exceptions import LosantConfigError, NotebookExecutionError
+from airflow_provider_losant.exceptions import (
+    LosantConfigError,
+    NotebookExecutionError,
+    refusals_are_final,
+)
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 from airflow_provider_losant.operators.leash import Leash
 from airflow_provider_losant.operators.orders import make_order, remember
@@ -72,6 +77,10 @@ class LosantNotebookExecuteOperator(BaseOperator):
         task fails; the run is left alone, and a retry takes it over.
     :param listing_patience: Seconds (or timedelta) that Losant's log may lag behind an order; only after
         that is an order whose answer was lost, or of which a retry finds no trace, placed again.
+    :param save_outputs_to: A folder in any object storage, such as ``s3://bucket/reports/{{ ds }}``, into
+        which all outputs of a run that ended well are copied; ``saved_outputs`` of the result is the path of
+        each by its name. :class:`.LosantNotebookOutputsToObjectStorageOperator` can choose among them.
+        (templated)
     :param losant_conn_id: The Airflow connection. (templated)
     :raises LosantConfigError: an argument, the connection or the token is not right; nothing was started.
     :raises NotebookExecutionFailed: the notebook ended with an error.
@@ -88,6 +97,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         "template_context",
         "notification_email",
         "callback_url",
+        "save_outputs_to",
         "losant_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"template_context": "json"}
@@ -112,6 +122,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         durable: bool = True,
         max_poll_outage: float | timedelta = timedelta(minutes=10),
         listing_patience: float | timedelta = timedelta(minutes=1),
+        save_outputs_to: str | PathLike[str] | None = None,
         losant_conn_id: str = "losant_default",
         **kwargs: Any,
     ) -> None:
@@ -131,6 +142,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self.durable = durable
         self.max_poll_outage = max_poll_outage
         self.listing_patience = listing_patience
+        self.save_outputs_to = save_outputs_to
         self.losant_conn_id = losant_conn_id
         self._leash = Leash(may_cancel=cancel_on_kill)
 
@@ -295,7 +307,19 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self._check_query_time(outcome)
         ref = hook.ref(self.notebook_id, outcome.result["execution_id"])
         _, limit = self._deadline(context, ref.created_at)
-        return finish(outcome, url=hook.link(ref), limit=limit, log=self.log.log)
+        result = finish(outcome, url=hook.link(ref), limit=limit, log=self.log.log)
+        if self.save_outputs_to is not None:
+            result["saved_outputs"] = self._save_outputs(hook, ref)
+        return result
+
+    def _save_outputs(self, hook: LosantHook, ref: ExecutionRef) -> dict[str, str]:
+        """Copy the outputs; should that fail, the retry finds the run completed and only copies again."""
+        from airflow_provider_losant.api.outputs import Choice
+        from airflow_provider_losant.landing import Folder
+
+        with refusals_are_final():
+            folder = Folder.at(self.save_outputs_to or "", field="save_outputs_to")
+            return self._leash.run(hook.client, folder.land(ref, Choice(), hook.settings.max_retries))
 
     def _check_query_time(self, outcome: Outcome) -> None:
         """Losant reads a time it does not understand as now, and says so nowhere but in its log."""

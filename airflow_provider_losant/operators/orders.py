@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import deployment_id, task_store
 from airflow_provider_losant.api.chain import KEY, Chain
+from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.instants import instant, seconds
 from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.options import MAX_CONTEXT, compact, context_text, execution_options
@@ -31,6 +32,8 @@ def make_order(task: LosantNotebookExecuteOperator, context: Context, hook: Losa
         for name in ("poll_interval", "timeout", "max_poll_outage", "listing_patience"):
             seconds(getattr(task, name), field=name)
         text = context_text(task.template_context)
+        if task.save_outputs_to is not None:
+            _check_folder(task)
         moment = None if task.relative_to is None else instant(task.relative_to, field="relative_to")
     chain = _chain(task, context)
     marked, problem = _mark(chain, text, is_wanted=task.durable)
@@ -50,6 +53,14 @@ def make_order(task: LosantNotebookExecuteOperator, context: Context, hook: Losa
         chain=None if problem else chain,
         known_id=known_id,
     )
+
+
+def _check_folder(task: LosantNotebookExecuteOperator) -> None:
+    from airflow_provider_losant.landing import Folder
+
+    if not task.wait_for_completion:
+        raise InvalidArgument("save_outputs_to", "needs wait_for_completion, for only then are there outputs")
+    Folder.at(task.save_outputs_to or "", field="save_outputs_to")
 
 
 def remember(task: LosantNotebookExecuteOperator, context: Context, ref: ExecutionRef) -> None:

@@ -14,8 +14,8 @@ import requests
 
 from airflow_provider_losant import __version__
 from airflow_provider_losant.api import calls
-from airflow_provider_losant.api.client import PIECE
 from airflow_provider_losant.api.errors import BadRequest, NotFound, RateLimited, ServerError, TransportError
+from airflow_provider_losant.api.form import PIECE
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.hooks.losant import LosantHook
