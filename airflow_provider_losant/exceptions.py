@@ -9,6 +9,7 @@ What a DAG author meets when a task fails.
     AirflowException
     ├── NotebookOutputError            a file of a run, which itself is well, could not be written
     └── NotebookExecutionError         the run, or the wait for it, went wrong; Airflow retries
+        ├── NotebookNotStarted         another run goes on, or its minutes are used up
         ├── NotebookExecutionFailed    the notebook ended with an error
         ├── NotebookExecutionTimedOut  it ran out of the run minutes Losant allows it
         ├── NotebookExecutionCanceled  somebody stopped it
@@ -34,6 +35,10 @@ class NotebookOutputError(AirflowException):
 
 class NotebookExecutionError(AirflowException):
     """A notebook's execution, or the wait for it, went wrong."""
+
+
+class NotebookNotStarted(NotebookExecutionError):
+    """``if_running`` or ``max_minutes`` kept the run from being started."""
 
 
 class NotebookExecutionFailed(NotebookExecutionError):

@@ -72,6 +72,11 @@ class Search:
             yield Sleep(_pause(look))
         raise AssertionError  # the loop above only ends by return or raise
 
+    def others(self) -> Flow[Sequence[Execution]]:
+        """List the runs of the notebook that go on and are not of this task, newest first."""
+        recent = yield from self._log_for_sure(self.clock() - self.terms.lookback)
+        return [it for it in recent if not (it.status.is_final or self.order.is_of_task(it))]
+
     def landed(self, asked_at: float) -> Flow[Execution | None]:
         """
         Find the run of this very try after the answer to ``execute`` was lost, or rule it out.

@@ -16,6 +16,7 @@ from airflow_provider_losant.api.order import Order
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
+    from airflow_provider_losant.api.gate import Gate
     from airflow_provider_losant.api.model import ExecutionRef
     from airflow_provider_losant.hooks.losant import LosantHook
     from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
@@ -53,6 +54,29 @@ def make_order(task: LosantNotebookExecuteOperator, context: Context, hook: Losa
         chain=None if problem else chain,
         known_id=known_id,
     )
+
+
+def make_gate(task: LosantNotebookExecuteOperator, hook: LosantHook, began: float) -> Gate | None:
+    """
+    Put the conditions for a start into a gate; None when there are none, and so nothing to ask Losant.
+
+    :param began: Epoch seconds at which the task came to wait, in whatever process.
+    :raises LosantConfigError: a condition makes no sense.
+    """
+    from airflow_provider_losant.api.gate import Gate
+
+    with hook.explained():
+        gate = Gate(
+            if_running=task.if_running,
+            max_minutes=task.max_minutes,
+            minutes_window=task.minutes_window,
+            on_exceeded=task.on_exceeded,
+            began=began,
+            give_up_at=began + seconds(task.timeout, field="timeout"),
+            poll_interval=seconds(task.poll_interval, field="poll_interval"),
+            may_wait_here=not task.deferrable,
+        ).check()
+    return None if gate.is_open else gate
 
 
 def _check_folder(task: LosantNotebookExecuteOperator) -> None:

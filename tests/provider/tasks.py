@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
@@ -68,11 +69,13 @@ class Task:
     deferrals: list[TaskDeferred] = field(default_factory=list)
 
     def run(self) -> Any:
-        try:
-            return self.make().execute(context_of(self.ti))
-        except TaskDeferred as raised:
-            deferral = raised
-        self.deferrals.append(deferral)
-        event = fire(deferral.trigger)
-        assert deferral.kwargs is None
-        return getattr(self.make(), deferral.method_name)(context_of(self.ti), event=event)
+        go_on: Callable[[], Any] = partial(self.make().execute, context_of(self.ti))
+        while True:
+            try:
+                return go_on()
+            except TaskDeferred as raised:
+                deferral = raised
+            self.deferrals.append(deferral)
+            method = getattr(self.make(), deferral.method_name)
+            told = json.loads(json.dumps(deferral.kwargs or {}))
+            go_on = partial(method, context_of(self.ti), event=fire(deferral.trigger), **told)
