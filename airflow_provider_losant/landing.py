@@ -106,12 +106,13 @@ def _open(part: Any) -> Any:
         return part.open("wb")
     except FileNotFoundError:
         # Only now, for to make a folder in a store without folders may be to make a bucket.
-        part.parent.mkdir(parents=True, exist_ok=True)
+        part.fs.makedirs(part.parent.path, exist_ok=True)
         return part.open("wb")
 
 
 def _exists(target: ObjectStoragePath) -> bool:
     try:
-        return target.exists()
-    except OSError as error:
+        # By way of the file system, for the path's own method may look without the connection's credentials.
+        return bool(target.fs.exists(target.path))
+    except Exception as error:
         raise NotebookOutputError(f"{target} could not be looked at: {error}") from error

@@ -142,8 +142,9 @@ def _read_notebook(path: str | PathLike[str]) -> bytes:
             "nbformat is missing, which checks notebooks: pip install 'airflow-provider-losant[upload]'"
         ) from None
     try:
-        content: bytes = storage_path(path).read_bytes()
-    except OSError as error:
+        file = storage_path(path)
+        content: bytes = file.fs.cat_file(file.path)
+    except (OSError, ValueError, ImportError) as error:
         raise LosantConfigError(f"path: {path} cannot be read: {error}") from error
     try:
         with warnings.catch_warnings():

@@ -49,6 +49,13 @@ class FullFileSystem(MemoryFileSystem):
         return file
 
 
+class OwnFileSystem(MemoryFileSystem):
+    """A storage that only Airflow knows how to reach."""
+
+    store: dict[str, Any] = {}  # noqa: RUF012 - as fsspec has it
+    cachable = False
+
+
 class LossyFileSystem(MemoryFileSystem):
     """A storage that keeps less than it was given."""
 
@@ -72,7 +79,7 @@ def storages() -> Iterator[None]:
     attach(protocol="memory", conn_id="full", fs=FullFileSystem())
     attach(protocol="memory", conn_id="lossy", fs=LossyFileSystem())
     yield
-    for kind in (MemoryFileSystem, FullFileSystem, LossyFileSystem):
+    for kind in (MemoryFileSystem, OwnFileSystem, FullFileSystem, LossyFileSystem):
         kind.store.clear()
 
 
@@ -189,6 +196,24 @@ def test_one_file_can_be_fetched_through_the_hook(
     assert Path(path).read_bytes() == FILES["out.csv"]
     with pytest.raises(OutputError, match="has no output"):
         LosantHook().download_output(notebook, ended, "*.csv", tmp_path)
+
+
+def test_a_storage_is_reached_as_airflow_knows_it_and_in_no_other_way(notebook: str, ended: str) -> None:
+    # Airflow's paths have methods that make a file system of their own, without its credentials.
+    attach = import_module(f"{type(storage_path('/')).__module__.rpartition('.')[0]}.store").attach
+    attach(protocol="memory", fs=OwnFileSystem())
+
+    landed = transfer(notebook, ended, "memory://bucket/own")
+    (kept,) = [file for path, file in OwnFileSystem.store.items() if path.endswith("/out.csv")]
+    kept.seek(0)
+    kept.write(b"mine")
+    again = transfer(notebook, ended, "memory://bucket/own", if_exists="skip")
+
+    assert again == landed
+    assert kept.getvalue().startswith(b"mine")
+    assert MemoryFileSystem.store == {}
+    with pytest.raises(LosantConfigError, match="is there already"):
+        transfer(notebook, ended, "memory://bucket/own", if_exists="fail")
 
 
 # -- destinations that fail -------------------------------------------------------------------------------
