@@ -70,11 +70,16 @@ def no_room(_: bytes) -> int:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def store_module() -> Any:
+    """Return the module in which this Airflow keeps its storages."""
+    package = type(storage_path("/")).__module__.rpartition(".")[0]
+    return import_module(f"{package}.store")
+
+
 @pytest.fixture(autouse=True)
 def storages() -> Iterator[None]:
     """Make storages in memory known to Airflow: a sound one, and two for connections that lead to others."""
-    package = type(storage_path("/")).__module__.rpartition(".")[0]
-    attach = import_module(f"{package}.store").attach
+    attach = store_module().attach
     attach(protocol="memory", fs=MemoryFileSystem())
     attach(protocol="memory", conn_id="full", fs=FullFileSystem())
     attach(protocol="memory", conn_id="lossy", fs=LossyFileSystem())
@@ -198,10 +203,12 @@ def test_one_file_can_be_fetched_through_the_hook(
         LosantHook().download_output(notebook, ended, "*.csv", tmp_path)
 
 
-def test_a_storage_is_reached_as_airflow_knows_it_and_in_no_other_way(notebook: str, ended: str) -> None:
+def test_a_storage_is_reached_as_airflow_knows_it_and_in_no_other_way(
+    notebook: str, ended: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Airflow's paths have methods that make a file system of their own, without its credentials.
-    attach = import_module(f"{type(storage_path('/')).__module__.rpartition('.')[0]}.store").attach
-    attach(protocol="memory", fs=OwnFileSystem())
+    monkeypatch.delitem(store_module()._STORE_CACHE, "memory")
+    store_module().attach(protocol="memory", fs=OwnFileSystem())
 
     landed = transfer(notebook, ended, "memory://bucket/own")
     (kept,) = [file for path, file in OwnFileSystem.store.items() if path.endswith("/out.csv")]
