@@ -46,6 +46,12 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "hooks": [_modules("airflow_provider_losant.hooks.losant")],
         "triggers": [_modules("airflow_provider_losant.triggers.notebook")],
+        "task-decorators": [
+            {
+                "name": "losant_notebook",
+                "class-name": "airflow_provider_losant.decorators.notebook.losant_notebook_task",
+            }
+        ],
         "extra-links": ["airflow_provider_losant.links.notebook.LosantNotebookLink"],
         "connection-types": [
             {
