@@ -29,6 +29,7 @@ class LosantNotebookUploadOperator(BaseOperator):
 
     The result (XCom) is a JSON dict: ``notebook_id``, ``application_id``, ``name``, ``file_name``,
     ``created``, ``changed`` and ``uploaded`` (whether that was done), and ``url`` of the notebook in Losant.
+    The id is an XCom of its own, too: ``deploy.output["notebook_id"]``.
 
     See Losant's `Notebook: Upload <https://docs.losant.com/rest-api/notebook/#upload>`__.
 
@@ -86,7 +87,6 @@ class LosantNotebookUploadOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check the file, then do what is left to do."""
-        del context
         from airflow_provider_losant.api.deploy import deploy
         from airflow_provider_losant.hooks.losant import LosantHook
 
@@ -94,6 +94,8 @@ class LosantNotebookUploadOperator(BaseOperator):
         plan = self._plan(hook)
         with refusals_are_final(f"{self.path}: "):
             done = hook.run(deploy(plan, hook.settings.max_retries))
+        # As a key of its own, for only such can be picked out of a task's output.
+        context["ti"].xcom_push(key="notebook_id", value=done.notebook.id)
         return {
             "notebook_id": done.notebook.id,
             "application_id": done.notebook.application_id,

@@ -39,8 +39,10 @@ def file(tmp_path: Path) -> Path:
 
 def upload(path: Any, **options: Any) -> dict[str, Any]:
     operator = LosantNotebookUploadOperator(task_id="deploy", path=path, **options)
-    result: dict[str, Any] = operator.execute(context_of(Ti()))
+    ti = Ti()
+    result: dict[str, Any] = operator.execute(context_of(ti))
     assert json.loads(json.dumps(result)) == result
+    assert ti.pushed == {"notebook_id": result["notebook_id"]}
     return result
 
 
