@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow import __version__ as airflow_version
@@ -30,9 +31,11 @@ AIRFLOW_3 = int(AIRFLOW_VERSION.split(".")[0]) >= 3  # noqa: PLR2004 - the numbe
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from os import PathLike
 
     # "as" tells type checkers that others may import it from here.
     from airflow.providers.common.compat.sdk import Context as Context  # noqa: PLC0414
+    from airflow.providers.common.compat.sdk import ObjectStoragePath as ObjectStoragePath  # noqa: PLC0414
 
 __all__ = [
     "AIRFLOW_VERSION",
@@ -56,10 +59,21 @@ __all__ = [
     "has_left_deferral",
     "is_asset",
     "read_connection",
+    "storage_path",
     "task_state",
     "task_store",
     "trigger_is_told_of_kills",
 ]
+
+
+def storage_path(place: str | PathLike[str]) -> ObjectStoragePath:
+    """Return a path in any of Airflow's object storages: a URL's, or a local one's."""
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    if isinstance(place, ObjectStoragePath):
+        return place
+    # Airflow 2 takes a relative path for one below the root.
+    return ObjectStoragePath(str(place) if "://" in str(place) else str(Path(place).absolute()))
 
 
 async def read_connection(conn_id: str) -> tuple[Any, dict[str, Any]]:

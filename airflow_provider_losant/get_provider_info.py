@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 _NAME = "Losant Notebooks"
+_STORAGE = "Object storage"
 _NULLABLE_STRING = {"type": ["string", "null"]}
 
 
@@ -20,16 +21,39 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": _NAME,
                 "external-doc-url": "https://docs.losant.com/notebooks/overview/",
                 "tags": ["service"],
-            }
+            },
+            {
+                "integration-name": _STORAGE,
+                "external-doc-url": "https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/objectstorage.html",
+                "tags": ["software"],
+            },
         ],
         "operators": [
-            _modules("airflow_provider_losant.operators.notebook", "airflow_provider_losant.operators.sweep")
+            _modules(
+                "airflow_provider_losant.operators.notebook",
+                "airflow_provider_losant.operators.upload",
+                "airflow_provider_losant.operators.export",
+                "airflow_provider_losant.operators.sweep",
+            )
         ],
         "sensors": [_modules("airflow_provider_losant.sensors.notebook")],
+        "transfers": [
+            {
+                "source-integration-name": _NAME,
+                "target-integration-name": _STORAGE,
+                "python-module": "airflow_provider_losant.transfers.notebook_outputs",
+            }
+        ],
         "hooks": [_modules("airflow_provider_losant.hooks.losant")],
         "triggers": [_modules("airflow_provider_losant.triggers.notebook")],
         "asset-uris": [_asset_uris()],
         "dataset-uris": [_asset_uris()],  # their name in Airflow 2
+        "task-decorators": [
+            {
+                "name": "losant_notebook",
+                "class-name": "airflow_provider_losant.decorators.notebook.losant_notebook_task",
+            }
+        ],
         "extra-links": ["airflow_provider_losant.links.notebook.LosantNotebookLink"],
         "connection-types": [
             {

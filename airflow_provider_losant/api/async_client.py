@@ -17,7 +17,8 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
-from airflow_provider_losant.api.calls import Call, read_answer
+from airflow_provider_losant.api.answers import read_answer
+from airflow_provider_losant.api.calls import Call
 from airflow_provider_losant.api.errors import LosantError, TlsError, TransportError, Unauthorized
 from airflow_provider_losant.api.steps import Log, Note, Sleep, Tail
 

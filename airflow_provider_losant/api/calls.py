@@ -8,31 +8,35 @@ Nothing is sent here. Paths, parameters and scopes are those of Losant's REST re
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
-from airflow_provider_losant.api.errors import (
-    UNKNOWN_SHAPE,
-    InvalidArgument,
-    NotLosant,
-    ProtocolError,
-    ResponseError,
-    error_class,
-)
-from airflow_provider_losant.api.instants import milliseconds, spell
+from airflow_provider_losant.api.instants import milliseconds
 from airflow_provider_losant.api.model import ExecutionLog, ExecutionRef, Notebook, losant_id
-from airflow_provider_losant.api.retry import retry_after
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.usage import MinuteCounts
 
 T = TypeVar("T")
 
-MAX_CONTEXT = 32_767
 PER_PAGE = 100
+WIDEST_LIMIT = 1_000
+"""How long a log is asked for where something has to be found in it."""
+EXPORT_SPACING = 15 * 60.0
 LEAN = {"_actions": "false", "_links": "false", "_embedded": "false"}
 """Leave out what only a browser needs. Text, because Losant takes ``true``, not ``True``, for true."""
+
+
+class Upload(Protocol):
+    """A file to send: a ``pathlib.Path``, an ``ObjectStoragePath``, or what looks like one."""
+
+    @property
+    def name(self) -> str:
+        """The file's name, without any folder."""
+
+    def open(self, mode: Literal["rb"]) -> IO[bytes]:
+        """Open the file at its beginning, once for each attempt to send it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,7 @@ class Call(Generic[T]):
     :param read: Turns the JSON answer into what the caller wants.
     :param repeatable: Sending it twice does no more than sending it once.
     :param upload: A Jupyter file to send as ``multipart/form-data``.
+    :param spacing: Seconds that Losant wants between two of these for one notebook, where it does.
     """
 
     operation: str
@@ -54,7 +59,8 @@ class Call(Generic[T]):
     scope: str | None = None
     query: Mapping[str, str] = field(default_factory=dict)
     json: Mapping[str, Any] | None = None
-    upload: Path | None = None
+    upload: Upload | None = None
+    spacing: float | None = None
 
 
 def list_notebooks(
@@ -70,13 +76,17 @@ def list_notebooks(
     )
 
 
-def create_notebook(application_id: str, **fields: Any) -> Call[Notebook]:
-    """Make a notebook; sending it twice makes two."""
+def create_notebook(application_id: str, body: Mapping[str, Any]) -> Call[Notebook]:
+    """
+    Make a notebook; sending it twice makes two.
+
+    :param body: From :func:`~airflow_provider_losant.api.options.notebook_body`.
+    """
     return Call(
         operation="notebooks.post",
         method="POST",
         path=f"{_application(application_id)}/notebooks",
-        json=fields,
+        json=body,
         repeatable=False,
         read=Notebook.from_api,
     )
@@ -88,7 +98,28 @@ def get_notebook(application_id: str, notebook_id: str) -> Call[Notebook]:
     return Call(operation="notebook.get", method="GET", path=path, query=LEAN, read=Notebook.from_api)
 
 
-def upload_notebook(application_id: str, notebook_id: str, file: Path) -> Call[Notebook]:
+def update_notebook(application_id: str, notebook_id: str, body: Mapping[str, Any]) -> Call[Notebook]:
+    """Change what the body names; a list takes the place of the whole list that was there."""
+    return Call(
+        operation="notebook.patch",
+        method="PATCH",
+        path=_notebook(application_id, notebook_id),
+        json=body,
+        read=Notebook.from_api,
+    )
+
+
+def delete_notebook(application_id: str, notebook_id: str) -> Call[None]:
+    """Remove a notebook, and with it the log of its executions."""
+    return Call(
+        operation="notebook.delete",
+        method="DELETE",
+        path=_notebook(application_id, notebook_id),
+        read=lambda _: None,
+    )
+
+
+def upload_notebook(application_id: str, notebook_id: str, file: Upload) -> Call[Notebook]:
     """Replace a notebook's Jupyter file."""
     return Call(
         operation="notebook.upload",
@@ -148,6 +179,46 @@ def execution_logs(application_id: str, notebook_id: str, *, limit: int, since: 
     )
 
 
+def minute_counts(
+    application_id: str, notebook_id: str, *, start: float | None = None, end: float | None = None
+) -> Call[MinuteCounts]:
+    """
+    Ask what a notebook's runs came to, day by day.
+
+    :param start: Epoch seconds; Losant chooses where it is None.
+    :param end: As ``start``.
+    """
+    from airflow_provider_losant.api.usage import MinuteCounts
+
+    span = {"start": start, "end": end}
+    return Call(
+        operation="notebook.notebookMinuteCounts",
+        method="GET",
+        path=f"{_notebook(application_id, notebook_id)}/notebookMinuteCounts",
+        query={name: milliseconds(at) for name, at in span.items() if at is not None} | LEAN,
+        read=MinuteCounts.from_api,
+    )
+
+
+def request_export(application_id: str, notebook_id: str, options: Mapping[str, Any]) -> Call[str]:
+    """
+    Have a notebook's input data exported; returns the id of the job.
+
+    Sending it twice is refused at best, and at worst exports twice.
+
+    :param options: The body, as for :func:`execute`.
+    """
+    return Call(
+        operation="notebook.requestInputDataExport",
+        method="POST",
+        path=f"{_notebook(application_id, notebook_id)}/requestInputDataExport",
+        json=options,
+        repeatable=False,
+        spacing=EXPORT_SPACING,
+        read=lambda answer: str(answer["jobId"]),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """Some of an application's notebooks, and how many there are in all."""
@@ -159,119 +230,6 @@ class Page:
     def from_api(cls, answer: Mapping[str, Any]) -> Page:
         notebooks = [Notebook.from_api(entry) for entry in _list(answer["items"])]
         return cls(notebooks=notebooks, total=answer.get("totalCount", len(notebooks)))
-
-
-def execution_options(
-    *,
-    relative_to: datetime | None = None,
-    template_context: str | None = None,
-    email: str | None = None,
-    callback_url: str | None = None,
-) -> dict[str, Any]:
-    """Build the body of ``execute``: only what is given, in Losant's spelling."""
-    options = {
-        "relativeTo": relative_to and spell(relative_to),
-        "templateContext": template_context,
-        "email": email,
-        "callbackUrl": callback_url,
-    }
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def context_text(value: Mapping[str, Any] | str | None, *, field: str = "template_context") -> str | None:
-    """
-    Return a template context as the text Losant wants.
-
-    :param value: A mapping, or JSON text (sent as it is).
-    :raises InvalidArgument: it is not JSON, or longer than Losant's 32,767 characters.
-    """
-    if value is None:
-        return None
-    try:
-        if isinstance(value, str):
-            text = value
-            json.loads(text, parse_constant=_refuse)
-        else:
-            text = compact(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidArgument(field, f"is not JSON: {error}") from None
-    if len(text) > MAX_CONTEXT:
-        raise InvalidArgument(field, f"is {len(text):,} characters long; Losant takes {MAX_CONTEXT:,}")
-    return text
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is a number for Python only")
-
-
-def compact(value: Mapping[str, Any]) -> str:
-    """Write JSON in as few characters as it takes."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
-def read_answer(call: Call[T], status: int, headers: Mapping[str, str], body: bytes) -> T:
-    """
-    Turn an HTTP answer into what the call promises, or into the error it means.
-
-    :param headers: Case-insensitive.
-    :raises ResponseError: an error status.
-    :raises NotLosant: a redirect, or a web page.
-    :raises ProtocolError: JSON that breaks off or has another shape.
-    """
-    if 300 <= status < 400:  # noqa: PLR2004 - HTTP's own numbers
-        raise NotLosant(f"{call.operation} was redirected ({status}): the host is not Losant's API")
-    answer = _json(body)
-    kind = headers.get("content-type") or "no content type"
-    if status >= 400:  # noqa: PLR2004 - as above
-        error = _error(call, status, headers, answer)
-        if body and answer is _UNREADABLE and not error.is_passing:
-            raise NotLosant(f"{call.operation} got {status} with {kind}: the host is not Losant's API")
-        raise error
-    if answer is _UNREADABLE:
-        # Without a body it may as well have broken off before its headers were complete.
-        if body and "json" not in kind:
-            # A gateway may have said so after it had passed the request on.
-            raise NotLosant(
-                f"{call.operation} got {kind} instead of JSON: the host is not Losant's API",
-                may_have_landed=True,
-            )
-        raise ProtocolError(f"the answer to {call.operation} broke off after {len(body)} bytes")
-    try:
-        return call.read(answer)
-    except UNKNOWN_SHAPE as error:
-        raise ProtocolError(
-            f"the answer to {call.operation} has an unknown shape: {type(error).__name__} {error}"
-        ) from None
-
-
-_UNREADABLE: Any = object()
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except ValueError:
-        return _UNREADABLE
-
-
-def _error(call: Call[Any], status: int, headers: Mapping[str, str], answer: Any) -> ResponseError:
-    envelope = answer if isinstance(answer, dict) else {}
-    return error_class(status)(
-        status,
-        str(envelope.get("type") or envelope.get("code") or ""),
-        str(envelope.get("message") or "no message"),
-        operation=call.operation,
-        retry_after=retry_after(headers.get("retry-after")),
-        hint=_hint(call, status),
-    )
-
-
-def _hint(call: Call[Any], status: int) -> str:
-    if status == 401:  # noqa: PLR2004 - HTTP's own number
-        return "the API token is wrong, expired or revoked"
-    if status == 403:  # noqa: PLR2004 - as above
-        return f"the API token needs the scope {call.scope or call.operation}"
-    return ""
 
 
 def _list(answer: Any) -> list[Any]:

@@ -3,22 +3,33 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 from requests.auth import AuthBase
 from urllib3.exceptions import NewConnectionError
 
-from airflow_provider_losant.api.calls import Call, read_answer
-from airflow_provider_losant.api.errors import LosantError, TlsError, TransportError, Unauthorized
-from airflow_provider_losant.api.steps import Halted, Log, Note, Sleep, Tail
+from airflow_provider_losant.api.answers import read_answer
+from airflow_provider_losant.api.calls import Call
+from airflow_provider_losant.api.errors import (
+    FileRefused,
+    LosantError,
+    OutputError,
+    TlsError,
+    TransportError,
+    Unauthorized,
+)
+from airflow_provider_losant.api.form import PIECE, Form
+from airflow_provider_losant.api.steps import Fetch, Halted, Log, Note, Sleep, Tail
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows import Flow, Step
+    from airflow_provider_losant.api.flows import FileFlow, Flow, Step
     from airflow_provider_losant.api.settings import Settings
 
 T = TypeVar("T")
@@ -60,14 +71,14 @@ class Client:
         self._log = log
         self._renew = renew
 
-    def run(self, flow: Flow[T]) -> T:
+    def run(self, flow: Flow[T] | FileFlow[T]) -> T:
         """
         Carry a flow out to its end.
 
         :raises LosantError: what the flow does not handle.
         :raises Halted: ``is_halted`` was set (by a signal handler) while it ran.
         """
-        advance: Callable[[], Step] = partial(next, flow)
+        advance: Callable[[], Step | Fetch] = partial(next, flow)
         while True:
             try:
                 step = advance()
@@ -85,7 +96,7 @@ class Client:
         """Close the pool."""
         self.session.close()
 
-    def _do(self, step: Step) -> Any:
+    def _do(self, step: Step | Fetch) -> Any:
         match step:
             case Sleep():
                 return self._sleep(step.seconds)
@@ -93,6 +104,8 @@ class Client:
                 return self._log(step.level, "%s", step.text)
             case Tail():
                 return self._tail(step)
+            case Fetch():
+                return self._fetch(step)
             case Call():
                 return self._call(step)
 
@@ -116,17 +129,17 @@ class Client:
 
     def _send(self, call: Call[T]) -> T:
         with ExitStack() as stack:
-            files = None
+            form = None
             if call.upload is not None:
-                file = stack.enter_context(call.upload.open("rb"))
-                files = {"jupyterFile": (call.upload.name, file, "application/x-ipynb+json")}
+                form = Form(stack.enter_context(call.upload.open("rb")), call.upload.name)
             try:
                 response = self.session.request(
                     call.method,
                     self.settings.base_url + call.path,
                     params=dict(call.query),
                     json=call.json,
-                    files=files,
+                    data=form,
+                    headers=None if form is None else {"Content-Type": form.content_type},
                     timeout=self.settings.timeout,
                     # Given here as well, since REQUESTS_CA_BUNDLE overrides what the session says.
                     verify=self.settings.verify,
@@ -155,6 +168,63 @@ class Client:
         if not response.ok:
             raise TransportError(f"the file's host answered {response.status_code}")
         return body.decode(errors="replace")
+
+    def _fetch(self, fetch: Fetch) -> int:
+        with self._open_file(fetch.url) as response, fetch.into() as sink:
+            # What the host has packed has another size than what comes out of it.
+            size = None if "Content-Encoding" in response.headers else fetch.size
+            got = 0
+            for piece in _pieces(response):
+                if self.is_halted:
+                    raise Halted
+                got += len(piece)
+                if fetch.limit is not None and got > fetch.limit:
+                    raise OutputError(f"the file has more than {fetch.limit:,} bytes")
+                sink.write(piece)
+            if size not in {None, got}:
+                raise TransportError(f"the file's host sent {got:,} of {size:,} bytes")
+        return got
+
+    def _open_file(self, url: str) -> requests.Response:
+        _SIGNED_HOSTS.add(urlsplit(url).hostname)
+        try:
+            response = requests.get(
+                url,
+                headers={"User-Agent": self.settings.user_agent, "Accept-Encoding": "identity"},
+                auth=_no_auth,
+                timeout=self.settings.timeout,
+                verify=self.settings.verify,
+                stream=True,
+            )
+        except requests.RequestException as error:
+            raise TransportError(f"the file's host did not answer ({type(error).__name__})") from None
+        if response.ok:
+            return response
+        response.close()
+        refusal = f"the file's host answered {response.status_code}"
+        is_passing = response.status_code in {408, 425, 429} or response.status_code >= 500  # noqa: PLR2004
+        raise TransportError(refusal) if is_passing else FileRefused(refusal)
+
+
+_SIGNED_HOSTS: set[str | None] = set()
+
+
+def _hide_signature(record: logging.LogRecord) -> bool:
+    """Take the query out of what urllib3 tells a debug log about a request to a host of files."""
+    if isinstance(record.args, tuple) and len(record.args) > 1 and record.args[1] in _SIGNED_HOSTS:
+        record.args = tuple(it.partition("?")[0] if isinstance(it, str) else it for it in record.args)
+    return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_hide_signature)
+
+
+def _pieces(response: requests.Response) -> Iterator[bytes]:
+    """Read a body piece by piece; that the address is in requests' errors is why none gets out."""
+    try:
+        yield from response.iter_content(PIECE)
+    except requests.RequestException as error:
+        raise TransportError(f"the file's host broke off ({type(error).__name__})") from None
 
 
 def new_session(settings: Settings) -> requests.Session:

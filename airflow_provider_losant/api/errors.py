@@ -10,6 +10,8 @@ What can go wrong between us and Losant, as one tree.
     │   └── TlsError             the server's certificate was not accepted
     ├── ProtocolError            an answer came back, but cut short or unreadable
     │   └── NotLosant            the answer is a web page or a redirect: the host is not Losant's API
+    ├── FileRefused              the host of a file refuses its address, which has expired as a rule
+    ├── OutputError              an output cannot be had: there is none, or it is too large
     └── ResponseError            Losant answered with an error status
         ├── BadRequest 400   ├── Unauthorized 401   ├── Forbidden 403
         ├── NotFound 404     ├── RateLimited 429    └── ServerError 5xx
@@ -96,6 +98,16 @@ class NotLosant(ProtocolError):
     def __init__(self, message: str, *, may_have_landed: bool = False) -> None:
         super().__init__(message)
         self.may_have_landed = may_have_landed
+
+
+class FileRefused(LosantError):
+    """The host of a file refuses its address; a fresh one may do."""
+
+    is_passing = True
+
+
+class OutputError(LosantError):
+    """An output cannot be had as it was asked for; trying again changes nothing."""
 
 
 class ResponseError(LosantError):

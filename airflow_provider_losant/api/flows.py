@@ -12,43 +12,73 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any, Literal, TypeVar
 
 from airflow_provider_losant.api import calls
 from airflow_provider_losant.api.calls import Call
-from airflow_provider_losant.api.errors import BadRequest, LosantError, NotFound
+from airflow_provider_losant.api.errors import BadRequest, LosantError, NotFound, RateLimited
 from airflow_provider_losant.api.lookout import Lookout
-from airflow_provider_losant.api.model import ERROR_LOG, Execution, ExecutionRef
+from airflow_provider_losant.api.model import ERROR_LOG, Execution, ExecutionRef, Notebook
 from airflow_provider_losant.api.retry import Jitter, backoff
-from airflow_provider_losant.api.steps import Clock, Note, Sleep, Tail
+from airflow_provider_losant.api.steps import Clock, Fetch, Note, Sleep, Tail
 from airflow_provider_losant.api.watch import Outcome, Patience, Target, Watch
 
 T = TypeVar("T")
 Cancelling = Literal["asked", "needless", "failed"]
 Step = Call[Any] | Sleep | Note | Tail
 Flow = Generator[Step, Any, T]
+FileFlow = Generator[Step | Fetch, Any, T]
+"""A flow that also moves files, which is for workers only."""
 
 AT_A_TIME = 50
 """Waits to which something is told before others get a turn."""
 
 
 def repeat(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow[T]:
-    """Make a call; while it fails in a way that may pass, and repeating it does no harm, make it again."""
-    attempt = 0
+    """
+    Make a call; while it fails in a way that may pass, and repeating it does no harm, make it again.
+
+    A delete that finds nothing, after one whose answer was lost, proves that one to have been carried out.
+    """
+    attempt, may_be_done = 0, False
     while True:
         try:
             answer: T = yield call
         except LosantError as error:
+            if may_be_done and call.method == "DELETE" and isinstance(error, NotFound):
+                return call.read(None)
             attempt += 1
+            may_be_done = may_be_done or error.may_have_landed
             is_safe = call.repeatable or not error.may_have_landed
-            if attempt > retries or not (error.is_passing and is_safe):
+            is_soon_over = error.is_passing and not (call.spacing and isinstance(error, RateLimited))
+            if attempt > retries or not (is_soon_over and is_safe):
                 raise
             yield Note(f"{error}; trying again ({attempt} of {retries})", logging.WARNING)
             yield Sleep(backoff(attempt, floor=error.retry_after, jitter=jitter))
         else:
             return answer
+
+
+def list_notebooks(
+    application_id: str,
+    query: Mapping[str, str],
+    retries: int,
+    *,
+    page: int | None = None,
+    per_page: int = calls.PER_PAGE,
+) -> Flow[list[Notebook]]:
+    """List an application's notebooks, page after page; or only one page."""
+    found: list[Notebook] = []
+    for number in count() if page is None else [page]:
+        call = calls.list_notebooks(application_id, page=number, per_page=per_page, **query)
+        answer = yield from repeat(call, retries)
+        found += answer.notebooks
+        if not answer.notebooks or len(found) >= answer.total:
+            break
+    return found
 
 
 def cancel(

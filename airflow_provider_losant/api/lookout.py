@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.watch import Watch
 
 FIRST_LIMIT = 20
-WIDEST_LIMIT = 1_000
 GROWTH = 8
 DEEPEST_LIMIT = 10_000
 """How long a log is asked for where many wait; what has ended stays in it, so it only gets longer."""

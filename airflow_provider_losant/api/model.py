@@ -271,16 +271,23 @@ def _read(entry: Mapping[str, Any]) -> Execution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notebook:
-    """A notebook as Losant keeps it: the Jupyter file and what it reads and writes."""
+    """
+    A notebook as Losant keeps it: the Jupyter file and what it reads and writes.
+
+    :param file_url: A signed address of the Jupyter file that expires: whoever has it can read the file.
+    :param minutes_this_period: Run minutes used since the billing period began.
+    """
 
     id: str
     application_id: str
     name: str
     description: str | None = None
     file_name: str | None = None
+    file_url: str | None = field(default=None, repr=False)
     image_version: str | None = None
     inputs: Sequence[Mapping[str, Any]] = ()
     outputs: Sequence[Mapping[str, Any]] = ()
+    minutes_this_period: float | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -292,9 +299,11 @@ class Notebook:
             name=entry["name"],
             description=entry.get("description"),
             file_name=entry.get("jupyterFileName"),
+            file_url=entry.get("jupyterFileUrl"),
             image_version=entry.get("imageVersion"),
             inputs=tuple(entry.get("inputs") or ()),
             outputs=tuple(entry.get("outputs") or ()),
+            minutes_this_period=(entry.get("stats") or {}).get("minutesThisPeriod"),
             raw=entry,
         )
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,10 @@ class Order:
             return True
         return self.chain is not None and self.chain.owns(execution)
 
+    def is_of_task(self, execution: Execution) -> bool:
+        """Tell whether the task instance of this order started the execution, in whatever chain."""
+        return self.owns(execution) or (self.chain is not None and self.chain.is_of_task(execution))
+
     def supersedes(self, execution: Execution) -> bool:
         """Tell whether the same task instance started the execution before a user cleared it."""
         return self.chain is not None and self.chain.precedes(execution)
@@ -71,11 +75,18 @@ class Started:
 
     :param submitted_at: Epoch seconds from which its time counts.
     :param execution: What the log showed, when the run was found there and not started just now.
+    :param is_ours: This task, in whatever try, has started it, and so may stop it.
     """
 
     ref: ExecutionRef
     submitted_at: float
     execution: Execution | None = None
+    is_ours: bool = True
+
+    @classmethod
+    def adopted(cls, execution: Execution) -> Started:
+        """Share a run that somebody else has started."""
+        return replace(cls.found(execution), is_ours=False)
 
     @classmethod
     def found(cls, execution: Execution) -> Started:

@@ -15,7 +15,6 @@ from airflow_provider_losant.api import calls
 from airflow_provider_losant.api.chain import try_number
 from airflow_provider_losant.api.errors import LosantError, NotLosant
 from airflow_provider_losant.api.flows import Flow, cancel
-from airflow_provider_losant.api.lookout import WIDEST_LIMIT
 from airflow_provider_losant.api.retry import Jitter, backoff
 from airflow_provider_losant.api.steps import Clock, Note, Sleep
 from airflow_provider_losant.api.watch import SINCE_MARGIN, may_pass
@@ -72,6 +71,11 @@ class Search:
                 yield Note("The log does not show the try before; looking again in case it lags")
             yield Sleep(_pause(look))
         raise AssertionError  # the loop above only ends by return or raise
+
+    def others(self) -> Flow[Sequence[Execution]]:
+        """List the runs of the notebook that go on and are not of this task, newest first."""
+        recent = yield from self._log_for_sure(self.clock() - self.terms.lookback)
+        return [it for it in recent if not (it.status.is_final or self.order.is_of_task(it))]
 
     def landed(self, asked_at: float) -> Flow[Execution | None]:
         """
@@ -142,9 +146,9 @@ class Search:
             log: ExecutionLog = yield calls.execution_logs(
                 self.order.application_id, self.order.notebook_id, limit=limit, since=since
             )
-            if len(log) < limit or limit >= WIDEST_LIMIT:
+            if len(log) < limit or limit >= calls.WIDEST_LIMIT:
                 return list(log)
-            limit = min(limit * 4, WIDEST_LIMIT)
+            limit = min(limit * 4, calls.WIDEST_LIMIT)
 
     def _is_over(self, began: float) -> bool:
         return self.clock() - began > self.terms.max_poll_outage

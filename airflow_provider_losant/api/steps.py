@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 Clock = Callable[[], float]
 Log = Callable[..., Any]
@@ -34,6 +35,33 @@ class Tail:
 
     url: str = field(repr=False)
     limit: int = 4_000
+
+
+class Sink(Protocol):
+    """What the bytes of a file are written to."""
+
+    def write(self, content: bytes, /) -> Any:
+        """Take the next bytes."""
+
+
+Into = Callable[[], AbstractContextManager[Sink]]
+"""Opens a sink; one that is left by an error keeps nothing of what was written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetch:
+    """
+    Stream a file behind a signed URL, without the token; gives the number of bytes. Only workers can.
+
+    :param into: Where to; opened anew for each attempt.
+    :param size: Bytes that the file has, where that is known; any other number is an error.
+    :param limit: Bytes after which to give up.
+    """
+
+    url: str = field(repr=False)
+    into: Into
+    size: int | None = None
+    limit: int | None = None
 
 
 class Halted(BaseException):

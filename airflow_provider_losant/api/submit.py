@@ -23,6 +23,7 @@ from airflow_provider_losant.api.steps import Clock, Note, Sleep
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows import Flow
+    from airflow_provider_losant.api.gate import Gate, Waiting
     from airflow_provider_losant.api.model import Execution
 
 
@@ -31,13 +32,17 @@ def start(
     terms: Terms,
     *,
     is_retry: bool,
+    gate: Gate | None = None,
     clock: Clock = time.time,
     jitter: Jitter = random.uniform,
-) -> Flow[Started]:
+) -> Flow[Started | Waiting]:
     """
     Bring about one run for the order: find the one an earlier try started, or start it.
 
     :param is_retry: An earlier try may have started one; a clean first try looks nothing up.
+    :param gate: What has to be so before a run is started; a run of an earlier try needs to pass no gate.
+    :raises Closed: the gate is shut.
+    :raises Skipped: the gate is shut, and that is no failure.
     :raises FateUnknown: an answer was lost, and the run can neither be found nor ruled out.
     """
     search = Search(order=order, terms=terms, clock=clock, jitter=jitter)
@@ -45,6 +50,10 @@ def start(
         found = yield from search.earlier()
         if found is not None:
             return Started.found(found)
+    if gate is not None:
+        turned = yield from gate.admit(search)
+        if turned is not None:
+            return turned
     for attempt in count(1):
         asked_at = clock()
         try:

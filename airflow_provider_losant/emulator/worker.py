@@ -85,7 +85,9 @@ class Worker:
 
     async def _carry_out(self, execution: Execution) -> tuple[str, Errors, dict[str, File]]:
         world = self._world
-        notebook = world.notebooks[execution.notebook_id]
+        with world.lock:
+            notebook = world.notebooks[execution.notebook_id]
+            notebook = replace(notebook, samples=world.samples(notebook))
         execution = self._mark(execution, started_at=world.clock())
         folder = world.execution_folder(execution.id)
         (folder / "work" / "output").mkdir(parents=True, exist_ok=True)

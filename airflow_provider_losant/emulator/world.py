@@ -183,6 +183,14 @@ class World:
         """Go through the executions of a notebook, newest first."""
         return reversed(self._executions.get(notebook_id, {}).values())
 
+    def samples(self, notebook: Notebook) -> Mapping[str, Path]:
+        """Gather sample data: a notebook's own, and beside it that of its application's other notebooks."""
+        known: dict[str, Path] = {}
+        for other in self.notebooks.values():
+            if other.application_id == notebook.application_id:
+                known |= other.samples
+        return known | dict(notebook.samples)
+
     def of_application(self, application_id: str) -> Iterator[Execution]:
         """Go through the executions of all notebooks of an application."""
         for notebook in self.notebooks.values():

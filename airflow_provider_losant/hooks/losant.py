@@ -4,23 +4,25 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
-from itertools import count
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from glob import escape
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from airflow_provider_losant import __version__
-from airflow_provider_losant._compat import AIRFLOW_VERSION, BaseHook, read_connection
+from airflow_provider_losant._compat import AIRFLOW_VERSION, BaseHook, read_connection, storage_path
 from airflow_provider_losant.api import calls, flows
-from airflow_provider_losant.api.errors import InvalidArgument, LosantError, NotFound
+from airflow_provider_losant.api.errors import InvalidArgument, LosantError
 from airflow_provider_losant.api.instants import instant
-from airflow_provider_losant.api.lookout import FIRST_LIMIT, WIDEST_LIMIT
+from airflow_provider_losant.api.lookout import FIRST_LIMIT
 from airflow_provider_losant.api.model import ExecutionRef, losant_id
+from airflow_provider_losant.api.options import context_text, execution_options, notebook_body
+from airflow_provider_losant.api.outputs import Choice, find
 from airflow_provider_losant.api.settings import Settings
-from airflow_provider_losant.api.watch import SINCE_MARGIN
 from airflow_provider_losant.exceptions import LosantConfigError
+from airflow_provider_losant.landing import Folder
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -28,12 +30,17 @@ if TYPE_CHECKING:
     import requests
 
     from airflow_provider_losant.api.async_client import SharedClient
+    from airflow_provider_losant.api.calls import Upload
     from airflow_provider_losant.api.client import Client
-    from airflow_provider_losant.api.flows import Flow
+    from airflow_provider_losant.api.flows import FileFlow, Flow
     from airflow_provider_losant.api.model import Execution, ExecutionLog, Notebook
+    from airflow_provider_losant.api.options import NotebookFields
+    from airflow_provider_losant.api.usage import MinuteCounts
     from airflow_provider_losant.api.watch import Target
+    from airflow_provider_losant.landing import IfExists
 
 T = TypeVar("T")
+SortField = Literal["name", "id", "creationDate", "lastUpdated", "lastExecutionRequested"]
 
 USER_AGENT = (
     f"airflow-provider-losant/{__version__} apache-airflow/{AIRFLOW_VERSION} "
@@ -81,7 +88,7 @@ class LosantHook(BaseHook):
         """Return the session, ready to talk to Losant, for what this hook has no method for."""
         return self.client.session
 
-    def run(self, flow: Flow[T]) -> T:
+    def run(self, flow: Flow[T] | FileFlow[T]) -> T:
         """Carry a flow out in this process."""
         return self.client.run(flow)
 
@@ -124,42 +131,72 @@ class LosantHook(BaseHook):
             return False, str(error)
         return True, f"Losant answers: {page.total} notebooks in application {self.application()}"
 
-    def list_notebooks(self, *, application_id: str | None = None, **query: Any) -> list[Notebook]:
+    def list_notebooks(
+        self,
+        *,
+        name: str | None = None,
+        sort_by: SortField = "name",
+        descending: bool = False,
+        page: int | None = None,
+        per_page: int = calls.PER_PAGE,
+        application_id: str | None = None,
+    ) -> list[Notebook]:
         """
-        Return all notebooks of an application, page by page.
+        Return an application's notebooks: all of them, page after page, or one page.
 
-        :param query: ``sortField``, ``sortDirection``, ``filterField`` and ``filter`` (a glob) of Losant's
-            `Notebooks: Get <https://docs.losant.com/rest-api/notebooks/#get>`__.
-        """
-        found: list[Notebook] = []
-        for number in count():
-            page = self._ask(application_id, partial(calls.list_notebooks, page=number, **query))
-            found += page.notebooks
-            if not page.notebooks or len(found) >= page.total:
-                break
-        return found
+        See Losant's `Notebooks: Get <https://docs.losant.com/rest-api/notebooks/#get>`__.
 
-    def create_notebook(self, *, name: str, application_id: str | None = None, **fields: Any) -> Notebook:
+        :param name: Only notebooks of this name; a glob such as ``energy*``.
+        :param sort_by: ``name``, ``id``, ``creationDate``, ``lastUpdated`` or ``lastExecutionRequested``.
+        :param page: Only this page; the first is 0.
+        :param per_page: How many notebooks Losant is asked for at a time; it may give fewer.
         """
-        Make a notebook and return it; never repeated when the answer is lost.
+        query = {"sortField": sort_by, "sortDirection": "desc" if descending else "asc"}
+        if name is not None:
+            query |= {"filterField": "name", "filter": name}
+        return self.run(
+            flows.list_notebooks(
+                self.application(application_id),
+                query,
+                self.settings.max_retries,
+                page=page,
+                per_page=per_page,
+            )
+        )
 
-        :param fields: More of it in Losant's spelling: ``description``, ``inputs``, ``outputs``, ...
+    def create_notebook(
+        self, *, application_id: str | None = None, **fields: Unpack[NotebookFields]
+    ) -> Notebook:
         """
-        return self._ask(application_id, partial(calls.create_notebook, name=name, **fields))
+        Make a notebook, still without a Jupyter file; never repeated when the answer is lost.
+
+        See Losant's `Notebooks: Post <https://docs.losant.com/rest-api/notebooks/#post>`__.
+
+        :param fields: ``name``, and if need be ``description``, ``image_version``, ``inputs``, ``outputs``.
+        """
+        return self._ask(application_id, lambda app: calls.create_notebook(app, notebook_body(fields)))
 
     def get_notebook(self, notebook_id: str, *, application_id: str | None = None) -> Notebook:
-        """Return one notebook."""
+        """
+        Return one notebook.
+
+        See Losant's `Notebook: Get <https://docs.losant.com/rest-api/notebook/#get>`__.
+        """
         return self._ask(application_id, lambda app: calls.get_notebook(app, notebook_id))
 
     def upload_notebook(
-        self, notebook_id: str, path: str | Path, *, application_id: str | None = None
+        self, notebook_id: str, path: str | PathLike[str] | Upload, *, application_id: str | None = None
     ) -> Notebook:
         """
-        Replace a notebook's Jupyter file by a local one.
+        Replace a notebook's Jupyter file by another, read piece by piece.
 
-        :param path: The ``.ipynb`` file.
+        See Losant's `Notebook: Upload <https://docs.losant.com/rest-api/notebook/#upload>`__.
+
+        :param path: The ``.ipynb`` file: a local path, a URL such as ``s3://bucket/report.ipynb``, or an
+            ``ObjectStoragePath``.
         """
-        return self._ask(application_id, lambda app: calls.upload_notebook(app, notebook_id, Path(path)))
+        file = storage_path(path) if isinstance(path, str | PathLike) else path
+        return self._ask(application_id, lambda app: calls.upload_notebook(app, notebook_id, file))
 
     def execute_notebook(
         self,
@@ -174,18 +211,14 @@ class LosantHook(BaseHook):
         """
         Start a run and return its execution id; never repeated once Losant may have taken it.
 
+        See Losant's `Notebook: Execute <https://docs.losant.com/rest-api/notebook/#execute>`__.
+
         :param relative_to: Query time: datetime, ISO-8601 text or epoch *milliseconds*; None is now.
         :param template_context: Mapping or JSON text, at most 32,767 characters.
         :param email: Whom Losant tells when the run has ended.
         :param callback_url: Where Losant posts to when the run has ended.
         """
-        with self.explained():
-            options = calls.execution_options(
-                relative_to=None if relative_to is None else instant(relative_to, field="relative_to"),
-                template_context=calls.context_text(template_context),
-                email=email,
-                callback_url=callback_url,
-            )
+        options = self._options(relative_to, template_context, email, callback_url)
         return self._ask(application_id, lambda app: calls.execute(app, notebook_id, options)).execution_id
 
     def cancel_execution(
@@ -193,6 +226,9 @@ class LosantHook(BaseHook):
     ) -> None:
         """
         Mark a run for cancellation; it becomes ``canceling``, and later ``canceled``.
+
+        See Losant's `Notebook: Cancel Execution
+        <https://docs.losant.com/rest-api/notebook/#cancel-execution>`__.
 
         :raises NotFound: Losant knows no such run, or it has ended.
         """
@@ -209,6 +245,8 @@ class LosantHook(BaseHook):
     ) -> list[Execution]:
         """
         Return a notebook's latest runs, newest first.
+
+        See Losant's `Notebook: Logs <https://docs.losant.com/rest-api/notebook/#logs>`__.
 
         :param limit: How many at the most.
         :param since: Datetime, ISO-8601 text or epoch *milliseconds*; by default as far back as Losant goes.
@@ -228,11 +266,134 @@ class LosantHook(BaseHook):
         :raises NotFound: the log does not show it.
         """
         ref = self.ref(notebook_id, execution_id, application_id=application_id)
-        for since in (ref.created_at - SINCE_MARGIN, 0.0):
-            look = partial(calls.execution_logs, notebook_id=notebook_id, limit=WIDEST_LIMIT, since=since)
-            if execution := self._ask(application_id, look).find(ref.execution_id):
-                return execution
-        raise NotFound(404, "NotFound", f"the log of notebook {notebook_id} does not show {execution_id}")
+        return self.run(find(ref, self.settings.max_retries))
+
+    def update_notebook(
+        self, notebook_id: str, *, application_id: str | None = None, **fields: Unpack[NotebookFields]
+    ) -> Notebook:
+        """
+        Change what is given of a notebook, and return it as it is now.
+
+        ``inputs`` and ``outputs`` are replaced as a whole: to add one, send the others with it.
+
+        See Losant's `Notebook: Patch <https://docs.losant.com/rest-api/notebook/#patch>`__.
+
+        :param fields: ``name``, ``description``, ``image_version``, ``inputs``, ``outputs``.
+        """
+        body = notebook_body(fields)
+        return self._ask(application_id, lambda app: calls.update_notebook(app, notebook_id, body))
+
+    def delete_notebook(self, notebook_id: str, *, application_id: str | None = None) -> None:
+        """
+        Delete a notebook, and with it the log of its executions.
+
+        See Losant's `Notebook: Delete <https://docs.losant.com/rest-api/notebook/#delete>`__.
+
+        :raises NotFound: there is no such notebook.
+        """
+        self._ask(application_id, lambda app: calls.delete_notebook(app, notebook_id))
+
+    def get_minute_counts(
+        self,
+        notebook_id: str,
+        *,
+        start: datetime | str | float | None = None,
+        end: datetime | str | float | None = None,
+        application_id: str | None = None,
+    ) -> MinuteCounts:
+        """
+        Return how many minutes a notebook's runs have used, and how they ended, day by day.
+
+        See Losant's `Notebook: Notebook Minute Counts
+        <https://docs.losant.com/rest-api/notebook/#notebook-minute-counts>`__.
+
+        :param start: Datetime, ISO-8601 text or epoch *milliseconds*; Losant chooses where it is None.
+        :param end: As ``start``.
+        """
+        with self.explained():
+            span = {
+                field: instant(value, field=field).timestamp()
+                for field, value in {"start": start, "end": end}.items()
+                if value is not None
+            }
+        return self._ask(application_id, lambda app: calls.minute_counts(app, notebook_id, **span))
+
+    def request_input_data_export(
+        self,
+        notebook_id: str,
+        *,
+        relative_to: datetime | str | float | None = None,
+        template_context: Mapping[str, Any] | str | None = None,
+        email: str | None = None,
+        callback_url: str | None = None,
+        application_id: str | None = None,
+    ) -> str:
+        """
+        Have the input data of a notebook exported, and return the id of the job; never repeated.
+
+        Losant takes one in 15 minutes for each notebook, and tells by e-mail or callback where the data is.
+
+        See Losant's `Notebook: Request Input Data Export
+        <https://docs.losant.com/rest-api/notebook/#request-input-data-export>`__.
+
+        :param relative_to: As in :meth:`execute_notebook`.
+        :param template_context: As in :meth:`execute_notebook`.
+        :param email: Who gets the address of the data.
+        :param callback_url: What the address of the data is posted to.
+        :raises RateLimited: there was one a short while ago; ``retry_after`` is what is left, if Losant says.
+        """
+        options = self._options(relative_to, template_context, email, callback_url)
+        return self._ask(application_id, lambda app: calls.request_export(app, notebook_id, options))
+
+    def download_output(
+        self,
+        notebook_id: str,
+        execution_id: str,
+        name: str,
+        destination: str | PathLike[str],
+        *,
+        application_id: str | None = None,
+    ) -> str:
+        """
+        Fetch one output file of a run into a folder, and return its path; see :meth:`download_outputs`.
+
+        :param name: The file's name, such as ``result.html``.
+        """
+        saved = self.download_outputs(
+            notebook_id, execution_id, destination, outputs=escape(name), application_id=application_id
+        )
+        return saved[name]
+
+    def download_outputs(
+        self,
+        notebook_id: str,
+        execution_id: str,
+        destination: str | PathLike[str],
+        *,
+        outputs: str | Sequence[str] = ("*",),
+        if_exists: IfExists = "replace",
+        max_bytes: int | None = None,
+        application_id: str | None = None,
+    ) -> dict[str, str]:
+        """
+        Fetch output files of a run into a folder; returns the path of each by its name.
+
+        A file is whole when it is there. The Losant token never goes to the host of the files.
+
+        :param destination: The folder, in any of Airflow's object storages: a local path, a URL such as
+            ``s3://bucket/reports``, or an ``ObjectStoragePath``.
+        :param outputs: Names of the files, or globs such as ``*.csv``; each has to fit some file.
+        :param if_exists: ``replace`` a file that is there already, ``skip`` what would take its place, or
+            ``fail`` before anything is fetched.
+        :param max_bytes: What all the files together may have.
+        :raises OutputError: the run has not ended, or has no such output, or they are too large.
+        :raises NotebookOutputError: the folder could not be written to.
+        """
+        ref = self.ref(notebook_id, execution_id, application_id=application_id)
+        with self.explained():
+            folder = Folder.at(destination, if_exists)
+            choice = Choice.read(outputs, max_bytes)
+        return self.run(folder.land(ref, choice, self.settings.max_retries))
 
     def ref(self, notebook_id: str, execution_id: str, *, application_id: str | None = None) -> ExecutionRef:
         """Return the three ids as one, once they are known to be ids."""
@@ -250,6 +411,21 @@ class LosantHook(BaseHook):
             notebook_id=ref.notebook_id,
             execution_id=ref.execution_id or "",
         )
+
+    def _options(
+        self,
+        relative_to: datetime | str | float | None,
+        template_context: Mapping[str, Any] | str | None,
+        email: str | None,
+        callback_url: str | None,
+    ) -> dict[str, Any]:
+        with self.explained():
+            return execution_options(
+                relative_to=None if relative_to is None else instant(relative_to, field="relative_to"),
+                template_context=context_text(template_context),
+                email=email,
+                callback_url=callback_url,
+            )
 
     def _ask(self, application_id: str | None, make: Callable[[str], calls.Call[T]]) -> T:
         with self.explained():

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_losant._compat import AirflowException, AirflowTaskTimeout
 from airflow_provider_losant.api import flows
+from airflow_provider_losant.api.order import Started
 from airflow_provider_losant.api.search import Search
 from airflow_provider_losant.api.steps import Halted
 from airflow_provider_losant.api.submit import start
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.client import Client
+    from airflow_provider_losant.api.gate import Gate, Waiting
     from airflow_provider_losant.api.model import ExecutionRef
-    from airflow_provider_losant.api.order import Order, Started, Terms
+    from airflow_provider_losant.api.order import Order, Terms
     from airflow_provider_losant.api.settings import Settings
     from airflow_provider_losant.api.steps import Log
 
@@ -60,23 +62,26 @@ class Leash:
         """Leave the run to somebody else: a trigger, or nobody."""
         self._running.clear()
 
-    def start(self, client: Client, order: Order, terms: Terms, *, is_retry: bool) -> Started:
+    def start(
+        self, client: Client, order: Order, terms: Terms, *, gate: Gate | None, is_retry: bool
+    ) -> Started | Waiting:
         """
-        Start the order's run and hold it.
+        Start the order's run and hold it, unless it is somebody else's.
 
         :raises AirflowException: the task was killed; what had begun was stopped.
         """
         try:
-            started = client.run(start(order, terms, is_retry=is_retry))
+            started = client.run(start(order, terms, gate=gate, is_retry=is_retry))
         except (Halted, AirflowTaskTimeout) as stop:
             self._at_last(Search(order=order, terms=terms).withdraw())
             if isinstance(stop, AirflowTaskTimeout):
                 raise
             raise AirflowException(f"Killed before Losant had named the run of {order}") from None
-        self.hold(started.ref)
+        if isinstance(started, Started) and started.is_ours:
+            self.hold(started.ref)
         return started
 
-    def run(self, client: Client, flow: flows.Flow[T]) -> T:
+    def run(self, client: Client, flow: flows.Flow[T] | flows.FileFlow[T]) -> T:
         """
         Carry a flow out while the run is held.
 

@@ -7,10 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow_provider_losant._compat import (
     TRIGGER_FAILED,
+    AirflowSkipException,
     BaseOperator,
     conf,
 )
@@ -20,19 +22,26 @@ from airflow_provider_losant.api.instants import instant, seconds, spell
 from airflow_provider_losant.api.order import Order, Started, Terms
 from airflow_provider_losant.api.watch import Outcome, Patience, Target
 from airflow_provider_losant.ending import finish
-from airflow_provider_losant.exceptions import LosantConfigError, NotebookExecutionError
+from airflow_provider_losant.exceptions import (
+    LosantConfigError,
+    NotebookExecutionError,
+    NotebookNotStarted,
+    refusals_are_final,
+)
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 from airflow_provider_losant.operators.leash import Leash
-from airflow_provider_losant.operators.orders import make_order, remember
+from airflow_provider_losant.operators.orders import make_gate, make_order, remember
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
+    from airflow_provider_losant.api.gate import Gate, IfRunning, OnExceeded, Waiting, Window
     from airflow_provider_losant.api.model import ExecutionRef
     from airflow_provider_losant.hooks.losant import LosantHook
 
 DAY = 24 * 3600.0
 MAX_TRIGGER_FAILURES = 3
 FAILURES_KEY = "trigger_failures"
+ADOPTED_KEY = "is_adopted"
 
 
 class LosantNotebookExecuteOperator(BaseOperator):
@@ -72,8 +81,19 @@ class LosantNotebookExecuteOperator(BaseOperator):
         task fails; the run is left alone, and a retry takes it over.
     :param listing_patience: Seconds (or timedelta) that Losant's log may lag behind an order; only after
         that is an order whose answer was lost, or of which a retry finds no trace, placed again.
+    :param if_running: What to do while another run of the notebook goes on: ``start`` one beside it, ``wait``
+        for its end, ``adopt`` it if it has the same context and query time, ``skip`` the task, ``fail``, or
+        ``cancel_previous`` runs and wait until they have ended. A run of an earlier try is taken over first.
+    :param max_minutes: Run minutes that the notebook may have used before; when it has, nothing is started.
+    :param minutes_window: Since when they count: the ``day`` (UTC), or the ``billing_period``.
+    :param on_exceeded: ``fail`` or ``skip`` the task then.
+    :param save_outputs_to: A folder in any object storage, such as ``s3://bucket/reports/{{ ds }}``, into
+        which all outputs of a run that ended well are copied; ``saved_outputs`` of the result is the path of
+        each by its name. :class:`.LosantNotebookOutputsToObjectStorageOperator` can choose among them.
+        (templated)
     :param losant_conn_id: The Airflow connection. (templated)
     :raises LosantConfigError: an argument, the connection or the token is not right; nothing was started.
+    :raises NotebookNotStarted: ``if_running`` or ``max_minutes`` did not allow it.
     :raises NotebookExecutionFailed: the notebook ended with an error.
     :raises NotebookExecutionTimedOut: it ran out of its run minutes.
     :raises NotebookExecutionCanceled: somebody cancelled it.
@@ -88,6 +108,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         "template_context",
         "notification_email",
         "callback_url",
+        "save_outputs_to",
         "losant_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"template_context": "json"}
@@ -112,6 +133,11 @@ class LosantNotebookExecuteOperator(BaseOperator):
         durable: bool = True,
         max_poll_outage: float | timedelta = timedelta(minutes=10),
         listing_patience: float | timedelta = timedelta(minutes=1),
+        if_running: IfRunning = "start",
+        max_minutes: float | None = None,
+        minutes_window: Window = "day",
+        on_exceeded: OnExceeded = "fail",
+        save_outputs_to: str | PathLike[str] | None = None,
         losant_conn_id: str = "losant_default",
         **kwargs: Any,
     ) -> None:
@@ -131,15 +157,34 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self.durable = durable
         self.max_poll_outage = max_poll_outage
         self.listing_patience = listing_patience
+        self.if_running = if_running
+        self.max_minutes = max_minutes
+        self.minutes_window = minutes_window
+        self.on_exceeded = on_exceeded
+        self.save_outputs_to = save_outputs_to
         self.losant_conn_id = losant_conn_id
         self._leash = Leash(may_cancel=cancel_on_kill)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the run, or find the one that an earlier try started; then wait for it."""
+        return self._run(context, began=time.time())
+
+    def execute_when_free(self, context: Context, event: dict[str, Any], began: float) -> dict[str, Any]:
+        """Judge again, after a run has ended that had to be waited for; ``began`` is when waiting did."""
+        del event
+        return self._run(context, began)
+
+    def _run(self, context: Context, began: float) -> dict[str, Any]:
         hook = self._open_hook()
         order = make_order(self, context, hook)
-        started = self._start(order, hook, is_retry=context["ti"].try_number > 1)
-        remember(self, context, started.ref)
+        gate = make_gate(self, hook, began)
+        started = self._start(order, gate, hook, is_retry=context["ti"].try_number > 1)
+        if not isinstance(started, Started):
+            self._defer_until_free(started.execution.ref, began)
+        if started.is_ours:
+            remember(self, context, started.ref)
+        else:
+            context["ti"].xcom_push(key=ADOPTED_KEY, value=True)
         url = self._announce(context, started.ref, hook)
         if not self.wait_for_completion:
             self._leash.let_go()
@@ -182,8 +227,10 @@ class LosantNotebookExecuteOperator(BaseOperator):
     def _look_again(self, context: Context, execution_id: str, *, may_defer: bool = True) -> dict[str, Any]:
         hook = self._open_hook()
         ref = hook.ref(self.notebook_id, execution_id)
-        self._leash.hold(ref)
-        started = Started(ref=ref, submitted_at=ref.created_at)
+        is_ours = not self._own_xcom(context, ADOPTED_KEY)
+        if is_ours:
+            self._leash.hold(ref)
+        started = Started(ref=ref, submitted_at=ref.created_at, is_ours=is_ours)
         return self._wait(context, hook, started, may_defer=may_defer)
 
     def _own_xcom(self, context: Context, key: str) -> Any:
@@ -203,7 +250,11 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self._leash.attach(hook.client, self.log.log)
         return hook
 
-    def _start(self, order: Order, hook: LosantHook, *, is_retry: bool) -> Started:
+    def _start(
+        self, order: Order, gate: Gate | None, hook: LosantHook, *, is_retry: bool
+    ) -> Started | Waiting:
+        from airflow_provider_losant.api.gate import Closed, Skipped
+
         terms = Terms(
             retries=hook.settings.max_retries,
             listing_patience=seconds(self.listing_patience, field="listing_patience"),
@@ -212,7 +263,11 @@ class LosantNotebookExecuteOperator(BaseOperator):
             cancel_stale=self.cancel_on_kill,
         )
         try:
-            return self._leash.start(hook.client, order, terms, is_retry=is_retry)
+            return self._leash.start(hook.client, order, terms, gate=gate, is_retry=is_retry)
+        except Skipped as reason:
+            raise AirflowSkipException(str(reason)) from reason
+        except Closed as reason:
+            raise NotebookNotStarted(str(reason)) from reason
         except LosantError as error:
             where = f"No run of {order} was started through connection {self.losant_conn_id!r}"
             raised = NotebookExecutionError if error.is_passing else LosantConfigError
@@ -253,8 +308,9 @@ class LosantNotebookExecuteOperator(BaseOperator):
                 glance = self._leash.run(hook.client, flows.watch(target, replace(patience, deadline=0.0)))
                 if glance.ending == "ended":
                     return self._finish(context, hook, glance)
-            self._defer(target, patience, first_look)
-        whole = flows.watch(target, patience, first_look=first_look, cancel_on_timeout=self.cancel_on_timeout)
+            self._defer(target, patience, first_look, may_cancel=started.is_ours)
+        may_cancel = self.cancel_on_timeout and started.is_ours
+        whole = flows.watch(target, patience, first_look=first_look, cancel_on_timeout=may_cancel)
         return self._finish(context, hook, self._leash.run(hook.client, whole))
 
     def _deadline(self, context: Context, submitted_at: float) -> tuple[float, str]:
@@ -270,7 +326,25 @@ class LosantNotebookExecuteOperator(BaseOperator):
             ends.append((end, f"execution_timeout ({self.execution_timeout})"))
         return min(ends)
 
-    def _defer(self, target: Target, patience: Patience, first_look: float) -> NoReturn:
+    def _defer_until_free(self, ref: ExecutionRef, began: float) -> NoReturn:
+        """Wait in the triggerer for the end of somebody else's run, which nothing here may stop."""
+        patience = Patience(
+            poll_interval=seconds(self.poll_interval, field="poll_interval"),
+            deadline=began + seconds(self.timeout, field="timeout"),
+            max_poll_outage=seconds(self.max_poll_outage, field="max_poll_outage"),
+        )
+        self.log.info("The %s goes on; waiting for its end", ref)
+        self._defer(Target.of(ref), patience, 0.0, may_cancel=False, began=began)
+
+    def _defer(
+        self,
+        target: Target,
+        patience: Patience,
+        first_look: float,
+        *,
+        may_cancel: bool,
+        began: float | None = None,
+    ) -> NoReturn:
         from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 
         self._leash.let_go()
@@ -279,10 +353,15 @@ class LosantNotebookExecuteOperator(BaseOperator):
             patience,
             first_look=first_look,
             losant_conn_id=self.losant_conn_id,
-            cancel_on_kill=self.cancel_on_kill,
-            cancel_on_timeout=self.cancel_on_timeout,
+            cancel_on_kill=self.cancel_on_kill and may_cancel,
+            cancel_on_timeout=self.cancel_on_timeout and may_cancel,
         )
-        self.defer(trigger=trigger, method_name="execute_complete", timeout=trigger.net)
+        self.defer(
+            trigger=trigger,
+            method_name="execute_complete" if began is None else "execute_when_free",
+            kwargs=None if began is None else {"began": began},
+            timeout=trigger.net,
+        )
 
     def _finish(self, context: Context, hook: LosantHook, outcome: Outcome) -> dict[str, Any]:
         self._leash.let_go()
@@ -290,6 +369,8 @@ class LosantNotebookExecuteOperator(BaseOperator):
         ref = hook.ref(self.notebook_id, outcome.result["execution_id"])
         _, limit = self._deadline(context, ref.created_at)
         result = finish(outcome, url=hook.link(ref), limit=limit, log=self.log.log)
+        if self.save_outputs_to is not None:
+            result["saved_outputs"] = self._save_outputs(hook, ref)
         return self._publish(context, hook, result)
 
     def _publish(self, context: Context, hook: LosantHook, result: dict[str, Any]) -> dict[str, Any]:
@@ -298,6 +379,15 @@ class LosantNotebookExecuteOperator(BaseOperator):
 
         tell_outlets(self, context, result, hook.settings.base_url)
         return result
+
+    def _save_outputs(self, hook: LosantHook, ref: ExecutionRef) -> dict[str, str]:
+        """Copy the outputs; should that fail, the retry finds the run completed and only copies again."""
+        from airflow_provider_losant.api.outputs import Choice
+        from airflow_provider_losant.landing import Folder
+
+        with refusals_are_final():
+            folder = Folder.at(self.save_outputs_to or "", field="save_outputs_to")
+            return self._leash.run(hook.client, folder.land(ref, Choice(), hook.settings.max_retries))
 
     def _check_query_time(self, outcome: Outcome) -> None:
         """Losant reads a time it does not understand as now, and says so nowhere but in its log."""

@@ -7,14 +7,16 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import deployment_id, task_store
-from airflow_provider_losant.api import calls
 from airflow_provider_losant.api.chain import KEY, Chain
+from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.instants import instant, seconds
 from airflow_provider_losant.api.model import losant_id
+from airflow_provider_losant.api.options import MAX_CONTEXT, compact, context_text, execution_options
 from airflow_provider_losant.api.order import Order
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
+    from airflow_provider_losant.api.gate import Gate
     from airflow_provider_losant.api.model import ExecutionRef
     from airflow_provider_losant.hooks.losant import LosantHook
     from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
@@ -30,14 +32,16 @@ def make_order(task: LosantNotebookExecuteOperator, context: Context, hook: Losa
         notebook_id = losant_id(task.notebook_id, field="notebook_id")
         for name in ("poll_interval", "timeout", "max_poll_outage", "listing_patience"):
             seconds(getattr(task, name), field=name)
-        text = calls.context_text(task.template_context)
+        text = context_text(task.template_context)
+        if task.save_outputs_to is not None:
+            _check_folder(task)
         moment = None if task.relative_to is None else instant(task.relative_to, field="relative_to")
     chain = _chain(task, context)
     marked, problem = _mark(chain, text, is_wanted=task.durable)
     known_id = _recall(task, context)
     if problem and not known_id:
         task.log.warning("A retry will not find this run again: %s", problem)
-    options = calls.execution_options(
+    options = execution_options(
         relative_to=moment,
         template_context=marked,
         email=task.notification_email,
@@ -50,6 +54,37 @@ def make_order(task: LosantNotebookExecuteOperator, context: Context, hook: Losa
         chain=None if problem else chain,
         known_id=known_id,
     )
+
+
+def make_gate(task: LosantNotebookExecuteOperator, hook: LosantHook, began: float) -> Gate | None:
+    """
+    Put the conditions for a start into a gate; None when there are none, and so nothing to ask Losant.
+
+    :param began: Epoch seconds at which the task came to wait, in whatever process.
+    :raises LosantConfigError: a condition makes no sense.
+    """
+    from airflow_provider_losant.api.gate import Gate
+
+    with hook.explained():
+        gate = Gate(
+            if_running=task.if_running,
+            max_minutes=task.max_minutes,
+            minutes_window=task.minutes_window,
+            on_exceeded=task.on_exceeded,
+            began=began,
+            give_up_at=began + seconds(task.timeout, field="timeout"),
+            poll_interval=seconds(task.poll_interval, field="poll_interval"),
+            may_wait_here=not task.deferrable,
+        ).check()
+    return None if gate.is_open else gate
+
+
+def _check_folder(task: LosantNotebookExecuteOperator) -> None:
+    from airflow_provider_losant.landing import Folder
+
+    if not task.wait_for_completion:
+        raise InvalidArgument("save_outputs_to", "needs wait_for_completion, for only then are there outputs")
+    Folder.at(task.save_outputs_to or "", field="save_outputs_to")
 
 
 def remember(task: LosantNotebookExecuteOperator, context: Context, ref: ExecutionRef) -> None:
@@ -96,7 +131,7 @@ def _mark(chain: Chain, text: str | None, *, is_wanted: bool) -> tuple[str | Non
     given = json.loads(text or "{}")
     if not isinstance(given, dict) or KEY in given:
         return text, f"template_context is not a JSON object, or has a key {KEY!r} of its own"
-    marked = calls.compact(chain.mark(given))
-    if len(marked) > calls.MAX_CONTEXT:
+    marked = compact(chain.mark(given))
+    if len(marked) > MAX_CONTEXT:
         return text, "template_context has no room for the mark"
     return marked, None

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import BaseOperator, dag_run_start, deployment_id, task_state
 from airflow_provider_losant.api import flows
+from airflow_provider_losant.api.calls import WIDEST_LIMIT
 from airflow_provider_losant.api.chain import Chain, read_mark
 from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.instants import seconds
-from airflow_provider_losant.api.lookout import WIDEST_LIMIT
 from airflow_provider_losant.exceptions import NotebookExecutionError
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Run the main job on this machine: ``python3 -m example_dags.demo [--keep]``.
+Run the main job on this machine: ``python3 -m example_dags.demo [--all] [--keep]``.
 
 Needs nothing but Python with venv and pip. Everything is built in ``.venv`` and ``.demo`` beside this
 package, and everything that is started is stopped again.
@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from contextlib import ExitStack, suppress
@@ -35,14 +36,20 @@ def main() -> int:
     """Tell the story once; return 0 only if all of it came true."""
     parser = argparse.ArgumentParser(prog="python3 -m example_dags.demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
-    keep = parser.parse_args().keep
-    reenter(ensure(["demo"], CONSTRAINTS), "example_dags.demo")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="also deploy a notebook, land its files, and compare with Losant's client",
+    )
+    wanted = parser.parse_args()
+    reenter(ensure(["demo", "test"] if wanted.all else ["demo"], CONSTRAINTS), "example_dags.demo")
     for number in SIGNALS:
         signal.signal(number, _leave)
     started = time.monotonic()
     lock = _claim_folder()
     try:
-        complaints = perform(keep=keep)
+        complaints = compare() if wanted.all else []
+        complaints += perform(keep=wanted.keep, whole=wanted.all)
     except (RuntimeError, OSError) as error:
         complaints = [str(error)]
     finally:
@@ -54,9 +61,23 @@ def main() -> int:
     return 1 if complaints else 0
 
 
-def perform(*, keep: bool) -> list[str]:
+def compare() -> list[str]:
+    """Hold the hook's requests against those of Losant's own client; return what went wrong."""
+    suite = str(ROOT / "tests" / "contract" / "test_losant_rest.py")
+    with Step("Comparing every request with Losant's own client") as step:
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", suite]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+        (said,) = [it for it in done.stdout.splitlines() if "operations equal" in it] or [
+            "nothing to compare"
+        ]
+        step.note(said)
+    print(f"       {said}")
+    return [] if done.returncode == 0 else [f"the comparison failed:\n{done.stdout[-2000:]}"]
+
+
+def perform(*, keep: bool, whole: bool = False) -> list[str]:
     """Start Losant and Airflow, run the example DAGs, show and check the results, stop everything."""
-    from example_dags.demo import story
+    from example_dags.demo import checks, story
     from example_dags.demo.airflow import LocalAirflow
     from example_dags.demo.losant import LocalLosant
 
@@ -65,12 +86,13 @@ def perform(*, keep: bool) -> list[str]:
         with Step("Starting a local Losant that executes notebooks"):
             losant = stage.enter_context(LocalLosant(FOLDER / "losant"))
         with Step("Starting Airflow: api-server, scheduler, dag-processor, triggerer"):
-            airflow = stage.enter_context(LocalAirflow(HOME, ROOT / "example_dags"))
+            landing = {"AIRFLOW_VAR_LOSANT_LANDING": f"file://{FOLDER / 'landing'}"}
+            airflow = stage.enter_context(LocalAirflow(HOME, ROOT / "example_dags", env=landing))
             airflow.add_connection("losant_default", **losant.connection())
             # Outside of a task the hook finds its connection in the environment.
             os.environ["AIRFLOW_CONN_LOSANT_DEFAULT"] = json.dumps(losant.connection())
         try:
-            runs = story.run_dags(airflow, losant)
+            runs = story.run_dags(airflow, losant, *([checks.LANDING_DAG] if whole else []))
         except Exception:
             print(airflow.tails(15))
             raise

@@ -20,6 +20,8 @@ EXAMPLES = Path(__file__).resolve().parents[1]
 SEED = EXAMPLES / "losant.json"
 REPORT_DAG, REPORT_TASK = "losant_site_energy_report", "report"
 REPORT_NOTEBOOK = "67a2f1b4e5b1a2000d6f4c21"
+LANDING_DAG = "losant_deploy_and_land"
+FILES = ("result.html", "energy-per-hour.csv")
 
 # The sample data begin on 2 March 2026 and last four days.
 QUERY_TIME = datetime(2026, 3, 5, tzinfo=UTC)
@@ -67,6 +69,20 @@ def result_complaints(site: str, outcome: Mapping[str, Any] | None) -> list[str]
     complaints = [f"{site}: {key} is {outcome[key]!r}" for key in wanted if outcome[key] != wanted[key]]
     if datetime.fromisoformat(outcome["relative_to"]) != QUERY_TIME:
         complaints.append(f"{site}: the Query Time was {outcome['relative_to']}")
+    return complaints
+
+
+def landing_complaints(landing: Path) -> list[str]:
+    """Check the files that the DAG has landed: those of each site, whole, and nothing beside them."""
+    complaints, found = [], {path.relative_to(landing) for path in landing.rglob("*") if path.is_file()}
+    day = Path(f"{QUERY_TIME:%Y-%m-%d}")
+    wanted = {day / site / name for site in expected_energy() for name in FILES}
+    if found != wanted:
+        complaints.append(f"landed: {sorted(map(str, found))}, not {sorted(map(str, wanted))}")
+    for site in expected_energy():
+        with suppress(FileNotFoundError):
+            texts = [(landing / day / site / name).read_text() for name in FILES]
+            complaints += report_complaints(site, *texts)
     return complaints
 
 

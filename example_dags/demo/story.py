@@ -9,8 +9,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import requests
-
 from example_dags.demo import checks
 from example_dags.demo.airflow_api import FINAL_RUN_STATES
 from example_dags.demo.progress import Step
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 
 FLEET_DAG = "losant_fire_then_wait"
 FLEET_NOTEBOOK = "67b3a90ce5b1a2000d6f5e37"
-FILES = ("result.html", "energy-per-hour.csv")
 PATIENCE = 240.0
 
 
@@ -36,15 +33,15 @@ class Report:
     outcome: dict[str, Any] | None
 
 
-def run_dags(airflow: LocalAirflow, losant: LocalLosant) -> dict[str, str]:
-    """Run both example DAGs to their end, showing where they are; return their run ids."""
-    for dag_id in (checks.REPORT_DAG, FLEET_DAG):
+def run_dags(airflow: LocalAirflow, losant: LocalLosant, *more: str) -> dict[str, str]:
+    """Run example DAGs to their end, showing where they are; return their run ids."""
+    dag_ids = (checks.REPORT_DAG, FLEET_DAG, *more)
+    for dag_id in dag_ids:
         airflow.wait_for_dag(dag_id)
         airflow.unpause(dag_id)
     first, last = checks.DATA_INTERVAL
     runs = {
-        dag_id: airflow.trigger(dag_id, logical_date=last, data_interval=(first, last))
-        for dag_id in (checks.REPORT_DAG, FLEET_DAG)
+        dag_id: airflow.trigger(dag_id, logical_date=last, data_interval=(first, last)) for dag_id in dag_ids
     }
     deadline = time.monotonic() + PATIENCE
     with Step("Running the example DAGs") as step:
@@ -78,15 +75,9 @@ def download(report: Report, folder: Path) -> list[str]:
     if complaints or report.outcome is None:
         return complaints
     execution_id = report.outcome["execution_id"]
-    outputs = LosantHook().get_execution(checks.REPORT_NOTEBOOK, execution_id).outputs
-    folder.mkdir(parents=True)
-    for name, file in outputs.items():
-        # The address is signed: a token would be refused, and has no business there.
-        answer = requests.get(str(file.url), timeout=30)
-        answer.raise_for_status()
-        (folder / name).write_bytes(answer.content)
+    LosantHook().download_outputs(checks.REPORT_NOTEBOOK, execution_id, folder)
     try:
-        texts = [(folder / name).read_text() for name in FILES]
+        texts = [(folder / name).read_text() for name in checks.FILES]
     except FileNotFoundError as missing:
         return [f"{report.site}: {missing.filename} is missing"]
     return checks.report_complaints(report.site, *texts)
@@ -106,7 +97,7 @@ def show(airflow: LocalAirflow, runs: dict[str, str], reports: list[Report], res
         print(f"\n{report.site} has returned")
         print(pprint.pformat(report.outcome, width=108, compact=True, sort_dicts=False))
     print("\nFiles")
-    for path in sorted(results.rglob("*.*")):
+    for path in sorted([*results.rglob("*.*"), *(results.parent / "landing").rglob("*.*")]):
         print(f"  {path}  ({path.stat().st_size:,} bytes)")
 
 
@@ -125,6 +116,10 @@ def judge(
     for report in reports:
         complaints += download(report, results / report.site)
     wanted = {checks.REPORT_NOTEBOOK: len(sites), FLEET_NOTEBOOK: 1}
+    if checks.LANDING_DAG in runs:
+        deployed = airflow.xcom(checks.LANDING_DAG, runs[checks.LANDING_DAG], "deploy") or {}
+        wanted[deployed.get("notebook_id", "none deployed")] = len(sites)
+        complaints += checks.landing_complaints(results.parent / "landing")
     complaints += checks.request_complaints(losant.requests(), executions=wanted)
     secrets = {"API token": losant.token, "address of a result file": losant.files_url}
     return complaints + checks.leak_complaints(secrets, airflow.home)

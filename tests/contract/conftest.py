@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from airflow_provider_losant.emulator import Emulator
+from tests.contract.questions import UNASKED
 
 
 @dataclass
@@ -77,3 +78,38 @@ def client(losant: Emulator) -> Iterator[Client]:
     made = Client(losant)
     yield made
     made.session.close()
+
+
+_EQUAL = pytest.StashKey[set[str]]()
+_ANSWERED = pytest.StashKey[dict[str, str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_EQUAL] = set()
+    config.stash[_ANSWERED] = {}
+
+
+@pytest.fixture
+def equal_operations(request: pytest.FixtureRequest) -> set[str]:
+    """Collect the operations that have turned out to be equal, for the last lines of the run."""
+    return request.config.stash[_EQUAL]
+
+
+@pytest.fixture
+def answered_questions(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Collect what the real Losant has answered, for the last lines of the run."""
+    return request.config.stash[_ANSWERED]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what the run has shown."""
+    if equal := config.stash[_EQUAL]:
+        tail = " (upload: to the documentation)" if "notebook.upload" in equal else ""
+        terminalreporter.write_line(f"{len(equal)}/11 operations equal to the official client{tail}")
+    if answers := config.stash[_ANSWERED]:
+        terminalreporter.section("Questions that the real Losant has answered")
+        for question, answer in answers.items():
+            terminalreporter.write_line(f"{question} {answer}")
+        terminalreporter.write_line("Still open:")
+        for question in UNASKED:
+            terminalreporter.write_line(f"  {question}")

@@ -154,6 +154,7 @@ def test_we_accept_and_refuse_what_the_published_schemas_do(schemas: dict[str, A
         "newNotebook": "notebookPost",
         "notebook": "notebookPatch",
         "executionOptions": "notebookExecutionOptions",
+        "exportOptions": "notebookDataExportOptions",
     }
 
     for shape, name in pairs.items():

@@ -3,23 +3,30 @@
 The hook beside Losant's own Python client: the same requests for the same wishes.
 
 They may differ in the flags that ask for less of an answer, and where the client falls short: it has no
-upload, and an ``execute`` without options has no body, which Losant refuses.
+upload, an ``execute`` without options has no body, which Losant refuses, and a flag that is true reads
+``True``, which Losant takes for false.
+
+All of it can be asked of the real Losant, too: see docs/contributing.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import losant_rest  # type: ignore[import-untyped]  # as it ships
 import pytest
 
-from airflow_provider_losant.emulator import Emulator, Request, Script
+from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.hooks.losant import LosantHook
+from tests.contract.places import PLACES, Place, a_place
+from tests.contract.questions import ask as put_questions
 from tests.provider.conftest import connect
+from tests.unit.api.samples import published
 
-FLAGS = {"_actions", "_links", "_embedded"}
 MOMENT = "2026-01-01T00:00:00.000Z"
 OPTIONS = {
     "relativeTo": MOMENT,
@@ -27,10 +34,101 @@ OPTIONS = {
     "email": "a@b.example",
     "callbackUrl": "https://hooks.example",
 }
+OUR_OPTIONS: dict[str, Any] = {
+    "relative_to": MOMENT,
+    "template_context": {"site": "Zürich"},
+    "email": "a@b.example",
+    "callback_url": "https://hooks.example",
+}
 FIELDS: dict[str, Any] = {
     "description": "Daily",
     "outputs": [{"outputType": "temporaryUrl", "fileName": "out.csv"}],
 }
+SPAN = {"start": "1767225600000", "end": "1767312000000"}
+NEW = "Made by the contract test"
+Ids = dict[str, str]
+
+WISHES: dict[str, tuple[Callable[[Any, Ids], Any], Callable[[LosantHook, Ids], Any]]] = {
+    "notebooks.get": (
+        lambda its, ids: its.notebooks.get(
+            applicationId=ids["applicationId"],
+            page="0",
+            perPage="100",
+            sortField="id",
+            sortDirection="desc",
+            filterField="name",
+            filter="R*",
+        ),
+        lambda hook, _: hook.list_notebooks(sort_by="id", descending=True, name="R*"),
+    ),
+    "notebooks.post": (
+        lambda its, ids: its.notebooks.post(
+            applicationId=ids["applicationId"], notebook={"name": NEW, "imageVersion": "v4", **FIELDS}
+        ),
+        lambda hook, _: hook.create_notebook(name=NEW, image_version="v4", **FIELDS),
+    ),
+    "notebook.get": (
+        lambda its, ids: its.notebook.get(**ids),
+        lambda hook, ids: hook.get_notebook(ids["notebookId"]),
+    ),
+    "notebook.patch": (
+        lambda its, ids: its.notebook.patch(**ids, notebook={"name": "Changed", "inputs": [], **FIELDS}),
+        lambda hook, ids: hook.update_notebook(ids["notebookId"], name="Changed", inputs=[], **FIELDS),
+    ),
+    "notebook.delete": (
+        lambda its, ids: its.notebook.delete(**ids),
+        lambda hook, ids: hook.delete_notebook(ids["notebookId"]),
+    ),
+    "notebook.execute": (
+        lambda its, ids: its.notebook.execute(**ids, executionOptions=OPTIONS),
+        lambda hook, ids: hook.execute_notebook(ids["notebookId"], **OUR_OPTIONS),
+    ),
+    "notebook.cancelExecution": (
+        lambda its, ids: its.notebook.cancel_execution(**ids),
+        lambda hook, ids: hook.cancel_execution(ids["notebookId"], ids["executionId"]),
+    ),
+    "notebook.logs": (
+        lambda its, ids: its.notebook.logs(**ids, limit="7", since="1767225600000"),
+        lambda hook, ids: list(hook.get_execution_logs(ids["notebookId"], limit=7, since=1767225600000)),
+    ),
+    "notebook.notebookMinuteCounts": (
+        lambda its, ids: its.notebook.notebook_minute_counts(**ids, **SPAN),
+        lambda hook, ids: hook.get_minute_counts(
+            ids["notebookId"], start=int(SPAN["start"]), end=int(SPAN["end"])
+        ),
+    ),
+    "notebook.requestInputDataExport": (
+        lambda its, ids: its.notebook.request_input_data_export(**ids, exportOptions=OPTIONS),
+        lambda hook, ids: hook.request_input_data_export(ids["notebookId"], **OUR_OPTIONS),
+    ),
+}
+
+every_place = pytest.mark.parametrize("place", PLACES, indirect=True)
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    with a_place(request.param) as opened:
+        if opened.losant is not None:
+            for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+                monkeypatch.delenv(name, raising=False)
+        told = {
+            "conn_type": "losant",
+            "host": opened.url,
+            "password": opened.token,
+            "extra": {"application_id": opened.application_id, "max_retries": 0},
+        }
+        monkeypatch.setenv("AIRFLOW_CONN_LOSANT_DEFAULT", json.dumps(told))
+        yield opened
+
+
+@pytest.fixture
+def losant(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    with Emulator() as emulator:
+        for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        connect(monkeypatch, emulator)
+        yield emulator
 
 
 @pytest.fixture
@@ -39,89 +137,117 @@ def official(losant: Emulator) -> Any:
 
 
 @pytest.fixture
-def hook(losant: Emulator, monkeypatch: pytest.MonkeyPatch) -> LosantHook:
-    for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    connect(monkeypatch, losant)
+def hook(losant: Emulator) -> LosantHook:
     return LosantHook()
 
 
-def essence(request: Request) -> tuple[Any, ...]:
-    query = {name: value for name, value in request.query.items() if name not in FLAGS}
-    kind = request.headers.get("content-type", "").split(";")[0]
-    return request.method, request.path, query, request.body, kind, request.authorized, request.status
+def with_names(seen: tuple[Any, ...], ids: Ids) -> Any:
+    """Put the names of ids in the place of ids, of which each client has its own."""
+    text = json.dumps(seen)
+    for name, value in ids.items():
+        text = text.replace(value, f"{{{name}}}")
+    return json.loads(text)
 
 
-def asked(losant: Emulator, ask: Callable[[], Any]) -> tuple[Any, ...]:
-    losant.clear_requests()
-    ask()
-    (request,) = losant.requests
-    return essence(request)
+# -- the eleven operations --------------------------------------------------------------------------------
 
 
-WISHES: dict[str, tuple[Callable[[Any, dict[str, str]], Any], Callable[[LosantHook, str], Any]]] = {
-    "execute": (
-        lambda its, ids: its.notebook.execute(**ids, executionOptions=OPTIONS),
-        lambda hook, notebook: hook.execute_notebook(
-            notebook,
-            relative_to=MOMENT,
-            template_context={"site": "Zürich"},
-            email="a@b.example",
-            callback_url="https://hooks.example",
-        ),
-    ),
-    "logs": (
-        lambda its, ids: its.notebook.logs(**ids, limit="7", since="1767225600000"),
-        lambda hook, notebook: hook.get_execution_logs(notebook, limit=7, since=1767225600000),
-    ),
-    "get": (
-        lambda its, ids: its.notebook.get(**ids),
-        lambda hook, notebook: hook.get_notebook(notebook),
-    ),
-    "list": (
-        lambda its, ids: its.notebooks.get(
-            applicationId=ids["applicationId"], page="0", perPage="100", sortField="id", filter="R*"
-        ),
-        lambda hook, _: hook.list_notebooks(sortField="id", filter="R*"),
-    ),
-    "create": (
-        lambda its, ids: its.notebooks.post(
-            applicationId=ids["applicationId"], notebook={"name": "Report", **FIELDS}
-        ),
-        lambda hook, _: hook.create_notebook(name="Report", **FIELDS),
-    ),
-}
-
-
-@pytest.mark.parametrize("wish", WISHES)
+@every_place
+@pytest.mark.parametrize("operation", WISHES)
 def test_the_hook_asks_as_losants_own_client_does(
-    losant: Emulator, official: Any, hook: LosantHook, wish: str
+    place: Place, operation: str, equal_operations: set[str]
 ) -> None:
-    notebook = losant.add_notebook("Report")
-    losant.script(notebook, Script())
-    ids = {"applicationId": losant.application_id, "notebookId": notebook}
-    theirs, ours = WISHES[wish]
+    theirs, ours = WISHES[operation]
+    official = losant_rest.Client(auth_token=place.token, url=place.url)
+    asked = []
+    for client, ask in ((official, theirs), (LosantHook(), ours)):
+        ids = {"applicationId": place.application_id, "notebookId": place.notebook(ending="hang")}
+        if operation == "notebook.cancelExecution":
+            ids["executionId"] = place.execution(ids["notebookId"])
+        asked.append(with_names(place.asked(partial(ask, client, ids)), ids))
 
-    expected = asked(losant, lambda: theirs(official, ids))
+    assert asked[1] == asked[0]
+    assert asked[0][-1] in {200, 201, 202}
+    equal_operations.add(operation)
+    if operation == "notebooks.post":
+        made = place.call("GET", f"?filterField=name&filter={NEW}").json()["items"]
+        place.made += [it["id"] for it in made]
 
-    assert asked(losant, lambda: ours(hook, notebook)) == expected
-    assert expected[-1] in {200, 201}
 
-
-def test_the_hook_cancels_as_losants_own_client_does(
-    losant: Emulator, official: Any, hook: LosantHook
+@every_place
+def test_the_hook_uploads_as_losant_documents_it_since_its_own_client_cannot(
+    place: Place, tmp_path: Path, equal_operations: set[str]
 ) -> None:
-    notebook = losant.add_notebook("Report")
-    losant.script(notebook, Script(ending="hang"))
-    first, second = hook.execute_notebook(notebook), hook.execute_notebook(notebook)
-    ids = {"applicationId": losant.application_id, "notebookId": notebook}
+    file = tmp_path / "report.ipynb"
+    file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    ids = {"applicationId": place.application_id, "notebookId": place.notebook()}
+    official = losant_rest.Client(auth_token=place.token, url=place.url)
+    path = "/applications/{applicationId}/notebooks/{notebookId}/upload"
 
-    expected = asked(losant, lambda: official.notebook.cancel_execution(**ids, executionId=first))
-    ours = asked(losant, lambda: hook.cancel_execution(notebook, second))
+    seen = place.asked(lambda: LosantHook().upload_notebook(ids["notebookId"], file))
 
-    assert ours[:2] == expected[:2]
-    assert (ours[2], expected[2]) == ({"executionId": second}, {"executionId": first})
-    assert ours[3:] == expected[3:]
+    assert not hasattr(official.notebook, "upload")
+    assert with_names(seen, ids) == ["POST", path, {}, None, "multipart/form-data", True, 200]
+    assert place.call("GET", f"/{ids['notebookId']}").json()["jupyterFileName"] == "report.ipynb"
+    equal_operations.add("notebook.upload")
+
+
+def test_what_is_expected_of_an_upload_is_what_losant_publishes() -> None:
+    upload = published("operations.json")["operations"]["notebook.upload"]
+
+    assert (upload["method"], upload["path"]) == (
+        "POST",
+        "/applications/{applicationId}/notebooks/{notebookId}/upload",
+    )
+    assert [it["name"] for it in upload["params"] if it["in"] == "multipart"] == ["jupyterFile"]
+
+
+@pytest.mark.skipif(
+    "losant" not in PLACES, reason="LOSANT_TEST_TOKEN and LOSANT_TEST_APPLICATION are not set"
+)
+@pytest.mark.parametrize("place", ["losant"], indirect=True)
+def test_the_real_losant_is_asked_what_nobody_has_documented(
+    place: Place, answered_questions: dict[str, str]
+) -> None:
+    answered_questions |= put_questions(place)
+
+    assert all(answered_questions.values())
+
+
+@pytest.mark.parametrize("place", ["emulator"], indirect=True)
+@pytest.mark.parametrize("are_turned", [False, True], ids=["as they are", "turned"])
+def test_the_questions_tell_the_positions_of_the_emulators_switches_apart(
+    place: Place, *, are_turned: bool
+) -> None:
+    assert place.losant is not None
+    if are_turned:
+        place.losant.switches.change(
+            {
+                "no_token_status": 401,
+                "max_per_page": 50,
+                "since_field": "completed",
+                "cancel_queued": "not_found",
+                "cancel_final": "bad_request",
+                "rate_limit_type": "Throttled",
+            }
+        )
+
+    answers = list(put_questions(place).values())
+
+    assert answers == (
+        [
+            "401 Unauthorized", "50", "200", "yes", "not inclusive, or a later instant", "404 NotFound",
+            "200", "429 Throttled, Retry-After absent",
+        ]
+        if are_turned
+        else [
+            "403 Forbidden", "1000", "200", "yes", "yes", "200", "404 NotFound",
+            "429 TooManyRequests, Retry-After absent",
+        ]
+    )  # fmt: skip
+
+
+# -- where Losant's own client falls short ----------------------------------------------------------------
 
 
 def test_both_read_the_same_from_an_answer(losant: Emulator, official: Any, hook: LosantHook) -> None:
@@ -139,20 +265,6 @@ def test_both_read_the_same_from_an_answer(losant: Emulator, official: Any, hook
     assert hook.get_notebook(notebook).raw == official.notebook.get(**ids, _links="false", _embedded="false")
 
 
-# -- where Losant's own client falls short ----------------------------------------------------------------
-
-
-def test_losants_own_client_cannot_upload_and_the_hook_can(
-    losant: Emulator, official: Any, hook: LosantHook, tmp_path: Path
-) -> None:
-    notebook = losant.add_notebook("Report")
-    file = tmp_path / "report.ipynb"
-    file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
-
-    assert not hasattr(official.notebook, "upload")
-    assert hook.upload_notebook(notebook, file).file_name == "report.ipynb"
-
-
 def test_an_execute_without_options_works_through_the_hook_alone(
     losant: Emulator, official: Any, hook: LosantHook
 ) -> None:
@@ -162,8 +274,22 @@ def test_an_execute_without_options_works_through_the_hook_alone(
 
     with pytest.raises(losant_rest.LosantError, match="executionOptions is required"):
         official.notebook.execute(**ids)
+    losant.clear_requests()
+    hook.execute_notebook(notebook)
 
-    assert asked(losant, lambda: hook.execute_notebook(notebook))[3] == {}
+    assert losant.requests[0].body == {}
+
+
+def test_a_flag_that_is_true_means_false_through_losants_own_client(
+    losant: Emulator, official: Any, hook: LosantHook
+) -> None:
+    notebook = losant.add_notebook("Report")
+    ids = {"applicationId": losant.application_id, "notebookId": notebook}
+
+    assert "_links" not in official.notebook.get(**ids, _links=True)
+    assert losant.requests[-1].query["_links"] == "True"
+    hook.get_notebook(notebook)
+    assert losant.requests[-1].query["_links"] == "false"
 
 
 def test_a_log_that_nobody_set_a_limit_for_shows_one_run_and_the_hooks_shows_more(

@@ -20,6 +20,28 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.kernel
+def test_a_deployed_notebook_runs_for_each_site_and_its_files_land(
+    airflow: LocalAirflow, losant: Emulator, tmp_path: Path
+) -> None:
+    landing = {"key": "losant_landing", "value": f"file://{tmp_path}"}
+    airflow.request("POST", "/variables", json=landing)
+    airflow.wait_for_dag(checks.LANDING_DAG)
+    airflow.unpause(checks.LANDING_DAG)
+    run_id = airflow.trigger(
+        checks.LANDING_DAG, logical_date=checks.QUERY_TIME, data_interval=checks.DATA_INTERVAL
+    )
+
+    assert airflow.wait_for_run(checks.LANDING_DAG, run_id, timeout=180) == "success"
+
+    deployed = airflow.xcom(checks.LANDING_DAG, run_id, "deploy")
+    assert (deployed["created"], deployed["uploaded"]) == (True, True)
+    assert checks.landing_complaints(tmp_path) == []
+    assert len(losant.executions(deployed["notebook_id"])) == len(checks.expected_energy())
+    secrets = {"API token": losant.token, "address of a result file": losant.files_url}
+    assert checks.leak_complaints(secrets, airflow.home) == []
+
+
+@pytest.mark.kernel
 def test_every_site_gets_the_report_of_its_own_numbers(
     airflow: LocalAirflow, losant: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -37,7 +59,7 @@ def test_every_site_gets_the_report_of_its_own_numbers(
     for report in reports:
         assert story.download(report, tmp_path / report.site) == []
     # The checks can tell sites apart: nobody else's numbers would do.
-    files = [(tmp_path / reports[0].site / name).read_text() for name in story.FILES]
+    files = [(tmp_path / reports[0].site / name).read_text() for name in checks.FILES]
     assert checks.report_complaints(reports[1].site, *files) != []
     requests = [asdict(it) for it in losant.requests if checks.REPORT_NOTEBOOK in it.path]
     assert checks.request_complaints(requests, executions={checks.REPORT_NOTEBOOK: len(reports)}) == []

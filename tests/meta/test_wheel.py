@@ -156,6 +156,21 @@ def test_the_connection_form_shows_our_fields(airflow: Run) -> None:
     assert form["standard_fields"]["login"]["hidden"] is True
 
 
+def test_the_installed_provider_adds_a_task_decorator(airflow: Run) -> None:
+    code = (
+        "from airflow.providers.common.compat.sdk import DAG, task\n"
+        "import pendulum\n"
+        "with DAG('d', start_date=pendulum.datetime(2026, 1, 1), schedule=None) as dag:\n"
+        "    @task.losant_notebook(notebook_id='f' * 24, deferrable=True)\n"
+        "    def report():\n"
+        "        return {}\n"
+        "    report()\n"
+        "print(dag.get_task('report').custom_operator_name)"
+    )
+
+    assert airflow("-c", code).split("\n")[-2] == "@task.losant_notebook"
+
+
 def json_in(said: str) -> Any:
     """Read the JSON line among the log lines."""
     (line,) = [line for line in said.splitlines() if re.match(r"[\[{]\S*\"|\[{", line)]

@@ -24,6 +24,7 @@ from airflow_provider_losant.api.chain import Chain
 from airflow_provider_losant.api.errors import LosantError, NotFound, RateLimited, ServerError, TransportError
 from airflow_provider_losant.api.instants import spell
 from airflow_provider_losant.api.model import Execution, ExecutionRef, Status
+from airflow_provider_losant.api.options import compact, execution_options
 from airflow_provider_losant.api.order import Order, Started, Terms
 from airflow_provider_losant.api.search import Search
 from airflow_provider_losant.api.steps import Note, Sleep
@@ -224,8 +225,8 @@ class OneTask(RuleBasedStateMachine):
         )
 
     def order(self) -> Order:
-        context = calls.compact(self.chain().mark({}))
-        options = calls.execution_options(template_context=context)
+        context = compact(self.chain().mark({}))
+        options = execution_options(template_context=context)
         # Airflow 3.3 keeps the id of the last run that a try of this chain came to know.
         known_id = self.noted.get(self.max_tries) if self.keeps_notes else None
         return Order(

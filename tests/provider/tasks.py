@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
@@ -78,11 +79,13 @@ class Task:
 
     def run(self) -> Any:
         context = context_of(self.ti) | self.more
-        try:
-            return self.make().execute(context)
-        except TaskDeferred as raised:
-            deferral = raised
-        self.deferrals.append(deferral)
-        event = fire(deferral.trigger)
-        assert deferral.kwargs is None
-        return getattr(self.make(), deferral.method_name)(context, event=event)
+        go_on: Callable[[], Any] = partial(self.make().execute, context)
+        while True:
+            try:
+                return go_on()
+            except TaskDeferred as raised:
+                deferral = raised
+            self.deferrals.append(deferral)
+            method = getattr(self.make(), deferral.method_name)
+            told = json.loads(json.dumps(deferral.kwargs or {}))
+            go_on = partial(method, context, event=fire(deferral.trigger), **told)

@@ -29,6 +29,7 @@ from airflow_provider_losant.api.errors import (
     Unauthorized,
 )
 from airflow_provider_losant.api.model import ExecutionRef
+from airflow_provider_losant.api.options import context_text, execution_options
 from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.api.steps import Halted, Note, Sleep, Tail
 from airflow_provider_losant.api.watch import Patience, Target
@@ -67,8 +68,8 @@ def story(losant: Emulator, notebook: str, file: Path) -> flows.Flow[list[Any]]:
     listed = yield calls.list_notebooks(application, sortField="name")
     uploaded = yield calls.upload_notebook(application, notebook, file)
     read = yield calls.get_notebook(application, notebook)
-    made = yield calls.create_notebook(application, name="Zürich ✓", description="Täglich")
-    options = calls.execution_options(template_context=calls.context_text({"site": "Zürich"}))
+    made = yield calls.create_notebook(application, {"name": "Zürich ✓", "description": "Täglich"})
+    options = execution_options(template_context=context_text({"site": "Zürich"}))
     ref = yield calls.execute(application, notebook, options)
     patience = Patience(poll_interval=0.02, deadline=time.time() + 10, max_poll_outage=5.0)
     outcome = yield from flows.watch(Target.of(ref), patience, jitter=lambda low, _: low)

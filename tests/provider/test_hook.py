@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import requests
 
 from airflow_provider_losant import __version__
 from airflow_provider_losant.api import calls
-from airflow_provider_losant.api.errors import BadRequest, NotFound, ServerError, TransportError
-from airflow_provider_losant.emulator import Emulator, Fault
+from airflow_provider_losant.api.errors import BadRequest, NotFound, RateLimited, ServerError, TransportError
+from airflow_provider_losant.api.form import PIECE
+from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.hooks.losant import LosantHook
 from tests.provider.conftest import connect
@@ -96,7 +98,7 @@ def test_a_notebook_can_be_made_uploaded_and_read(losant: Emulator, tmp_path: Pa
 def test_all_notebooks_are_listed_page_by_page(losant: Emulator) -> None:
     made = {losant.add_notebook(f"N{number}") for number in range(101)}
 
-    found = LosantHook().list_notebooks(sortField="name", sortDirection="desc")
+    found = LosantHook().list_notebooks(descending=True)
 
     assert {it.id for it in found} == made
     assert [it.query["page"] for it in losant.requests] == ["0", "1"]
@@ -109,6 +111,152 @@ def test_all_notebooks_are_listed_when_losant_gives_smaller_pages(losant: Emulat
         losant.add_notebook(f"N{number}")
 
     assert len(LosantHook().list_notebooks()) == 5
+
+
+def test_one_page_of_notebooks_can_be_asked_for(losant: Emulator) -> None:
+    for number in range(5):
+        losant.add_notebook(f"N{number}")
+
+    assert [it.name for it in LosantHook().list_notebooks(page=1, per_page=2)] == ["N2", "N3"]
+    assert LosantHook().list_notebooks(page=9) == []
+    assert [it.query["page"] for it in losant.requests] == ["1", "9"]
+
+
+def test_notebooks_are_found_by_a_glob(losant: Emulator) -> None:
+    for name in ("Energy north", "Energy south", "Fleet"):
+        losant.add_notebook(name)
+
+    found = LosantHook().list_notebooks(name="Energy*", sort_by="creationDate", descending=True)
+
+    assert [it.name for it in found] == ["Energy south", "Energy north"]
+
+
+def test_a_change_leaves_alone_what_it_does_not_name_and_replaces_lists_whole(losant: Emulator) -> None:
+    hook = LosantHook()
+    first, second = ({"outputType": "temporaryUrl", "fileName": name} for name in ("a.csv", "b.csv"))
+    made = hook.create_notebook(name="Report", description="Daily", image_version="v3", outputs=[first])
+
+    changed = hook.update_notebook(made.id, image_version="v4", outputs=[second])
+
+    assert (changed.name, changed.description, changed.image_version) == ("Report", "Daily", "v4")
+    assert changed.outputs == hook.get_notebook(made.id).outputs == (second,)
+
+
+def test_a_notebook_can_be_deleted_once(losant: Emulator, notebook: str) -> None:
+    hook = LosantHook()
+
+    hook.delete_notebook(notebook)
+
+    with pytest.raises(NotFound):
+        hook.delete_notebook(notebook)
+    assert hook.list_notebooks() == []
+
+
+def test_a_delete_whose_answer_was_lost_is_not_an_error(losant: Emulator, notebook: str) -> None:
+    losant.inject("notebook.delete", Fault("reset_after"))
+
+    LosantHook().delete_notebook(notebook)
+
+    assert [it.status for it in losant.requests] == [None, 404]
+
+
+def test_minutes_are_counted_by_day(losant: Emulator, notebook: str) -> None:
+    hook = LosantHook()
+    losant.script(notebook, Script(notebook=0.0))
+    hook.execute_notebook(notebook)
+    losant.script(notebook, Script(notebook=0.0, ending="errored"))
+    hook.execute_notebook(notebook)
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+    counts = hook.get_minute_counts(notebook, start=today - timedelta(days=1))
+    before = hook.get_minute_counts(notebook, end=today - timedelta(days=1))
+
+    (day,) = counts.days
+    assert (day.date, day.completed, day.errored, day.canceled, day.timeout) == (today, 1, 1, 0, 0)
+    assert (counts.minutes, counts.start) == (2, today - timedelta(days=1))
+    assert (before.minutes, before.days) == (0, ())
+    assert hook.get_notebook(notebook).minutes_this_period == 2
+
+
+def test_input_data_is_exported_once_in_a_quarter_of_an_hour(losant: Emulator, notebook: str) -> None:
+    hook = LosantHook()
+
+    job = hook.request_input_data_export(notebook, relative_to="2026-01-01", email="a@b.example")
+
+    assert len(job) == 21
+    assert losant.requests[0].body == {"relativeTo": "2026-01-01T00:00:00.000Z", "email": "a@b.example"}
+    with pytest.raises(RateLimited, match="one in 15 minutes for each notebook") as refused:
+        hook.request_input_data_export(notebook)
+    assert refused.value.retry_after is None
+    # Asking again at once is no use, so it is not done.
+    assert len(losant.requests) == 2
+
+
+def test_the_time_left_until_the_next_export_is_told_when_losant_tells_it(
+    losant: Emulator, notebook: str
+) -> None:
+    losant.inject("notebook.requestInputDataExport", Fault("rate_limited", retry_after=541))
+
+    with pytest.raises(RateLimited, match="541 s are left") as refused:
+        LosantHook().request_input_data_export(notebook)
+
+    assert refused.value.retry_after == 541
+
+
+def test_an_export_is_not_repeated_when_losant_may_have_taken_it(losant: Emulator, notebook: str) -> None:
+    losant.inject("notebook.requestInputDataExport", Fault("reset_after"))
+
+    with pytest.raises(TransportError):
+        LosantHook().request_input_data_export(notebook)
+
+    assert len(losant.requests) == 1
+
+
+class Pieces(io.BytesIO):
+    """Remember how much was read at a time."""
+
+    sizes: ClassVar[list[int]] = []
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.sizes.append(size or -1)
+        return super().read(size)
+
+
+def test_a_file_is_sent_as_it_is_read_piece_by_piece_and_again_from_its_beginning(
+    losant: Emulator, notebook: str
+) -> None:
+    content = bytes(range(256)) * 4_000
+
+    class File:
+        name = "Zürich 1.ipynb"
+
+        def open(self, mode: str) -> Any:
+            return Pieces(content)
+
+    losant.inject("notebook.upload", Fault("server_error"))
+
+    uploaded = LosantHook().upload_notebook(notebook, File())
+
+    assert losant.world.notebook_path(notebook).read_bytes() == content
+    assert uploaded.file_name == "Zürich 1.ipynb"
+    assert 0 < min(Pieces.sizes) <= max(Pieces.sizes) <= PIECE < len(content)
+
+
+@pytest.mark.parametrize("spell", [str, Path, "file://{}".format], ids=["text", "path", "url"])
+def test_a_file_is_uploaded_from_wherever_its_path_leads(
+    losant: Emulator, notebook: str, tmp_path: Path, spell: Any
+) -> None:
+    file = tmp_path / "report.ipynb"
+    file.write_text("{}")
+
+    assert LosantHook().upload_notebook(notebook, spell(file)).file_name == "report.ipynb"
+    assert losant.world.notebook_path(notebook).read_text() == "{}"
+
+
+def test_a_file_that_is_not_there_is_named_before_any_request(losant: Emulator, notebook: str) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.ipynb"):
+        LosantHook().upload_notebook(notebook, "/tmp/nowhere.ipynb")
+    assert saw(losant) == []
 
 
 def test_a_run_can_be_started_seen_and_cancelled(losant: Emulator, notebook: str) -> None:
@@ -278,8 +426,12 @@ def test_a_token_that_was_rotated_is_read_again_in_a_triggerer_too(
             "Losant takes 32,767",
         ),
         (lambda hook, it: hook.get_execution_logs(it, since="soon"), "since: 'soon' is not an instant"),
+        (lambda hook, it: hook.get_minute_counts(it, end="soon"), "end: 'soon' is not an instant"),
+        (lambda hook, it: hook.request_input_data_export(it, relative_to=7), "relative_to: 7 is too small"),
+        (lambda hook, _: hook.update_notebook("abc"), "notebook_id: 'abc' is not a Losant id"),
+        (lambda hook, _: hook.delete_notebook("abc"), "notebook_id: 'abc' is not a Losant id"),
     ],
-    ids=range(9),
+    ids=range(13),
 )
 def test_an_argument_that_losant_would_refuse_is_named_before_any_request(
     losant: Emulator, notebook: str, ask: Any, says: str

@@ -9,11 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_losant.api.errors import LosantError
-from airflow_provider_losant.api.steps import Note, Sleep, Tail
+from airflow_provider_losant.api.model import ExecutionLog
+from airflow_provider_losant.api.steps import Fetch, Note, Sleep, Tail
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.calls import Call
-    from airflow_provider_losant.api.flows import Flow
+    from airflow_provider_losant.api.flows import FileFlow, Flow
 
 T = TypeVar("T")
 
@@ -27,19 +28,23 @@ class Hand:
         is for all further calls.
     :param now: Epoch seconds.
     :param tail: What reading the end of a file gives.
+    :param files: What fetching files gives, in turn: their content, or an error.
     """
 
     answers: Iterable[Any]
     now: float = 1_800_000_000.0
     tail: str | LosantError = ""
+    files: Iterable[bytes | LosantError] = ()
     calls: list[Call[Any]] = field(default_factory=list)
     looks: list[float] = field(default_factory=list)
     sleeps: list[float] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     tails: list[Tail] = field(default_factory=list)
+    fetches: list[Fetch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._left = list(self.answers)
+        self._files = list(self.files)
 
     def clock(self) -> float:
         return self.now
@@ -51,7 +56,7 @@ class Hand:
     def operations(self) -> list[str]:
         return [call.operation for call in self.calls]
 
-    def drive(self, flow: Flow[T], most: int = 5_000) -> T:
+    def drive(self, flow: Flow[T] | FileFlow[T], most: int = 5_000) -> T:
         send: Callable[[], Any] = partial(next, flow)
         for _ in range(most):
             try:
@@ -76,12 +81,30 @@ class Hand:
         elif isinstance(step, Tail):
             self.tails.append(step)
             return self.tail
+        elif isinstance(step, Fetch):
+            self.fetches.append(step)
+            return self._fetch(step)
         else:
             self.calls.append(step)
             self.looks.append(self.now)
             answer = self._left.pop(0) if len(self._left) > 1 else self._left[0]
-            return answer(step) if callable(answer) else answer
+            return _as_losant_would(step, answer(step) if callable(answer) else answer)
         return None
+
+    def _fetch(self, fetch: Fetch) -> int | LosantError:
+        content = self._files.pop(0)
+        if isinstance(content, LosantError):
+            return content
+        with fetch.into() as sink:
+            sink.write(content)
+        return len(content)
+
+
+def _as_losant_would(call: Call[Any], answer: Any) -> Any:
+    """Let a list of executions, newest first, stand for a notebook's log."""
+    if call.operation == "notebook.logs" and isinstance(answer, list):
+        return ExecutionLog([execution.raw for execution in answer])
+    return answer
 
 
 def highest(_: float, top: float) -> float:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 
 from airflow_provider_losant.api import calls
-from airflow_provider_losant.api.calls import Call, context_text, execution_options, read_answer
+from airflow_provider_losant.api.answers import read_answer
 from airflow_provider_losant.api.errors import (
     BadRequest,
     Forbidden,
@@ -31,7 +31,11 @@ from airflow_provider_losant.api.errors import (
     ServerError,
     Unauthorized,
 )
+from airflow_provider_losant.api.options import MAX_CONTEXT, context_text, execution_options, notebook_body
 from tests.unit.api.samples import APPLICATION, NOTEBOOK, REF, RUN, briefly, entry, published
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.calls import Call
 
 BELOW = f"/applications/{APPLICATION}/notebooks"
 LEAN = {"_actions": "false", "_links": "false", "_embedded": "false"}
@@ -45,11 +49,26 @@ TABLE: dict[str, tuple[Call[Any], str, str, Mapping[str, str], Any, bool]] = {
         "GET", BELOW, {"page": "2", "perPage": "7", "sortField": "name", **LEAN}, None, True,
     ),
     "notebooks.post": (
-        calls.create_notebook(APPLICATION, name="Report", description="Daily"),
+        calls.create_notebook(APPLICATION, {"name": "Report", "description": "Daily"}),
         "POST", BELOW, {}, {"name": "Report", "description": "Daily"}, False,
     ),
     "notebook.get": (
         calls.get_notebook(APPLICATION, NOTEBOOK), "GET", f"{BELOW}/{NOTEBOOK}", LEAN, None, True,
+    ),
+    "notebook.patch": (
+        calls.update_notebook(APPLICATION, NOTEBOOK, {"inputs": []}),
+        "PATCH", f"{BELOW}/{NOTEBOOK}", {}, {"inputs": []}, True,
+    ),
+    "notebook.delete": (
+        calls.delete_notebook(APPLICATION, NOTEBOOK), "DELETE", f"{BELOW}/{NOTEBOOK}", {}, None, True,
+    ),
+    "notebook.notebookMinuteCounts": (
+        calls.minute_counts(APPLICATION, NOTEBOOK, start=1_767_225_600.25),
+        "GET", f"{BELOW}/{NOTEBOOK}/notebookMinuteCounts", {"start": "1767225600250", **LEAN}, None, True,
+    ),
+    "notebook.requestInputDataExport": (
+        calls.request_export(APPLICATION, NOTEBOOK, OPTIONS),
+        "POST", f"{BELOW}/{NOTEBOOK}/requestInputDataExport", {}, OPTIONS, False,
     ),
     "notebook.upload": (
         calls.upload_notebook(APPLICATION, NOTEBOOK, FILE),
@@ -121,6 +140,31 @@ def test_what_is_no_id_never_gets_into_a_path(make: Any, field: str, bad: Any) -
         make(bad)
 
 
+def test_only_what_is_given_of_a_notebook_is_sent_in_losants_spelling() -> None:
+    assert notebook_body({}) == {}
+    assert notebook_body({"image_version": "v4", "inputs": [], "description": ""}) == {
+        "imageVersion": "v4",
+        "inputs": [],
+        "description": "",
+    }
+
+
+def test_minute_counts_are_read_as_losant_publishes_them() -> None:
+    (answer,) = published("schemas.json")["notebookMinuteCounts"]["examples"]
+
+    read = calls.minute_counts(APPLICATION, NOTEBOOK).read(answer)
+
+    (day,) = read.days
+    assert (read.minutes, day.minutes, day.completed, day.errored, day.canceled, day.timeout) == (
+        17, 17, 4, 1, 0, 0,
+    )  # fmt: skip
+    assert (read.start, day.date.tzinfo, read.raw) == (
+        datetime(1999, 5, 20, 5, tzinfo=UTC),
+        UTC,
+        answer,
+    )
+
+
 def test_only_the_options_that_are_given_are_sent() -> None:
     moment = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -187,7 +231,7 @@ def test_a_context_that_is_not_json_is_refused(value: Any) -> None:
 
 
 def test_a_context_may_be_as_long_as_losant_takes_and_no_longer() -> None:
-    longest = json.dumps("é" * (calls.MAX_CONTEXT - 2), ensure_ascii=False)
+    longest = json.dumps("é" * (MAX_CONTEXT - 2), ensure_ascii=False)
 
     assert context_text(longest) == longest
     with pytest.raises(InvalidArgument, match=r"^template_context: is 32,768 characters long"):

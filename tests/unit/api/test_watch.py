@@ -26,7 +26,7 @@ from airflow_provider_losant.api.errors import (
     Unauthorized,
 )
 from airflow_provider_losant.api.flows import watch
-from airflow_provider_losant.api.model import Execution, ExecutionLog
+from airflow_provider_losant.api.model import Execution
 from airflow_provider_losant.api.watch import Outcome, Patience, Target
 from tests.unit.api.hand import Hand, calm, highest
 from tests.unit.api.samples import (
@@ -55,12 +55,7 @@ def look(hand: Hand, target: Target | None = None, patience: Patience = PATIENCE
 
 
 def at(*answers: Any, **more: Any) -> Hand:
-    """Return a hand to which lists of executions, newest first, stand for Losant's logs."""
-    return Hand([logged(it) for it in answers], now=MADE, **more)
-
-
-def logged(answer: Any) -> Any:
-    return ExecutionLog([it.raw for it in answer]) if isinstance(answer, list) else answer
+    return Hand(answers, now=MADE, **more)
 
 
 def test_a_run_is_watched_until_it_has_ended() -> None:
@@ -158,7 +153,7 @@ def test_an_outage_is_forgiven_up_to_a_bound_of_time() -> None:
 def test_a_bound_of_outage_begins_anew_with_each_answer() -> None:
     def flaky(call: Any) -> Any:
         del call
-        return logged(RUNNING) if len(hand.calls) % 20 == 0 else GONE
+        return RUNNING if len(hand.calls) % 20 == 0 else GONE
 
     hand = at(flaky)
 
@@ -363,7 +358,7 @@ def whichever(since: float = MADE) -> Target:
 
 
 def paged(runs: list[Execution]) -> Any:
-    return lambda call: logged(runs[: int(call.query["limit"])])
+    return lambda call: runs[: int(call.query["limit"])]
 
 
 @pytest.mark.parametrize(
@@ -385,7 +380,7 @@ def test_a_run_that_is_not_listed_yet_is_waited_for() -> None:
 
 
 def test_a_run_that_is_not_listed_for_long_is_looked_for_without_a_since() -> None:
-    hand = at(lambda call: logged(DONE if call.query["since"] == "0" else []))
+    hand = at(lambda call: DONE if call.query["since"] == "0" else [])
 
     assert look(hand).is_success
     assert len(hand.calls) == 3

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_losant.emulator import Emulator
 from airflow_provider_losant.emulator.archive import Archive
 from airflow_provider_losant.emulator.identity import Token
 from airflow_provider_losant.emulator.inputs import InputError, gather
@@ -208,3 +209,15 @@ def test_everything_kept_in_the_data_folder_comes_back_as_it_was(tmp_path: Path)
 
     assert list(Archive(tmp_path).things()) == things
     assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*.json")} == {0o600}
+
+
+def test_a_notebook_without_samples_gets_those_of_its_application(tmp_path: Path) -> None:
+    with Emulator() as losant:
+        elsewhere = losant.add_application()
+        losant.add_notebook("Seeded", samples={"a.csv": tmp_path / "a", "b.csv": tmp_path / "b"})
+        losant.add_notebook("Foreign", samples={"c.csv": tmp_path / "c"}, application_id=elsewhere)
+        made = losant.add_notebook("Deployed", samples={"b.csv": tmp_path / "own"})
+
+        samples = losant.world.samples(losant.world.notebooks[made])
+
+    assert samples == {"a.csv": tmp_path / "a", "b.csv": tmp_path / "own"}

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a notebook as a TaskFlow task: the function returns what the notebook is to know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from os import PathLike
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack
+
+from airflow.providers.common.compat.sdk import (
+    DecoratedOperator,
+    context_merge,
+    determine_kwargs,
+    task_decorator_factory,
+)
+
+from airflow_provider_losant.exceptions import LosantConfigError
+from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import TaskDecorator
+
+    from airflow_provider_losant._compat import Context
+    from airflow_provider_losant.api.gate import IfRunning, OnExceeded, Window
+
+
+class NotebookTask(TypedDict, total=False):
+    """What :class:`.LosantNotebookExecuteOperator` takes, but for the context, which the function returns."""
+
+    notebook_id: str
+    application_id: str | None
+    relative_to: datetime | str | float | None
+    notification_email: str | None
+    callback_url: str | None
+    wait_for_completion: bool
+    deferrable: bool
+    poll_interval: float | timedelta
+    timeout: float | timedelta
+    cancel_on_kill: bool
+    cancel_on_timeout: bool
+    durable: bool
+    max_poll_outage: float | timedelta
+    listing_patience: float | timedelta
+    if_running: IfRunning
+    max_minutes: float | None
+    minutes_window: Window
+    on_exceeded: OnExceeded
+    save_outputs_to: str | PathLike[str] | None
+    losant_conn_id: str
+
+
+class _LosantNotebookDecoratedOperator(DecoratedOperator, LosantNotebookExecuteOperator):
+    """Calls the function for the template context, and then runs the notebook."""
+
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields,
+        *(it for it in LosantNotebookExecuteOperator.template_fields if it != "template_context"),
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {**DecoratedOperator.template_fields_renderers}
+    custom_operator_name: str = "@task.losant_notebook"
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if "template_context" in kwargs:
+            raise TypeError("template_context: is what the decorated function returns")
+        super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Go the operator's way, not that of a function whose value is the result."""
+        return LosantNotebookExecuteOperator.execute(self, context)
+
+    def _run(self, context: Context, began: float) -> dict[str, Any]:
+        self.template_context = self._call(context)
+        return super()._run(context, began)
+
+    def _call(self, context: Context) -> Mapping[str, Any] | str | None:
+        context_merge(context, self.op_kwargs)
+        arguments = determine_kwargs(self.python_callable, self.op_args, context)
+        told = self.python_callable(*self.op_args, **arguments)
+        if told is None or isinstance(told, Mapping | str):
+            return told
+        raise LosantConfigError(
+            f"{self.python_callable.__name__} returned a {type(told).__name__}, not a template context"
+        )
+
+
+def losant_notebook_task(
+    python_callable: Callable[..., Any] | None = None,
+    *,
+    multiple_outputs: bool = False,
+    **options: Unpack[NotebookTask],
+) -> TaskDecorator:
+    """
+    Run a notebook whose template context is what the decorated function returns: ``@task.losant_notebook``.
+
+    The function returns a mapping, JSON text, or None for no context. Called in a DAG it gives the task's
+    result, which is that of :class:`.LosantNotebookExecuteOperator`. What it returns is not rendered, for
+    ``{{...}}`` in it may be Losant's.
+
+    :param multiple_outputs: Push each key of the result as an XCom of its own, too.
+    :param options: Those of :class:`.LosantNotebookExecuteOperator`, and of any task.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable,
+        multiple_outputs=multiple_outputs,
+        decorated_operator_class=_LosantNotebookDecoratedOperator,
+        **options,
+    )

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Have a notebook's input data exported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_losant._compat import BaseOperator
+from airflow_provider_losant.exceptions import refusals_are_final
+
+if TYPE_CHECKING:
+    from airflow_provider_losant._compat import Context
+
+
+class LosantNotebookInputDataExportOperator(BaseOperator):
+    """
+    Ask Losant for the input data that a run of the notebook would get, as files.
+
+    Losant makes them in the background and tells by e-mail or callback where they are; the task ends as
+    soon as Losant has taken the request. It takes one in 15 minutes for each notebook: what comes sooner
+    fails with the time left, if Losant says, so give the task retries with a ``retry_delay`` to match. A
+    request whose answer was lost is not sent again by itself.
+
+    The result (XCom) is a JSON dict: ``job_id``, ``notebook_id`` and ``application_id``.
+
+    See Losant's `Notebook: Request Input Data Export
+    <https://docs.losant.com/rest-api/notebook/#request-input-data-export>`__.
+
+    :param notebook_id: ID of the notebook. (templated)
+    :param relative_to: Query time, to which the ``start`` and ``end`` of the notebook's inputs are relative:
+        datetime, ISO-8601 text, or epoch *milliseconds*. None is now. (templated)
+    :param template_context: What fills the ``{{...}}`` of the notebook's inputs: a mapping, or JSON text.
+        (templated)
+    :param notification_email: Who gets the address of the data (Losant's option ``email``). (templated)
+    :param callback_url: What the address of the data is posted to. (templated)
+    :param application_id: ID of the application; by default the connection's. (templated)
+    :param losant_conn_id: The Airflow connection. (templated)
+    :raises LosantConfigError: an argument, the connection or the token is not right.
+    :raises RateLimited: there was an export a short while ago.
+    """
+
+    template_fields: Sequence[str] = (
+        "notebook_id",
+        "relative_to",
+        "template_context",
+        "notification_email",
+        "callback_url",
+        "application_id",
+        "losant_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"template_context": "json"}
+    ui_color = "#e3f4e1"
+
+    def __init__(
+        self,
+        *,
+        notebook_id: str,
+        relative_to: datetime | str | float | None = None,
+        template_context: Mapping[str, Any] | str | None = None,
+        notification_email: str | None = None,
+        callback_url: str | None = None,
+        application_id: str | None = None,
+        losant_conn_id: str = "losant_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.notebook_id = notebook_id
+        self.relative_to = relative_to
+        self.template_context = template_context
+        self.notification_email = notification_email
+        self.callback_url = callback_url
+        self.application_id = application_id
+        self.losant_conn_id = losant_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Ask once."""
+        del context
+        from airflow_provider_losant.hooks.losant import LosantHook
+
+        hook = LosantHook(self.losant_conn_id, self.application_id)
+        with refusals_are_final():
+            job_id = hook.request_input_data_export(
+                self.notebook_id,
+                relative_to=self.relative_to,
+                template_context=self.template_context,
+                email=self.notification_email,
+                callback_url=self.callback_url,
+            )
+        self.log.info("Losant exports the input data of notebook %s as job %s", self.notebook_id, job_id)
+        return {"job_id": job_id, "notebook_id": self.notebook_id, "application_id": hook.application()}

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bring the files of a run to where the pipeline goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_losant._compat import BaseOperator
+from airflow_provider_losant.exceptions import refusals_are_final
+
+if TYPE_CHECKING:
+    from airflow_provider_losant._compat import Context
+    from airflow_provider_losant.hooks.losant import LosantHook
+    from airflow_provider_losant.landing import IfExists
+
+
+class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
+    """
+    Copy output files of a run into a folder of any object storage: local, ``s3``, ``gs``, ``abfs``, ...
+
+    Each file is streamed under a temporary name, its size is checked, and then it gets its own name: whoever
+    reads the folder never meets half a file. When an address of Losant's has expired, a fresh one is asked
+    for. The Losant token never goes to the host of the files.
+
+    The result (XCom) is a JSON dict: the path of each file by its name.
+
+    :param notebook_id: ID of the notebook. (templated)
+    :param execution_id: ID of the run, which has ended. (templated)
+    :param destination: The folder: a local path, a URL such as ``s3://bucket/reports/{{ ds }}``, or an
+        ``ObjectStoragePath``. (templated)
+    :param outputs: Names of the files, or globs such as ``*.csv``; each has to fit some file. (templated)
+    :param if_exists: What to do about a file that is there already: ``replace`` it, ``skip`` what would take
+        its place, or ``fail`` before anything is fetched.
+    :param max_bytes: What all the files together may have.
+    :param application_id: ID of the application; by default the connection's. (templated)
+    :param losant_conn_id: The Airflow connection. (templated)
+    :raises LosantConfigError: there is no such run or output, or they are too large, or are there already.
+    :raises NotebookOutputError: the folder could not be written to.
+    """
+
+    template_fields: Sequence[str] = (
+        "notebook_id",
+        "execution_id",
+        "destination",
+        "outputs",
+        "application_id",
+        "losant_conn_id",
+    )
+    ui_color = "#e3f4e1"
+
+    def __init__(
+        self,
+        *,
+        notebook_id: str,
+        execution_id: str,
+        destination: str | PathLike[str],
+        outputs: str | Sequence[str] = ("*",),
+        if_exists: IfExists = "replace",
+        max_bytes: int | None = None,
+        application_id: str | None = None,
+        losant_conn_id: str = "losant_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.notebook_id = notebook_id
+        self.execution_id = execution_id
+        self.destination = destination
+        self.outputs = outputs
+        self.if_exists = if_exists
+        self.max_bytes = max_bytes
+        self.application_id = application_id
+        self.losant_conn_id = losant_conn_id
+        self._hook: LosantHook | None = None
+
+    def execute(self, context: Context) -> dict[str, str]:
+        """Fetch what was chosen."""
+        del context
+        from airflow_provider_losant.hooks.losant import LosantHook
+
+        self._hook = hook = LosantHook(self.losant_conn_id, self.application_id)
+        with refusals_are_final():
+            return hook.download_outputs(
+                self.notebook_id,
+                self.execution_id,
+                self.destination,
+                outputs=self.outputs,
+                if_exists=self.if_exists,
+                max_bytes=self.max_bytes,
+            )
+
+    def on_kill(self) -> None:
+        """Stop between two pieces of a file, and leave nothing of it."""
+        if self._hook is not None:
+            self._hook.client.is_halted = True

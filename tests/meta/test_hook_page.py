@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page about the hook lists what Losant offers and what the hook has."""
+
+from __future__ import annotations
+
+import re
+
+from airflow_provider_losant.api import calls
+from airflow_provider_losant.emulator.operations import OPERATIONS
+from airflow_provider_losant.hooks.losant import LosantHook
+from tests.meta.sources import ROOT
+
+ROWS = [
+    [cell.strip() for cell in line.strip("|\n").split("|")]
+    for line in (ROOT / "docs" / "hook.md").read_text().splitlines()
+    if line.startswith("| [`")
+]
+
+
+def named(cell: str) -> list[str]:
+    return re.findall(r"`([\w.]+)`", cell)
+
+
+def test_every_operation_on_notebooks_is_listed_once() -> None:
+    wanted = [it.name for it in OPERATIONS if it.name != "application.get"]
+
+    assert len(wanted) == 11
+    assert sorted(named(row[0])[0] for row in ROWS) == sorted(wanted)
+
+
+def test_the_scopes_are_those_that_losant_asks_for() -> None:
+    scopes = {it.name: it.scopes[0] for it in OPERATIONS}
+
+    assert {named(row[0])[0]: named(row[0])[-1] for row in ROWS} == {
+        name: scope for name, scope in scopes.items() if name != "application.get"
+    }
+
+
+def test_every_method_that_is_listed_exists_and_says_where_losant_describes_it() -> None:
+    for row in ROWS:
+        link = re.search(r"\((https://\S+)\)", row[0])
+        method = getattr(LosantHook, named(row[1])[0])
+        assert link
+        assert link[1] in method.__doc__
+
+
+def test_what_is_never_sent_twice_is_listed_so() -> None:
+    ids = ("0" * 24, "1" * 24)
+    once = [calls.create_notebook(ids[0], {}), calls.execute(*ids, {}), calls.request_export(*ids, {})]
+
+    assert [it.repeatable for it in once] == [False] * 3
+    assert {named(row[0])[0] for row in ROWS if row[3] == "no"} == {it.operation for it in once}

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``@task.losant_notebook``: a function tells the notebook what to do, and gets its result."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_losant.decorators import notebook as decorators
+from airflow_provider_losant.emulator import Emulator, Request
+from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
+from tests.provider.conftest import BRIEF, connect
+
+# Airflow's own server, client and test runner warn about each other; they are not what is tested here.
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(120)]
+
+DAGS = Path(__file__).parent / "dags"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What is left when the DAG run is over."""
+
+    states: Mapping[tuple[str, int], str]
+    results: Mapping[tuple[str, int], Any]
+    orders: list[Request]
+    day: str
+
+    def order(self, task_id: str, map_index: int = -1) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the one order of a task, and its context without the mark."""
+        found = [(it.body, json.loads(it.body["templateContext"])) for it in self.orders]
+        ((body, context),) = [
+            (body, told)
+            for body, told in found
+            if (told["airflow"]["task_id"], told["airflow"]["map_index"]) == (task_id, map_index)
+        ]
+        return body, {name: value for name, value in context.items() if name != "airflow"}
+
+
+@pytest.fixture(scope="module")
+def finished(airflow_db: None) -> Iterator[Finished]:
+    with Emulator() as losant, pytest.MonkeyPatch.context() as patch:
+        connect(patch, losant)
+        bundle = {"classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "name": "taskflow"}
+        bundles = json.dumps([{**bundle, "kwargs": {"path": str(DAGS)}}])
+        patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundles)
+        from tests.provider.dags.taskflow import taskflow
+
+        notebook = losant.add_notebook("Good")
+        losant.script(notebook, BRIEF)
+        run = taskflow.test(run_conf={"notebook": notebook})
+        tasks = {(ti.task_id, ti.map_index): ti for ti in run.get_task_instances()}
+        yield Finished(
+            states={key: str(ti.state) for key, ti in tasks.items()},
+            results={
+                key: ti.xcom_pull(task_ids=key[0], map_indexes=None if key[1] < 0 else key[1])
+                for key, ti in tasks.items()
+            },
+            orders=[it for it in losant.requests if it.operation == "notebook.execute"],
+            day=run.logical_date.strftime("%Y-%m-%d"),
+        )
+
+
+def test_a_function_returns_the_context_and_the_task_the_result(finished: Finished) -> None:
+    body, context = finished.order("single")
+    result = finished.results["single", -1]
+
+    assert finished.states["single", -1] == finished.states["plain", -1] == "success"
+    assert context == {"site": "north", "day": finished.day, "untouched": "{{ theirs }}"}
+    assert body["relativeTo"].startswith(finished.day)
+    assert result["status"] == "completed"
+    assert set(result["outputs"]) == set(BRIEF.files)
+
+
+def test_the_result_is_there_for_tasks_downstream(finished: Finished) -> None:
+    assert finished.results["tell", -1] == [
+        finished.results["single", -1]["execution_id"],
+        finished.results["plain", -1]["execution_id"],
+    ]
+
+
+def test_each_mapped_task_has_a_run_of_its_own(finished: Finished) -> None:
+    sites = [finished.order("mapped", index)[1]["site"] for index in (0, 1)]
+    ids = {finished.results["mapped", index]["execution_id"] for index in (0, 1)}
+
+    assert sites == ["south", "west"]
+    assert len(ids) == 2
+    assert [finished.states["mapped", index] for index in (0, 1)] == ["success", "success"]
+
+
+def test_a_function_may_tell_nothing(finished: Finished) -> None:
+    assert finished.order("plain")[1] == {}
+
+
+def test_what_is_no_context_fails_the_task_before_anything_is_started(finished: Finished) -> None:
+    assert finished.states["wrong", -1] == "failed"
+    assert len(finished.orders) == 4
+
+
+def test_the_context_cannot_be_given_twice() -> None:
+    def told() -> dict[str, Any]:
+        return {}
+
+    twice: Any = {"notebook_id": "f" * 24, "template_context": {}}
+    with pytest.raises(TypeError, match="template_context: is what the decorated function returns"):
+        decorators.losant_notebook_task(told, **twice)()
+
+
+def test_editors_know_every_argument_of_the_operator_with_its_type() -> None:
+    parameters = inspect.signature(LosantNotebookExecuteOperator.__init__).parameters
+    theirs = set(inspect.signature(BaseOperator.__init__).parameters) | {"kwargs"}
+    ours = {name: it.annotation for name, it in parameters.items() if name not in theirs}
+    del ours["template_context"]
+
+    assert {name: it.__forward_arg__ for name, it in decorators.NotebookTask.__annotations__.items()} == ours

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cost and concurrency: what a task does before it starts a run, waiting in a worker or deferred."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException, TaskDeferred
+
+from airflow_provider_losant.emulator import Emulator, Fault, Script
+from airflow_provider_losant.exceptions import LosantConfigError, NotebookNotStarted, NotebookWaitTimedOut
+from airflow_provider_losant.hooks.losant import LosantHook
+from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
+from tests.provider.conftest import BRIEF, connect
+from tests.provider.tasks import Task, Ti, context_of
+
+pytestmark = pytest.mark.usefixtures("connection")
+both_ways = pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
+
+
+def operator(notebook: str, **options: Any) -> LosantNotebookExecuteOperator:
+    given = {"task_id": "report", "notebook_id": notebook, "poll_interval": 0.02, **options}
+    return LosantNotebookExecuteOperator(**given)
+
+
+def task(notebook: str, **options: Any) -> Task:
+    return Task(lambda: operator(notebook, **options))
+
+
+def hanging(losant: Emulator, notebook: str, **options: Any) -> str:
+    """Start a run of somebody else's that does not end by itself; later ones are brief."""
+    losant.script(notebook, Script(ending="hang"))
+    started = LosantHook().execute_notebook(notebook, **options)
+    losant.script(notebook, BRIEF)
+    losant.clear_requests()
+    return started
+
+
+def operations(losant: Emulator) -> list[str]:
+    return [it.operation for it in losant.requests]
+
+
+def statuses(losant: Emulator, notebook: str) -> dict[str, str]:
+    return {it["id"]: it["status"] for it in losant.executions(notebook)}
+
+
+@both_ways
+def test_without_conditions_no_request_is_added(losant: Emulator, notebook: str, *, deferrable: bool) -> None:
+    task(notebook, deferrable=deferrable).run()
+
+    assert operations(losant)[0] == "notebook.execute"
+    assert set(operations(losant)[1:]) == {"notebook.logs"}
+
+
+@both_ways
+def test_a_task_skips_or_fails_while_another_run_goes_on(
+    losant: Emulator, notebook: str, *, deferrable: bool
+) -> None:
+    running = hanging(losant, notebook)
+
+    with pytest.raises(AirflowSkipException, match=running):
+        task(notebook, deferrable=deferrable, if_running="skip").run()
+    with pytest.raises(NotebookNotStarted, match=running):
+        task(notebook, deferrable=deferrable, if_running="fail").run()
+    assert statuses(losant, notebook) == {running: "inProgress"}
+
+
+@both_ways
+def test_a_task_waits_for_the_end_of_another_run_and_then_starts_its_own(
+    losant: Emulator, notebook: str, *, deferrable: bool
+) -> None:
+    losant.script(notebook, Script(notebook=0.3))
+    other = LosantHook().execute_notebook(notebook)
+    losant.script(notebook, BRIEF)
+
+    one = task(notebook, deferrable=deferrable, if_running="wait")
+    result = one.run()
+
+    assert result["execution_id"] != other
+    assert statuses(losant, notebook) == {result["execution_id"]: "completed", other: "completed"}
+    seen = {it["id"]: it for it in losant.executions(notebook)}
+    assert seen[result["execution_id"]]["runQueuedAt"] >= seen[other]["outputsCompletedAt"]
+    assert [it.method_name for it in one.deferrals] == (
+        ["execute_when_free", "execute_complete"] if deferrable else []
+    )
+
+
+@both_ways
+def test_waiting_for_another_run_ends_with_the_timeout_and_leaves_that_run_alone(
+    losant: Emulator, notebook: str, *, deferrable: bool
+) -> None:
+    running = hanging(losant, notebook)
+
+    with pytest.raises(NotebookNotStarted, match="the time to wait for it is over"):
+        task(notebook, deferrable=deferrable, if_running="wait", timeout=0.2).run()
+    assert statuses(losant, notebook) == {running: "inProgress"}
+
+
+def test_a_deferred_wait_for_another_run_may_stop_nothing(losant: Emulator, notebook: str) -> None:
+    hanging(losant, notebook)
+
+    with pytest.raises(TaskDeferred) as deferred:
+        operator(notebook, deferrable=True, if_running="wait").execute(context_of(Ti()))
+
+    told = deferred.value.trigger.serialize()[1]
+    assert (told["cancel_on_kill"], told["cancel_on_timeout"]) == (False, False)
+
+
+def test_a_kill_while_a_worker_waits_for_another_run_stops_nothing_and_starts_nothing(
+    losant: Emulator, notebook: str
+) -> None:
+    running = hanging(losant, notebook)
+    waiting = operator(notebook, if_running="wait")
+    threading.Timer(0.2, waiting.on_kill).start()
+
+    with pytest.raises(AirflowException, match="Killed"):
+        waiting.execute(context_of(Ti()))
+    assert statuses(losant, notebook) == {running: "inProgress"}
+
+
+@both_ways
+def test_a_task_adopts_a_run_that_was_ordered_for_the_same(
+    losant: Emulator, notebook: str, *, deferrable: bool
+) -> None:
+    asked = {"relative_to": "2026-01-01T00:00:00Z", "template_context": {"site": "north"}}
+    losant.script(notebook, Script(notebook=0.3, files=BRIEF.files))
+    other = LosantHook().execute_notebook(notebook, **asked)
+
+    one = task(notebook, deferrable=deferrable, if_running="adopt", **asked)
+    result = one.run()
+
+    assert result["execution_id"] == one.ti.pushed["execution_id"] == other
+    assert result["status"] == "completed"
+    assert list(statuses(losant, notebook)) == [other]
+
+
+@both_ways
+def test_a_run_for_another_site_is_not_adopted(losant: Emulator, notebook: str, *, deferrable: bool) -> None:
+    other = hanging(losant, notebook, template_context={"site": "south"})
+
+    result = task(
+        notebook, deferrable=deferrable, if_running="adopt", template_context={"site": "north"}
+    ).run()
+
+    assert result["execution_id"] != other
+    assert statuses(losant, notebook)[other] == "inProgress"
+
+
+@both_ways
+def test_an_adopted_run_outlives_the_timeout_of_the_task(
+    losant: Emulator, notebook: str, *, deferrable: bool
+) -> None:
+    other = hanging(losant, notebook)
+
+    with pytest.raises(NotebookWaitTimedOut, match="left alone"):
+        task(notebook, deferrable=deferrable, if_running="adopt", timeout=0.2).run()
+    assert statuses(losant, notebook) == {other: "inProgress"}
+
+
+def test_an_adopted_run_outlives_a_kill_of_the_task(losant: Emulator, notebook: str) -> None:
+    other = hanging(losant, notebook)
+    adopting = operator(notebook, if_running="adopt")
+    threading.Timer(0.2, adopting.on_kill).start()
+
+    with pytest.raises(AirflowException, match="Killed"):
+        adopting.execute(context_of(Ti()))
+    assert statuses(losant, notebook) == {other: "inProgress"}
+
+
+def test_an_adopted_run_is_not_held_after_its_trigger_crashed_either(losant: Emulator, notebook: str) -> None:
+    other = hanging(losant, notebook)
+    ti = Ti()
+    with pytest.raises(TaskDeferred) as first:
+        operator(notebook, deferrable=True, if_running="adopt").execute(context_of(ti))
+    with pytest.raises(TaskDeferred) as second:
+        operator(notebook, deferrable=True, if_running="adopt").resume_execution(
+            "__fail__", {"error": "crashed"}, context_of(ti)
+        )
+
+    for deferred in (first, second):
+        told = deferred.value.trigger.serialize()[1]
+        assert (told["execution_id"], told["cancel_on_kill"], told["cancel_on_timeout"]) == (
+            other,
+            False,
+            False,
+        )
+
+
+@both_ways
+def test_previous_runs_are_cancelled_before_a_new_one_is_started(
+    losant: Emulator, notebook: str, *, deferrable: bool
+) -> None:
+    losant.switches.cancel_delay = 0.2
+    previous = [hanging(losant, notebook) for _ in range(2)]
+
+    result = task(notebook, deferrable=deferrable, if_running="cancel_previous").run()
+
+    assert statuses(losant, notebook) == {
+        result["execution_id"]: "completed",
+        **dict.fromkeys(previous, "canceled"),
+    }
+    assert operations(losant).count("notebook.cancelExecution") == 2
+    # Not before the others had ended.
+    cancelled = [it.at for it in losant.requests if it.operation == "notebook.cancelExecution"]
+    (ordered,) = [it.at for it in losant.requests if it.operation == "notebook.execute"]
+    assert ordered - max(cancelled) >= 0.2
+
+
+@both_ways
+@pytest.mark.parametrize("window", ["day", "billing_period"])
+def test_when_the_minutes_are_used_up_nothing_is_started(
+    losant: Emulator, notebook: str, window: str, *, deferrable: bool
+) -> None:
+    options = {"deferrable": deferrable, "max_minutes": 1, "minutes_window": window}
+    task(notebook, **options).run()
+
+    with pytest.raises(NotebookNotStarted, match="has used 1 run minutes"):
+        task(notebook, **options).run()
+    with pytest.raises(AirflowSkipException, match="has used 1 run minutes"):
+        task(notebook, **options, on_exceeded="skip").run()
+    assert len(losant.executions(notebook)) == 1
+
+
+def test_a_retry_takes_over_its_own_run_whatever_the_conditions(losant: Emulator, notebook: str) -> None:
+    ti = Ti()
+    losant.script(notebook, Script(notebook=0.2))
+    with pytest.raises(TaskDeferred):
+        operator(notebook, deferrable=True, if_running="fail", max_minutes=1).execute(context_of(ti))
+    ti.try_number = 2
+
+    result = operator(notebook, if_running="fail", max_minutes=1).execute(context_of(ti))
+
+    assert list(statuses(losant, notebook)) == [result["execution_id"]]
+
+
+def test_conditions_that_cannot_be_judged_start_nothing(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
+    with pytest.raises(LosantConfigError, match=r"needs the scope notebook\.notebookMinuteCounts"):
+        task(notebook, max_minutes=5).run()
+    with pytest.raises(LosantConfigError, match=r"needs the scope notebook\.logs"):
+        task(notebook, if_running="skip").run()
+
+    connect(monkeypatch, losant)
+    losant.inject("notebook.notebookMinuteCounts", Fault("server_error"), times=2)
+    with pytest.raises(AirflowException, match="503"):
+        task(notebook, max_minutes=5).run()
+    assert losant.executions(notebook) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"if_running": "maybe"}, "if_running: 'maybe' is none of start, wait, adopt, skip, fail"),
+        ({"max_minutes": -1}, "max_minutes: -1 is not a positive number"),
+        ({"max_minutes": 5, "minutes_window": "week"}, "minutes_window: 'week' is none of day"),
+        ({"max_minutes": 5, "on_exceeded": "wait"}, "on_exceeded: 'wait' is none of fail, skip"),
+    ],
+    ids=range(4),
+)
+def test_a_condition_that_makes_no_sense_is_named_before_any_request(
+    losant: Emulator, notebook: str, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(LosantConfigError, match=says):
+        task(notebook, **options).run()
+    assert losant.requests == []

@@ -1,0 +1,444 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Output files in object storage: whole or not at all, wherever the storage is."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import uuid
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException
+from fsspec.implementations.memory import MemoryFileSystem
+
+from airflow_provider_losant._compat import storage_path
+from airflow_provider_losant.api.client import Client
+from airflow_provider_losant.api.errors import FileRefused, OutputError, TransportError
+from airflow_provider_losant.api.settings import Settings
+from airflow_provider_losant.api.steps import Fetch, Halted
+from airflow_provider_losant.emulator import Emulator, Fault, Script
+from airflow_provider_losant.exceptions import LosantConfigError, NotebookOutputError
+from airflow_provider_losant.hooks.losant import LosantHook
+from airflow_provider_losant.landing import landing
+from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
+from airflow_provider_losant.transfers.notebook_outputs import LosantNotebookOutputsToObjectStorageOperator
+from tests.provider.conftest import BRIEF, Told
+from tests.provider.drivers import steps
+from tests.provider.loopback import Loopback, http
+from tests.provider.tasks import Task, Ti, context_of
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+FILES = {name: bytes(content) for name, content in BRIEF.files.items()}
+
+
+class FullFileSystem(MemoryFileSystem):
+    """A storage with no room left."""
+
+    store: dict[str, Any] = {}  # noqa: RUF012 - as fsspec has it
+    cachable = False
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        file = super()._open(path, mode, **options)
+        if mode == "wb":
+            file.write = no_room
+        return file
+
+
+class OwnFileSystem(MemoryFileSystem):
+    """A storage that only Airflow knows how to reach."""
+
+    store: dict[str, Any] = {}  # noqa: RUF012 - as fsspec has it
+    cachable = False
+
+
+class LossyFileSystem(MemoryFileSystem):
+    """A storage that keeps less than it was given."""
+
+    store: dict[str, Any] = {}  # noqa: RUF012 - as fsspec has it
+    cachable = False
+
+    def size(self, path: str) -> int:
+        return int(super().size(path)) - 1
+
+
+def no_room(_: bytes) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def store_module() -> Any:
+    """Return the module in which this Airflow keeps its storages."""
+    package = type(storage_path("/")).__module__.rpartition(".")[0]
+    return import_module(f"{package}.store")
+
+
+@pytest.fixture(autouse=True)
+def storages() -> Iterator[None]:
+    """Make storages in memory known to Airflow: a sound one, and two for connections that lead to others."""
+    attach = store_module().attach
+    attach(protocol="memory", fs=MemoryFileSystem())
+    attach(protocol="memory", conn_id="full", fs=FullFileSystem())
+    attach(protocol="memory", conn_id="lossy", fs=LossyFileSystem())
+    yield
+    for kind in (MemoryFileSystem, OwnFileSystem, FullFileSystem, LossyFileSystem):
+        kind.store.clear()
+
+
+@pytest.fixture(params=["local path", "file", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    unused = uuid.uuid4().hex
+    return {
+        "local path": str(tmp_path / "new" / "folder"),
+        "file": f"file://{tmp_path}/new/folder",
+        "memory": f"memory://{unused}/folder",
+    }[request.param]
+
+
+@pytest.fixture
+def ended(losant: Emulator, notebook: str) -> str:
+    """Return the id of a run that has ended."""
+    losant.script(notebook, Script(notebook=0.0, files=FILES))
+    return LosantHook().execute_notebook(notebook)
+
+
+def transfer(notebook: str, execution: str, folder: Any, **options: Any) -> dict[str, str]:
+    operator = LosantNotebookOutputsToObjectStorageOperator(
+        task_id="land", notebook_id=notebook, execution_id=execution, destination=folder, **options
+    )
+    result: dict[str, str] = operator.execute(context_of(Ti()))
+    return result
+
+
+def content(paths: dict[str, str]) -> dict[str, bytes]:
+    return {name: storage_path(path).read_bytes() for name, path in paths.items()}
+
+
+def names_in(folder: Any) -> set[str]:
+    path = storage_path(folder)
+    return {it.name for it in path.iterdir()} if path.exists() else set()
+
+
+# -- the transfer -----------------------------------------------------------------------------------------
+
+
+def test_all_outputs_land_whole_under_their_names(
+    losant: Emulator, notebook: str, ended: str, folder: str
+) -> None:
+    landed = transfer(notebook, ended, folder)
+
+    assert content(landed) == FILES
+    assert landed == {name: str(storage_path(folder) / name) for name in FILES}
+    assert names_in(folder) == set(FILES)
+
+
+def test_outputs_are_chosen_by_name_or_glob(losant: Emulator, notebook: str, ended: str, folder: str) -> None:
+    assert set(transfer(notebook, ended, folder, outputs="*.csv")) == {"out.csv"}
+    assert set(transfer(notebook, ended, folder, outputs=["result.html", "*.h*"])) == {"result.html"}
+
+
+def test_the_destination_may_be_a_path_object(
+    losant: Emulator, notebook: str, ended: str, folder: str
+) -> None:
+    assert content(transfer(notebook, ended, storage_path(folder) / "deep" / "er")) == FILES
+
+
+def test_what_is_there_already_is_replaced_left_alone_or_an_error(
+    losant: Emulator, notebook: str, ended: str, folder: str
+) -> None:
+    landed = transfer(notebook, ended, folder)
+    storage_path(landed["out.csv"]).write_bytes(b"mine")
+
+    with pytest.raises(LosantConfigError, match=r"is there already"):
+        transfer(notebook, ended, folder, if_exists="fail")
+    assert transfer(notebook, ended, folder, if_exists="skip") == landed
+    assert content(landed)["out.csv"] == b"mine"
+    transfer(notebook, ended, folder)
+    assert content(landed) == FILES
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"outputs": "nothing.csv"}, r"has no output 'nothing\.csv'; it has: result\.html, out\.csv"),
+        ({"max_bytes": 20}, r"more than max_bytes \(20\)"),
+        ({"if_exists": "maybe"}, "if_exists: 'maybe' is none of replace, skip, fail"),
+        ({"outputs": []}, "outputs: "),
+        ({"destination": "nowhere://bucket/x"}, "destination: Airflow knows no storage for nowhere://"),
+        ({"execution_id": "latest"}, "execution_id: 'latest' is not a Losant id"),
+        ({"execution_id": "f" * 24}, "does not show"),
+    ],
+    ids=range(7),
+)
+def test_what_cannot_be_had_is_told_and_nothing_is_written(
+    notebook: str, ended: str, tmp_path: Path, options: dict[str, Any], says: str
+) -> None:
+    given = {"notebook_id": notebook, "execution_id": ended, "destination": f"{tmp_path}/new", **options}
+
+    with pytest.raises(LosantConfigError, match=says):
+        LosantNotebookOutputsToObjectStorageOperator(task_id="land", **given).execute(context_of(Ti()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_has_not_ended_has_no_outputs_to_land(
+    losant: Emulator, notebook: str, tmp_path: Path
+) -> None:
+    losant.script(notebook, Script(ending="hang"))
+    running = LosantHook().execute_notebook(notebook)
+
+    with pytest.raises(LosantConfigError, match=r"has not ended \(inProgress\)"):
+        transfer(notebook, running, tmp_path)
+
+
+def test_one_file_can_be_fetched_through_the_hook(
+    losant: Emulator, notebook: str, ended: str, tmp_path: Path
+) -> None:
+    path = LosantHook().download_output(notebook, ended, "out.csv", tmp_path)
+
+    assert Path(path).read_bytes() == FILES["out.csv"]
+    with pytest.raises(OutputError, match="has no output"):
+        LosantHook().download_output(notebook, ended, "*.csv", tmp_path)
+
+
+def test_a_storage_is_reached_as_airflow_knows_it_and_in_no_other_way(
+    notebook: str, ended: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Airflow's paths have methods that make a file system of their own, without its credentials.
+    monkeypatch.delitem(store_module()._STORE_CACHE, "memory")
+    store_module().attach(protocol="memory", fs=OwnFileSystem())
+
+    landed = transfer(notebook, ended, "memory://bucket/own")
+    (kept,) = [file for path, file in OwnFileSystem.store.items() if path.endswith("/out.csv")]
+    kept.seek(0)
+    kept.write(b"mine")
+    again = transfer(notebook, ended, "memory://bucket/own", if_exists="skip")
+
+    assert again == landed
+    assert kept.getvalue().startswith(b"mine")
+    assert MemoryFileSystem.store == {}
+    with pytest.raises(LosantConfigError, match="is there already"):
+        transfer(notebook, ended, "memory://bucket/own", if_exists="fail")
+
+
+# -- destinations that fail -------------------------------------------------------------------------------
+
+
+def test_a_full_storage_keeps_nothing_under_the_name(losant: Emulator, notebook: str, ended: str) -> None:
+    with pytest.raises(NotebookOutputError, match=r"could not be written: .*No space left on device"):
+        transfer(notebook, ended, "memory://full@bucket/reports")
+
+    assert FullFileSystem.store == {}
+
+
+def test_a_storage_that_loses_bytes_is_found_out(losant: Emulator, notebook: str, ended: str) -> None:
+    with pytest.raises(NotebookOutputError, match="bytes were kept"):
+        transfer(notebook, ended, "memory://lossy@bucket/reports")
+
+    assert LossyFileSystem.store == {}
+
+
+def test_a_folder_that_cannot_be_made_is_told(
+    losant: Emulator, notebook: str, ended: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+
+    with pytest.raises(NotebookOutputError, match="could not be written"):
+        transfer(notebook, ended, tmp_path / "file" / "folder")
+    assert [it.name for it in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_error_while_a_file_is_written_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "out.csv").write_text("before")
+
+    def break_off() -> None:
+        with landing(storage_path(tmp_path / "out.csv")) as file:
+            file.write(b"half")
+            raise TransportError("broke off")
+
+    with pytest.raises(TransportError):
+        break_off()
+
+    assert {it.name: it.read_text() for it in tmp_path.iterdir()} == {"out.csv": "before"}
+
+
+# -- the host of the files --------------------------------------------------------------------------------
+
+
+def test_an_address_that_expires_on_the_way_is_replaced_by_a_fresh_one(
+    losant: Emulator, notebook: str, ended: str, tmp_path: Path, told: Told
+) -> None:
+    hook = LosantHook()
+    signer, opens = losant.world.signer, []
+    checks = type(signer).opens
+
+    class Forgetful(type(signer)):  # type: ignore[misc]  # one that has forgotten the first address
+        def opens(self, *given: Any) -> bool:
+            opens.append(given)
+            return len(opens) > 1 and checks(self, *given)
+
+    losant.world.signer = Forgetful(signer.secret)
+    landed = hook.download_outputs(notebook, ended, tmp_path)
+
+    assert content(landed) == FILES
+    assert [it.operation for it in losant.requests].count("notebook.logs") == 2
+    assert "its address has expired" in told()
+    assert "signature" not in told()
+
+
+def test_an_address_that_stays_refused_fails_the_task_so_that_airflow_may_retry(
+    losant: Emulator, notebook: str, ended: str, tmp_path: Path
+) -> None:
+    losant.switches.file_url_ttl = -10
+
+    with pytest.raises(FileRefused, match="answered 403"):
+        transfer(notebook, ended, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def fetch(url: str, into: Any, **more: Any) -> Any:
+    client = Client(Settings(token="secret-token", timeout=2), lambda *_: None)
+    return client.run(steps(Fetch(url=url, into=into, **more)))
+
+
+def test_the_token_never_goes_to_the_host_of_the_files(tmp_path: Path) -> None:
+    with Loopback(http(b"hello")) as host:
+        got = fetch(f"{host.url}/x?signature=s%2Bx", lambda: landing(storage_path(tmp_path / "x")), size=5)
+
+    assert got == 5
+    assert b"authorization" not in host.requests[0].lower()
+    assert b"secret-token" not in host.requests[0]
+    # The signature covers the address as it is.
+    assert b"GET /x?signature=s%2Bx HTTP" in host.requests[0]
+    assert (tmp_path / "x").read_bytes() == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("answer", "more", "error"),
+    [
+        (http(b"hell"), {"size": 5}, TransportError),
+        (http(b"hello!"), {"size": 5}, TransportError),
+        (http(b"hello"), {"limit": 4}, OutputError),
+        (http(b"hello")[:-2], {}, TransportError),
+        (http(b"no", status="403 Forbidden"), {}, FileRefused),
+        (http(b"no", status="410 Gone"), {}, FileRefused),
+        (http(b"no", status="404 Not Found"), {}, FileRefused),
+        (http(b"no", status="503 Slow Down"), {}, TransportError),
+        (None, {}, TransportError),
+    ],
+    ids=["short", "long", "too large", "cut off", "403", "410", "404", "503", "reset"],
+)
+def test_a_download_that_goes_wrong_leaves_nothing_and_tells_no_address(
+    tmp_path: Path, answer: Any, more: dict[str, Any], error: type[Exception]
+) -> None:
+    with Loopback(answer, is_last=True) as host, pytest.raises(error) as caught:
+        fetch(f"{host.url}/x?signature=secret", lambda: landing(storage_path(tmp_path / "x")), **more)
+
+    assert "signature" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_its_host_packs_is_unpacked_and_only_then_has_its_size(tmp_path: Path) -> None:
+    import gzip
+
+    packed = http(gzip.compress(b"hello" * 100), Content_Encoding="gzip")
+    with Loopback(packed) as host:
+        got = fetch(f"{host.url}/x", lambda: landing(storage_path(tmp_path / "x")), size=30)
+
+    assert got == 500
+    assert (tmp_path / "x").read_bytes() == b"hello" * 100
+
+
+def test_a_kill_stops_a_download_between_two_pieces(tmp_path: Path) -> None:
+    client = Client(Settings(token="t", timeout=2), lambda *_: None)
+
+    def opened() -> Any:
+        client.is_halted = True
+        return landing(storage_path(tmp_path / "x"))
+
+    with Loopback(http(b"hello")) as host, pytest.raises(Halted):
+        client.run(steps(Fetch(url=f"{host.url}/x", into=opened)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_address_of_a_file_gets_into_the_log(
+    losant: Emulator, notebook: str, ended: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    transfer(notebook, ended, tmp_path)
+
+    assert "signature=" not in caplog.text
+
+
+# -- the execute operator ---------------------------------------------------------------------------------
+
+
+def task(notebook: str, **options: Any) -> Task:
+    given = {"task_id": "report", "notebook_id": notebook, "poll_interval": 0.02, **options}
+    return Task(lambda: LosantNotebookExecuteOperator(**given))
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
+def test_a_run_can_land_all_its_outputs_by_one_argument(
+    losant: Emulator, notebook: str, folder: str, *, deferrable: bool
+) -> None:
+    result = task(notebook, deferrable=deferrable, save_outputs_to=folder).run()
+
+    assert content(result["saved_outputs"]) == FILES
+    assert set(result["outputs"]) == set(FILES)
+
+
+def test_a_retry_whose_run_has_completed_only_copies_again(
+    losant: Emulator, notebook: str, tmp_path: Path
+) -> None:
+    ti = Ti()
+    broken = task(notebook, save_outputs_to="memory://full@bucket/reports")
+    broken.ti = ti
+    with pytest.raises(NotebookOutputError):
+        broken.run()
+    ti.try_number += 1
+    again = task(notebook, save_outputs_to=str(tmp_path))
+    again.ti = ti
+
+    assert content(again.run()["saved_outputs"]) == FILES
+    assert len(losant.executions(notebook)) == 1
+
+
+def test_a_run_without_outputs_is_no_error_and_a_failed_one_lands_nothing(
+    losant: Emulator, notebook: str, tmp_path: Path
+) -> None:
+    losant.script(notebook, Script(notebook=0.0))
+    assert task(notebook, save_outputs_to=str(tmp_path)).run()["saved_outputs"] == {}
+
+    losant.script(notebook, Script(notebook=0.0, ending="errored", files={"result.error.log": b"boom"}))
+    with pytest.raises(AirflowException, match="ended as errored"):
+        task(notebook, save_outputs_to=str(tmp_path)).run()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"save_outputs_to": "nowhere://x"}, "save_outputs_to: Airflow knows no storage"),
+        ({"save_outputs_to": "/tmp/x", "wait_for_completion": False}, "needs wait_for_completion"),
+    ],
+    ids=["storage", "no wait"],
+)
+def test_a_destination_that_cannot_be_is_named_before_anything_is_started(
+    losant: Emulator, notebook: str, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(LosantConfigError, match=says):
+        task(notebook, **options).run()
+    assert losant.requests == []
+
+
+def test_a_hidden_fault_of_losant_while_listing_is_forgiven(
+    losant: Emulator, notebook: str, ended: str, tmp_path: Path
+) -> None:
+    losant.inject("notebook.logs", Fault("server_error"))
+
+    assert set(transfer(notebook, ended, tmp_path)) == set(FILES)

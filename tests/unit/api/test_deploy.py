@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deploying a notebook: what is done, and above all what is not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from airflow_provider_losant.api.calls import Page
+from airflow_provider_losant.api.deploy import Content, Deployed, Plan, deploy
+from airflow_provider_losant.api.errors import FileRefused, InvalidArgument, NotFound, TransportError
+from airflow_provider_losant.api.model import Notebook
+from tests.unit.api.hand import Hand
+from tests.unit.api.samples import APPLICATION, NOTEBOOK
+
+CONTENT = Content(name="report.ipynb", raw=b'{"cells": [1]}')
+OUTPUTS = [{"outputType": "executionResult", "fileName": "result.html"}]
+
+
+def notebook(name: str = "Report", notebook_id: str = NOTEBOOK, **more: Any) -> Notebook:
+    return Notebook.from_api({"id": notebook_id, "applicationId": APPLICATION, "name": name, **more})
+
+
+def listed(*notebooks: Notebook) -> Page:
+    return Page(notebooks=notebooks, total=len(notebooks))
+
+
+def carry_out(answers: list[Any], files: list[Any] | None = None, **plan: Any) -> tuple[Hand, Deployed]:
+    hand = Hand(answers, files=files or [])
+    given = {"application_id": APPLICATION, "content": CONTENT, "name": "Report", **plan}
+    return hand, hand.drive(deploy(Plan(**given), retries=1))
+
+
+def test_what_is_right_already_is_left_alone() -> None:
+    there = notebook(jupyterFileUrl="https://files.example/x", outputs=OUTPUTS)
+
+    hand, done = carry_out(
+        [listed(there)], [json.dumps({"cells": [1]}, indent=4).encode()], body={"outputs": OUTPUTS}
+    )
+
+    assert hand.operations() == ["notebooks.get"]
+    assert (done.notebook, done.is_created, done.is_changed, done.is_uploaded) == (there, False, False, False)
+
+
+@pytest.mark.parametrize(
+    "present", [b'{"cells": [2]}', b"not even JSON", FileRefused("403"), TransportError("gone")]
+)
+def test_a_file_that_differs_or_cannot_be_compared_is_uploaded(present: Any) -> None:
+    there = notebook(jupyterFileUrl="https://files.example/x")
+
+    hand, done = carry_out([listed(there), there], [present])
+
+    assert hand.operations() == ["notebooks.get", "notebook.upload"]
+    assert hand.calls[-1].upload is CONTENT
+    assert done.is_uploaded
+
+
+def test_only_the_settings_that_differ_are_changed() -> None:
+    there = notebook(description="Daily", outputs=[])
+
+    hand, done = carry_out([listed(there), there, there], body={"description": "Daily", "outputs": OUTPUTS})
+
+    assert hand.operations() == ["notebooks.get", "notebook.patch", "notebook.upload"]
+    assert hand.calls[1].json == {"outputs": OUTPUTS}
+    assert done.is_changed
+
+
+def test_a_notebook_is_made_only_when_that_is_asked_for() -> None:
+    with pytest.raises(InvalidArgument, match="there is no notebook 'Report'"):
+        carry_out([listed()])
+
+    hand, done = carry_out([listed(), notebook(outputs=OUTPUTS)], may_create=True, body={"outputs": OUTPUTS})
+
+    assert hand.operations() == ["notebooks.get", "notebooks.post", "notebook.upload"]
+    assert hand.calls[1].json == {"name": "Report", "outputs": OUTPUTS}
+    assert (done.is_created, done.is_changed, done.is_uploaded) == (True, False, True)
+
+
+def test_a_notebook_whose_making_got_no_answer_is_looked_for_instead_of_made_again() -> None:
+    hand, done = carry_out(
+        [listed(), TransportError("lost"), listed(notebook()), notebook()], may_create=True
+    )
+
+    assert hand.operations() == ["notebooks.get", "notebooks.post", "notebooks.get", "notebook.upload"]
+    assert done.is_created
+
+
+def test_two_notebooks_of_the_same_name_are_both_named_and_neither_is_touched() -> None:
+    other = NOTEBOOK.replace("5", "6")
+
+    with pytest.raises(InvalidArgument, match=f"2 notebooks are called 'Report' \\({NOTEBOOK}, {other}\\)"):
+        carry_out([listed(notebook(), notebook(notebook_id=other))])
+
+
+def test_a_name_is_matched_exactly_though_losants_filter_is_a_glob() -> None:
+    hand, done = carry_out(
+        [listed(notebook("Report [1]", "6" * 24), notebook("Report 1")), notebook()], name="Report [1]"
+    )
+    assert "filter" not in hand.calls[0].query
+    assert hand.calls[-1].path.endswith(f"{'6' * 24}/upload")
+
+    hand, done = carry_out([listed(notebook("report"), notebook("Report", "6" * 24)), notebook()])
+    assert hand.calls[0].query["filter"] == "Report"
+    assert hand.calls[-1].path.endswith(f"{'6' * 24}/upload")
+    assert done.is_uploaded
+
+
+def test_an_id_needs_no_search() -> None:
+    hand, _ = carry_out([notebook()], name=None, notebook_id=NOTEBOOK)
+    assert hand.operations() == ["notebook.get", "notebook.upload"]
+
+    with pytest.raises(NotFound):
+        carry_out([NotFound(404, "NotFound", "Notebook was not found")], name=None, notebook_id=NOTEBOOK)

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fetching the files of a run: which, how large, and when to ask for another address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_losant.api.errors import (
+    FileRefused,
+    InvalidArgument,
+    NotFound,
+    OutputError,
+    ServerError,
+    TransportError,
+)
+from airflow_provider_losant.api.outputs import Choice, find, save
+from tests.unit.api.hand import Hand
+from tests.unit.api.samples import MADE, REF, execution, run_id
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.model import Execution, File
+    from airflow_provider_losant.api.steps import Into
+
+
+class Store:
+    """What is kept of files, by name."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def place(self, file: File) -> Into:
+        return partial(self._open, file.name)
+
+    @contextmanager
+    def _open(self, name: str) -> Iterator[BytesIO]:
+        sink = BytesIO()
+        yield sink
+        self.files[name] = sink.getvalue()
+
+
+def run(*names: str, status: str = "completed", url: str | None = "https://x/1", size: Any = 3) -> Execution:
+    return execution(status, outputInfo={name: {"url": url, "size": size} for name in names})
+
+
+def fetch(
+    hand: Hand, *names: str, max_bytes: int | None = None, retries: int = 2, place: Any = None
+) -> tuple[dict[str, bytes], Any]:
+    store = Store()
+    choice = Choice.read(names or ("*",), max_bytes)
+    return store.files, hand.drive(save(REF, choice, place or store.place, retries))
+
+
+def test_all_files_are_fetched_unless_some_are_chosen() -> None:
+    listed = run("result.html", "a.csv", "b.csv", "plots/a.png")
+    everything, saved = fetch(Hand([[listed]], files=[b"one", b"two", b"3", b"four"]))
+    some, _ = fetch(Hand([[listed]], files=[b"one", b"two"]), "*.csv")
+    deep, _ = fetch(Hand([[listed]], files=[b"one"]), "plots/*")
+
+    assert everything == {"result.html": b"one", "a.csv": b"two", "b.csv": b"3", "plots/a.png": b"four"}
+    assert saved == {"result.html": 3, "a.csv": 3, "b.csv": 1, "plots/a.png": 4}
+    assert list(some) == ["a.csv", "b.csv"]
+    assert list(deep) == ["plots/a.png"]
+
+
+def test_a_run_without_outputs_has_nothing_to_fetch() -> None:
+    assert fetch(Hand([[run()]])) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("listed", "names", "max_bytes", "says"),
+    [
+        (run("a.csv"), ["a.csv", "b.csv"], None, r"has no output 'b\.csv'; it has: a\.csv"),
+        (run(), ["*.csv"], None, r"has no output '\*\.csv'; it has: none"),
+        (run("a.csv", status="inProgress"), ["a.csv"], None, r"has not ended \(inProgress\)"),
+        (run("a.csv", "b.csv"), ["*"], 5, r"a\.csv, b\.csv: 6 bytes, more than max_bytes \(5\)"),
+        (run("a.csv", url=None), ["*"], None, r"no address for a\.csv"),
+        (run("../a"), ["*"], None, "is no name for a file"),
+        (run("a/../../b"), ["*"], None, "is no name for a file"),
+        (run("/etc/passwd"), ["*"], None, "is no name for a file"),
+        (run("s3://bucket/a"), ["*"], None, "is no name for a file"),
+        (run("a\\b"), ["*"], None, "is no name for a file"),
+        (run(".."), ["*"], None, "is no name for a file"),
+        (run("a\n"), ["*"], None, "is no name for a file"),
+    ],
+    ids=range(12),
+)
+def test_outputs_that_are_not_as_wanted_are_refused_before_anything_is_fetched(
+    listed: Execution, names: list[str], max_bytes: int | None, says: str
+) -> None:
+    hand = Hand([[listed]])
+
+    with pytest.raises(OutputError, match=says):
+        fetch(hand, *names, max_bytes=max_bytes)
+    assert hand.fetches == []
+
+
+def test_dots_in_a_name_are_no_way_out() -> None:
+    stored, _ = fetch(Hand([[run("..a", "b..csv", ".hidden")]], files=[b"1", b"2", b"3"]))
+
+    assert list(stored) == ["..a", "b..csv", ".hidden"]
+
+
+def test_what_is_to_be_left_alone_is_asked_about_first_and_not_fetched() -> None:
+    store, asked = Store(), []
+
+    def place(file: File) -> Any:
+        asked.append(file.name)
+        return None if file.name == "a.csv" else store.place(file)
+
+    hand = Hand([[run("a.csv", "b.csv")]], files=[b"one"])
+    _, saved = fetch(hand, place=place)
+
+    assert asked == ["a.csv", "b.csv"]
+    assert saved == {"a.csv": None, "b.csv": 3}
+
+
+def test_an_address_that_has_expired_is_asked_for_again_once() -> None:
+    again = run("a.csv", url="https://x/2")
+    hand = Hand([[run("a.csv")], [again]], files=[FileRefused("403"), b"one"])
+
+    stored, _ = fetch(hand)
+
+    assert [it.url for it in hand.fetches] == ["https://x/1", "https://x/2"]
+    assert stored == {"a.csv": b"one"}
+    assert "https" not in hand.log
+
+    hand = Hand([[run("a.csv")], [again]], files=[FileRefused("403"), FileRefused("403"), b"one"])
+    with pytest.raises(FileRefused):
+        fetch(hand)
+
+
+def test_an_output_that_is_gone_when_it_is_listed_again_is_an_error() -> None:
+    with pytest.raises(OutputError, match="any more"):
+        fetch(Hand([[run("a.csv")], [run()]], files=[FileRefused("403")]))
+
+
+def test_an_interrupted_download_begins_again_a_few_times() -> None:
+    hand = Hand([[run("a.csv")]], files=[TransportError("broke off"), TransportError("broke off"), b"one"])
+    stored, _ = fetch(hand)
+    assert stored == {"a.csv": b"one"}
+    assert len(hand.sleeps) == 2
+
+    hand = Hand([[run("a.csv")]], files=[TransportError("broke off")] * 3)
+    with pytest.raises(TransportError):
+        fetch(hand)
+
+
+def test_files_whose_sizes_losant_does_not_tell_share_the_limit() -> None:
+    hand = Hand([[run("a", "b", size=None)]], files=[b"12345", b"67"])
+
+    fetch(hand, max_bytes=10)
+
+    assert [it.limit for it in hand.fetches] == [10, 5]
+
+
+def test_an_execution_is_looked_for_near_its_making_and_then_everywhere() -> None:
+    hand = Hand([[execution(run=run_id(1))], [execution()]])
+
+    assert hand.drive(find(REF, 0)).ref == REF
+    assert [float(it.query["since"]) / 1000 for it in hand.calls] == [MADE - 300, 0]
+    with pytest.raises(NotFound, match="does not show"):
+        Hand([[]]).drive(find(REF, 0))
+    with pytest.raises(ServerError):
+        Hand([ServerError(503, "", "away")]).drive(find(REF, 1))
+
+
+@pytest.mark.parametrize(
+    ("names", "max_bytes", "field"), [("", None, "outputs"), ([], None, "outputs"), ("*", 0, "max_bytes")]
+)
+def test_a_choice_of_nothing_is_refused(names: Any, max_bytes: Any, field: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{field}: "):
+        Choice.read(names, max_bytes)
