@@ -15,7 +15,6 @@ from airflow.providers.common.compat.sdk import (
     task_decorator_factory,
 )
 
-from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 
 if TYPE_CHECKING:
@@ -86,6 +85,8 @@ class _LosantNotebookDecoratedOperator(DecoratedOperator, LosantNotebookExecuteO
         told = self.python_callable(*self.op_args, **arguments)
         if told is None or isinstance(told, Mapping | str):
             return told
+        from airflow_provider_losant.exceptions import LosantConfigError
+
         raise LosantConfigError(
             f"{self.python_callable.__name__} returned a {type(told).__name__}, not a template context"
         )

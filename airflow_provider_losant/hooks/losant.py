@@ -11,8 +11,10 @@ from glob import escape
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
+from airflow.providers.common.compat.sdk import BaseHook
+
 from airflow_provider_losant import __version__
-from airflow_provider_losant._compat import AIRFLOW_VERSION, BaseHook, read_connection, storage_path
+from airflow_provider_losant._compat import AIRFLOW_VERSION, read_connection, storage_path
 from airflow_provider_losant.api import calls, flows
 from airflow_provider_losant.api.errors import InvalidArgument, LosantError
 from airflow_provider_losant.api.instants import instant

@@ -5,43 +5,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from os import PathLike
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_losant._compat import (
-    TRIGGER_FAILED,
-    AirflowSkipException,
-    BaseOperator,
-    conf,
-)
-from airflow_provider_losant.api import flows
-from airflow_provider_losant.api.errors import LosantError
-from airflow_provider_losant.api.instants import instant, seconds, spell
-from airflow_provider_losant.api.order import Order, Started, Terms
-from airflow_provider_losant.api.watch import Outcome, Patience, Target
-from airflow_provider_losant.ending import finish
-from airflow_provider_losant.exceptions import (
-    LosantConfigError,
-    NotebookExecutionError,
-    NotebookNotStarted,
-    refusals_are_final,
-)
+from airflow_provider_losant._compat import TRIGGER_FAILED, BaseOperator, conf
 from airflow_provider_losant.links.notebook import LosantNotebookLink
-from airflow_provider_losant.operators.leash import Leash
-from airflow_provider_losant.operators.orders import make_gate, make_order, remember
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
-    from airflow_provider_losant.api.gate import Gate, IfRunning, OnExceeded, Waiting, Window
-    from airflow_provider_losant.api.model import ExecutionRef
-    from airflow_provider_losant.hooks.losant import LosantHook
-
-DAY = 24 * 3600.0
-MAX_TRIGGER_FAILURES = 3
-FAILURES_KEY = "trigger_failures"
-ADOPTED_KEY = "is_adopted"
+    from airflow_provider_losant.api.gate import IfRunning, OnExceeded, Window
+    from airflow_provider_losant.operators.running import Running
 
 
 class LosantNotebookExecuteOperator(BaseOperator):
@@ -163,7 +137,8 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self.on_exceeded = on_exceeded
         self.save_outputs_to = save_outputs_to
         self.losant_conn_id = losant_conn_id
-        self._leash = Leash(may_cancel=cancel_on_kill)
+        self._is_killed = False
+        self._running: Running | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the run, or find the one that an earlier try started; then wait for it."""
@@ -174,226 +149,33 @@ class LosantNotebookExecuteOperator(BaseOperator):
         del event
         return self._run(context, began)
 
-    def _run(self, context: Context, began: float) -> dict[str, Any]:
-        hook = self._open_hook()
-        order = make_order(self, context, hook)
-        gate = make_gate(self, hook, began)
-        started = self._start(order, gate, hook, is_retry=context["ti"].try_number > 1)
-        if not isinstance(started, Started):
-            self._defer_until_free(started.execution.ref, began)
-        if started.is_ours:
-            remember(self, context, started.ref)
-        else:
-            context["ti"].xcom_push(key=ADOPTED_KEY, value=True)
-        url = self._announce(context, started.ref, hook)
-        if not self.wait_for_completion:
-            self._leash.let_go()
-            return self._publish(context, hook, started.to_result(order) | {"url": url})
-        return self._wait(context, hook, started, is_new=started.execution is None)
-
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """
-        Take over from the trigger.
-
-        The event may be another run's: SQLite gives the id of a trigger that is gone to the next one, and
-        Airflow then hands the old one's event to the task that has the id now.
-        """
-        outcome = Outcome.from_event(event)
-        mine = self._own_xcom(context, "execution_id")
-        if mine is not None and mine != outcome.result["execution_id"]:
-            self.log.warning("The trigger told of %s, not of %s", outcome.result["execution_id"], mine)
-            return self._look_again(context, mine)
-        return self._finish(context, self._open_hook(), outcome)
+        """Take over from the trigger."""
+        return self._open(context).take_over(event)
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> dict[str, Any]:
-        """
-        Take over from the trigger, also where Airflow would fail the task because the trigger did not fire.
+        """Take over from the trigger, also where Airflow would fail the task because it did not fire."""
+        from airflow_provider_losant.operators.running import EXECUTION_KEY, own_xcom
 
-        A run that is well does not pay for a triggerer that is not: it is looked at, and its wait begun
-        again, up to ``MAX_TRIGGER_FAILURES`` times; then the worker waits itself.
-        """
-        if next_method != TRIGGER_FAILED or not (mine := self._own_xcom(context, "execution_id")):
-            return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[no-any-return]
-        failures = (self._own_xcom(context, FAILURES_KEY) or 0) + 1
-        context["ti"].xcom_push(key=FAILURES_KEY, value=failures)
-        told = next_kwargs or {}
-        self.log.warning("The trigger came to no end (%s): %s", failures, told.get("error"))
-        if told.get("traceback"):
-            self.log.warning("%s", "".join(told["traceback"]))
-        return self._look_again(context, mine, may_defer=failures <= MAX_TRIGGER_FAILURES)
-
-    def _look_again(self, context: Context, execution_id: str, *, may_defer: bool = True) -> dict[str, Any]:
-        hook = self._open_hook()
-        ref = hook.ref(self.notebook_id, execution_id)
-        is_ours = not self._own_xcom(context, ADOPTED_KEY)
-        if is_ours:
-            self._leash.hold(ref)
-        started = Started(ref=ref, submitted_at=ref.created_at, is_ours=is_ours)
-        return self._wait(context, hook, started, may_defer=may_defer)
-
-    def _own_xcom(self, context: Context, key: str) -> Any:
-        """Return what this try pushed before it was deferred; Airflow clears it when a new try begins."""
-        ti = context["ti"]
-        return ti.xcom_pull(task_ids=self.task_id, key=key, map_indexes=ti.map_index)
+        if next_method == TRIGGER_FAILED and own_xcom(self, context, EXECUTION_KEY):
+            return self._open(context).recover(next_kwargs or {})
+        return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[no-any-return]
 
     def on_kill(self) -> None:
         """Cancel the run, and keep the interrupted code from going on."""
-        self._leash.kill()
+        self._is_killed = True
+        if self._running is not None:
+            self._running.kill()
 
-    def _open_hook(self) -> LosantHook:
-        """Resolve the connection now: when the task is killed it is too late to ask for it."""
-        from airflow_provider_losant.hooks.losant import LosantHook
+    def _run(self, context: Context, began: float) -> dict[str, Any]:
+        return self._open(context).begin(began)
 
-        hook = LosantHook(self.losant_conn_id, self.application_id)
-        self._leash.attach(hook.client, self.log.log)
-        return hook
+    def _open(self, context: Context) -> Running:
+        from airflow_provider_losant.operators.running import Running
 
-    def _start(
-        self, order: Order, gate: Gate | None, hook: LosantHook, *, is_retry: bool
-    ) -> Started | Waiting:
-        from airflow_provider_losant.api.gate import Closed, Skipped
-
-        terms = Terms(
-            retries=hook.settings.max_retries,
-            listing_patience=seconds(self.listing_patience, field="listing_patience"),
-            max_poll_outage=seconds(self.max_poll_outage, field="max_poll_outage"),
-            lookback=seconds(self.timeout, field="timeout") + DAY,
-            cancel_stale=self.cancel_on_kill,
-        )
-        try:
-            return self._leash.start(hook.client, order, terms, gate=gate, is_retry=is_retry)
-        except Skipped as reason:
-            raise AirflowSkipException(str(reason)) from reason
-        except Closed as reason:
-            raise NotebookNotStarted(str(reason)) from reason
-        except LosantError as error:
-            where = f"No run of {order} was started through connection {self.losant_conn_id!r}"
-            raised = NotebookExecutionError if error.is_passing else LosantConfigError
-            raise raised(f"{where}: {error}") from error
-
-    def _announce(self, context: Context, ref: ExecutionRef, hook: LosantHook) -> str:
-        """Show the run to people the moment it has an id."""
-        url = hook.link(ref)
-        context["ti"].xcom_push(key="execution_id", value=ref.execution_id)
-        LosantNotebookLink().push(context, url)
-        self.log.info("Execution %s in Losant: %s", ref.execution_id, url)
-        return url
-
-    def _wait(
-        self,
-        context: Context,
-        hook: LosantHook,
-        started: Started,
-        *,
-        is_new: bool = False,
-        may_defer: bool = True,
-    ) -> dict[str, Any]:
-        """
-        Wait where the DAG's author wants it.
-
-        What is not new may have ended already: it is looked at here once before its wait is handed over.
-        """
-        deadline, _ = self._deadline(context, started.submitted_at)
-        target = Target.of(started.ref)
-        patience = Patience(
-            poll_interval=seconds(self.poll_interval, field="poll_interval"),
-            deadline=deadline,
-            max_poll_outage=seconds(self.max_poll_outage, field="max_poll_outage"),
-        )
-        first_look = started.submitted_at + patience.poll_interval if is_new else 0.0
-        if self.deferrable and may_defer and deadline > time.time():
-            if not is_new:
-                glance = self._leash.run(hook.client, flows.watch(target, replace(patience, deadline=0.0)))
-                if glance.ending == "ended":
-                    return self._finish(context, hook, glance)
-            self._defer(target, patience, first_look, may_cancel=started.is_ours)
-        may_cancel = self.cancel_on_timeout and started.is_ours
-        whole = flows.watch(target, patience, first_look=first_look, cancel_on_timeout=may_cancel)
-        return self._finish(context, hook, self._leash.run(hook.client, whole))
-
-    def _deadline(self, context: Context, submitted_at: float) -> tuple[float, str]:
-        """
-        Return when the wait is over, and which argument says so.
-
-        Airflow does not watch ``execution_timeout`` while a task is deferred, so the trigger has to.
-        """
-        ends = [(submitted_at + seconds(self.timeout, field="timeout"), f"timeout ({self.timeout})")]
-        began = getattr(context["ti"], "start_date", None)
-        if self.deferrable and self.execution_timeout and began:
-            end = began.timestamp() + self.execution_timeout.total_seconds()
-            ends.append((end, f"execution_timeout ({self.execution_timeout})"))
-        return min(ends)
-
-    def _defer_until_free(self, ref: ExecutionRef, began: float) -> NoReturn:
-        """Wait in the triggerer for the end of somebody else's run, which nothing here may stop."""
-        patience = Patience(
-            poll_interval=seconds(self.poll_interval, field="poll_interval"),
-            deadline=began + seconds(self.timeout, field="timeout"),
-            max_poll_outage=seconds(self.max_poll_outage, field="max_poll_outage"),
-        )
-        self.log.info("The %s goes on; waiting for its end", ref)
-        self._defer(Target.of(ref), patience, 0.0, may_cancel=False, began=began)
-
-    def _defer(
-        self,
-        target: Target,
-        patience: Patience,
-        first_look: float,
-        *,
-        may_cancel: bool,
-        began: float | None = None,
-    ) -> NoReturn:
-        from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
-
-        self._leash.let_go()
-        trigger = LosantNotebookExecutionTrigger.taking_over(
-            target,
-            patience,
-            first_look=first_look,
-            losant_conn_id=self.losant_conn_id,
-            cancel_on_kill=self.cancel_on_kill and may_cancel,
-            cancel_on_timeout=self.cancel_on_timeout and may_cancel,
-        )
-        self.defer(
-            trigger=trigger,
-            method_name="execute_complete" if began is None else "execute_when_free",
-            kwargs=None if began is None else {"began": began},
-            timeout=trigger.net,
-        )
-
-    def _finish(self, context: Context, hook: LosantHook, outcome: Outcome) -> dict[str, Any]:
-        self._leash.let_go()
-        self._check_query_time(outcome)
-        ref = hook.ref(self.notebook_id, outcome.result["execution_id"])
-        _, limit = self._deadline(context, ref.created_at)
-        result = finish(outcome, url=hook.link(ref), limit=limit, log=self.log.log)
-        if self.save_outputs_to is not None:
-            result["saved_outputs"] = self._save_outputs(hook, ref)
-        return self._publish(context, hook, result)
-
-    def _publish(self, context: Context, hook: LosantHook, result: dict[str, Any]) -> dict[str, Any]:
-        """Let those who depend on the notebook know."""
-        from airflow_provider_losant.assets.notebook import tell_outlets
-
-        tell_outlets(self, context, result, hook.settings.base_url)
-        return result
-
-    def _save_outputs(self, hook: LosantHook, ref: ExecutionRef) -> dict[str, str]:
-        """Copy the outputs; should that fail, the retry finds the run completed and only copies again."""
-        from airflow_provider_losant.api.outputs import Choice
-        from airflow_provider_losant.landing import Folder
-
-        with refusals_are_final():
-            folder = Folder.at(self.save_outputs_to or "", field="save_outputs_to")
-            return self._leash.run(hook.client, folder.land(ref, Choice(), hook.settings.max_retries))
-
-    def _check_query_time(self, outcome: Outcome) -> None:
-        """Losant reads a time it does not understand as now, and says so nowhere but in its log."""
-        used = outcome.result.get("relative_to")
-        if self.relative_to is None or used is None:
-            return
-        asked = spell(instant(self.relative_to, field="relative_to"))
-        if asked != used:
-            self.log.warning("relative_to: asked for %s, but the run used %s", asked, used)
+        self._running = running = Running(self, context)
+        if self._is_killed:  # before there was anything that could have been stopped
+            running.kill()
+        return running

@@ -16,17 +16,11 @@ from airflow_provider_losant._compat import (
     PokeReturnValue,
     conf,
 )
-from airflow_provider_losant.api import flows
-from airflow_provider_losant.api.errors import InvalidArgument
-from airflow_provider_losant.api.instants import instant
-from airflow_provider_losant.api.model import losant_id
-from airflow_provider_losant.api.watch import Outcome, Patience, Target
-from airflow_provider_losant.ending import finish
-from airflow_provider_losant.exceptions import NotebookExecutionError, NotebookWaitTimedOut
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
+    from airflow_provider_losant.api.watch import Outcome, Patience, Target
     from airflow_provider_losant.hooks.losant import LosantHook
 
 
@@ -97,6 +91,8 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Look once."""
+        from airflow_provider_losant.api import flows
+
         hook = self._hook()
         target = self._target(hook)
         LosantNotebookLink().push(context, hook.link(target))
@@ -107,6 +103,8 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Take over from the trigger, unless its event is another execution's (see the operator's)."""
+        from airflow_provider_losant.api.watch import Outcome
+
         outcome = Outcome.from_event(event)
         if self.execution_id is not None and self.execution_id != outcome.result["execution_id"]:
             return self.execute(context)  # type: ignore[no-any-return]  # as Airflow has it
@@ -118,6 +116,11 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         return LosantHook(self.losant_conn_id, self.application_id)
 
     def _target(self, hook: LosantHook) -> Target:
+        from airflow_provider_losant.api.errors import InvalidArgument
+        from airflow_provider_losant.api.instants import instant
+        from airflow_provider_losant.api.model import losant_id
+        from airflow_provider_losant.api.watch import Target
+
         with hook.explained():
             if self.execution_id is not None:
                 return Target.of(hook.ref(self.notebook_id, self.execution_id))
@@ -130,6 +133,8 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
             )
 
     def _patience(self, deadline: float) -> Patience:
+        from airflow_provider_losant.api.watch import Patience
+
         return Patience(
             poll_interval=self.poke_interval or 1.0, deadline=deadline, max_poll_outage=self.timeout
         )
@@ -148,6 +153,8 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
 
     def _finish(self, context: Context, hook: LosantHook, outcome: Outcome) -> dict[str, Any]:
         from airflow_provider_losant.assets.notebook import tell_outlets
+        from airflow_provider_losant.ending import finish
+        from airflow_provider_losant.exceptions import NotebookExecutionError, NotebookWaitTimedOut
 
         url = hook.link(self._target(hook))
         try:
