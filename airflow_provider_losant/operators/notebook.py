@@ -177,10 +177,10 @@ class LosantNotebookExecuteOperator(BaseOperator):
     def _run(self, context: Context, began: float) -> dict[str, Any]:
         hook = self._open_hook()
         order = make_order(self, context, hook)
-        gate = make_gate(self, hook, began)
+        gate = make_gate(self, hook, began, give_up_at=self._deadline(context, began)[0])
         started = self._start(order, gate, hook, is_retry=context["ti"].try_number > 1)
         if not isinstance(started, Started):
-            self._defer_until_free(started.execution.ref, began)
+            self._defer_until_free(context, started.execution.ref, began)
         if started.is_ours:
             remember(self, context, started.ref)
         else:
@@ -326,11 +326,11 @@ class LosantNotebookExecuteOperator(BaseOperator):
             ends.append((end, f"execution_timeout ({self.execution_timeout})"))
         return min(ends)
 
-    def _defer_until_free(self, ref: ExecutionRef, began: float) -> NoReturn:
+    def _defer_until_free(self, context: Context, ref: ExecutionRef, began: float) -> NoReturn:
         """Wait in the triggerer for the end of somebody else's run, which nothing here may stop."""
         patience = Patience(
             poll_interval=seconds(self.poll_interval, field="poll_interval"),
-            deadline=began + seconds(self.timeout, field="timeout"),
+            deadline=self._deadline(context, began)[0],
             max_poll_outage=seconds(self.max_poll_outage, field="max_poll_outage"),
         )
         self.log.info("The %s goes on; waiting for its end", ref)
