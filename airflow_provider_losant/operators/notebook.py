@@ -43,6 +43,7 @@ NET_MARGIN = 120.0
 MAX_TRIGGER_FAILURES = 3
 FAILURES_KEY = "trigger_failures"
 ADOPTED_KEY = "is_adopted"
+BEGAN_KEY = "waiting_since"
 
 
 class LosantNotebookExecuteOperator(BaseOperator):
@@ -169,10 +170,10 @@ class LosantNotebookExecuteOperator(BaseOperator):
         """Start the run, or find the one that an earlier try started; then wait for it."""
         return self._run(context, began=time.time())
 
-    def execute_when_free(self, context: Context, event: dict[str, Any], began: float) -> dict[str, Any]:
-        """Judge again, after a run has ended that had to be waited for; ``began`` is when waiting did."""
+    def execute_when_free(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Judge again, after a run has ended that had to be waited for."""
         del event
-        return self._run(context, began)
+        return self._run(context, began=self._own_xcom(context, BEGAN_KEY) or time.time())
 
     def _run(self, context: Context, began: float) -> dict[str, Any]:
         hook = self._open_hook()
@@ -334,7 +335,9 @@ class LosantNotebookExecuteOperator(BaseOperator):
             max_poll_outage=seconds(self.max_poll_outage, field="max_poll_outage"),
         )
         self.log.info("The %s goes on; waiting for its end", ref)
-        self._defer(Target.of(ref), patience, 0.0, may_cancel=False, began=began)
+        # An XCom and no argument of the method, for dag.test() passes those not on.
+        context["ti"].xcom_push(key=BEGAN_KEY, value=began)
+        self._defer(Target.of(ref), patience, 0.0, may_cancel=False, method_name="execute_when_free")
 
     def _defer(
         self,
@@ -343,7 +346,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         first_look: float,
         *,
         may_cancel: bool,
-        began: float | None = None,
+        method_name: str = "execute_complete",
     ) -> NoReturn:
         from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 
@@ -360,8 +363,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         net = patience.deadline - time.time() + 2 * patience.poll_interval + NET_MARGIN
         self.defer(
             trigger=trigger,
-            method_name="execute_complete" if began is None else "execute_when_free",
-            kwargs=None if began is None else {"began": began},
+            method_name=method_name,
             timeout=timedelta(seconds=net),
         )
 
