@@ -75,9 +75,9 @@ class _LosantNotebookDecoratedOperator(DecoratedOperator, LosantNotebookExecuteO
         """Go the operator's way, not that of a function whose value is the result."""
         return LosantNotebookExecuteOperator.execute(self, context)
 
-    def _run(self, context: Context, began: float) -> dict[str, Any]:
+    def _run(self, context: Context, *, is_resumed: bool = False) -> dict[str, Any]:
         self.template_context = self._call(context)
-        return super()._run(context, began)
+        return super()._run(context, is_resumed=is_resumed)
 
     def _call(self, context: Context) -> Mapping[str, Any] | str | None:
         context_merge(context, self.op_kwargs)

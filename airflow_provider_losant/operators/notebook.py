@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from os import PathLike
@@ -142,12 +141,12 @@ class LosantNotebookExecuteOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the run, or find the one that an earlier try started; then wait for it."""
-        return self._run(context, began=time.time())
+        return self._run(context)
 
-    def execute_when_free(self, context: Context, event: dict[str, Any], began: float) -> dict[str, Any]:
-        """Judge again, after a run has ended that had to be waited for; ``began`` is when waiting did."""
+    def execute_when_free(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Judge again, after a run has ended that had to be waited for."""
         del event
-        return self._run(context, began)
+        return self._run(context, is_resumed=True)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Take over from the trigger."""
@@ -169,8 +168,8 @@ class LosantNotebookExecuteOperator(BaseOperator):
         if self._running is not None:
             self._running.kill()
 
-    def _run(self, context: Context, began: float) -> dict[str, Any]:
-        return self._open(context).begin(began)
+    def _run(self, context: Context, *, is_resumed: bool = False) -> dict[str, Any]:
+        return self._open(context).begin(is_resumed=is_resumed)
 
     def _open(self, context: Context) -> Running:
         from airflow_provider_losant.operators.running import Running

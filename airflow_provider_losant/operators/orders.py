@@ -56,11 +56,14 @@ def make_order(task: LosantNotebookExecuteOperator, context: Context, hook: Losa
     )
 
 
-def make_gate(task: LosantNotebookExecuteOperator, hook: LosantHook, began: float) -> Gate | None:
+def make_gate(
+    task: LosantNotebookExecuteOperator, hook: LosantHook, began: float, *, give_up_at: float
+) -> Gate | None:
     """
     Put the conditions for a start into a gate; None when there are none, and so nothing to ask Losant.
 
     :param began: Epoch seconds at which the task came to wait, in whatever process.
+    :param give_up_at: Epoch seconds at which waiting for another run ends.
     :raises LosantConfigError: a condition makes no sense.
     """
     from airflow_provider_losant.api.gate import Gate
@@ -72,7 +75,7 @@ def make_gate(task: LosantNotebookExecuteOperator, hook: LosantHook, began: floa
             minutes_window=task.minutes_window,
             on_exceeded=task.on_exceeded,
             began=began,
-            give_up_at=began + seconds(task.timeout, field="timeout"),
+            give_up_at=give_up_at,
             poll_interval=seconds(task.poll_interval, field="poll_interval"),
             may_wait_here=not task.deferrable,
         ).check()

@@ -47,6 +47,7 @@ MAX_TRIGGER_FAILURES = 3
 EXECUTION_KEY = "execution_id"
 FAILURES_KEY = "trigger_failures"
 ADOPTED_KEY = "is_adopted"
+BEGAN_KEY = "waiting_since"
 
 
 def own_xcom(task: LosantNotebookExecuteOperator, context: Context, key: str) -> Any:
@@ -70,13 +71,14 @@ class Running:
         self._leash = Leash(may_cancel=task.cancel_on_kill)
         self._leash.attach(self._hook.client, task.log.log)
 
-    def begin(self, began: float) -> dict[str, Any]:
+    def begin(self, *, is_resumed: bool) -> dict[str, Any]:
         """
         Start the run, or find the one that is there, and wait for it.
 
-        :param began: Epoch seconds at which the task came to wait for others, in whatever process.
+        :param is_resumed: Whether the task has waited already for another run to end.
         """
         task, context = self._task, self._context
+        began = own_xcom(task, context, BEGAN_KEY) if is_resumed else time.time()
         order = make_order(task, context, self._hook)
         gate = make_gate(task, self._hook, began, give_up_at=self._deadline(began)[0])
         started = self._start(order, gate, is_retry=context["ti"].try_number > 1)
@@ -211,7 +213,9 @@ class Running:
             max_poll_outage=seconds(self._task.max_poll_outage, field="max_poll_outage"),
         )
         self._task.log.info("The %s goes on; waiting for its end", ref)
-        self._defer(Target.of(ref), patience, 0.0, may_cancel=False, began=began)
+        # An XCom and no argument of the method, for dag.test() passes those not on.
+        self._context["ti"].xcom_push(key=BEGAN_KEY, value=began)
+        self._defer(Target.of(ref), patience, 0.0, may_cancel=False, method_name="execute_when_free")
 
     def _defer(
         self,
@@ -220,7 +224,7 @@ class Running:
         first_look: float,
         *,
         may_cancel: bool,
-        began: float | None = None,
+        method_name: str = "execute_complete",
     ) -> NoReturn:
         from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 
@@ -233,12 +237,7 @@ class Running:
             cancel_on_kill=self._task.cancel_on_kill and may_cancel,
             cancel_on_timeout=self._task.cancel_on_timeout and may_cancel,
         )
-        self._task.defer(
-            trigger=trigger,
-            method_name="execute_complete" if began is None else "execute_when_free",
-            kwargs=None if began is None else {"began": began},
-            timeout=trigger.net,
-        )
+        self._task.defer(trigger=trigger, method_name=method_name, timeout=trigger.net)
 
     def _finish(self, outcome: Outcome) -> dict[str, Any]:
         self._leash.let_go()

@@ -87,5 +87,5 @@ class Task:
                 deferral = raised
             self.deferrals.append(deferral)
             method = getattr(self.make(), deferral.method_name)
-            told = json.loads(json.dumps(deferral.kwargs or {}))
-            go_on = partial(method, context, event=fire(deferral.trigger), **told)
+            assert deferral.kwargs is None
+            go_on = partial(method, context, event=fire(deferral.trigger))

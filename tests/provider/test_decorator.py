@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,8 @@ import pytest
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_losant.decorators import notebook as decorators
-from airflow_provider_losant.emulator import Emulator, Request
+from airflow_provider_losant.emulator import Emulator, Request, Script
+from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from tests.provider.conftest import BRIEF, connect
 
@@ -54,8 +57,15 @@ def finished(airflow_db: None) -> Iterator[Finished]:
         from tests.provider.dags.taskflow import taskflow
 
         notebook = losant.add_notebook("Good")
-        losant.script(notebook, BRIEF)
-        run = taskflow.test(run_conf={"notebook": notebook})
+        busy = losant.add_notebook("Busy")
+        losant.script(busy, Script(ending="hang"))
+        running = LosantHook().execute_notebook(busy)
+        for it in (notebook, busy):
+            losant.script(it, BRIEF)
+        freeing = threading.Thread(target=free, args=(losant, busy, running))
+        freeing.start()
+        run = taskflow.test(run_conf={"notebook": notebook, "busy": busy})
+        freeing.join()
         tasks = {(ti.task_id, ti.map_index): ti for ti in run.get_task_instances()}
         yield Finished(
             states={key: str(ti.state) for key, ti in tasks.items()},
@@ -63,9 +73,28 @@ def finished(airflow_db: None) -> Iterator[Finished]:
                 key: ti.xcom_pull(task_ids=key[0], map_indexes=None if key[1] < 0 else key[1])
                 for key, ti in tasks.items()
             },
-            orders=[it for it in losant.requests if it.operation == "notebook.execute"],
+            # The first one is no task's.
+            orders=[it for it in losant.requests if it.operation == "notebook.execute"][1:],
             day=run.logical_date.strftime("%Y-%m-%d"),
         )
+
+
+def free(losant: Emulator, notebook: str, running: str) -> None:
+    """Stop the run that somebody waits for, once it has been looked at a few times."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        looks = [it for it in losant.requests if it.operation == "notebook.logs" and notebook in it.path]
+        if len(looks) > 2:
+            break
+        time.sleep(0.05)
+    LosantHook().cancel_execution(notebook, running)
+
+
+def test_a_task_that_waits_for_another_run_in_the_triggerer_calls_its_function_when_the_way_is_free(
+    finished: Finished,
+) -> None:
+    assert finished.states["behind", -1] == "success"
+    assert finished.order("behind")[1] == {"day": finished.day}
 
 
 def test_a_function_returns_the_context_and_the_task_the_result(finished: Finished) -> None:
@@ -101,7 +130,7 @@ def test_a_function_may_tell_nothing(finished: Finished) -> None:
 
 def test_what_is_no_context_fails_the_task_before_anything_is_started(finished: Finished) -> None:
     assert finished.states["wrong", -1] == "failed"
-    assert len(finished.orders) == 4
+    assert len(finished.orders) == 5
 
 
 def test_the_context_cannot_be_given_twice() -> None:

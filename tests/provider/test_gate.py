@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -96,6 +97,15 @@ def test_waiting_for_another_run_ends_with_the_timeout_and_leaves_that_run_alone
     with pytest.raises(NotebookNotStarted, match="the time to wait for it is over"):
         task(notebook, deferrable=deferrable, if_running="wait", timeout=0.2).run()
     assert statuses(losant, notebook) == {running: "inProgress"}
+
+
+def test_a_deferred_wait_for_another_run_ends_with_execution_timeout_too(
+    losant: Emulator, notebook: str
+) -> None:
+    hanging(losant, notebook)
+
+    with pytest.raises(NotebookNotStarted, match="the time to wait for it is over"):
+        task(notebook, deferrable=True, if_running="wait", execution_timeout=timedelta(seconds=0.2)).run()
 
 
 def test_a_deferred_wait_for_another_run_may_stop_nothing(losant: Emulator, notebook: str) -> None:

@@ -56,6 +56,16 @@ class OwnFileSystem(MemoryFileSystem):
     cachable = False
 
 
+class ReadOnlyFileSystem(MemoryFileSystem):
+    """A storage that takes nothing."""
+
+    store: dict[str, Any] = {}  # noqa: RUF012 - as fsspec has it
+    cachable = False
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Access Denied", path)
+
+
 class LossyFileSystem(MemoryFileSystem):
     """A storage that keeps less than it was given."""
 
@@ -78,11 +88,12 @@ def store_module() -> Any:
 
 @pytest.fixture(autouse=True)
 def storages() -> Iterator[None]:
-    """Make storages in memory known to Airflow: a sound one, and two for connections that lead to others."""
+    """Make storages in memory known to Airflow: a sound one, and three that connections lead to."""
     attach = store_module().attach
     attach(protocol="memory", fs=MemoryFileSystem())
     attach(protocol="memory", conn_id="full", fs=FullFileSystem())
     attach(protocol="memory", conn_id="lossy", fs=LossyFileSystem())
+    attach(protocol="memory", conn_id="readonly", fs=ReadOnlyFileSystem())
     yield
     for kind in (MemoryFileSystem, OwnFileSystem, FullFileSystem, LossyFileSystem):
         kind.store.clear()
@@ -231,6 +242,13 @@ def test_a_full_storage_keeps_nothing_under_the_name(losant: Emulator, notebook:
         transfer(notebook, ended, "memory://full@bucket/reports")
 
     assert FullFileSystem.store == {}
+
+
+def test_a_storage_that_takes_nothing_is_told(losant: Emulator, notebook: str, ended: str) -> None:
+    with pytest.raises(NotebookOutputError, match=r"could not be written: .*Access Denied"):
+        transfer(notebook, ended, "memory://readonly@bucket/reports")
+
+    assert ReadOnlyFileSystem.store == {}
 
 
 def test_a_storage_that_loses_bytes_is_found_out(losant: Emulator, notebook: str, ended: str) -> None:

@@ -35,6 +35,13 @@ with DAG("taskflow", start_date=pendulum.datetime(2026, 1, 1), schedule=None) as
     def wrong() -> list[int]:
         return [1]
 
+    @losant_notebook_task(
+        notebook_id="{{ dag_run.conf['busy'] }}", deferrable=True, if_running="wait", poll_interval=0.02
+    )
+    def behind(ds: str | None = None) -> dict[str, Any]:
+        return {"day": ds}
+
+    behind()
     single = report.override(task_id="single", deferrable=True)("north")
     report.override(task_id="mapped").expand(site=["south", "west"])
     tell(single, plain())
