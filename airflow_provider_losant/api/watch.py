@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
@@ -75,7 +75,9 @@ class Outcome:
 
     def to_event(self) -> dict[str, Any]:
         """Return the JSON dict that a trigger fires."""
-        return asdict(self) | {"errors": [dict(error) for error in self.errors]}
+        # Not asdict(): it copies every value in it, which thousands of waits that end together would feel.
+        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        return told | {"result": dict(self.result), "errors": [dict(error) for error in self.errors]}
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> Outcome:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SortField = Literal["name", "id", "creationDate", "lastUpdated", "lastExecutionRequested"]
+
+RECENT = 1.0
+"""Seconds for which a connection that was read counts as read."""
+_recent: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Future[Settings]] = {}
 
 USER_AGENT = (
     f"airflow-provider-losant/{__version__} apache-airflow/{AIRFLOW_VERSION} "
@@ -98,12 +103,22 @@ class LosantHook(BaseHook):
         """Borrow the client that all waits of the running event loop share, as long as they mean the same."""
         from airflow_provider_losant.api.async_client import SharedClient
 
-        return SharedClient(await self.asettings(), self.asettings)
+        return SharedClient(await self._recent_settings(), self.asettings)
 
     async def arun(self, flow: Flow[T]) -> T:
         """Carry a flow out on the running event loop."""
         async with await self.aclient() as client:
             return await client.run(flow, self.log.log)
+
+    async def _recent_settings(self) -> Settings:
+        """Read the connection once for all waits that begin together, as after a restart of the triggerer."""
+        loop = asyncio.get_running_loop()
+        key = (loop, self.losant_conn_id)
+        reading = _recent.get(key)
+        if reading is None:
+            reading = _recent[key] = asyncio.ensure_future(self.asettings())
+            loop.call_later(RECENT, _recent.pop, key, None)
+        return await asyncio.shield(reading)
 
     async def asettings(self) -> Settings:
         """Read the connection without blocking the event loop."""

@@ -135,6 +135,25 @@ def test_waits_with_another_token_have_another_client(
     assert (wrong["ending"], "401" in wrong["problem"]) == ("outage", True)
 
 
+def test_waits_that_begin_together_read_their_connection_once(
+    losant: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_losant.hooks.losant.RECENT", 0.02)
+
+    async def token() -> str:
+        async with await LosantHook().aclient() as client:
+            return client.settings.token
+
+    async def main() -> list[str]:
+        before = await token()
+        connect(monkeypatch, losant, password="rotated")
+        soon = await token()
+        await asyncio.sleep(0.04)
+        return [before, soon, await token()]
+
+    assert asyncio.run(main()) == [losant.token, losant.token, "rotated"]
+
+
 def test_overdue_looks_at_many_notebooks_do_not_come_all_at_once(losant: Emulator) -> None:
     notebooks = [losant.add_notebook(str(number)) for number in range(20)]
     runs = [execute(losant, it, Script(ending="hang")) for it in notebooks]
