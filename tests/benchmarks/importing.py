@@ -41,6 +41,7 @@ def measure(python: str | Path, env: Mapping[str, str], *, peers: bool) -> dict[
     """Import everybody's operators in turn, again and again; return the medians."""
     imports = {LOSANT: _ours(), **(IMPORTS if peers else {})}
     # The first round writes byte code, which no later start of a DAG processor has to.
+    env = {name: value for name, value in env.items() if name != "PYTHONDONTWRITEBYTECODE"}
     rounds = [
         {
             name: ask(python, "-c", CODE.format(", ".join(modules)), env=env)
