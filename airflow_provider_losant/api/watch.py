@@ -141,7 +141,10 @@ class Target:
         """Tell whether a longer log could not show another execution that is meant rather."""
         if self.execution_id is not None:
             return self.execution_id in log
-        return any(it.queued < self.since for it in log)
+        try:
+            return any(it.queued < self.since for it in log)
+        except ProtocolError:
+            return True  # a longer log would be no easier to read
 
     def __str__(self) -> str:
         if self.execution_id is not None:

@@ -178,6 +178,23 @@ def test_an_execution_that_cannot_be_read_is_the_trouble_of_its_own_wait_alone()
     assert len(story.hand.calls) == 4
 
 
+def test_an_execution_that_cannot_be_read_is_nobody_elses_trouble_in_a_full_log_either() -> None:
+    whichever = Target(application_id=APPLICATION, notebook_id=NOTEBOOK, since=MADE)
+    anyone = Watch(whichever, Patience(poll_interval=20.0, deadline=MADE + 3_600, max_poll_outage=30.0))
+    well = wait(0)
+    others = [entry("completed", run_id(number)) for number in range(FIRST_LIMIT + 5, 2, -1)]
+    answer = log(
+        *others[: FIRST_LIMIT - 2],
+        entry("completed", run_id(2), runQueuedAt="yesterday"),
+        entry(run=run_id(0)),
+    )
+
+    Story(lookout(well, anyone), answer).go_on(4)
+
+    assert (well.ending, anyone.ending) == (None, "outage")
+    assert well.seen is not None
+
+
 # -- when it is due ---------------------------------------------------------------------------------------
 
 
