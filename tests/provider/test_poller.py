@@ -135,10 +135,12 @@ def test_waits_with_another_token_have_another_client(
     assert (wrong["ending"], "401" in wrong["problem"]) == ("outage", True)
 
 
+@pytest.mark.parametrize(("recent", "second"), [(60.0, "first"), (0.0, "rotated")])
 def test_waits_that_begin_together_read_their_connection_once(
-    losant: Emulator, monkeypatch: pytest.MonkeyPatch
+    losant: Emulator, monkeypatch: pytest.MonkeyPatch, recent: float, second: str
 ) -> None:
-    monkeypatch.setattr("airflow_provider_losant.hooks.losant.RECENT", 0.02)
+    monkeypatch.setattr("airflow_provider_losant.hooks.losant.RECENT", recent)
+    connect(monkeypatch, losant, password="first")
 
     async def token() -> str:
         async with await LosantHook().aclient() as client:
@@ -147,11 +149,10 @@ def test_waits_that_begin_together_read_their_connection_once(
     async def main() -> list[str]:
         before = await token()
         connect(monkeypatch, losant, password="rotated")
-        soon = await token()
-        await asyncio.sleep(0.04)
-        return [before, soon, await token()]
+        await asyncio.sleep(0.01)
+        return [before, await token()]
 
-    assert asyncio.run(main()) == [losant.token, losant.token, "rotated"]
+    assert asyncio.run(main()) == ["first", second]
 
 
 def test_overdue_looks_at_many_notebooks_do_not_come_all_at_once(losant: Emulator) -> None:
