@@ -24,6 +24,7 @@ from airflow_provider_losant.api.errors import (
     TlsError,
     TransportError,
     Unauthorized,
+    is_passing,
 )
 from airflow_provider_losant.api.form import PIECE, Form
 from airflow_provider_losant.api.steps import Fetch, Halted, Log, Note, Sleep, Tail
@@ -31,10 +32,10 @@ from airflow_provider_losant.api.steps import Fetch, Halted, Log, Note, Sleep, T
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows import FileFlow, Flow, Step
     from airflow_provider_losant.api.settings import Settings
+    from airflow_provider_losant.api.steps import Sink
 
 T = TypeVar("T")
 
-PART = 65_536
 SLICE = 0.5
 """Seconds a sleep lasts before it looks whether it should go on (a signal handler's ``halt``)."""
 
@@ -151,46 +152,44 @@ class Client:
 
     def _tail(self, tail: Tail) -> str:
         body = b""
-        try:
-            with requests.get(
-                tail.url,
-                headers={"Range": f"bytes=-{tail.limit}", "User-Agent": self.settings.user_agent},
-                auth=_no_auth,
-                timeout=self.settings.timeout,
-                verify=self.settings.verify,
-                stream=True,
-            ) as response:
-                for part in response.iter_content(PART):
-                    # A host that ignores Range sends all of it, which may be more than there is memory.
-                    body = (body + part)[-tail.limit :]
-        except requests.RequestException as error:
-            raise TransportError(f"the file's host did not answer ({type(error).__name__})") from None
-        if not response.ok:
-            raise TransportError(f"the file's host answered {response.status_code}")
+        with self._open_file(tail.url, Range=f"bytes=-{tail.limit}") as response:
+            if not response.ok:
+                raise TransportError(f"the file's host answered {response.status_code}")
+            for piece in _pieces(response):
+                # A host that ignores Range sends all of it, which may be more than there is memory.
+                body = (body + piece)[-tail.limit :]
         return body.decode(errors="replace")
 
     def _fetch(self, fetch: Fetch) -> int:
-        with self._open_file(fetch.url) as response, fetch.into() as sink:
-            # What the host has packed has another size than what comes out of it.
-            size = None if "Content-Encoding" in response.headers else fetch.size
-            got = 0
-            for piece in _pieces(response):
-                if self.is_halted:
-                    raise Halted
-                got += len(piece)
-                if fetch.limit is not None and got > fetch.limit:
-                    raise OutputError(f"the file has more than {fetch.limit:,} bytes")
-                sink.write(piece)
-            if size not in {None, got}:
-                raise TransportError(f"the file's host sent {got:,} of {size:,} bytes")
+        with self._open_file(fetch.url) as response:
+            if not response.ok:
+                refused = TransportError if is_passing(response.status_code) else FileRefused
+                raise refused(f"the file's host answered {response.status_code}")
+            with fetch.into() as sink:
+                return self._copy(response, fetch, sink)
+
+    def _copy(self, response: requests.Response, fetch: Fetch, sink: Sink) -> int:
+        # What the host has packed has another size than what comes out of it.
+        size = None if "Content-Encoding" in response.headers else fetch.size
+        got = 0
+        for piece in _pieces(response):
+            if self.is_halted:
+                raise Halted
+            got += len(piece)
+            if fetch.limit is not None and got > fetch.limit:
+                raise OutputError(f"the file has more than {fetch.limit:,} bytes")
+            sink.write(piece)
+        if size not in {None, got}:
+            raise TransportError(f"the file's host sent {got:,} of {size:,} bytes")
         return got
 
-    def _open_file(self, url: str) -> requests.Response:
+    def _open_file(self, url: str, **headers: str) -> requests.Response:
+        """Ask for a file behind a signed URL: without the token, and with nothing of it in any log."""
         _SIGNED_HOSTS.add(urlsplit(url).hostname)
         try:
-            response = requests.get(
+            return requests.get(
                 url,
-                headers={"User-Agent": self.settings.user_agent, "Accept-Encoding": "identity"},
+                headers={"User-Agent": self.settings.user_agent, "Accept-Encoding": "identity", **headers},
                 auth=_no_auth,
                 timeout=self.settings.timeout,
                 verify=self.settings.verify,
@@ -198,12 +197,6 @@ class Client:
             )
         except requests.RequestException as error:
             raise TransportError(f"the file's host did not answer ({type(error).__name__})") from None
-        if response.ok:
-            return response
-        response.close()
-        refusal = f"the file's host answered {response.status_code}"
-        is_passing = response.status_code in {408, 425, 429} or response.status_code >= 500  # noqa: PLR2004
-        raise TransportError(refusal) if is_passing else FileRefused(refusal)
 
 
 _SIGNED_HOSTS: set[str | None] = set()

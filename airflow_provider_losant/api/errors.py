@@ -29,6 +29,11 @@ UNKNOWN_SHAPE = (KeyError, TypeError, ValueError, AttributeError)
 """What reading JSON raises that is not built as expected."""
 
 
+def is_passing(status: int) -> bool:
+    """Tell whether an HTTP status says that the same request may be answered another time."""
+    return status in {408, 425, 429} or status >= 500  # noqa: PLR2004 - HTTP's own numbers
+
+
 class LosantError(Exception):
     """Base of everything this package raises about Losant; the message never holds the token."""
 
@@ -140,8 +145,8 @@ class ResponseError(LosantError):
         self.message = message
         self.operation = operation
         self.retry_after = retry_after
-        self.is_passing = status in {408, 425, 429} or status >= 500  # noqa: PLR2004 - HTTP's own numbers
-        self.may_have_landed = status == 408 or status >= 500  # noqa: PLR2004 - as above
+        self.is_passing = is_passing(status)
+        self.may_have_landed = status == 408 or status >= 500  # noqa: PLR2004 - HTTP's own numbers
         self._hint = hint
 
     def __reduce__(self) -> tuple[Any, ...]:

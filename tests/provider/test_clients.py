@@ -360,6 +360,16 @@ def test_a_file_whose_host_is_away_is_an_error_without_its_address(driver: Drive
     assert "secret" not in str(caught.value)
 
 
+def test_the_signature_of_an_address_is_in_no_debug_log(
+    driver: Driver, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with Loopback(http(b"boom")) as storage:
+        driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{storage.url}/log?signature=secret")))
+
+    assert "signature" not in caplog.text
+
+
 def test_the_emulators_storage_gives_out_the_error_log(losant: Emulator, driver: Driver) -> None:
     from airflow_provider_losant.emulator import Script
 
