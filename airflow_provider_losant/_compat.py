@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from os import PathLike
 
-    # "as" tells type checkers that others may import it from here.
-    from airflow.providers.common.compat.sdk import Context as Context  # noqa: PLC0414
-    from airflow.providers.common.compat.sdk import ObjectStoragePath as ObjectStoragePath  # noqa: PLC0414
+    # "as" tells type checkers that others may import it from here, which is what PLC0414 misses.
+    from airflow.providers.common.compat.sdk import Context as Context  # noqa: PLC0414 - as above
+    from airflow.providers.common.compat.sdk import ObjectStoragePath as ObjectStoragePath  # noqa: PLC0414 - as above
 
 __all__ = [
     "AIRFLOW_VERSION",

@@ -91,7 +91,7 @@ def landing(target: ObjectStoragePath) -> Iterator[IO[bytes]]:
             yield file
             written = file.tell()
         if (size := part.fs.size(part.path)) != written:
-            raise OSError(f"only {size:,} of {written:,} bytes were kept")  # noqa: TRY301
+            raise OSError(f"only {size:,} of {written:,} bytes were kept")  # noqa: TRY301 - it is tidied up below
         part.fs.mv(part.path, target.path)
     except BaseException as error:
         with suppress(Exception):

@@ -69,13 +69,14 @@ def _json(body: bytes) -> Any:
 
 def _error(call: Call[Any], status: int, headers: Mapping[str, str], answer: Any) -> ResponseError:
     envelope = answer if isinstance(answer, dict) else {}
+    wait = retry_after(headers.get("retry-after"))
     return error_class(status)(
         status,
         str(envelope.get("type") or envelope.get("code") or ""),
         str(envelope.get("message") or "no message"),
         operation=call.operation,
-        retry_after=retry_after(headers.get("retry-after")),
-        hint=_hint(call, status, retry_after(headers.get("retry-after"))),
+        retry_after=wait,
+        hint=_hint(call, status, wait),
     )
 
 

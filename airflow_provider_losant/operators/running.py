@@ -170,15 +170,9 @@ class Running:
 
         What is not new may have ended already: it is looked at here once before its wait is handed over.
         """
-        deadline, _ = self._deadline(started.submitted_at)
-        target = Target.of(started.ref)
-        patience = Patience(
-            poll_interval=seconds(self._task.poll_interval, field="poll_interval"),
-            deadline=deadline,
-            max_poll_outage=seconds(self._task.max_poll_outage, field="max_poll_outage"),
-        )
+        target, patience = Target.of(started.ref), self._patience(started.submitted_at)
         first_look = started.submitted_at + patience.poll_interval if is_new else 0.0
-        if self._task.deferrable and may_defer and deadline > time.time():
+        if self._task.deferrable and may_defer and patience.deadline > time.time():
             if not is_new:
                 glance = self._leash.run(
                     self._hook.client, flows.watch(target, replace(patience, deadline=0.0))
@@ -189,6 +183,13 @@ class Running:
         may_cancel = self._task.cancel_on_timeout and started.is_ours
         whole = flows.watch(target, patience, first_look=first_look, cancel_on_timeout=may_cancel)
         return self._finish(self._leash.run(self._hook.client, whole))
+
+    def _patience(self, since: float) -> Patience:
+        return Patience(
+            poll_interval=seconds(self._task.poll_interval, field="poll_interval"),
+            deadline=self._deadline(since)[0],
+            max_poll_outage=seconds(self._task.max_poll_outage, field="max_poll_outage"),
+        )
 
     def _deadline(self, submitted_at: float) -> tuple[float, str]:
         """
@@ -207,15 +208,12 @@ class Running:
 
     def _defer_until_free(self, ref: ExecutionRef, began: float) -> NoReturn:
         """Wait in the triggerer for the end of somebody else's run, which nothing here may stop."""
-        patience = Patience(
-            poll_interval=seconds(self._task.poll_interval, field="poll_interval"),
-            deadline=self._deadline(began)[0],
-            max_poll_outage=seconds(self._task.max_poll_outage, field="max_poll_outage"),
-        )
         self._task.log.info("The %s goes on; waiting for its end", ref)
         # An XCom and no argument of the method, for dag.test() passes those not on.
         self._context["ti"].xcom_push(key=BEGAN_KEY, value=began)
-        self._defer(Target.of(ref), patience, 0.0, may_cancel=False, method_name="execute_when_free")
+        self._defer(
+            Target.of(ref), self._patience(began), 0.0, may_cancel=False, method_name="execute_when_free"
+        )
 
     def _defer(
         self,
