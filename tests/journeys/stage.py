@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -131,13 +130,9 @@ class Stage:
         if self._is_connected:
             return
         self._is_connected = True
-        self.airflow.request("POST", "/connections", json=self.connection(self.losant.token, extra))
-
-    def connection(self, token: str, extra: Json | None = None) -> Json:
-        """Return the connection that leads to this Losant with a token, as Airflow's API wants it."""
         settings = {"application_id": self.losant.application_id, "max_retries": 8, **(extra or {})}
-        fields = {"conn_type": "losant", "host": self.losant.url, "password": token}
-        return {"connection_id": self.conn_id, **fields, "extra": json.dumps(settings)}
+        fields = {"conn_type": "losant", "host": self.losant.url, "password": self.losant.token}
+        self.airflow.add_connection(self.conn_id, **fields, extra=settings)
 
     @contextmanager
     def outage(self) -> Iterator[None]:

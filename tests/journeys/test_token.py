@@ -19,7 +19,8 @@ def test_a_wait_survives_a_rotation_of_the_token(stage: Stage, story: str) -> No
     stage.wait_until_watched()
     old, new = stage.losant.token, stage.losant.add_token(["all.Application"])
 
-    stage.airflow.request("PATCH", f"/connections/{stage.conn_id}", json=stage.connection(new))
+    told = {"connection_id": stage.conn_id, "conn_type": "losant", "password": new}
+    stage.airflow.request("PATCH", f"/connections/{stage.conn_id}?update_mask=password", json=told)
     del stage.losant.world.tokens[old]
 
     assert stage.end() == "success"
