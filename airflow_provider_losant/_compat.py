@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     # "as" tells type checkers that others may import it from here, which is what PLC0414 misses.
     from airflow.providers.common.compat.sdk import Context as Context  # noqa: PLC0414 - as above
     from airflow.providers.common.compat.sdk import ObjectStoragePath as ObjectStoragePath  # noqa: PLC0414 - as above
+    from airflow.triggers.base import BaseEventTrigger as BaseEventTrigger  # noqa: PLC0414 - as above
 
 __all__ = [
     "AIRFLOW_VERSION",
@@ -46,11 +47,13 @@ __all__ = [
     "AirflowTaskTimeout",
     "Asset",
     "AssetAlias",
+    "BaseEventTrigger",
     "BaseOperator",
     "BaseOperatorLink",
     "BaseSensorOperator",
     "PokeReturnValue",
     "XCom",
+    "asset_stores",
     "conf",
     "dag_run_start",
     "deployment_id",
@@ -62,6 +65,29 @@ __all__ = [
     "task_store",
     "trigger_is_told_of_kills",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what a DAG file that only names an operator does not need."""
+    if name == "BaseEventTrigger":
+        return _event_trigger()
+    raise AttributeError(name)
+
+
+def _event_trigger() -> type:
+    from airflow.triggers import base
+
+    if hasattr(base, "BaseEventTrigger"):
+        return base.BaseEventTrigger
+
+    class BaseEventTrigger(base.BaseTrigger):
+        def __init__(self) -> None:
+            raise AirflowException(
+                "A DAG that starts on an event needs Airflow 3.0 or later; on this one, a scheduled DAG can "
+                "wait with LosantNotebookExecutionSensor(since=...)"
+            )
+
+    return BaseEventTrigger
 
 
 def storage_path(place: str | PathLike[str]) -> ObjectStoragePath:
@@ -111,6 +137,17 @@ def is_asset(outlet: object) -> bool:
 def task_store(context: Context) -> Any:
     """Return the store that outlives a task's tries (Airflow 3.3), or None."""
     return context.get("task_state_store")
+
+
+def asset_stores(trigger: Any) -> list[Any]:
+    """
+    Return the stores of the assets that a trigger watches for (Airflow 3.3); none before.
+
+    Airflow gives the trigger all of them in one object, which wants to be asked by an asset and does not
+    tell which it has.
+    """
+    stores = getattr(trigger, "asset_state_store", None)
+    return [] if stores is None else [*stores._by_name.values(), *stores._by_uri.values()]  # noqa: SLF001 - as above
 
 
 def trigger_is_told_of_kills() -> bool:

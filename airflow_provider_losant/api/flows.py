@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 from airflow_provider_losant.api import calls
 from airflow_provider_losant.api.calls import Call
 from airflow_provider_losant.api.errors import BadRequest, LosantError, NotFound, RateLimited
-from airflow_provider_losant.api.lookout import Lookout
+from airflow_provider_losant.api.lookout import Lookout, Onlooker
 from airflow_provider_losant.api.model import ERROR_LOG, Execution, ExecutionRef, Notebook
 from airflow_provider_losant.api.retry import Jitter, backoff
 from airflow_provider_losant.api.steps import Clock, Fetch, Note, Sleep, Tail
@@ -126,7 +126,7 @@ def watch(
     return (yield from conclude(sight, cancel_on_timeout=cancel_on_timeout, clock=clock))
 
 
-def look(lookout: Lookout, clock: Clock = time.time) -> Flow[list[Watch]]:
+def look(lookout: Lookout, clock: Clock = time.time) -> Flow[list[Onlooker]]:
     """Look at a notebook once, for all who wait there; return those to whom it brought news."""
     if lookout.is_barred(now := clock()):
         return (yield from _tell(lookout, lookout.skip(now), lambda watch: watch.expire(now)))
@@ -142,7 +142,9 @@ def look(lookout: Lookout, clock: Clock = time.time) -> Flow[list[Watch]]:
     return (yield from _tell(lookout, lookout.saw(log, now), lambda watch: watch.saw(log, now)))
 
 
-def _tell(lookout: Lookout, watches: Sequence[Watch], take_in: Callable[[Watch], bool]) -> Flow[list[Watch]]:
+def _tell(
+    lookout: Lookout, watches: Sequence[Onlooker], take_in: Callable[[Onlooker], bool]
+) -> Flow[list[Onlooker]]:
     news = []
     for number, watch in enumerate(watches, 1):
         if take_in(watch):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -241,6 +241,11 @@ class ExecutionLog:
 
     def __contains__(self, execution_id: object) -> bool:
         return execution_id in self._entries
+
+    @property
+    def ids(self) -> Iterable[str]:
+        """The ids of all executions."""
+        return self._entries.keys()
 
     def __iter__(self) -> Iterator[Execution]:
         return map(_read, self._entries.values())

@@ -162,6 +162,8 @@ class Watch:
     :param first_look: Epoch seconds before which nothing is to be seen, whoever looks.
     """
 
+    is_urgent = False
+
     def __init__(self, target: Target, patience: Patience, *, first_look: float = 0.0) -> None:
         self.target = target
         self.patience = patience
@@ -176,6 +178,26 @@ class Watch:
         self._queued_looks = 0
 
     @property
+    def application_id(self) -> str:
+        """The notebook's application."""
+        return self.target.application_id
+
+    @property
+    def notebook_id(self) -> str:
+        """The notebook."""
+        return self.target.notebook_id
+
+    @property
+    def poll_interval(self) -> float:
+        """Seconds between looks."""
+        return self.patience.poll_interval
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has come to an end."""
+        return self.ending is not None
+
+    @property
     def since(self) -> float:
         """How far back a log has to reach; where that did not help, the clock behind the ids may be off."""
         is_lost = self._misses >= MISSES_BEFORE_DOUBT and self.seeks_far
@@ -185,6 +207,10 @@ class Watch:
     def seeks_far(self) -> bool:
         """Whether it is worth a longer log; after many in vain, only now and then."""
         return not self._misses & (self._misses - 1)
+
+    def is_settled_by(self, log: ExecutionLog) -> bool:
+        """Tell whether a longer log could not show another execution that is meant rather."""
+        return self.target.is_settled_by(log)
 
     def is_open(self, now: float) -> bool:
         """Tell whether an answer would be taken in."""

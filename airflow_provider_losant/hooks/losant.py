@@ -127,14 +127,20 @@ class LosantHook(BaseHook):
 
     def application(self, application_id: str | None = None) -> str:
         """Return the application to work in: the argument's, the hook's, or the connection's."""
-        chosen = application_id or self.application_id or self.settings.application_id
-        if not chosen:
+        return self._named(application_id or self.application_id or self.settings.application_id)
+
+    async def aapplication(self) -> str:
+        """Return the application to work in, without blocking the event loop."""
+        return self._named(self.application_id or (await self._recent_settings()).application_id)
+
+    def _named(self, application_id: str | None) -> str:
+        if not application_id:
             raise LosantConfigError(
                 "application_id: is missing; pass it, or set application_id in the extra of connection "
                 f"{self.losant_conn_id!r}"
             )
         with self.explained():
-            return losant_id(chosen, field="application_id")
+            return losant_id(application_id, field="application_id")
 
     def test_connection(self) -> tuple[bool, str]:
         """

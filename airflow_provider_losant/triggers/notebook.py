@@ -1,25 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wait for a notebook's execution in the triggerer, where waiting costs no worker."""
+"""Wait for a notebook's executions in the triggerer, where waiting costs no worker."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Hashable, Sequence
+from contextlib import aclosing
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_losant._compat import has_left_deferral, trigger_is_told_of_kills
+from airflow_provider_losant._compat import (
+    BaseEventTrigger,
+    has_left_deferral,
+    trigger_is_told_of_kills,
+)
 from airflow_provider_losant.api import flows
+from airflow_provider_losant.api.errors import InvalidArgument
+from airflow_provider_losant.api.instants import seconds
+from airflow_provider_losant.api.model import COMPLETED, STATUSES, losant_id
 from airflow_provider_losant.api.watch import Patience, Target, Watch
 from airflow_provider_losant.hooks.losant import LosantHook
+from airflow_provider_losant.triggers.events import endings
 from airflow_provider_losant.triggers.poller import follow
 
 if TYPE_CHECKING:
+    from airflow.triggers.shared_stream import SharedStreamProducer
+
     from airflow_provider_losant.api.model import ExecutionRef
 
 HAND_OVER = 10.0
@@ -159,3 +170,87 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait([job])
     job.result()
+
+
+class LosantNotebookEventTrigger(BaseEventTrigger):
+    """
+    Fire an event for every execution of a notebook that ends, whoever started it: for an ``AssetWatcher``.
+
+    The event's payload is the execution's result, as the operator returns it, ``execution_id`` and
+    ``status`` among it. What ended before the trigger first looked is not told, what was under way then is.
+
+    On Airflow 3.3 and later it goes on where it was after a restart of the triggerer, also with what ended
+    meanwhile: what has been told is kept with the asset, once Airflow has confirmed that it has the event.
+    An event is told twice only if the triggerer is killed in the second between the two. On Airflow 3.0 to
+    3.2 it begins anew with every restart.
+
+    Losant that cannot be reached, or refuses, is no end: it is asked again and again.
+
+    :param notebook_id: ID of the notebook.
+    :param application_id: ID of the application; by default the connection's.
+    :param statuses: Which ends to tell of: some of ``completed``, ``errored``, ``timeout``, ``canceled``.
+    :param poll_interval: Time between looks: seconds or a timedelta. Whatever else waits on the notebook in
+        the same triggerer shares them.
+    :param losant_conn_id: The Airflow connection.
+    :raises InvalidArgument: an argument cannot be right.
+    :raises LosantConfigError: this Airflow is older than 3.0.
+    """
+
+    def __init__(
+        self,
+        *,
+        notebook_id: str,
+        application_id: str | None = None,
+        statuses: Sequence[str] = (COMPLETED.name,),
+        poll_interval: float | timedelta = 60.0,
+        losant_conn_id: str = "losant_default",
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
+        self.notebook_id = losant_id(notebook_id, field="notebook_id")
+        self.application_id = application_id and losant_id(application_id, field="application_id")
+        self.statuses = _final(statuses)
+        self.poll_interval = seconds(poll_interval, field="poll_interval")
+        self.losant_conn_id = losant_conn_id
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what Airflow stores: the class and its arguments, one by one."""
+        return f"{__name__}.{type(self).__name__}", {
+            "notebook_id": self.notebook_id,
+            "application_id": self.application_id,
+            "statuses": list(self.statuses),
+            "poll_interval": self.poll_interval,
+            "losant_conn_id": self.losant_conn_id,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Fire for what ends from now on: all there is to do on Airflow before 3.3."""
+        async with aclosing(endings(self)) as found:
+            async for payload, _ in found:
+                if payload is not None:
+                    yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's
+
+    def shared_stream_key(self) -> Hashable:
+        """Be alone in a stream: all it is for is the confirmation of events."""
+        return (type(self).__name__, self.trigger_id)
+
+    @classmethod
+    def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
+        """Let Airflow confirm each event, so that it is remembered neither too early nor never."""
+        from airflow_provider_losant.triggers.confirmed import ConfirmedEvents
+
+        return ConfirmedEvents()
+
+    async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
+        """Fire for what the producer yields, once it has been told who asks."""
+        async for item in shared_stream:
+            if isinstance(item, asyncio.Future):
+                item.set_result(self)
+            elif item is not None:
+                yield TriggerEvent(item)  # type: ignore[no-untyped-call]  # Airflow's
+
+
+def _final(statuses: Sequence[str]) -> tuple[str, ...]:
+    known = [name for name, status in STATUSES.items() if status.is_final]
+    if isinstance(statuses, str) or not statuses or not set(statuses) <= set(known):
+        raise InvalidArgument("statuses", f"{statuses!r} is not a list of some of {', '.join(known)}")
+    return tuple(statuses)

@@ -12,7 +12,7 @@ import contextlib
 import contextvars
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ from airflow_provider_losant.api.lookout import Lookout
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.async_client import AsyncClient
+    from airflow_provider_losant.api.harvest import Harvest, News
+    from airflow_provider_losant.api.lookout import Onlooker
     from airflow_provider_losant.api.steps import Log
     from airflow_provider_losant.api.watch import Watch
 
@@ -40,12 +42,29 @@ async def follow(watch: Watch, client: AsyncClient, log: Log) -> None:
     """
     poll = Poll.of(watch, client)
     try:
-        while watch.ending is None:
-            await poll.news_for(watch)
-            for note in watch.take_notes():
-                log(note.level, "%s", note.text)
+        while not watch.is_over:
+            await poll.news_for(watch, log)
     finally:
         poll.leave(watch)
+
+
+async def gather(harvest: Harvest, client: AsyncClient, log: Log) -> AsyncGenerator[News, None]:
+    """
+    Yield a harvest's news for ever, looking together with all others on its notebook.
+
+    :param client: As for :func:`follow`.
+    :param log: As for :func:`follow`.
+    """
+    poll = Poll.of(harvest, client)
+    try:
+        while True:
+            # More may come while who gets it takes their time.
+            while batch := harvest.take_news():
+                for news in batch:
+                    yield news
+            await poll.news_for(harvest, log)
+    finally:
+        poll.leave(harvest)
 
 
 class Poll:
@@ -62,14 +81,14 @@ class Poll:
         self._phase = phase
         self._lookout = Lookout(*key)
         # Futures and not events, as there may be thousands.
-        self._bells: dict[Watch, asyncio.Future[None]] = {}
+        self._bells: dict[Onlooker, asyncio.Future[None]] = {}
         self._has_newcomer = asyncio.Event()
         self._work = asyncio.create_task(self._look_out(), context=contextvars.Context())
 
     @classmethod
-    def of(cls, watch: Watch, client: AsyncClient) -> Poll:
+    def of(cls, watch: Onlooker, client: AsyncClient) -> Poll:
         """Join the poll that looks at a watch's notebook; begin it if there is none."""
-        key = (watch.target.application_id, watch.target.notebook_id)
+        key = (watch.application_id, watch.notebook_id)
         polls = _polls.setdefault(client, {})
         if key not in polls:
             polls[key] = cls(client, key, (len(polls) + 1) * GOLDEN_RATIO % 1.0)
@@ -77,16 +96,18 @@ class Poll:
         poll.join(watch)
         return poll
 
-    async def news_for(self, watch: Watch) -> None:
-        """Wait until a look brought something for a watch."""
+    async def news_for(self, watch: Onlooker, log: Log) -> None:
+        """Wait until a look brought something for a watch, and tell what is worth a line in its log."""
         bell = self._bells[watch]
         if bell.done():
             bell = self._bells[watch] = asyncio.get_running_loop().create_future()
         if self._work.done():
             self._work.result()  # raises what nobody expected, to all who wait
         await bell
+        for note in watch.take_notes():
+            log(note.level, "%s", note.text)
 
-    def leave(self, watch: Watch) -> None:
+    def leave(self, watch: Onlooker) -> None:
         """Look out for a watch no longer; when it was the last one, for none."""
         self._lookout.leave(watch)
         del self._bells[watch]
@@ -94,12 +115,13 @@ class Poll:
             self._close()
             self._work.cancel()
 
-    def join(self, watch: Watch) -> None:
+    def join(self, watch: Onlooker) -> None:
         """Look out for a watch as well."""
         self._bells[watch] = asyncio.get_running_loop().create_future()
         # After a restart of the triggerer everything is overdue at once: notebooks take turns within an
         # interval, and the other waits on this one have the time to come.
-        self._lookout.join(watch, time.time() + self._phase * watch.patience.poll_interval)
+        turn = 0.0 if watch.is_urgent else self._phase * watch.poll_interval
+        self._lookout.join(watch, time.time() + turn)
         self._has_newcomer.set()
 
     def _close(self) -> None:
@@ -120,13 +142,13 @@ class Poll:
             for watch in self._bells:
                 self._ring_for(watch)
 
-    async def _ring(self, news: Sequence[Watch]) -> None:
+    async def _ring(self, news: Sequence[Onlooker]) -> None:
         for number, watch in enumerate(news, 1):
             self._ring_for(watch)
             if number % flows.AT_A_TIME == 0:
                 await asyncio.sleep(0)
 
-    def _ring_for(self, watch: Watch) -> None:
+    def _ring_for(self, watch: Onlooker) -> None:
         bell = self._bells.get(watch)
         if bell is not None and not bell.done():
             bell.set_result(None)

@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DAGs that start when a notebook has run: Airflow's own runner of triggers, and a Losant."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+from packaging.version import Version
+
+from airflow_provider_losant.api import async_client
+from airflow_provider_losant.emulator import Emulator, Script
+from airflow_provider_losant.hooks.losant import LosantHook
+from airflow_provider_losant.triggers import events, poller
+from airflow_provider_losant.triggers.notebook import (
+    LosantNotebookEventTrigger,
+    LosantNotebookExecutionTrigger,
+)
+from tests.provider.conftest import BRIEF, connect
+
+AIRFLOW = Version(version("apache-airflow"))
+needs_events = pytest.mark.skipif(Version("3.0") > AIRFLOW, reason="Airflow 2 has no event-driven DAGs")
+needs_memory = pytest.mark.skipif(Version("3.3") > AIRFLOW, reason="Airflow before 3.3 keeps no asset state")
+pytestmark = pytest.mark.usefixtures("connection")
+
+INTERVAL = 0.1
+ASSET = "battery"
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Hold every test to it that with the last trigger all is closed."""
+    yield
+    assert poller._polls == {}
+    assert async_client._shared == {}
+    gc.collect()  # a session that nobody closed complains now, and a complaint is an error
+
+
+@pytest.fixture(autouse=True)
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let events follow each other sooner than Airflow's scheduler would like."""
+    monkeypatch.setattr(events, "APART", 0.02)
+
+
+def watcher(notebook: str, **more: Any) -> LosantNotebookEventTrigger:
+    trigger = LosantNotebookEventTrigger(notebook_id=notebook, **{"poll_interval": INTERVAL, **more})
+    # As Airflow does: what runs is made of what was stored.
+    return LosantNotebookEventTrigger(**json.loads(json.dumps(trigger.serialize()[1])))
+
+
+@dataclass
+class Supervisor:
+    """What Airflow keeps for its triggers, in the place of the process that has the database."""
+
+    kept: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+    async def asend(self, message: Any) -> Any:
+        from airflow.sdk.exceptions import ErrorType
+        from airflow.sdk.execution_time import comms
+
+        key = (message.name, message.key)
+        if isinstance(message, comms.SetAssetStateStoreByName):
+            self.kept[key] = message.value
+            return comms.OKResponse(ok=True)
+        if key in self.kept:
+            return comms.AssetStateStoreResult(value=self.kept[key])
+        return comms.ErrorResponse(error=ErrorType.ASSET_STORE_NOT_FOUND)
+
+
+@pytest.fixture
+def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
+    from airflow.sdk.execution_time import task_runner
+
+    made = Supervisor()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", made, raising=False)
+    return made
+
+
+@dataclass
+class Triggerer:
+    """Airflow's own runner, with one trigger in it; what it has fired is persisted when the test says so."""
+
+    runner: Any
+    task: asyncio.Task[None]
+
+    @property
+    def fired(self) -> list[str]:
+        return [it.event.payload["execution_id"] for it in self.runner.events]
+
+    async def until_fired(self, *wanted: str) -> None:
+        await until(lambda: len(self.fired) >= len(wanted) or self.task.done())
+        assert self.fired == list(wanted)
+
+    def confirm(self, many: int | None = None) -> None:
+        """Do what Airflow does once it has written events to its database."""
+        seqs = [it.persist_seq for it in self.runner.events]
+        assert None not in seqs
+        self.runner._shared_streams.confirm_persisted(seqs[:many])
+
+
+_ids = iter(range(1, 1_000))
+
+
+@asynccontextmanager
+async def triggerer(trigger: LosantNotebookEventTrigger, *, assets: int = 1) -> AsyncIterator[Triggerer]:
+    """Run a trigger; at the end, all that it knows is gone, as after SIGKILL."""
+    from airflow.jobs.triggerer_job_runner import TriggerRunner
+    from airflow.sdk import Asset
+    from airflow.sdk.execution_time.context import AssetStateStoreAccessors
+
+    runner = TriggerRunner()
+    trigger.trigger_id = number = next(_ids)
+    watched = [Asset(f"{ASSET}-{it}", uri=f"x://{it}") for it in range(assets)]
+    trigger.asset_state_store = AssetStateStoreAccessors(inlets=watched)
+    runner.triggers[number] = {"task": None, "is_watcher": True, "name": "watcher", "events": 0}
+    work = asyncio.create_task(runner.run_trigger(number, trigger))
+    try:
+        yield Triggerer(runner, work)
+    finally:
+        work.cancel()
+        await asyncio.wait([work])
+
+
+def execute(losant: Emulator, notebook: str, script: Script = BRIEF) -> str:
+    """Run a notebook as somebody does who knows nothing of Airflow."""
+    losant.script(notebook, script)
+    return LosantHook().execute_notebook(notebook)
+
+
+def looks(losant: Emulator) -> int:
+    return sum(it.operation == "notebook.logs" for it in losant.requests)
+
+
+async def until(probe: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not probe():  # noqa: ASYNC110 - Losant lives in another thread
+            await asyncio.sleep(0.01)
+
+
+async def until_looked(losant: Emulator) -> None:
+    seen = looks(losant)
+    await until(lambda: looks(losant) > seen + 1)
+
+
+async def first(fired: AsyncIterator[Any], many: int) -> list[dict[str, Any]]:
+    """Return the payloads of the first few events."""
+    payloads: list[dict[str, Any]] = []
+    async with asyncio.timeout(10):
+        async for event in fired:
+            payloads.append(event.payload)
+            if len(payloads) == many:
+                break
+    await fired.aclose()  # type: ignore[attr-defined]  # it is a generator
+    return payloads
+
+
+# -- every Airflow that has event-driven DAGs -------------------------------------------------------------
+
+
+@needs_events
+def test_an_event_is_the_result_of_an_execution_that_somebody_else_started(
+    losant: Emulator, notebook: str
+) -> None:
+    async def main() -> dict[str, Any]:
+        fired = asyncio.create_task(first(watcher(notebook).run(), 1))
+        await until_looked(losant)
+        run = await asyncio.to_thread(execute, losant, notebook)
+        (payload,) = await fired
+        assert payload["execution_id"] == run
+        return payload
+
+    payload = asyncio.run(main())
+
+    assert payload["status"] == "completed"
+    assert payload["application_id"] == losant.application_id
+    assert payload["url"].endswith(f"/notebooks/{notebook}")
+    assert payload["outputs"]["out.csv"]["size"] == len(BRIEF.files["out.csv"])
+    assert losant.files_url not in json.dumps(payload)
+
+
+@needs_events
+def test_what_ended_before_is_not_told_and_what_was_under_way_is(losant: Emulator, notebook: str) -> None:
+    execute(losant, notebook)
+    until_ended(losant, notebook)
+    under_way = execute(losant, notebook, Script(notebook=0.4))
+
+    (payload,) = asyncio.run(first(watcher(notebook).run(), 1))
+
+    assert payload["execution_id"] == under_way
+
+
+@needs_events
+def test_events_come_one_after_the_other_so_that_each_gets_its_own_dag_run(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "APART", 3 * INTERVAL)
+
+    async def main() -> float:
+        fired = asyncio.create_task(first(watcher(notebook).run(), 4))
+        await until_looked(losant)
+        began = time.time()
+        runs = [await asyncio.to_thread(execute, losant, notebook) for _ in range(4)]
+        assert sorted(it["execution_id"] for it in await fired) == sorted(runs)
+        return time.time() - began
+
+    assert asyncio.run(main()) > 3 * 3 * INTERVAL
+
+
+@needs_events
+def test_only_the_wanted_statuses_fire(losant: Emulator, notebook: str) -> None:
+    async def main() -> list[dict[str, Any]]:
+        fired = asyncio.create_task(first(watcher(notebook, statuses=["errored"]).run(), 1))
+        await until_looked(losant)
+        await asyncio.to_thread(execute, losant, notebook)
+        await asyncio.to_thread(execute, losant, notebook, Script(notebook=0.03, ending="errored"))
+        return await fired
+
+    assert [it["status"] for it in asyncio.run(main())] == ["errored"]
+
+
+@needs_events
+def test_watchers_and_waits_on_a_notebook_share_its_looks(losant: Emulator, notebook: str) -> None:
+    run = execute(losant, notebook, Script(notebook=0.8))
+    waits = LosantNotebookExecutionTrigger(
+        losant_conn_id="losant_default",
+        application_id=losant.application_id,
+        notebook_id=notebook,
+        execution_id=run,
+        since=time.time() - 60,
+        poll_interval=INTERVAL,
+        deadline=time.time() + 30,
+        max_poll_outage=20.0,
+    )
+
+    async def main() -> float:
+        began = time.time()
+        watchers = [watcher(notebook, statuses=it) for it in (["completed"], ["completed", "errored"])]
+        await asyncio.gather(*(first(it.run(), 1) for it in (*watchers, waits)))
+        return time.time() - began
+
+    took = asyncio.run(main())
+
+    assert looks(losant) <= took / (0.9 * INTERVAL) + 3
+
+
+@needs_events
+def test_a_connection_that_does_not_work_is_waited_for(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_LOSANT_LATER", json.dumps({"conn_type": "losant"}))
+
+    async def main() -> None:
+        fired = asyncio.create_task(first(watcher(notebook, losant_conn_id="losant_later").run(), 1))
+        await until(lambda: "losant_later" in caplog.text)
+        connect(monkeypatch, losant, "losant_later")
+        await until_looked(losant)
+        run = await asyncio.to_thread(execute, losant, notebook)
+        assert [it["execution_id"] for it in await fired] == [run]
+
+    asyncio.run(main())
+
+    (line,) = (it.message for it in caplog.records if "is not watched" in it.message)
+    assert "'losant_later': password: is empty" in line
+
+
+def until_ended(losant: Emulator, notebook: str) -> None:
+    deadline = time.time() + 10
+    while any(it["status"] != "completed" for it in losant.executions(notebook)):
+        assert time.time() < deadline
+        time.sleep(0.01)
+
+
+# -- Airflow that keeps what has been told ----------------------------------------------------------------
+
+
+@needs_memory
+def test_what_airflow_has_is_not_told_again_and_what_ended_meanwhile_is(
+    losant: Emulator, notebook: str, supervisor: Supervisor
+) -> None:
+    async def main() -> None:
+        async with triggerer(watcher(notebook)) as one:
+            await until(lambda: supervisor.kept)  # it knows from now on what is new
+            runs = [await asyncio.to_thread(execute, losant, notebook) for _ in range(3)]
+            await until(lambda: len(one.fired) == 3)
+            one.confirm()
+            before = sorted(one.fired)
+            await until(lambda: told(supervisor) >= set(runs))
+        assert before == sorted(runs)
+        meanwhile = [await asyncio.to_thread(execute, losant, notebook) for _ in range(2)]
+        await asyncio.to_thread(until_ended, losant, notebook)
+        async with triggerer(watcher(notebook)) as other:
+            await until(lambda: len(other.fired) == 2)
+            await until_looked(losant)
+            assert sorted(other.fired) == sorted(meanwhile)
+
+    asyncio.run(main())
+
+
+@needs_memory
+def test_what_airflow_has_not_confirmed_is_told_again(
+    losant: Emulator, notebook: str, supervisor: Supervisor
+) -> None:
+    async def main() -> None:
+        async with triggerer(watcher(notebook)) as one:
+            await until(lambda: supervisor.kept)
+            for _ in range(2):
+                await asyncio.to_thread(execute, losant, notebook)
+                await asyncio.to_thread(until_ended, losant, notebook)
+            await until(lambda: len(one.fired) == 2)
+            one.confirm(1)
+            await until(lambda: told(supervisor) >= {one.fired[0]})
+            runs = one.fired
+        async with triggerer(watcher(notebook)) as other:
+            await other.until_fired(runs[1])
+
+    asyncio.run(main())
+
+
+@needs_memory
+def test_what_is_kept_is_known_by_what_is_watched_and_not_by_how_often(
+    losant: Emulator, notebook: str, supervisor: Supervisor
+) -> None:
+    async def main() -> None:
+        for other_way in ({}, {"poll_interval": 2 * INTERVAL}, {"statuses": ["errored"]}):
+            asked = looks(losant)
+            async with triggerer(watcher(notebook, **other_way), assets=2):
+                await until(lambda asked=asked: looks(losant) > asked + 1)
+
+    asyncio.run(main())
+
+    assert sorted(name for name, _ in supervisor.kept) == ["battery-0", "battery-0", "battery-1", "battery-1"]
+    assert len({key for _, key in supervisor.kept}) == 2
+    assert losant.token not in json.dumps([*supervisor.kept.values(), *map(list, supervisor.kept)])
+
+
+def told(supervisor: Supervisor) -> set[str]:
+    return {name for value in supervisor.kept.values() for name in value["told"]}
+
+
+# -- arguments --------------------------------------------------------------------------------------------
+
+
+@needs_events
+def test_the_same_watcher_is_known_again_by_what_airflow_stores(notebook: str) -> None:
+    from airflow.triggers.base import BaseEventTrigger
+
+    def sum_up(**more: Any) -> int:
+        return BaseEventTrigger.hash(*LosantNotebookEventTrigger(notebook_id=notebook, **more).serialize())
+
+    assert sum_up(poll_interval=timedelta(minutes=1)) == sum_up(poll_interval=60) == sum_up()
+    assert sum_up(statuses=("errored",)) != sum_up()
+
+
+@needs_events
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"notebook_id": "my notebook"}, "notebook_id"),
+        ({"application_id": "mine"}, "application_id"),
+        ({"statuses": "completed"}, "statuses"),
+        ({"statuses": ["queued"]}, "statuses"),
+        ({"statuses": []}, "statuses"),
+        ({"poll_interval": 0}, "poll_interval"),
+    ],
+)
+def test_an_argument_that_cannot_be_right_is_refused_when_the_dag_is_parsed(
+    notebook: str, wrong: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{field}: "):
+        LosantNotebookEventTrigger(**{"notebook_id": notebook, **wrong})
+
+
+@pytest.mark.skipif(Version("3.0") <= AIRFLOW, reason="what Airflow 2 says")
+def test_an_airflow_without_events_says_so_in_one_sentence(notebook: str) -> None:
+    with pytest.raises(Exception, match=r"needs Airflow 3\.0 or later"):
+        LosantNotebookEventTrigger(notebook_id=notebook)
