@@ -17,10 +17,11 @@ from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.settings import DEFAULT_URL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from urllib.parse import SplitResult
 
     from airflow.providers.common.compat.openlineage.facet import Dataset
+    from airflow.sdk import AssetWatcher
 
     from airflow_provider_losant._compat import BaseOperator, Context
 
@@ -45,6 +46,7 @@ def create_asset(
     host: str = DEFAULT_URL,
     output: str | None = None,
     extra: Mapping[str, Any] | None = None,
+    watchers: Sequence[AssetWatcher] = (),
 ) -> Asset:
     """
     Return the asset of a notebook; needs no connection, so it is cheap at the top of a DAG file.
@@ -54,6 +56,8 @@ def create_asset(
     :param host: Losant's API, as in the connection: a host name or a URL.
     :param output: Name of one of its output files, which is an asset of its own.
     :param extra: What else to keep with the asset.
+    :param watchers: What looks out for events of the asset, such as a
+        :class:`~airflow_provider_losant.triggers.notebook.LosantNotebookEventTrigger` (Airflow 3).
     :raises ValueError: an id is none.
     """
     path = "/".join(
@@ -65,7 +69,8 @@ def create_asset(
         ]
     )
     netloc = urlsplit(host if "://" in host else f"//{host}").netloc
-    return Asset(uri=f"losant://{netloc}/{path}", extra=dict(extra or {}))
+    more: dict[str, Any] = {"watchers": list(watchers)} if watchers else {}  # which Airflow 2 does not know
+    return Asset(uri=f"losant://{netloc}/{path}", extra=dict(extra or {}), **more)
 
 
 def notebook_asset(

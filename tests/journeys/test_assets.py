@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One DAG starts when another one's notebook has run, and knows which run it was."""
+"""DAGs start when a notebook has run, whoever ran it, and know which run it was."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 
+from airflow_provider_losant.emulator import Script
 from example_dags.demo.airflow import LocalAirflow
 from example_dags.demo.checks import EXAMPLES
 from example_dags.demo.processes import wait_for
 from tests.journeys.conftest import connection
-from tests.journeys.stage import SHORT
+from tests.journeys.stage import SHORT, settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,14 +23,24 @@ if TYPE_CHECKING:
 
 BATTERY_HEALTH = "67b3a90ce5b1a2000d6f5e37"
 PRODUCER, CONSUMER = "losant_check_batteries", "losant_plan_visits"
-ENVIRONMENT = {"AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True"}
-"""Or no DAG would start because of an asset; it also starts the producer's first run by the clock."""
+ENERGY_REPORT = "67a2f1b4e5b1a2000d6f4c21"
+WATCHER = "losant_react_to_notebook"
+ENVIRONMENT = {
+    # Or no DAG would start because of an asset; it also starts the producer's first run by the clock.
+    "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
+    # Only after this are the triggers of a triggerer that was killed given to the next.
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
+}
 
 
 @pytest.fixture(scope="module")
 def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    """Yield an Airflow that starts DAGs by itself."""
-    with LocalAirflow(tmp_path_factory.mktemp("assets"), EXAMPLES, env=ENVIRONMENT) as running:
+    """Yield an Airflow that starts DAGs by itself: two of the examples, though they look more often."""
+    dags = tmp_path_factory.mktemp("dags")
+    for name in ("losant_depend_on_notebook.py", "losant_react_to_notebook.py"):
+        text = (EXAMPLES / name).read_text().replace("poll_interval=60", "poll_interval=1")
+        (dags / name).write_text(text)
+    with LocalAirflow(tmp_path_factory.mktemp("assets"), dags, env=ENVIRONMENT) as running:
         running.add_connection("losant_default", **connection(losant))
         yield running
 
@@ -56,3 +68,53 @@ def first_run(airflow: LocalAirflow, dag_id: str) -> str:
     """Wait for the first run of a DAG and return its id."""
     wait_for(lambda: airflow.dag_runs(dag_id), what=f"{dag_id} to start", timeout=120)
     return str(airflow.dag_runs(dag_id)[0]["dag_run_id"])
+
+
+def test_every_execution_starts_one_dag_run_though_the_triggerer_is_killed(
+    airflow: LocalAirflow, losant: Emulator
+) -> None:
+    airflow.wait_for_dag(WATCHER)
+    losant.script(ENERGY_REPORT, SHORT)
+    airflow.unpause(WATCHER)
+    wait_for(lambda: remembered(airflow) is not None, what="the notebook to be watched", timeout=60)
+
+    runs = [execute(losant) for _ in range(3)]
+    slow = [execute(losant, Script(notebook=seconds)) for seconds in (40.0, 20.0)]  # the later one ends first
+    wait_for(lambda: remembered(airflow) == set(runs), what="three to be told", timeout=90)
+    airflow.triggerer.kill()
+    runs += [execute(losant) for _ in range(3)]
+    wait_for(lambda: ended(losant) >= len(runs), what="some to end while nobody looks", timeout=30)
+    airflow.triggerer.start()
+    runs += [execute(losant) for _ in range(2)] + slow
+
+    wait_for(lambda: len(airflow.dag_runs(WATCHER)) >= len(runs), what="ten DAG runs", timeout=150)
+    settle()  # an eleventh would come now
+    told = [told_by(airflow, it["dag_run_id"]) for it in airflow.dag_runs(WATCHER)]
+    assert sorted(told) == sorted([it] for it in runs)
+    assert told.index([slow[1]]) < told.index([slow[0]])
+
+
+def execute(losant: Emulator, script: Script = SHORT) -> str:
+    """Run the notebook as somebody does who knows nothing of Airflow."""
+    losant.script(ENERGY_REPORT, script)
+    url = f"{losant.url}/applications/{losant.application_id}/notebooks/{ENERGY_REPORT}/execute"
+    answer = requests.post(url, json={}, headers={"Authorization": f"Bearer {losant.token}"}, timeout=10)
+    answer.raise_for_status()
+    return str(losant.executions(ENERGY_REPORT)[0]["id"])
+
+
+def ended(losant: Emulator) -> int:
+    return sum(it["status"] == "completed" for it in losant.executions(ENERGY_REPORT))
+
+
+def remembered(airflow: LocalAirflow) -> set[str] | None:
+    """Return the executions that Airflow keeps as told; None before the first look."""
+    (asset,) = airflow.request("GET", f"/assets?uri_pattern={ENERGY_REPORT}")["assets"]
+    kept = airflow.request("GET", f"/assets/{asset['id']}/state-store")["asset_state_store"]
+    return set(kept[0]["value"]["told"]) if kept else None
+
+
+def told_by(airflow: LocalAirflow, run_id: str) -> list[str]:
+    """Return the executions that a DAG run was started by, as its triggering events say."""
+    path = f"/dags/{WATCHER}/dagRuns/{run_id}/upstreamAssetEvents"
+    return [it["extra"]["payload"]["execution_id"] for it in airflow.request("GET", path)["asset_events"]]

@@ -30,6 +30,7 @@ ONLY_FOR_RUNNING = (
     f"{PACKAGE}.triggers",
 )
 EXAMPLES = sorted((ROOT / "example_dags").glob("*.py"))
+NEED_AIRFLOW_3 = {"losant_react_to_notebook"}
 
 
 def loaded_by(code: str) -> set[str]:
@@ -58,6 +59,8 @@ def test_there_are_example_dags() -> None:
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
 def test_an_example_loads_without_an_error_or_a_warning(file: Path) -> None:
+    if file.stem in NEED_AIRFLOW_3 and not AIRFLOW_3:
+        pytest.skip("needs Airflow 3")
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:  # before Airflow 3.2
