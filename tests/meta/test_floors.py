@@ -18,7 +18,7 @@ FLOORS = {
     r"api": 0,
     r"api\.(model|errors|instants|steps|usage)": 0,
     r"api\.(answers|calls|chain|form|options|order|retry|settings)": 1,
-    r"api\.(deploy|flows|gate|lookout|outputs|search|submit|watch)": 2,
+    r"api\.(deploy|flows|gate|harvest|lookout|outputs|search|submit|watch)": 2,
     r"api\.(client|async_client)": 3,
     r"(assets|hooks)(\..+)?|ending|exceptions|landing|links(\..+)?|_compat": 4,
     r"triggers(\..+)?": 5,
