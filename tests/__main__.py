@@ -11,6 +11,8 @@ from example_dags.demo.environment import ensure
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = ("test", "docs")
+SIDE_BY_SIDE = ("-n", "2", "--dist", "loadgroup")
+"""The journeys, which mostly wait, in one process, and all other tests meanwhile in another."""
 CONSTRAINTS = ROOT / "tests" / "constraints" / "airflow-3.3.txt"
 
 
@@ -24,7 +26,7 @@ def main(arguments: list[str]) -> None:
     interpreter = str(python())
     sys.stdout.flush()
     os.chdir(ROOT)
-    os.execv(interpreter, [interpreter, "-m", "pytest", *arguments])
+    os.execv(interpreter, [interpreter, "-m", "pytest", *SIDE_BY_SIDE, *arguments])
 
 
 if __name__ == "__main__":

@@ -80,36 +80,21 @@ def client(losant: Emulator) -> Iterator[Client]:
     made.session.close()
 
 
-_EQUAL = pytest.StashKey[set[str]]()
-_ANSWERED = pytest.StashKey[dict[str, str]]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_EQUAL] = set()
-    config.stash[_ANSWERED] = {}
-
-
-@pytest.fixture
-def equal_operations(request: pytest.FixtureRequest) -> set[str]:
-    """Collect the operations that have turned out to be equal, for the last lines of the run."""
-    return request.config.stash[_EQUAL]
-
-
-@pytest.fixture
-def answered_questions(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Collect what the real Losant has answered, for the last lines of the run."""
-    return request.config.stash[_ANSWERED]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say what the run has shown."""
-    if equal := config.stash[_EQUAL]:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the run has shown; a test records it, as it may run in another process than this."""
+    recorded = [
+        it
+        for report in terminalreporter.getreports("passed")
+        if report.when == "call"
+        for it in report.user_properties
+    ]
+    if equal := {value for name, value in recorded if name == "equal operation"}:
         tail = " (upload: to the documentation)" if "notebook.upload" in equal else ""
         terminalreporter.write_line(f"{len(equal)}/11 operations equal to the official client{tail}")
-    if answers := config.stash[_ANSWERED]:
+    if answers := [value for name, value in recorded if name == "answered question"]:
         terminalreporter.section("Questions that the real Losant has answered")
-        for question, answer in answers.items():
-            terminalreporter.write_line(f"{question} {answer}")
+        for answer in answers:
+            terminalreporter.write_line(str(answer))
         terminalreporter.write_line("Still open:")
         for question in UNASKED:
             terminalreporter.write_line(f"  {question}")

@@ -27,6 +27,8 @@ from tests.contract.questions import ask as put_questions
 from tests.provider.conftest import connect
 from tests.unit.api.samples import published
 
+Record = Callable[[str, object], None]
+
 MOMENT = "2026-01-01T00:00:00.000Z"
 OPTIONS = {
     "relativeTo": MOMENT,
@@ -155,7 +157,7 @@ def with_names(seen: tuple[Any, ...], ids: Ids) -> Any:
 @every_place
 @pytest.mark.parametrize("operation", WISHES)
 def test_the_hook_asks_as_losants_own_client_does(
-    place: Place, operation: str, equal_operations: set[str]
+    place: Place, operation: str, record_property: Record
 ) -> None:
     theirs, ours = WISHES[operation]
     official = losant_rest.Client(auth_token=place.token, url=place.url)
@@ -168,7 +170,7 @@ def test_the_hook_asks_as_losants_own_client_does(
 
     assert asked[1] == asked[0]
     assert asked[0][-1] in {200, 201, 202}
-    equal_operations.add(operation)
+    record_property("equal operation", operation)
     if operation == "notebooks.post":
         made = place.call("GET", f"?filterField=name&filter={NEW}").json()["items"]
         place.made += [it["id"] for it in made]
@@ -176,7 +178,7 @@ def test_the_hook_asks_as_losants_own_client_does(
 
 @every_place
 def test_the_hook_uploads_as_losant_documents_it_since_its_own_client_cannot(
-    place: Place, tmp_path: Path, equal_operations: set[str]
+    place: Place, tmp_path: Path, record_property: Record
 ) -> None:
     file = tmp_path / "report.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
@@ -189,7 +191,7 @@ def test_the_hook_uploads_as_losant_documents_it_since_its_own_client_cannot(
     assert not hasattr(official.notebook, "upload")
     assert with_names(seen, ids) == ["POST", path, {}, None, "multipart/form-data", True, 200]
     assert place.call("GET", f"/{ids['notebookId']}").json()["jupyterFileName"] == "report.ipynb"
-    equal_operations.add("notebook.upload")
+    record_property("equal operation", "notebook.upload")
 
 
 def test_what_is_expected_of_an_upload_is_what_losant_publishes() -> None:
@@ -206,12 +208,12 @@ def test_what_is_expected_of_an_upload_is_what_losant_publishes() -> None:
     "losant" not in PLACES, reason="LOSANT_TEST_TOKEN and LOSANT_TEST_APPLICATION are not set"
 )
 @pytest.mark.parametrize("place", ["losant"], indirect=True)
-def test_the_real_losant_is_asked_what_nobody_has_documented(
-    place: Place, answered_questions: dict[str, str]
-) -> None:
-    answered_questions |= put_questions(place)
+def test_the_real_losant_is_asked_what_nobody_has_documented(place: Place, record_property: Record) -> None:
+    answers = put_questions(place)
+    for question, answer in answers.items():
+        record_property("answered question", f"{question} {answer}")
 
-    assert all(answered_questions.values())
+    assert all(answers.values())
 
 
 @pytest.mark.parametrize("place", ["emulator"], indirect=True)
