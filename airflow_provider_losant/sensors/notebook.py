@@ -35,8 +35,9 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
 
     :param notebook_id: ID of the notebook. (templated)
     :param execution_id: ID of the execution to wait for. (templated)
-    :param since: Without an ``execution_id``: wait for the first execution queued after this instant that
-        ends; datetime, ISO-8601 text or epoch *milliseconds*. (templated)
+    :param since: Without an ``execution_id``: of the executions queued at this instant or later, wait for
+        the first to end, whether well or not; datetime, ISO-8601 text or epoch *milliseconds*, in UTC where
+        it names no time zone. (templated)
     :param application_id: ID of the application; by default the connection's. (templated)
     :param deferrable: Wait in the triggerer instead of in a worker.
     :param losant_conn_id: The Airflow connection. (templated)
@@ -105,10 +106,12 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         """Take over from the trigger, unless its event is another execution's (see the operator's)."""
         from airflow_provider_losant.api.watch import Outcome
 
-        outcome = Outcome.from_event(event)
-        if self.execution_id is not None and self.execution_id != outcome.result["execution_id"]:
+        outcome, hook = Outcome.from_event(event), self._hook()
+        target, told = self._target(hook), outcome.result
+        is_mine = target.notebook_id == told["notebook_id"]
+        if not is_mine or target.execution_id not in (None, told["execution_id"]):
             return self.execute(context)  # type: ignore[no-any-return]  # as Airflow has it
-        return self._finish(context, self._hook(), outcome)
+        return self._finish(context, hook, outcome)
 
     def _hook(self) -> LosantHook:
         from airflow_provider_losant.hooks.losant import LosantHook
