@@ -105,6 +105,10 @@ class LosantHook(BaseHook):
 
         return SharedClient(await self._recent_settings(), self.asettings)
 
+    async def aprepare(self) -> None:
+        """Read the connection without blocking the event loop; what needs no Losant then needs no I/O."""
+        self.settings = await self._recent_settings()
+
     async def arun(self, flow: Flow[T]) -> T:
         """Carry a flow out on the running event loop."""
         async with await self.aclient() as client:
