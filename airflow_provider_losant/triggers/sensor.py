@@ -22,8 +22,8 @@ from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTri
 if TYPE_CHECKING:
     import jinja2
 
-BEGINNING = 30.0
-"""Seconds that rendering the arguments and reading the connection may take."""
+BEGINNING = 60.0
+"""Seconds that rendering the arguments and reading the connection may take: the first time, many."""
 
 
 class LosantNotebookSensorTrigger(BaseTrigger):
