@@ -29,7 +29,8 @@ AIRFLOW_VERSION = airflow_version
 AIRFLOW_3 = int(AIRFLOW_VERSION.split(".")[0]) >= 3  # noqa: PLR2004 - the number is the name
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Mapping
+    from datetime import datetime, timedelta
     from os import PathLike
 
     # "as" tells type checkers that others may import it from here, which is what PLC0414 misses.
@@ -59,7 +60,9 @@ __all__ = [
     "deployment_id",
     "has_left_deferral",
     "is_asset",
+    "push_from_triggerer",
     "read_connection",
+    "start_in_triggerer",
     "storage_path",
     "task_state",
     "task_store",
@@ -155,6 +158,37 @@ def trigger_is_told_of_kills() -> bool:
     from airflow.triggers.base import BaseTrigger
 
     return hasattr(BaseTrigger, "on_kill")
+
+
+def start_in_triggerer(
+    trigger: str, arguments: Mapping[str, Any], next_method: str, timeout: timedelta
+) -> Any:
+    """
+    Return the ``start_trigger_args`` of a task that begins in the triggerer; None when it needs a worker.
+
+    Before Airflow 3.3 there is nobody to render templates (apache/airflow#55068); 3.1 and 3.2 would not even
+    look at these. And only text can be rendered, which an XCom has a form of unless something is done to it.
+    """
+    from airflow.triggers.base import BaseTrigger, StartTriggerArgs
+
+    if not hasattr(BaseTrigger, "render_template_fields"):
+        return None
+    from airflow.sdk.definitions.xcom_arg import PlainXComArg
+
+    told = {key: str(it) if isinstance(it, PlainXComArg) else it for key, it in arguments.items()}
+    if not all(it is None or isinstance(it, str | int | float) for it in told.values()):
+        return None
+    return StartTriggerArgs(
+        trigger_cls=trigger, trigger_kwargs=told, next_method=next_method, timeout=timeout
+    )
+
+
+async def push_from_triggerer(task_instance: Any, key: str, value: str) -> None:
+    """Push an XCom of a task that began in the triggerer; its own ``xcom_push`` fails there (3.3.2)."""
+    ti = task_instance
+    await XCom.aset(
+        key=key, value=value, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
+    )
 
 
 async def has_left_deferral(task_instance: Any) -> bool:

@@ -45,7 +45,9 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": [_modules("airflow_provider_losant.hooks.losant")],
-        "triggers": [_modules("airflow_provider_losant.triggers.notebook")],
+        "triggers": [
+            _modules("airflow_provider_losant.triggers.notebook", "airflow_provider_losant.triggers.sensor")
+        ],
         "asset-uris": [_asset_uris()],
         "dataset-uris": [_asset_uris()],  # their name in Airflow 2
         "task-decorators": [

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.api.errors import ProtocolError
@@ -123,7 +124,7 @@ class Harvest:
 
     def saw(self, log: ExecutionLog, now: float) -> bool:
         fresh = list(self._read(log, (it for it in log.ids if it not in self._done)))
-        for execution in sorted(fresh, key=_end):
+        for execution in sorted(fresh, key=attrgetter("latest")):
             if execution.status.is_final:
                 self._take_in(execution)
         under_way = [
@@ -196,9 +197,3 @@ class Harvest:
 
     def _note(self, text: str) -> None:
         self._notes = (*self._notes, Note(text, logging.WARNING))
-
-
-def _end(execution: Execution) -> float:
-    """Return when an execution ended, to the best of what Losant tells."""
-    ended = execution.outputs_at or execution.notebook_at
-    return ended.timestamp() if ended else execution.queued

@@ -178,6 +178,11 @@ class Execution:
         return self.queued_at.timestamp() if self.queued_at else self.ref.created_at
 
     @property
+    def latest(self) -> float:
+        """Epoch seconds of the last thing that is known to have happened to it: in the end, its end."""
+        return self._latest_at.timestamp() if self._latest_at else self.queued
+
+    @property
     def phase(self) -> str:
         """Where the run is: its status, and while it is in progress, which part of the work."""
         if self.status.is_final or self.started_at is None:
@@ -189,11 +194,9 @@ class Execution:
     @property
     def durations(self) -> dict[str, float | None]:
         """Seconds spent in each phase that has ended, and in all that is known so far."""
-        marks = (self.queued_at, self.started_at, self.inputs_at, self.notebook_at, self.outputs_at)
-        spans = [_between(*pair) for pair in itertools.pairwise(marks)]
-        latest = max((at for at in marks if at is not None), default=None)
+        spans = [_between(*pair) for pair in itertools.pairwise(self._line)]
         names = ("queue", "inputs", "notebook", "outputs", "total")
-        return dict(zip(names, (*spans, _between(self.queued_at, latest)), strict=True))
+        return dict(zip(names, (*spans, _between(self.queued_at, self._latest_at)), strict=True))
 
     def to_result(self) -> dict[str, Any]:
         """Return the JSON dict that DAGs get (XCom), with no signed URL in it."""
@@ -212,6 +215,14 @@ class Execution:
                 name: {"size": it.size, "content_type": it.content_type} for name, it in self.outputs.items()
             },
         }
+
+    @property
+    def _line(self) -> tuple[datetime | None, ...]:
+        return (self.queued_at, self.started_at, self.inputs_at, self.notebook_at, self.outputs_at)
+
+    @property
+    def _latest_at(self) -> datetime | None:
+        return max((at for at in self._line if at is not None), default=None)
 
     @property
     def _finished_at(self) -> str | None:

@@ -95,7 +95,7 @@ class Outcome:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """
-    What is waited for: one execution by its id, or the first queued after an instant that ends.
+    What is waited for: one execution by its id, or of those queued since an instant the first to end.
 
     :param since: Epoch seconds; with an ``execution_id``, about when it was made.
     """
@@ -135,7 +135,8 @@ class Target:
         if self.execution_id is not None:
             return log.find(self.execution_id, known)
         ended = [it for it in log if it.status.is_final and it.queued >= self.since]
-        return min(ended, key=attrgetter("queued"), default=None)
+        # By their ends, so that it does not depend on when somebody looks.
+        return min(ended, key=attrgetter("latest", "queued"), default=None)
 
     def is_settled_by(self, log: ExecutionLog) -> bool:
         """Tell whether a longer log could not show another execution that is meant rather."""

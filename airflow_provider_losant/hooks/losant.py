@@ -105,6 +105,10 @@ class LosantHook(BaseHook):
 
         return SharedClient(await self._recent_settings(), self.asettings)
 
+    async def aprepare(self) -> None:
+        """Read the connection without blocking the event loop; what needs no Losant then needs no I/O."""
+        self.settings = await self._recent_settings()
+
     async def arun(self, flow: Flow[T]) -> T:
         """Carry a flow out on the running event loop."""
         async with await self.aclient() as client:
@@ -127,20 +131,14 @@ class LosantHook(BaseHook):
 
     def application(self, application_id: str | None = None) -> str:
         """Return the application to work in: the argument's, the hook's, or the connection's."""
-        return self._named(application_id or self.application_id or self.settings.application_id)
-
-    async def aapplication(self) -> str:
-        """Return the application to work in, without blocking the event loop."""
-        return self._named(self.application_id or (await self._recent_settings()).application_id)
-
-    def _named(self, application_id: str | None) -> str:
-        if not application_id:
+        chosen = application_id or self.application_id or self.settings.application_id
+        if not chosen:
             raise LosantConfigError(
                 "application_id: is missing; pass it, or set application_id in the extra of connection "
                 f"{self.losant_conn_id!r}"
             )
         with self.explained():
-            return losant_id(application_id, field="application_id")
+            return losant_id(chosen, field="application_id")
 
     def test_connection(self) -> tuple[bool, str]:
         """

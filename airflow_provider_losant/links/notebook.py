@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant._compat import BaseOperatorLink, XCom
+from airflow_provider_losant._compat import BaseOperatorLink, XCom, push_from_triggerer
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
@@ -32,3 +32,7 @@ class LosantNotebookLink(BaseOperatorLink):
     def push(self, context: Any, address: str) -> None:
         """Make the button work for this task instance."""
         context["ti"].xcom_push(key=self.xcom_key, value=address)
+
+    async def apush(self, context: Any, address: str) -> None:
+        """Make the button work for the task instance that a trigger waits for."""
+        await push_from_triggerer(context["ti"], self.xcom_key, address)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_losant._compat import (
@@ -35,10 +35,13 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
 
     :param notebook_id: ID of the notebook. (templated)
     :param execution_id: ID of the execution to wait for. (templated)
-    :param since: Without an ``execution_id``: wait for the first execution queued after this instant that
-        ends; datetime, ISO-8601 text or epoch *milliseconds*. (templated)
+    :param since: Without an ``execution_id``: of the executions queued at this instant or later, wait for
+        the first to end, whether well or not; datetime, ISO-8601 text or epoch *milliseconds*, in UTC where
+        it names no time zone. (templated)
     :param application_id: ID of the application; by default the connection's. (templated)
     :param deferrable: Wait in the triggerer instead of in a worker.
+    :param start_from_trigger: With ``deferrable``: begin to wait there too, so that no worker is needed
+        before the execution has ended; where Airflow cannot (before 3.3, mapped), a worker begins as ever.
     :param losant_conn_id: The Airflow connection. (templated)
     :raises LosantConfigError: an argument, the connection or the token is not right.
     :raises AirflowFailException: the execution did not end well.
@@ -63,6 +66,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         since: datetime | str | float | None = None,
         application_id: str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        start_from_trigger: bool = False,
         losant_conn_id: str = "losant_default",
         **kwargs: Any,
     ) -> None:
@@ -73,6 +77,9 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         self.application_id = application_id
         self.deferrable = deferrable
         self.losant_conn_id = losant_conn_id
+        if deferrable and start_from_trigger:
+            self.start_trigger_args = self._starting()
+            self.start_from_trigger = self.start_trigger_args is not None
 
     def execute(self, context: Context) -> Any:
         """Wait where the DAG's author wants it."""
@@ -101,14 +108,18 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
             return False
         return PokeReturnValue(is_done=True, xcom_value=self._finish(context, hook, glance))
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
         """Take over from the trigger, unless its event is another execution's (see the operator's)."""
         from airflow_provider_losant.api.watch import Outcome
 
-        outcome = Outcome.from_event(event)
-        if self.execution_id is not None and self.execution_id != outcome.result["execution_id"]:
+        if event is None:
             return self.execute(context)  # type: ignore[no-any-return]  # as Airflow has it
-        return self._finish(context, self._hook(), outcome)
+        outcome, hook = Outcome.from_event(event), self._hook()
+        target, told = self._target(hook), outcome.result
+        is_mine = target.notebook_id == told["notebook_id"]
+        if not is_mine or target.execution_id not in (None, told["execution_id"]):
+            return self.execute(context)  # type: ignore[no-any-return]  # as Airflow has it
+        return self._finish(context, hook, outcome)
 
     def _hook(self) -> LosantHook:
         from airflow_provider_losant.hooks.losant import LosantHook
@@ -116,21 +127,17 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         return LosantHook(self.losant_conn_id, self.application_id)
 
     def _target(self, hook: LosantHook) -> Target:
-        from airflow_provider_losant.api.errors import InvalidArgument
-        from airflow_provider_losant.api.instants import instant
-        from airflow_provider_losant.api.model import losant_id
-        from airflow_provider_losant.api.watch import Target
+        from airflow_provider_losant.aim import aim
 
-        with hook.explained():
-            if self.execution_id is not None:
-                return Target.of(hook.ref(self.notebook_id, self.execution_id))
-            if self.since is None:
-                raise InvalidArgument("execution_id", "is missing, and so is since; the sensor needs either")
-            return Target(
-                application_id=hook.application(),
-                notebook_id=losant_id(self.notebook_id, field="notebook_id"),
-                since=instant(self.since, field="since").timestamp(),
-            )
+        return aim(hook, notebook_id=self.notebook_id, execution_id=self.execution_id, since=self.since)
+
+    def _starting(self) -> Any:
+        from airflow_provider_losant.triggers.start import starting
+
+        fields = {name: getattr(self, name) for name in self.template_fields}
+        if isinstance(self.since, date):
+            fields["since"] = self.since.isoformat()
+        return starting(poll_interval=self.poke_interval or 1.0, timeout=self.timeout, **fields)
 
     def _patience(self, deadline: float) -> Patience:
         from airflow_provider_losant.api.watch import Patience

@@ -61,10 +61,10 @@ async def endings(
 async def _endings(
     trigger: LosantNotebookEventTrigger, hook: LosantHook, progress: Progress | None
 ) -> AsyncGenerator[Told, None]:
-    application_id = await hook.aapplication()
+    await hook.aprepare()
     async with await hook.aclient() as client:
         harvest = Harvest(
-            application_id,
+            hook.application(),
             trigger.notebook_id,
             statuses=trigger.statuses,
             poll_interval=trigger.poll_interval,

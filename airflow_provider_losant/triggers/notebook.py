@@ -27,6 +27,7 @@ from airflow_provider_losant.api.watch import Patience, Target, Watch
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.triggers.events import endings
 from airflow_provider_losant.triggers.poller import follow
+from airflow_provider_losant.triggers.start import net_margin
 
 if TYPE_CHECKING:
     from airflow.triggers.shared_stream import SharedStreamProducer
@@ -39,7 +40,6 @@ Seconds that Airflow's scheduler is given to take note that a task has been defe
 
 It fails a task whose trigger fires before (apache/airflow#66374, #67287, #71580, #72716).
 """
-NET_MARGIN = 120.0
 KILL_BUDGET = 25.0
 """Seconds for a cancel after a kill; Airflow gives a trigger 30."""
 
@@ -123,8 +123,8 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
 
         Its own timeout skips us, so it is only a net under our deadline, for when no triggerer is left.
         """
-        margin = 2 * self.patience.poll_interval + NET_MARGIN
-        return timedelta(seconds=self.patience.deadline - time.time() + margin)
+        left = self.patience.deadline - time.time()
+        return timedelta(seconds=left + net_margin(self.patience.poll_interval))
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch until there is an outcome. An error we do not understand escapes: Airflow shows it."""

@@ -20,7 +20,7 @@ FLOORS = {
     r"api\.(answers|calls|chain|form|options|order|retry|settings)": 1,
     r"api\.(deploy|flows|gate|harvest|lookout|outputs|search|submit|watch)": 2,
     r"api\.(client|async_client)": 3,
-    r"(assets|hooks)(\..+)?|ending|exceptions|landing|links(\..+)?|_compat": 4,
+    r"(assets|hooks)(\..+)?|aim|ending|exceptions|landing|links(\..+)?|_compat": 4,
     r"triggers(\..+)?": 5,
     r"(operators|sensors|transfers|decorators)(\..+)?": 6,
     r"get_provider_info": 7,

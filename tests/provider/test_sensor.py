@@ -29,6 +29,7 @@ MODES: dict[str, dict[str, Any]] = {"poke": {}, "deferred": {"deferrable": True}
 both_ways = pytest.mark.parametrize("mode", MODES)
 """Rescheduling needs a scheduler: test_in_process has it."""
 
+A_YEAR_AGO = datetime.now(UTC) - timedelta(days=365)
 FAILING = Script(notebook=0.04, ending="errored", errors=(("ValueError", "boom"),))
 
 
@@ -77,6 +78,15 @@ def test_a_run_that_has_ended_already_is_not_deferred_for(notebook: str, start: 
 @both_ways
 def test_a_run_is_found_by_its_id_in_capitals(notebook: str, start: Callable[[], str], mode: str) -> None:
     assert sensor(notebook, mode, execution_id=start().upper()).run()["status"] == "completed"
+
+
+def test_a_wait_for_an_id_in_capitals_has_an_end_too(
+    losant: Emulator, start: Callable[[], str], notebook: str
+) -> None:
+    losant.script(notebook, Script(ending="hang"))
+
+    with pytest.raises(AirflowSensorTimeout):
+        resumed(sensor(notebook, "deferred", execution_id=start().upper(), timeout=0.1))
 
 
 @both_ways
@@ -240,6 +250,23 @@ def test_a_deferral_has_a_net_below_our_own_deadline(losant: Emulator, notebook:
     assert deferral.value.timeout is not None
     assert timedelta(seconds=200) < deferral.value.timeout < timedelta(seconds=260)
     assert deferral.value.trigger.serialize()[1]["cancel_on_kill"] is False
+
+
+def test_without_an_id_an_event_about_another_notebook_is_not_believed(
+    losant: Emulator, notebook: str, start: Callable[[], str]
+) -> None:
+    other = losant.add_notebook("Other")
+    losant.script(other, BRIEF)
+    LosantHook().execute_notebook(other)
+    time.sleep(0.05)
+    event = sensor(other, since=A_YEAR_AGO).run()
+    expected = start()
+    time.sleep(0.05)
+    outcome = {"ending": "ended", "is_success": True, "result": event}
+
+    result = sensor(notebook, since=A_YEAR_AGO).make().execute_complete(context_of(Ti()), outcome)
+
+    assert result["execution_id"] == expected
 
 
 def test_a_foreign_event_is_refused(notebook: str) -> None:

@@ -10,6 +10,7 @@ from airflow.sdk import DAG
 
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.operators.sweep import LosantNotebookOrphanSweepOperator
+from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
 from tests.journeys.triggers import CrashingTrigger
 
 PARAMS = {"notebook_id": "", "conn_id": ""}
@@ -77,3 +78,23 @@ with story("sweep"):
 
 with story("sweep_patient"):
     LosantNotebookOrphanSweepOperator(task_id="run", losant_conn_id="{{ params.conn_id }}")
+
+with story("awaiting"):
+    _first = LosantNotebookExecuteOperator(**PLACE | {"task_id": "first"}, wait_for_completion=False)
+    _awaiting: dict[str, Any] = {
+        "notebook_id": "{{ params.notebook_id }}",
+        "losant_conn_id": "{{ params.conn_id }}",
+        "poke_interval": 1,
+        "deferrable": True,
+        "start_from_trigger": True,
+    }
+    _pull = "ti.xcom_pull(task_ids='first', key='execution_id'"
+    _by_id: dict[str, Any] = {"execution_id": _first.output["execution_id"]}
+    LosantNotebookExecutionSensor(task_id="run", **_awaiting, **_by_id)
+    LosantNotebookExecutionSensor(task_id="limited", timeout=60, **_awaiting, **_by_id)
+    _first >> LosantNotebookExecutionSensor(
+        task_id="scarce", execution_id=f"{{{{ {_pull}, map_indexes=7) or {_pull}) }}}}", **_awaiting
+    )
+    _first >> LosantNotebookExecutionSensor.partial(task_id="mapped", **_awaiting).expand(
+        execution_id=[f"{{{{ {_pull}) }}}}"]
+    )

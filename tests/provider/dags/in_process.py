@@ -16,6 +16,7 @@ MODES: dict[str, dict[str, Any]] = {
     "poke": {"mode": "poke"},
     "reschedule": {"mode": "reschedule"},
     "deferred": {"deferrable": True},
+    "started": {"deferrable": True, "start_from_trigger": True},
 }
 
 with DAG("in_process", start_date=pendulum.datetime(2026, 1, 1), schedule=None) as in_process:

@@ -414,6 +414,16 @@ def test_without_an_id_the_earliest_queued_that_ended_is_meant() -> None:
     assert outcome.result["execution_id"] == run_id(2)
 
 
+def test_without_an_id_the_first_to_end_is_meant_however_late_somebody_looks() -> None:
+    long = execution("completed", run_id(1), outputsCompletedAt=iso(MADE + 50))
+    short = execution("errored", run_id(2), notebookCompletedAt=iso(MADE + 30))
+    still = execution("inProgress", run_id(1))
+
+    outcomes = [look(at([short, earlier]), whichever()) for earlier in (still, long)]
+
+    assert [it.result["execution_id"] for it in outcomes] == [run_id(2)] * 2
+
+
 def test_without_an_id_a_run_queued_at_that_very_instant_counts() -> None:
     assert look(at(DONE), whichever(MADE)).result["execution_id"] == RUN
 
@@ -431,7 +441,7 @@ def test_without_an_id_nothing_to_see_is_no_outage() -> None:
 
 
 def test_without_an_id_the_earliest_is_found_beyond_the_page_too() -> None:
-    hand = at(paged([*others(100), *DONE]))
+    hand = at(paged([*others(100), execution("completed")]))
 
     assert look(hand, whichever()).result["execution_id"] == RUN
 

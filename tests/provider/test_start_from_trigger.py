@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sensor that begins in the triggerer: what the scheduler stores for it, and what comes of it there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowSensorTimeout
+from airflow.triggers.base import BaseTrigger
+
+from airflow_provider_losant.emulator import Emulator, Script
+from airflow_provider_losant.exceptions import LosantConfigError
+from airflow_provider_losant.hooks.losant import LosantHook
+from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
+from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
+from airflow_provider_losant.triggers import sensor as trigger_module
+from airflow_provider_losant.triggers import start
+from airflow_provider_losant.triggers.sensor import LosantNotebookSensorTrigger
+from tests.provider.tasks import Task, Ti, context_of
+
+CAN_START = hasattr(BaseTrigger, "render_template_fields")
+pytestmark = pytest.mark.usefixtures("connection")
+where_it_can = pytest.mark.skipif(not CAN_START, reason="before Airflow 3.3 a worker begins")
+
+QUICK: dict[str, Any] = {"poke_interval": 0.02, "timeout": 20.0, "deferrable": True}
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def sensor(notebook: str, **options: Any) -> LosantNotebookExecutionSensor:
+    given = {"task_id": "await", "notebook_id": notebook, "start_from_trigger": True, **QUICK}
+    return LosantNotebookExecutionSensor(**{**given, **options})
+
+
+@pytest.fixture
+def execution(notebook: str) -> str:
+    return LosantHook().execute_notebook(notebook)
+
+
+@pytest.fixture
+def dag() -> Any:
+    return DAG("energy", schedule=None, start_date=DAY, user_defined_macros={"known": "0" * 24})
+
+
+# -- what the DAG says ------------------------------------------------------------------------------------
+
+
+@where_it_can
+def test_the_scheduler_gets_flat_json_that_the_trigger_understands(notebook: str) -> None:
+    told = sensor(notebook, since=DAY, timeout=timedelta(minutes=5)).start_trigger_args
+
+    assert told.trigger_cls == start.TRIGGER
+    assert json.loads(json.dumps(told.trigger_kwargs)) == told.trigger_kwargs
+    assert told.trigger_kwargs["since"] == "2026-01-01T00:00:00+00:00"
+    assert told.timeout == timedelta(seconds=told.trigger_kwargs["net"]) > timedelta(minutes=7)
+    assert LosantNotebookSensorTrigger(**told.trigger_kwargs).serialize() == (
+        told.trigger_cls,
+        told.trigger_kwargs,
+    )
+
+
+def test_a_sensor_begins_in_a_worker_unless_it_is_to_begin_elsewhere(notebook: str) -> None:
+    for options in ({"start_from_trigger": False}, {"deferrable": False}):
+        one = sensor(notebook, execution_id="0" * 24, **options)
+
+        assert (one.start_from_trigger, one.start_trigger_args) == (False, None)
+
+
+@pytest.mark.skipif(CAN_START, reason="from Airflow 3.3 on the triggerer renders templates")
+def test_where_nobody_would_render_its_arguments_a_sensor_begins_in_a_worker(
+    losant: Emulator, notebook: str
+) -> None:
+    losant.script(notebook, Script(ending="hang"))
+    execution = LosantHook().execute_notebook(notebook)
+    one = Task(lambda: sensor(notebook, execution_id=execution, timeout=0.1))
+
+    with pytest.raises(AirflowSensorTimeout):
+        one.run()
+
+    assert (one.make().start_from_trigger, one.make().start_trigger_args) == (False, None)
+    assert len(one.deferrals) == 1
+
+
+@where_it_can
+def test_an_argument_that_has_no_text_form_takes_the_sensor_to_a_worker(dag: Any, notebook: str) -> None:
+    with dag:
+        first = LosantNotebookExecuteOperator(task_id="first", notebook_id=notebook)
+        one = sensor(notebook, execution_id=first.output.map(lambda it: it["execution_id"]))
+
+    assert (one.start_from_trigger, one.start_trigger_args) == (False, None)
+
+
+@where_it_can
+def test_mapped_sensors_begin_in_workers(dag: Any, notebook: str) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    with dag:
+        LosantNotebookExecutionSensor.partial(
+            task_id="await", notebook_id=notebook, start_from_trigger=True, **QUICK
+        ).expand(execution_id=["0" * 24, "1" * 24])
+
+    stored = DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task("await")
+    assert stored.start_trigger_args is None
+
+
+# -- what the triggerer makes of it -----------------------------------------------------------------------
+
+
+class Supervisor:
+    """
+    Answer a triggerer's process as the process above it does.
+
+    :param xcoms: What tasks that are not mapped have pushed, by task and key.
+    """
+
+    def __init__(self, xcoms: dict[tuple[str, str], Any]) -> None:
+        self.xcoms = xcoms
+        self.pushed: dict[str, Any] = {}
+
+    def send(self, msg: Any) -> Any:
+        import greenback
+
+        return greenback.await_(self.asend(msg))
+
+    async def asend(self, msg: Any) -> Any:
+        from airflow.sdk.execution_time import comms
+
+        match msg:
+            case comms.GetXCom(map_index=None | -1):
+                return comms.XComResult(key=msg.key, value=self.xcoms.get((msg.task_id, msg.key)))
+            case comms.SetXCom():
+                self.pushed[msg.key] = msg.value
+            case comms.GetXComSequenceSlice() | comms.GetPrevSuccessfulDagRun():
+                await asyncio.Event().wait()  # Airflow 3.3.2 leaves it at a line in its own log
+        return None
+
+
+@pytest.fixture
+def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
+    from airflow.sdk.execution_time import task_runner
+
+    made = Supervisor({})
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", made, raising=False)
+    return made
+
+
+@dataclass
+class Triggerer:
+    """
+    Airflow's own code to run triggers, and those around it.
+
+    :param dag: Whose sensor begins here.
+    :param supervisor: Who answers it.
+    """
+
+    dag: Any
+    supervisor: Supervisor
+
+    def begin(self, since_start: float = 0.0) -> Any:
+        """
+        Begin the DAG's sensor and return its event.
+
+        :param since_start: Seconds since the scheduler stored it.
+        """
+        (event,) = asyncio.run(self._events(workload_of(self.dag, since_start)))
+        return event
+
+    @staticmethod
+    async def _events(workload: Any) -> list[Any]:
+        from airflow.jobs.triggerer_job_runner import TriggerRunner
+
+        runner = TriggerRunner()
+        runner.to_create.append(workload)
+        await runner.create_triggers()
+        (trigger,) = runner.triggers.values()
+        await trigger["task"]
+        return [it.event.payload for it in runner.events]
+
+
+@pytest.fixture
+def triggerer(dag: Any, monkeypatch: pytest.MonkeyPatch) -> Triggerer:
+    from airflow.sdk.execution_time import task_runner
+
+    made = Triggerer(dag, Supervisor({}))
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", made.supervisor, raising=False)
+    return made
+
+
+def workload_of(dag: Any, since_start: float) -> Any:
+    """Store the sensor's trigger and load it again, as scheduler and triggerer do."""
+    from uuid import uuid4
+
+    from airflow.executors.workloads.task import TaskInstanceDTO
+    from airflow.executors.workloads.trigger import RunTrigger
+    from airflow.models.trigger import Trigger
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    stored = json.loads(json.dumps(DagSerialization.to_dict(dag)))
+    found = DagSerialization.from_dict(stored).get_task("await")
+    told = found.start_trigger_args
+    ti = {"task_id": "await", "dag_id": dag.dag_id, "run_id": "manual", "try_number": 1, "map_index": -1}
+    more = {"pool_slots": 1, "priority_weight": 1, "queue": "default"}
+    ids = {"id": uuid4(), "dag_version_id": uuid4()}
+    run = {"dag_id": dag.dag_id, "run_id": "manual", "run_type": "manual", "state": "running", "conf": {}}
+    days = dict.fromkeys(
+        ("logical_date", "data_interval_start", "data_interval_end", "run_after", "start_date"), DAY
+    )
+    allowed = min(told.timeout, found.execution_timeout or told.timeout)
+    return RunTrigger(
+        id=1,
+        classpath=told.trigger_cls,
+        encrypted_kwargs=Trigger(told.trigger_cls, told.trigger_kwargs).encrypted_kwargs,
+        ti=TaskInstanceDTO(**ti, **more, **ids),
+        timeout_after=datetime.now(UTC) + allowed - timedelta(seconds=since_start),
+        dag_data=stored,
+        dag_run_data=run | days | {"consumed_asset_events": [], "end_date": None, "partition_key": None},
+    )
+
+
+@where_it_can
+@pytest.mark.parametrize("since", ["{{ data_interval_end }}", "{{ ds }}", DAY, "2026-01-01"], ids=str)
+def test_the_first_to_end_since_an_instant_is_awaited(
+    notebook: str, execution: str, triggerer: Triggerer, since: Any
+) -> None:
+    with triggerer.dag:
+        sensor(notebook, since=since)
+
+    event = triggerer.begin()
+
+    assert (event["ending"], event["result"]["execution_id"]) == ("ended", execution)
+    assert triggerer.supervisor.pushed == {
+        "losant_notebook_link": LosantHook().link(LosantHook().ref(notebook, execution))
+    }
+
+
+@where_it_can
+@pytest.mark.parametrize("spelling", ["output", "{{ ti.xcom_pull(task_ids='first', key='execution_id') }}"])
+def test_the_execution_that_a_task_has_started_is_awaited(
+    notebook: str, execution: str, triggerer: Triggerer, spelling: str
+) -> None:
+    triggerer.supervisor.xcoms["first", "execution_id"] = execution
+    with triggerer.dag:
+        first = LosantNotebookExecuteOperator(task_id="first", notebook_id=notebook)
+        one = sensor(
+            notebook, execution_id=first.output["execution_id"] if spelling == "output" else spelling
+        )
+
+    assert triggerer.begin()["result"]["execution_id"] == execution
+    assert one.upstream_task_ids == ({"first"} if spelling == "output" else set())
+
+
+@where_it_can
+def test_a_restart_of_the_triggerer_does_not_lengthen_the_wait(
+    losant: Emulator, notebook: str, triggerer: Triggerer
+) -> None:
+    losant.script(notebook, Script(ending="hang"))
+    with triggerer.dag:
+        one = sensor(notebook, execution_id=LosantHook().execute_notebook(notebook))
+    began = time.time()
+
+    event = triggerer.begin(since_start=19.9)
+
+    assert event["ending"] == "deadline"
+    assert time.time() - began < 5
+    with pytest.raises(AirflowSensorTimeout):
+        one.execute_complete(context_of(Ti()), event)
+
+
+@where_it_can
+def test_an_execution_timeout_leaves_the_deadline_where_it_is(
+    losant: Emulator, notebook: str, triggerer: Triggerer
+) -> None:
+    losant.script(notebook, Script(notebook=0.2))
+    with triggerer.dag:
+        sensor(
+            notebook,
+            execution_id=LosantHook().execute_notebook(notebook),
+            execution_timeout=timedelta(seconds=30),
+        )
+
+    assert triggerer.begin(since_start=15)["ending"] == "ended"
+
+
+# -- what only a worker can begin -------------------------------------------------------------------------
+
+
+@where_it_can
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"execution_id": "{{ known }}"},
+        {"execution_id": "{{ ti.xcom_pull(task_ids='mapped') }}"},
+        {"since": "{{ prev_start_date_success }}"},
+        {"since": "{{ (triggering_asset_events.values() | first | first).timestamp }}"},
+        {"since": "yesterday"},
+        {"execution_id": "0" * 24, "losant_conn_id": "{{ nowhere }}"},
+        {"execution_id": "0" * 24, "application_id": "{{ nowhere }}"},
+    ],
+    ids=str,
+)
+def test_what_the_triggerer_cannot_begin_is_left_to_a_worker(
+    losant: Emulator,
+    notebook: str,
+    triggerer: Triggerer,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(trigger_module, "BEGINNING", 0.3)
+    with triggerer.dag:
+        sensor(notebook, **options)
+
+    assert triggerer.begin() is None
+    assert losant.requests == []
+
+
+def test_a_worker_that_has_to_begin_does(notebook: str, execution: str) -> None:
+    time.sleep(0.05)
+
+    result = sensor(notebook, execution_id=execution).execute_complete(context_of(Ti()), None)
+
+    assert result["execution_id"] == execution
+
+
+def test_what_is_wrong_with_the_arguments_is_said_by_the_worker(notebook: str) -> None:
+    with pytest.raises(LosantConfigError, match="since: 'yesterday' is not an instant"):
+        sensor(notebook, since="yesterday").execute_complete(context_of(Ti()), None)
