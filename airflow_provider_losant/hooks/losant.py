@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_losant import __version__
+from airflow_provider_losant import __version__, connection_form
 from airflow_provider_losant._compat import AIRFLOW_VERSION, read_connection, storage_path
 from airflow_provider_losant.api import calls, flows
 from airflow_provider_losant.api.errors import InvalidArgument, LosantError
@@ -73,6 +73,16 @@ class LosantHook(BaseHook):
     default_conn_name = "losant_default"
     conn_type = "losant"
     hook_name = "Losant"
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the fields of our own in the connection form, for Airflow before 3.2."""
+        return connection_form.widgets()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return what the form makes of the usual fields, for Airflow before 3.2."""
+        return connection_form.behaviour()
 
     def __init__(self, losant_conn_id: str = default_conn_name, application_id: str | None = None) -> None:
         super().__init__()
