@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_losant import __version__, connection_form
 from airflow_provider_losant._compat import AIRFLOW_VERSION, read_connection, storage_path
 from airflow_provider_losant.api import calls, flows
-from airflow_provider_losant.api.errors import InvalidArgument, LosantError
+from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.instants import instant
 from airflow_provider_losant.api.lookout import FIRST_LIMIT
 from airflow_provider_losant.api.model import ExecutionRef, losant_id
@@ -148,15 +148,16 @@ class LosantHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Try whether host, token and application work together, by listing one notebook.
+        Try whether host, token, application and the token's scopes do for running a notebook.
 
         :return: Whether they do, and a sentence about it that is fit for a user's eyes.
         """
+        from airflow_provider_losant.api.checkup import check_up
+
         try:
-            page = self._ask(None, partial(calls.list_notebooks, per_page=1))
-        except (LosantError, LosantConfigError) as error:
+            return self.run(check_up(self.application(), self.settings.token))
+        except LosantConfigError as error:
             return False, str(error)
-        return True, f"Losant answers: {page.total} notebooks in application {self.application()}"
 
     def list_notebooks(
         self,

@@ -19,7 +19,7 @@ FLOORS = {
     r"api\.(defaults|model|errors|instants|steps|usage)": 0,
     r"connection_form": 1,
     r"api\.(answers|calls|chain|form|options|order|retry|settings)": 1,
-    r"api\.(deploy|flows|gate|lookout|outputs|search|submit|watch)": 2,
+    r"api\.(checkup|deploy|flows|gate|lookout|outputs|search|submit|watch)": 2,
     r"api\.(client|async_client)": 3,
     r"(assets|hooks)(\..+)?|ending|exceptions|landing|links(\..+)?|_compat": 4,
     r"triggers(\..+)?": 5,

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_losant import __version__
+from airflow_provider_losant.emulator import Emulator
 from tests.meta.installed import Run, json_in
 from tests.meta.sources import PACKAGE, modules
 
@@ -90,6 +92,25 @@ def test_airflow_knows_the_connection_type_of_the_installed_provider(airflow: Ru
     (hook,) = [it for it in hooks if it["connection_type"] == "losant"]
     assert hook["class"] == f"{PACKAGE}.hooks.losant.LosantHook"
     assert hook["conn_id_attribute_name"] == "losant_conn_id"
+
+
+def test_airflow_tests_a_connection_by_asking_losant(airflow: Run) -> None:
+    with Emulator() as losant:
+        connection = {
+            "conn_type": "losant",
+            "host": losant.url,
+            "password": losant.token,
+            "extra": {"application_id": losant.application_id},
+        }
+        said = airflow(
+            *("-m", "airflow", "connections", "test", "losant_default"),
+            AIRFLOW__CORE__TEST_CONNECTION="Enabled",
+            AIRFLOW_CONN_LOSANT_DEFAULT=json.dumps(connection),
+        )
+
+    assert "Connection success!" in said
+    assert losant.token not in said
+    assert losant.requests[0].operation == "notebooks.get"
 
 
 def test_the_installed_provider_adds_a_task_decorator(airflow: Run) -> None:
