@@ -47,7 +47,7 @@ def check_up(application_id: str, token: str, clock: Clock = time.time) -> Flow[
     try:
         is_well, said = yield from _ask(application_id)
     except LosantError as error:
-        return False, explain(error)
+        return False, _explain(error)
     is_ending = is_well and end is not None
     return is_well, f"{said}; the token expires on {end:%Y-%m-%d}" if is_ending else said
 
@@ -61,7 +61,7 @@ def expiry(token: str) -> datetime | None:
         return None
 
 
-def explain(error: LosantError) -> str:
+def _explain(error: LosantError) -> str:
     """Say what went wrong, and where to look."""
     match error:
         case NotLosant():

@@ -29,7 +29,9 @@ import json, warnings
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+    from airflow.providers_manager import ProvidersManager
     (form,) = [it for it in HookMetaService.hook_meta_data() if it.connection_type == "losant"]
+    assert ProvidersManager().hooks["losant"].connection_testable
 ours = [str(it.message) for it in said if "losant" in str(it.message).lower()]
 print(json.dumps([form.model_dump(), ours]))
 """
