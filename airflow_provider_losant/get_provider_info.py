@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_losant import connection_form
+
 _NAME = "Losant Notebooks"
 _STORAGE = "Object storage"
-_NULLABLE_STRING = {"type": ["string", "null"]}
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -62,8 +63,7 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": "losant",
                 "hook-class-name": "airflow_provider_losant.hooks.losant.LosantHook",
                 "hook-name": "Losant",
-                "ui-field-behaviour": _standard_fields(),
-                "conn-fields": _extra_fields(),
+                **connection_form.declared(),
             }
         ],
     }
@@ -81,50 +81,3 @@ def _asset_uris() -> dict[str, Any]:
 
 def _modules(*names: str) -> dict[str, Any]:
     return {"integration-name": _NAME, "python-modules": list(names)}
-
-
-def _standard_fields() -> dict[str, Any]:
-    return {
-        "hidden-fields": ["login", "schema"],
-        "relabeling": {"host": "API host", "password": "API token"},
-        "placeholders": {
-            "host": "https://api.losant.com",
-            "password": "an application API token",
-        },
-    }
-
-
-def _extra_fields() -> dict[str, Any]:
-    # No defaults here: the form would store them in each connection, out of reach of a later release.
-    return {
-        "application_id": {
-            "label": "Application ID",
-            "description": "The application used when a task names none: 24 hexadecimal digits.",
-            "schema": {"type": ["string", "null"], "pattern": "^([0-9A-Fa-f]{24})?$"},
-        },
-        "app_url": {
-            "label": "Web UI address",
-            "description": "Where the links of a task lead; https://app.losant.com when empty.",
-            "schema": _NULLABLE_STRING,
-        },
-        "timeout": {
-            "label": "Timeout in seconds",
-            "description": "How long the host may stay silent within a request.",
-            "schema": {"type": ["number", "null"], "minimum": 0.1},
-        },
-        "max_retries": {
-            "label": "Retries of a request",
-            "description": "How often a request is sent again, where that is safe, before its error counts.",
-            "schema": {"type": ["integer", "null"], "minimum": 0},
-        },
-        "allow_http": {
-            "label": "Allow plain HTTP",
-            "description": "Send the token unencrypted to a host that is not this machine. Leave it off.",
-            "schema": {"type": ["boolean", "null"]},
-        },
-        "verify": {
-            "label": "TLS verification",
-            "description": "Path of a CA bundle, or false to trust any certificate. Empty: the usual checks.",
-            "schema": _NULLABLE_STRING,
-        },
-    }

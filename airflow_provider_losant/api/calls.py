@@ -76,6 +76,17 @@ def list_notebooks(
     )
 
 
+def get_application(application_id: str) -> Call[str]:
+    """Ask for the name of an application."""
+    return Call(
+        operation="application.get",
+        method="GET",
+        path=_application(application_id),
+        query=LEAN,
+        read=lambda answer: str(answer["name"]),
+    )
+
+
 def create_notebook(application_id: str, body: Mapping[str, Any]) -> Call[Notebook]:
     """
     Make a notebook; sending it twice makes two.

@@ -11,13 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from airflow_provider_losant.api import defaults
 from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.model import losant_id
-
-DEFAULT_URL = "https://api.losant.com"
-DEFAULT_APP_URL = "https://app.losant.com"
-DEFAULT_TIMEOUT = 30.0
-DEFAULT_MAX_RETRIES = 4
 
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+")
 _LAST_PORT = 65_535
@@ -40,11 +36,11 @@ class Settings:
     """
 
     token: str = field(repr=False)
-    base_url: str = DEFAULT_URL
+    base_url: str = defaults.URL
     application_id: str | None = None
-    app_url: str = DEFAULT_APP_URL
-    timeout: float = DEFAULT_TIMEOUT
-    max_retries: int = DEFAULT_MAX_RETRIES
+    app_url: str = defaults.APP_URL
+    timeout: float = defaults.TIMEOUT
+    max_retries: int = defaults.MAX_RETRIES
     verify: bool | str = True
     user_agent: str = "airflow-provider-losant"
 
@@ -72,9 +68,9 @@ class Settings:
             token=token.strip(),
             base_url=_base_url(host, port, allow_http=_flag(extra.get("allow_http", False), "allow_http")),
             application_id=application_id and losant_id(application_id, field="application_id"),
-            app_url=str(extra.get("app_url") or DEFAULT_APP_URL).rstrip("/"),
-            timeout=_positive(extra.get("timeout"), DEFAULT_TIMEOUT, "timeout"),
-            max_retries=int(_positive(extra.get("max_retries"), DEFAULT_MAX_RETRIES, "max_retries", least=0)),
+            app_url=str(extra.get("app_url") or defaults.APP_URL).rstrip("/"),
+            timeout=_positive(extra.get("timeout"), defaults.TIMEOUT, "timeout"),
+            max_retries=_count(extra.get("max_retries"), defaults.MAX_RETRIES, "max_retries"),
             verify=_verify(extra.get("verify", True)),
             user_agent=user_agent,
         )
@@ -99,7 +95,7 @@ class Settings:
 
 
 def _base_url(host: str | None, port: int | None, *, allow_http: bool) -> str:
-    text = (host or "").strip().rstrip("/") or DEFAULT_URL
+    text = (host or "").strip().rstrip("/") or defaults.URL
     if "@" in text:
         raise InvalidArgument("host", "holds a user name or password; the API token goes into password")
     if port is not None and not 0 <= port <= _LAST_PORT:
@@ -139,8 +135,13 @@ def _positive(value: object, default: float, name: str, *, least: float = 0.001)
     return number
 
 
+def _count(value: object, default: int, name: str) -> int:
+    return int(_positive(value, default, name, least=0))
+
+
 def _flag(value: object, name: str) -> bool:
     known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
+    known["y"] = True  # what the Test button of Airflow 2 sends for a box that is ticked
     try:
         return known["" if value is None else str(value).strip().lower()]
     except KeyError:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_losant._compat import Asset, AssetAlias, is_asset
+from airflow_provider_losant.api import defaults
 from airflow_provider_losant.api.model import losant_id
-from airflow_provider_losant.api.settings import DEFAULT_URL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ def create_asset(
     *,
     notebook_id: str,
     application_id: str,
-    host: str = DEFAULT_URL,
+    host: str = defaults.URL,
     output: str | None = None,
     extra: Mapping[str, Any] | None = None,
     watchers: Sequence[AssetWatcher] = (),

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_losant import __version__
+from airflow_provider_losant import __version__, connection_form
 from airflow_provider_losant._compat import AIRFLOW_VERSION, read_connection, storage_path
 from airflow_provider_losant.api import calls, flows
-from airflow_provider_losant.api.errors import InvalidArgument, LosantError
+from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.instants import instant
 from airflow_provider_losant.api.lookout import FIRST_LIMIT
 from airflow_provider_losant.api.model import ExecutionRef, losant_id
@@ -73,6 +73,16 @@ class LosantHook(BaseHook):
     default_conn_name = "losant_default"
     conn_type = "losant"
     hook_name = "Losant"
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the fields of our own in the connection form, for Airflow before 3.2."""
+        return connection_form.widgets()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return what the form makes of the usual fields, for Airflow before 3.2."""
+        return connection_form.behaviour()
 
     def __init__(self, losant_conn_id: str = default_conn_name, application_id: str | None = None) -> None:
         super().__init__()
@@ -142,15 +152,16 @@ class LosantHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Try whether host, token and application work together, by listing one notebook.
+        Try whether host, token, application and the token's scopes do for running a notebook.
 
         :return: Whether they do, and a sentence about it that is fit for a user's eyes.
         """
+        from airflow_provider_losant.api.checkup import check_up
+
         try:
-            page = self._ask(None, partial(calls.list_notebooks, per_page=1))
-        except (LosantError, LosantConfigError) as error:
+            return self.run(check_up(self.application(), self.settings.token))
+        except LosantConfigError as error:
             return False, str(error)
-        return True, f"Losant answers: {page.total} notebooks in application {self.application()}"
 
     def list_notebooks(
         self,

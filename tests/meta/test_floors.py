@@ -16,9 +16,10 @@ from tests.meta.sources import PACKAGE, Import, imports, modules, tree
 FLOORS = {
     r"": 0,  # the package itself: its version
     r"api": 0,
-    r"api\.(model|errors|instants|steps|usage)": 0,
+    r"api\.(defaults|model|errors|instants|steps|usage)": 0,
+    r"connection_form": 1,
     r"api\.(answers|calls|chain|form|options|order|retry|settings)": 1,
-    r"api\.(deploy|flows|gate|harvest|lookout|outputs|search|submit|watch)": 2,
+    r"api\.(checkup|deploy|flows|gate|harvest|lookout|outputs|search|submit|watch)": 2,
     r"api\.(client|async_client)": 3,
     r"(assets|hooks)(\..+)?|aim|ending|exceptions|landing|links(\..+)?|_compat": 4,
     r"triggers(\..+)?": 5,

@@ -32,54 +32,6 @@ def saw(losant: Emulator) -> list[str]:
     return [it.operation for it in losant.requests]
 
 
-def test_the_connection_test_says_what_answers(losant: Emulator, notebook: str) -> None:
-    succeeded, told = LosantHook().test_connection()
-
-    assert succeeded, told
-    assert losant.application_id in told
-    assert saw(losant) == ["notebooks.get"]
-
-
-@pytest.mark.parametrize(
-    ("fields", "extra", "says"),
-    [
-        ({"password": "wrong"}, {}, "the API token is wrong, expired or revoked"),
-        ({"password": ""}, {}, "password: is empty"),
-        ({}, {"application_id": None}, "application_id: is missing"),
-        ({}, {"application_id": "mine"}, "application_id: 'mine' is not a Losant id"),
-        ({}, {"application_id": NOBODYS}, "404 NotFound to notebooks.get: Application was not found"),
-        (
-            {"host": "http://losant.example"},
-            {},
-            "host: 'http://losant.example' would send the token unencrypted",
-        ),
-    ],
-    ids=["wrong token", "no token", "no application", "bad application", "unknown application", "http"],
-)
-def test_the_connection_test_says_what_is_wrong(
-    losant: Emulator,
-    monkeypatch: pytest.MonkeyPatch,
-    fields: dict[str, Any],
-    extra: dict[str, Any],
-    says: str,
-) -> None:
-    connect(monkeypatch, losant, extra=extra, **fields)
-
-    succeeded, told = LosantHook().test_connection()
-
-    assert not succeeded
-    assert says in told
-    assert losant.token not in told
-
-
-def test_the_connection_test_names_the_scope_that_a_token_lacks(
-    losant: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    connect(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
-
-    assert "needs the scope notebooks.get" in LosantHook().test_connection()[1]
-
-
 def test_a_notebook_can_be_made_uploaded_and_read(losant: Emulator, tmp_path: Path) -> None:
     file = tmp_path / "report.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')

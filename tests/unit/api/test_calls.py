@@ -44,6 +44,9 @@ FILE = Path("report.ipynb")
 NOTEBOOK_ANSWER = {"id": NOTEBOOK, "applicationId": APPLICATION, "name": "Report"}
 
 TABLE: dict[str, tuple[Call[Any], str, str, Mapping[str, str], Any, bool]] = {
+    "application.get": (
+        calls.get_application(APPLICATION), "GET", f"/applications/{APPLICATION}", LEAN, None, True,
+    ),
     "notebooks.get": (
         calls.list_notebooks(APPLICATION, page=2, per_page=7, sortField="name"),
         "GET", BELOW, {"page": "2", "perPage": "7", "sortField": "name", **LEAN}, None, True,

@@ -92,7 +92,7 @@ def test_a_token_never_goes_unencrypted_to_another_machine(host: str) -> None:
         read(host)
 
 
-@pytest.mark.parametrize("flag", [True, "true", "True", "1", "yes", 1], ids=repr)
+@pytest.mark.parametrize("flag", [True, "true", "True", "1", "yes", "y", 1], ids=repr)
 def test_a_token_goes_unencrypted_to_another_machine_when_the_connection_insists(flag: object) -> None:
     assert read("http://10.0.0.1", allow_http=flag).base_url == "http://10.0.0.1"
 

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that run away from the checkout, so that what they find is what was installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Run = Callable[..., str]
+
+
+def run(*command: str | Path, umask: int = -1, **environment: str) -> str:
+    """Run a command away from the checkout, and show all it said if it fails."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=os.environ["AIRFLOW_HOME"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+        umask=umask,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def build(source: Path, folder: Path, *, umask: int = -1, **environment: str) -> None:
+    """Build the source distribution, and the wheel from that, as a release does."""
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source]
+    run(*command, umask=umask, **environment)
+
+
+def json_in(said: str) -> Any:
+    """Read the JSON line among the log lines."""
+    (line,) = [line for line in said.splitlines() if re.match(r"[\[{]\S*\"|\[{", line)]
+    return json.loads(line)

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The changelog keeps the form that readers, and tools that read for them, know from elsewhere."""
+
+from __future__ import annotations
+
+import re
+
+from packaging.version import Version
+
+from airflow_provider_losant import __version__
+from tests.meta.sources import ROOT
+
+TEXT = (ROOT / "docs" / "changelog.md").read_text()
+HEADINGS = re.findall(r"^## (.+)$", TEXT, re.MULTILINE)
+RELEASES = [re.fullmatch(r"\[(\S+)\] - \d{4}-\d\d-\d\d", it) for it in HEADINGS if it != "[Unreleased]"]
+KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_each_release_is_named_by_its_version_and_day_the_newest_first() -> None:
+    assert None not in RELEASES
+    versions = [Version(it[1]) for it in RELEASES if it]
+
+    assert versions == sorted(set(versions), reverse=True)
+    assert HEADINGS.index("[Unreleased]") == 0
+
+
+def test_each_change_is_of_one_of_the_known_kinds() -> None:
+    kinds = re.findall(r"^### (.+)$", TEXT, re.MULTILINE)
+
+    assert kinds
+    assert set(kinds) <= KINDS
+
+
+def test_the_package_has_the_version_that_was_released_last_unless_there_is_none() -> None:
+    assert [__version__] == [it[1] for it in RELEASES if it][:1] or not RELEASES
