@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from airflow_provider_losant._compat import Asset, AssetAlias, is_asset
+from airflow_provider_losant.api.datasets import namespace, notebook_path
 from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.settings import DEFAULT_URL
 
@@ -56,16 +57,12 @@ def create_asset(
     :param extra: What else to keep with the asset.
     :raises ValueError: an id is none.
     """
-    path = "/".join(
-        [
-            losant_id(application_id, field="application_id"),
-            "notebooks",
-            losant_id(notebook_id, field="notebook_id"),
-            *([] if output is None else ["outputs", quote(output, safe="")]),
-        ]
+    path = notebook_path(
+        losant_id(application_id, field="application_id"),
+        losant_id(notebook_id, field="notebook_id"),
+        *([] if output is None else ["outputs", output]),
     )
-    netloc = urlsplit(host if "://" in host else f"//{host}").netloc
-    return Asset(uri=f"losant://{netloc}/{path}", extra=dict(extra or {}))
+    return Asset(uri=f"{namespace(host)}/{path}", extra=dict(extra or {}))
 
 
 def notebook_asset(

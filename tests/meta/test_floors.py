@@ -17,10 +17,10 @@ FLOORS = {
     r"": 0,  # the package itself: its version
     r"api": 0,
     r"api\.(model|errors|instants|steps|usage)": 0,
-    r"api\.(answers|calls|chain|form|options|order|retry|settings)": 1,
+    r"api\.(answers|calls|chain|datasets|form|options|order|retry|settings)": 1,
     r"api\.(deploy|flows|gate|lookout|outputs|search|submit|watch)": 2,
     r"api\.(client|async_client)": 3,
-    r"(assets|hooks)(\..+)?|ending|exceptions|landing|links(\..+)?|_compat": 4,
+    r"(assets|hooks)(\..+)?|ending|exceptions|facets|landing|lineage|links(\..+)?|_compat": 4,
     r"triggers(\..+)?": 5,
     r"(operators|sensors|transfers|decorators)(\..+)?": 6,
     r"get_provider_info": 7,
