@@ -85,14 +85,18 @@ def lineage_of_run(report: Report | None, task: BaseOperator, task_instance: Any
         return OperatorLineage()
     notebook, result = report.notebook, report.result
     inputs = _inputs(read_by(result, notebook, report.host))
-    written = written_by(result, notebook, report.host, is_success=report.status.is_success)
-    outputs = _outputs([*written, *landed(result.get("saved_outputs", {}).values())])
+    outputs = _outputs(written_by(result, notebook, report.host, is_success=report.status.is_success))
     try:
         for event in _events(report, task_instance, inputs, outputs):
             emit(event)
     except Exception:
         log.warning("The notebook's own run could not be told to OpenLineage", exc_info=True)
-    return _with_declared(OperatorLineage(inputs=inputs, outputs=outputs, run_facets=_describe(report)), task)
+    saved = result.get("saved_outputs", {})
+    copies = (landed(path, result["outputs"][name]["size"]) for name, path in saved.items())
+    lineage = OperatorLineage(
+        inputs=inputs, outputs=[*outputs, *_outputs(copies)], run_facets=_describe(report)
+    )
+    return _with_declared(lineage, task)
 
 
 def lineage_of_copy(ref: ExecutionRef, host: str, saved: Mapping[str, str], task: BaseOperator) -> Lineage:
@@ -103,7 +107,7 @@ def lineage_of_copy(ref: ExecutionRef, host: str, saved: Mapping[str, str], task
     :param saved: The path of each by its name.
     """
     inputs = _inputs(outputs_of(ref, saved, host))
-    return _with_declared(OperatorLineage(inputs=inputs, outputs=_outputs(landed(saved.values()))), task)
+    return _with_declared(OperatorLineage(inputs=inputs, outputs=_outputs(map(landed, saved.values()))), task)
 
 
 def _with_declared(lineage: Lineage, task: BaseOperator) -> Lineage:

@@ -92,23 +92,17 @@ def outputs_of(ref: ExecutionRef, names: Iterable[str], host: str) -> list[Datas
     return _named(host, ((path, None) for path in paths))
 
 
-def landed(paths: Iterable[str]) -> list[Dataset]:
+def landed(path: str, size: int | None = None) -> Dataset:
     """
-    Return files in object storage, as OpenLineage names them.
+    Return a file in object storage, as OpenLineage names it.
 
-    :param paths: URLs, in which Airflow may have put a connection before the bucket, or local paths.
+    :param path: A URL, in which Airflow may have put a connection before the bucket, or a local path.
     """
-    return [_landed(path) for path in paths]
-
-
-def _landed(path: str) -> Dataset:
     parts = urlsplit(path)
     if not parts.netloc:
-        return Dataset(namespace="file", name=parts.path)
-    bucket = parts.netloc.rpartition("@")[2]
-    return Dataset(
-        namespace=f"{_SCHEMES.get(parts.scheme, parts.scheme)}://{bucket}", name=parts.path.lstrip("/")
-    )
+        return Dataset(namespace="file", name=parts.path, size=size)
+    scheme, bucket = _SCHEMES.get(parts.scheme, parts.scheme), parts.netloc.rpartition("@")[2]
+    return Dataset(namespace=f"{scheme}://{bucket}", name=parts.path.lstrip("/"), size=size)
 
 
 def _named(host: str, found: Iterable[tuple[str, int | None]]) -> list[Dataset]:
