@@ -15,9 +15,10 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 Json = dict[str, Any]
 
 
-def read_events(path: Path) -> list[Json]:
-    """Return the events that a file transport has written, in order, each once it is known to be one."""
-    events = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def read_events(*paths: Path) -> list[Json]:
+    """Return the events that a file transport has written, in order, once each is known to be one."""
+    lines = [line for path in paths if path.exists() for line in path.read_text().splitlines()]
+    events = [json.loads(line) for line in lines]
     for event in events:
         validate(event)
     return events
@@ -51,22 +52,28 @@ def _value(hint: Any, value: Any) -> Any:
     if isinstance(value, list):
         return [_value(*get_args(hint), it) for it in value]
     if get_origin(hint) is dict and isinstance(value, dict):
-        return {name: _value(get_args(hint)[1], it) for name, it in value.items()}
+        return {name: _facet(name, it) for name, it in value.items()}
     if not isinstance(value, dict):
         return hint(value) if hasattr(hint, "__members__") else value
-    return build(_facets().get(value.get("_schemaURL", ""), hint), value)
+    return build(hint, value)
+
+
+def _facet(name: str, value: Any) -> Any:
+    """Make a facet; one of Airflow's own, of which the client knows nothing, stays as it is."""
+    from airflow_provider_losant.facets import LosantExecutionRunFacet
+
+    is_facet = isinstance(value, dict) and "_schemaURL" in value
+    kinds = {"losant_execution": LosantExecutionRunFacet}
+    kind = kinds.get(name) or (_facets().get(value["_schemaURL"]) if is_facet else None)
+    return value if kind is None else build(kind, value)
 
 
 @cache
 def _facets() -> dict[str, type]:
-    """Return the facets' classes by the addresses of their schemas."""
+    """Return the facets' classes by the addresses of their schemas, but for those that any facet can name."""
     from openlineage.client import generated
-
-    from airflow_provider_losant.facets import LosantExecutionRunFacet
 
     names = [it.name for it in pkgutil.iter_modules(generated.__path__)]
     known = [vars(import_module(f"{generated.__name__}.{name}")).values() for name in names]
     kinds = [it for them in known for it in them if hasattr(it, "_get_schema")]
-    return {it._get_schema(): it for it in kinds} | {
-        LosantExecutionRunFacet._get_schema(): LosantExecutionRunFacet
-    }
+    return {it._get_schema(): it for it in kinds if "/facets/" in it._get_schema()}
