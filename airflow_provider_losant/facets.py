@@ -82,7 +82,7 @@ def lineage_of_run(report: Report | None, task: BaseOperator, task_instance: Any
     :param report: What the task has noted; None when it did not come to know of an execution.
     """
     if report is None:
-        return OperatorLineage()
+        return Lineage()
     notebook, result = report.notebook, report.result
     inputs = _inputs(read_by(result, notebook, report.host))
     outputs = _outputs(written_by(result, notebook, report.host, is_success=report.status.is_success))
@@ -93,9 +93,7 @@ def lineage_of_run(report: Report | None, task: BaseOperator, task_instance: Any
         log.warning("The notebook's own run could not be told to OpenLineage", exc_info=True)
     saved = result.get("saved_outputs", {})
     copies = (landed(path, result["outputs"][name]["size"]) for name, path in saved.items())
-    lineage = OperatorLineage(
-        inputs=inputs, outputs=[*outputs, *_outputs(copies)], run_facets=_describe(report)
-    )
+    lineage = Lineage(inputs=inputs, outputs=[*outputs, *_outputs(copies)], run_facets=_describe(report))
     return _with_declared(lineage, task)
 
 
@@ -107,7 +105,7 @@ def lineage_of_copy(ref: ExecutionRef, host: str, saved: Mapping[str, str], task
     :param saved: The path of each by its name.
     """
     inputs = _inputs(outputs_of(ref, saved, host))
-    return _with_declared(OperatorLineage(inputs=inputs, outputs=_outputs(map(landed, saved.values()))), task)
+    return _with_declared(Lineage(inputs=inputs, outputs=_outputs(map(landed, saved.values()))), task)
 
 
 def _with_declared(lineage: Lineage, task: BaseOperator) -> Lineage:

@@ -21,6 +21,7 @@ from airflow_provider_losant.exceptions import (
     LosantConfigError,
     NotebookExecutionError,
     NotebookExecutionFailed,
+    NotebookWaitTimedOut,
 )
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.lineage import is_wanted
