@@ -274,6 +274,19 @@ def test_a_run_that_was_cancelled_was_aborted(losant: Emulator, notebook: str, o
     assert openlineage.events[-1]["eventType"] == "ABORT"
 
 
+def test_a_run_that_goes_on_has_begun_and_no_more(
+    losant: Emulator, notebook: str, openlineage: Listener
+) -> None:
+    losant.script(notebook, Script(ending="hang"))
+
+    told = openlineage.follow(
+        operator(notebook, timeout=0.1, cancel_on_timeout=False), failing=NotebookWaitTimedOut
+    )
+
+    assert told.run_facets["losant_execution"].status == "inProgress"
+    assert [it["eventType"] for it in openlineage.events] == ["START"]
+
+
 def test_a_run_that_nobody_waits_for_has_begun_and_a_sensor_tells_its_end(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
