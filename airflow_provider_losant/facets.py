@@ -91,8 +91,9 @@ def lineage_of_run(report: Report | None, task: BaseOperator, task_instance: Any
             emit(event)
     except Exception:
         log.warning("The notebook's own run could not be told to OpenLineage", exc_info=True)
+    sizes = {name: file["size"] for name, file in result["outputs"].items()}
     saved = result.get("saved_outputs", {})
-    copies = (landed(path, result["outputs"][name]["size"]) for name, path in saved.items())
+    copies = (landed(path, sizes.get(name)) for name, path in saved.items())
     lineage = Lineage(inputs=inputs, outputs=[*outputs, *_outputs(copies)], run_facets=_describe(report))
     return _with_declared(lineage, task)
 

@@ -91,9 +91,9 @@ def note(
 
     :param is_child: Tells whether this task has started it.
     """
-    if not result.get("status") or not is_wanted():
-        return None
     try:
+        if not result.get("status") or not is_wanted():
+            return None
         return Report(
             result=result,
             host=hook.settings.base_url,
@@ -113,9 +113,9 @@ def parent_of_notebook(task_instance: Any, log: Log) -> Mapping[str, str]:
 
     The names are those of the environment variables that OpenLineage's own integrations look for.
     """
-    if not is_wanted():
-        return {}
     try:
+        if not is_wanted():
+            return {}
         from airflow.providers.openlineage.plugins import macros
 
         return {

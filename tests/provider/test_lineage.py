@@ -101,22 +101,17 @@ class Listener:
 
 @pytest.fixture
 def openlineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
-    """Give OpenLineage a file to write to."""
-    conf: Any = pytest.importorskip("airflow.providers.openlineage.conf")
+    """Give OpenLineage a file to write to; its settings are not kept where it sees a test."""
+    pytest.importorskip("airflow.providers.openlineage")
     from airflow.providers.openlineage.plugins.listener import get_openlineage_listener
 
     file = tmp_path / "events.jsonl"
     transport = {"type": "file", "log_file_path": str(file), "append": True}
     monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", json.dumps(transport))
     monkeypatch.setenv("AIRFLOW__OPENLINEAGE__NAMESPACE", "plant")
-    settings = [it for it in vars(conf).values() if hasattr(it, "cache_clear")]
-    cached = [*settings, get_openlineage_listener]
-    for function in cached:
-        function.cache_clear()
+    get_openlineage_listener.cache_clear()
     yield Listener(file)
-    monkeypatch.undo()
-    for function in cached:
-        function.cache_clear()
+    get_openlineage_listener.cache_clear()
 
 
 def named(datasets: list[Any], notebook: str = "") -> list[str]:
@@ -350,6 +345,16 @@ def test_lineage_that_losant_does_not_explain_fails_no_task(
 
     assert len(told.outputs) == 2
     assert "documentation" not in openlineage.events[-1]["job"]["facets"]
+
+
+def test_a_transport_that_makes_no_sense_fails_no_task(
+    losant: Emulator, notebook: str, openlineage: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", "[]")
+    with pytest.raises(ValueError, match="not a dict"):
+        is_wanted()
+
+    assert Task(operator(notebook), ti=LineageTi()).run()["status"] == "completed"
 
 
 @pytest.mark.kernel
