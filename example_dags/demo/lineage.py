@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from example_dags.demo.processes import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +27,10 @@ def environment(folder: Path) -> dict[str, str]:
 
 def endings(folder: Path) -> list[Event]:
     """Return how the executions of notebooks have ended, in the order in which it was told."""
-    events = [json.loads(path.read_text()) for path in sorted(folder.glob("event*.json"))]
+    events = []
+    for path in sorted(folder.glob("event*.json")):
+        with suppress(json.JSONDecodeError):  # it is being written
+            events.append(json.loads(path.read_text()))
     return [
         it for it in events if it["job"]["namespace"].startswith("losant://") and it["eventType"] in ENDINGS
     ]
@@ -42,14 +49,17 @@ def show(events: list[Event]) -> None:
                 print(f"    {verb:7} {dataset['namespace']}/{dataset['name']}")
 
 
-def complaints(events: list[Event], *, executions: Mapping[str, int]) -> list[str]:
+def complaints(folder: Path, *, executions: Mapping[str, int]) -> list[str]:
     """
-    Check that each execution was told of.
+    Check that each execution was told of; a task does so only after it has told Airflow that it has ended.
 
     :param executions: How many executions each notebook should have had, by notebook id.
     """
-    told = {
-        notebook_id: len({it["run"]["runId"] for it in events if it["job"]["name"].endswith(notebook_id)})
-        for notebook_id in executions
-    }
-    return [] if told == executions else [f"lineage: told of {told}, not of {dict(executions)}"]
+
+    def told() -> dict[str, int]:
+        runs = {(it["job"]["name"].rpartition("/")[2], it["run"]["runId"]) for it in endings(folder)}
+        return dict(Counter(notebook_id for notebook_id, _ in runs))
+
+    with suppress(TimeoutError):
+        wait_for(lambda: told() == executions, what="lineage to be told", timeout=20)
+    return [] if told() == executions else [f"lineage: told of {told()}, not of {dict(executions)}"]

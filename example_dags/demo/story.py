@@ -122,7 +122,7 @@ def judge(
         deployed = airflow.xcom(checks.LANDING_DAG, runs[checks.LANDING_DAG], "deploy") or {}
         wanted[deployed.get("notebook_id", "none deployed")] = len(sites)
         complaints += checks.landing_complaints(results.parent / "landing")
-        complaints += lineage.complaints(lineage.endings(results.parent / "lineage"), executions=wanted)
+        complaints += lineage.complaints(results.parent / "lineage", executions=wanted)
     complaints += checks.request_complaints(losant.requests(), executions=wanted)
     secrets = {"API token": losant.token, "address of a result file": losant.files_url}
     for folder in (airflow.home, results.parent / "lineage"):
