@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 # Airflow reads its settings when first imported, perhaps while pytest collects: so here and not in a fixture.
-for _name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
+for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "OPENLINEAGE_"))]:
     del os.environ[_name]
 _HOME = tempfile.mkdtemp(prefix="losant-airflow-home-")
 os.environ["AIRFLOW_HOME"] = _HOME

@@ -54,8 +54,14 @@ class Chain:
         """A name for the chain."""
         return f"{self.task}.{self.max_tries}"
 
-    def mark(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the context with the mark in it."""
+    def mark(
+        self, context: Mapping[str, Any], openlineage: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """
+        Return the context with the mark in it.
+
+        :param openlineage: What the notebook needs to be a child of its task in OpenLineage, if it is told.
+        """
         return {
             **context,
             KEY: {
@@ -66,6 +72,7 @@ class Chain:
                 "try_number": self.try_number,
                 "id": self.id,
                 "sweep": self.may_sweep,
+                **({"openlineage": dict(openlineage)} if openlineage else {}),
             },
         }
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from airflow_provider_losant._compat import Asset, AssetAlias, is_asset
 from airflow_provider_losant.api import defaults
+from airflow_provider_losant.api.datasets import namespace, notebook_path
 from airflow_provider_losant.api.model import losant_id
 
 if TYPE_CHECKING:
@@ -60,17 +61,13 @@ def create_asset(
         :class:`~airflow_provider_losant.triggers.notebook.LosantNotebookEventTrigger` (Airflow 3).
     :raises ValueError: an id is none.
     """
-    path = "/".join(
-        [
-            losant_id(application_id, field="application_id"),
-            "notebooks",
-            losant_id(notebook_id, field="notebook_id"),
-            *([] if output is None else ["outputs", quote(output, safe="")]),
-        ]
+    path = notebook_path(
+        losant_id(application_id, field="application_id"),
+        losant_id(notebook_id, field="notebook_id"),
+        *([] if output is None else ["outputs", output]),
     )
-    netloc = urlsplit(host if "://" in host else f"//{host}").netloc
     more: dict[str, Any] = {"watchers": list(watchers)} if watchers else {}  # which Airflow 2 does not know
-    return Asset(uri=f"losant://{netloc}/{path}", extra=dict(extra or {}), **more)
+    return Asset(uri=f"{namespace(host)}/{path}", extra=dict(extra or {}), **more)
 
 
 def notebook_asset(

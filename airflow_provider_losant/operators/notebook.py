@@ -12,6 +12,8 @@ from airflow_provider_losant._compat import TRIGGER_FAILED, BaseOperator, conf
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
     from airflow_provider_losant._compat import Context
     from airflow_provider_losant.api.gate import IfRunning, OnExceeded, Window
     from airflow_provider_losant.operators.running import Running
@@ -167,6 +169,13 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self._is_killed = True
         if self._running is not None:
             self._running.kill()
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Tell OpenLineage what the run has read and written; Airflow asks this after a failure, too."""
+        from airflow_provider_losant.facets import lineage_of_run
+
+        report = None if self._running is None else self._running.report
+        return lineage_of_run(report, self, task_instance)
 
     def _run(self, context: Context, *, is_resumed: bool = False) -> dict[str, Any]:
         return self._open(context).begin(is_resumed=is_resumed)

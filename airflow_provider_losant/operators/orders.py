@@ -13,6 +13,7 @@ from airflow_provider_losant.api.instants import instant, seconds
 from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.options import MAX_CONTEXT, compact, context_text, execution_options
 from airflow_provider_losant.api.order import Order
+from airflow_provider_losant.lineage import parent_of_notebook
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
@@ -37,7 +38,7 @@ def make_order(task: LosantNotebookExecuteOperator, context: Context, hook: Losa
             _check_folder(task)
         moment = None if task.relative_to is None else instant(task.relative_to, field="relative_to")
     chain = _chain(task, context)
-    marked, problem = _mark(chain, text, is_wanted=task.durable)
+    marked, problem = _mark(chain, text, task, context) if task.durable else (text, "durable is off")
     known_id = _recall(task, context)
     if problem and not known_id:
         task.log.warning("A retry will not find this run again: %s", problem)
@@ -127,14 +128,16 @@ def _chain(task: LosantNotebookExecuteOperator, context: Context) -> Chain:
     )
 
 
-def _mark(chain: Chain, text: str | None, *, is_wanted: bool) -> tuple[str | None, str | None]:
+def _mark(
+    chain: Chain, text: str | None, task: LosantNotebookExecuteOperator, context: Context
+) -> tuple[str | None, str | None]:
     """Return the template context with the chain's mark in it, or as it was and why."""
-    if not is_wanted:
-        return text, "durable is off"
     given = json.loads(text or "{}")
     if not isinstance(given, dict) or KEY in given:
         return text, f"template_context is not a JSON object, or has a key {KEY!r} of its own"
-    marked = compact(chain.mark(given))
-    if len(marked) > MAX_CONTEXT:
-        return text, "template_context has no room for the mark"
-    return marked, None
+    # To find the run again matters more than what OpenLineage shows, so that goes first.
+    for openlineage in (parent_of_notebook(context["ti"], task.log.log), None):
+        marked = compact(chain.mark(given, openlineage))
+        if len(marked) <= MAX_CONTEXT:
+            return marked, None
+    return text, "template_context has no room for the mark"

@@ -30,6 +30,7 @@ from airflow_provider_losant.exceptions import (
 )
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.landing import Folder
+from airflow_provider_losant.lineage import note
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 from airflow_provider_losant.operators.leash import Leash
 from airflow_provider_losant.operators.orders import make_gate, make_order, remember
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
     from airflow_provider_losant.api.gate import Gate, Waiting
     from airflow_provider_losant.api.model import ExecutionRef
+    from airflow_provider_losant.lineage import Report
     from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 
 DAY = 24 * 3600.0
@@ -61,8 +63,11 @@ class Running:
     A task of the operator in one process: the connection is resolved, for a kill is too late to ask for it.
 
     :param task: Whose arguments say what is wanted.
+    :ivar report: What OpenLineage can be told when the task has ended.
     :raises LosantConfigError: the connection lacks something or makes no sense.
     """
+
+    report: Report | None = None
 
     def __init__(self, task: LosantNotebookExecuteOperator, context: Context) -> None:
         self._task = task
@@ -91,7 +96,9 @@ class Running:
         url = self._announce(started.ref)
         if not task.wait_for_completion:
             self._leash.let_go()
-            return self._publish(started.to_result(order) | {"url": url})
+            result = started.to_result(order) | {"url": url}
+            self._note(result)
+            return self._publish(result)
         return self._wait(started, is_new=started.execution is None)
 
     def take_over(self, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,6 +247,7 @@ class Running:
     def _finish(self, outcome: Outcome) -> dict[str, Any]:
         self._leash.let_go()
         self._check_query_time(outcome)
+        self._note(outcome.result, outcome)
         ref = self._hook.ref(self._task.notebook_id, outcome.result["execution_id"])
         _, limit = self._deadline(ref.created_at)
         result = finish(outcome, url=self._hook.link(ref), limit=limit, log=self._task.log.log)
@@ -249,8 +257,18 @@ class Running:
 
     def _publish(self, result: dict[str, Any]) -> dict[str, Any]:
         """Let those who depend on the notebook know."""
+        if self.report is not None:
+            self.report = self.report.ending_with(result)
         tell_outlets(self._task, self._context, result, self._hook.settings.base_url)
         return result
+
+    def _note(self, result: Mapping[str, Any], outcome: Outcome | None = None) -> None:
+        self.report = note(
+            self._hook,
+            result,
+            outcome,
+            is_child=lambda: not own_xcom(self._task, self._context, ADOPTED_KEY),
+        )
 
     def _save_outputs(self, ref: ExecutionRef) -> dict[str, str]:
         """Copy the outputs; should that fail, the retry finds the run completed and only copies again."""

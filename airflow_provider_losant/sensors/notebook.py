@@ -19,9 +19,12 @@ from airflow_provider_losant._compat import (
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
     from airflow_provider_losant._compat import Context
     from airflow_provider_losant.api.watch import Outcome, Patience, Target
     from airflow_provider_losant.hooks.losant import LosantHook
+    from airflow_provider_losant.lineage import Report
 
 
 class LosantNotebookExecutionSensor(BaseSensorOperator):
@@ -77,6 +80,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         self.application_id = application_id
         self.deferrable = deferrable
         self.losant_conn_id = losant_conn_id
+        self._report: Report | None = None
         if deferrable and start_from_trigger:
             self.start_trigger_args = self._starting()
             self.start_from_trigger = self.start_trigger_args is not None
@@ -121,6 +125,12 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
             return self.execute(context)  # type: ignore[no-any-return]  # as Airflow has it
         return self._finish(context, hook, outcome)
 
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Tell OpenLineage what the run has read and written; Airflow asks this after a failure, too."""
+        from airflow_provider_losant.facets import lineage_of_run
+
+        return lineage_of_run(self._report, self, task_instance)
+
     def _hook(self) -> LosantHook:
         from airflow_provider_losant.hooks.losant import LosantHook
 
@@ -162,7 +172,9 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         from airflow_provider_losant.assets.notebook import tell_outlets
         from airflow_provider_losant.ending import finish
         from airflow_provider_losant.exceptions import NotebookExecutionError, NotebookWaitTimedOut
+        from airflow_provider_losant.lineage import note
 
+        self._report = note(hook, outcome.result, outcome)
         url = hook.link(self._target(hook))
         try:
             result = finish(outcome, url=url, limit=f"timeout ({self.timeout:g} s)", log=self.log.log)
@@ -170,5 +182,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
             raise AirflowSensorTimeout(str(error)) from error
         except NotebookExecutionError as error:
             raise AirflowFailException(str(error)) from error
+        if self._report is not None:
+            self._report = self._report.ending_with(result)
         tell_outlets(self, context, result, hook.settings.base_url)
         return result

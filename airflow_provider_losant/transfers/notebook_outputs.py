@@ -11,6 +11,8 @@ from airflow_provider_losant._compat import BaseOperator
 from airflow_provider_losant.exceptions import refusals_are_final
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
     from airflow_provider_losant._compat import Context
     from airflow_provider_losant.hooks.losant import LosantHook
     from airflow_provider_losant.landing import IfExists
@@ -73,6 +75,7 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
         self.application_id = application_id
         self.losant_conn_id = losant_conn_id
         self._hook: LosantHook | None = None
+        self._saved: dict[str, str] = {}
 
     def execute(self, context: Context) -> dict[str, str]:
         """Fetch what was chosen."""
@@ -81,7 +84,7 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
 
         self._hook = hook = LosantHook(self.losant_conn_id, self.application_id)
         with refusals_are_final():
-            return hook.download_outputs(
+            self._saved = hook.download_outputs(
                 self.notebook_id,
                 self.execution_id,
                 self.destination,
@@ -89,8 +92,18 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
                 if_exists=self.if_exists,
                 max_bytes=self.max_bytes,
             )
+        return self._saved
 
     def on_kill(self) -> None:
         """Stop between two pieces of a file, and leave nothing of it."""
         if self._hook is not None:
             self._hook.client.is_halted = True
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Tell OpenLineage which outputs have become which files."""
+        from airflow_provider_losant.facets import Lineage, lineage_of_copy
+
+        if self._hook is None or not self._saved:
+            return Lineage()
+        ref = self._hook.ref(self.notebook_id, self.execution_id)
+        return lineage_of_copy(ref, self._hook.settings.base_url, self._saved, self)

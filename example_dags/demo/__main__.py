@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument(
         "--all",
         action="store_true",
-        help="also deploy a notebook, land its files, and compare with Losant's client",
+        help="also deploy a notebook, land its files, show lineage, and compare with Losant's client",
     )
     wanted = parser.parse_args()
     reenter(ensure(["demo", "test"] if wanted.all else ["demo"], CONSTRAINTS), "example_dags.demo")
@@ -77,7 +77,7 @@ def compare() -> list[str]:
 
 def perform(*, keep: bool, whole: bool = False) -> list[str]:
     """Start Losant and Airflow, run the example DAGs, show and check the results, stop everything."""
-    from example_dags.demo import checks, story
+    from example_dags.demo import checks, lineage, story
     from example_dags.demo.airflow import LocalAirflow
     from example_dags.demo.losant import LocalLosant
 
@@ -86,8 +86,10 @@ def perform(*, keep: bool, whole: bool = False) -> list[str]:
         with Step("Starting a local Losant that executes notebooks"):
             losant = stage.enter_context(LocalLosant(FOLDER / "losant"))
         with Step("Starting Airflow: api-server, scheduler, dag-processor, triggerer"):
-            landing = {"AIRFLOW_VAR_LOSANT_LANDING": f"file://{FOLDER / 'landing'}"}
-            airflow = stage.enter_context(LocalAirflow(HOME, ROOT / "example_dags", env=landing))
+            env = {"AIRFLOW_VAR_LOSANT_LANDING": f"file://{FOLDER / 'landing'}"}
+            if whole:
+                env |= lineage.environment(FOLDER / "lineage")
+            airflow = stage.enter_context(LocalAirflow(HOME, ROOT / "example_dags", env=env))
             airflow.add_connection("losant_default", **losant.connection())
             # Outside of a task the hook finds its connection in the environment.
             os.environ["AIRFLOW_CONN_LOSANT_DEFAULT"] = json.dumps(losant.connection())

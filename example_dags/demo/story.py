@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from example_dags.demo import checks
+from example_dags.demo import checks, lineage
 from example_dags.demo.airflow_api import FINAL_RUN_STATES
 from example_dags.demo.progress import Step
 
@@ -99,6 +99,8 @@ def show(airflow: LocalAirflow, runs: dict[str, str], reports: list[Report], res
     print("\nFiles")
     for path in sorted([*results.rglob("*.*"), *(results.parent / "landing").rglob("*.*")]):
         print(f"  {path}  ({path.stat().st_size:,} bytes)")
+    if checks.LANDING_DAG in runs:
+        lineage.show(lineage.endings(results.parent / "lineage"))
 
 
 def judge(
@@ -120,9 +122,12 @@ def judge(
         deployed = airflow.xcom(checks.LANDING_DAG, runs[checks.LANDING_DAG], "deploy") or {}
         wanted[deployed.get("notebook_id", "none deployed")] = len(sites)
         complaints += checks.landing_complaints(results.parent / "landing")
+        complaints += lineage.complaints(results.parent / "lineage", executions=wanted)
     complaints += checks.request_complaints(losant.requests(), executions=wanted)
     secrets = {"API token": losant.token, "address of a result file": losant.files_url}
-    return complaints + checks.leak_complaints(secrets, airflow.home)
+    for folder in (airflow.home, results.parent / "lineage"):
+        complaints += checks.leak_complaints(secrets, folder)
+    return complaints
 
 
 def _last_words(airflow: LocalAirflow, instance: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -86,6 +87,13 @@ def lone_stage(ensemble: Ensemble, airflow: LocalAirflow, tmp_path: Path) -> Ite
 @pytest.fixture(scope="session")
 def losant() -> Iterator[Emulator]:
     """Yield a Losant that has the notebooks of the examples, and whatever a test adds."""
+    with seeded_losant() as emulator:
+        yield emulator
+
+
+@contextmanager
+def seeded_losant() -> Iterator[Emulator]:
+    """Run a Losant that has the notebooks of the examples."""
     seed = Seed.read(SEED)
     with Emulator() as emulator:
         seed.sow(emulator)

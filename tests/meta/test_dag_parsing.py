@@ -23,10 +23,14 @@ ONLY_FOR_RUNNING = (
     "aiohttp",
     "requests",
     "nbclient",
+    "openlineage",
     "pandas",
+    "airflow.providers.openlineage",
     f"{PACKAGE}.api.client",
     f"{PACKAGE}.api.async_client",
     f"{PACKAGE}.emulator",
+    f"{PACKAGE}.facets",
+    f"{PACKAGE}.lineage",
     f"{PACKAGE}.triggers",
 )
 EXAMPLES = sorted((ROOT / "example_dags").glob("*.py"))

@@ -15,6 +15,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 
+from airflow_provider_losant._compat import AIRFLOW_3
 from airflow_provider_losant.triggers.notebook import HAND_OVER
 
 
@@ -40,6 +41,12 @@ class Ti:
 
 def context_of(ti: Ti) -> Any:
     return {"ti": ti, "dag_run": SimpleNamespace(start_date=ti.start_date), "params": {}}
+
+
+def outlet_events() -> Any:
+    """Return what Airflow hands to a task, to fill the events of its outlets."""
+    module = "airflow.sdk.execution_time.context" if AIRFLOW_3 else "airflow.utils.context"
+    return import_module(module).OutletEventAccessors()
 
 
 def fire(trigger: Any) -> dict[str, Any]:

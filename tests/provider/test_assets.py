@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -22,7 +21,7 @@ from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
 from tests.provider.conftest import connect
-from tests.provider.tasks import Task, Ti, context_of
+from tests.provider.tasks import Task, Ti, context_of, outlet_events
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
@@ -111,12 +110,6 @@ def test_openlineage_knows_an_asset_by_the_api_and_the_path() -> None:
 
 
 # -- events -----------------------------------------------------------------------------------------------
-
-
-def outlet_events() -> Any:
-    """Return what Airflow hands to a task, to fill the events of its outlets."""
-    module = "airflow.sdk.execution_time.context" if AIRFLOW_3 else "airflow.utils.context"
-    return import_module(module).OutletEventAccessors()
 
 
 def run(operator: Any, ti: Ti | None = None) -> tuple[Any, dict[str, Any]]:

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Airflow's own OpenLineage listener tells of notebooks that real processes have run."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_losant._compat import AIRFLOW_3
+from airflow_provider_losant.emulator import Script
+from example_dags.demo.airflow import LocalAirflow
+from example_dags.demo.checks import DATA_INTERVAL, EXAMPLES, REPORT_DAG, REPORT_NOTEBOOK, expected_energy
+from example_dags.demo.processes import wait_for
+from tests.journeys.conftest import connection, seeded_losant
+from tests.provider.lineage import read_events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_losant.emulator import Emulator
+
+BROKEN = Script(notebook=0.1, ending="errored", errors=(("ValueError", "no readings"),))
+
+
+@pytest.fixture(scope="module")
+def losant() -> Iterator[Emulator]:
+    """Yield a Losant of these tests alone: others count what theirs was asked for."""
+    with seeded_losant() as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="module")
+def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+    """Yield an Airflow whose OpenLineage provider writes each event into a file of its own."""
+    pytest.importorskip("airflow.providers.openlineage")
+    if not AIRFLOW_3:
+        pytest.skip("journeys steer Airflow through the REST API of Airflow 3")
+    home = tmp_path_factory.mktemp("lineage")
+    transport = {"type": "file", "log_file_path": str(home / "event")}
+    environment = {"AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport)}
+    with LocalAirflow(home, EXAMPLES, env=environment) as running:
+        running.add_connection("losant_default", **connection(losant))
+        running.wait_for_dag(REPORT_DAG)
+        running.unpause(REPORT_DAG)
+        yield running
+
+
+def endings(airflow: LocalAirflow, state: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """
+    Wait until all tasks and executions of a DAG run are told to have ended so; return the events of both.
+
+    A task tells OpenLineage after it has told Airflow.
+    """
+    sites = len(expected_energy())
+
+    def told() -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
+        try:
+            events = read_events(*sorted(airflow.home.glob("event*.json")))
+        except json.JSONDecodeError:  # one is being written
+            return None
+        ended = [it for it in events if it["eventType"] == state]
+        tasks = [it for it in ended if it["job"]["name"] == f"{REPORT_DAG}.report"]
+        notebooks = [it for it in ended if it["job"]["namespace"].startswith("losant://")]
+        return (tasks, notebooks) if len(tasks) == len(notebooks) == sites else None
+
+    return wait_for(told, what=f"{sites} tasks and notebooks to be told of as {state}", timeout=40)
+
+
+def run(airflow: LocalAirflow, *, day: int) -> str:
+    """Run the DAG for one of the days that there are sample data of, and return how it ended."""
+    first, last = (at + timedelta(days=day) for at in DATA_INTERVAL)
+    run_id = airflow.trigger(REPORT_DAG, logical_date=last, data_interval=(first, last))
+    return airflow.wait_for_run(REPORT_DAG, run_id, timeout=150)
+
+
+@pytest.mark.kernel
+def test_each_deferred_task_tells_of_its_notebooks_run_as_of_a_child(
+    airflow: LocalAirflow, losant: Emulator
+) -> None:
+    assert run(airflow, day=0) == "success"
+
+    tasks, notebooks = endings(airflow, "COMPLETE")
+    path = f"{losant.application_id}/notebooks/{REPORT_NOTEBOOK}"
+    task_runs = {it["run"]["runId"] for it in tasks}
+    assert {it["job"]["name"] for it in notebooks} == {path}
+    assert {it["run"]["facets"]["parent"]["run"]["runId"] for it in notebooks} == task_runs
+    for event in (*notebooks, *tasks):
+        assert [it["name"] for it in event["inputs"]] == [f"{losant.application_id}/devices"]
+        assert f"{path}/outputs/energy-per-hour.csv" in {it["name"] for it in event["outputs"]}
+    for told in told_to_notebooks(losant):
+        assert told["OPENLINEAGE_PARENT_ID"].rpartition("/")[2] in task_runs
+
+
+def test_each_deferred_task_that_fails_tells_why_its_notebook_did(
+    airflow: LocalAirflow, losant: Emulator
+) -> None:
+    losant.script(REPORT_NOTEBOOK, BROKEN)
+
+    assert run(airflow, day=-1) == "failed"
+
+    tasks, notebooks = endings(airflow, "FAIL")
+    assert {it["run"]["facets"]["errorMessage"]["message"] for it in notebooks} == {"ValueError: no readings"}
+    assert all("losant_execution" in it["run"]["facets"] for it in (*tasks, *notebooks))
+    secrets = (losant.token, losant.files_url)
+    written = "".join(path.read_text() for path in airflow.home.glob("event*.json"))
+    assert not [it for it in secrets if it in written]
+
+
+def told_to_notebooks(losant: Emulator) -> list[dict[str, str]]:
+    """Return what each order has told its notebook about OpenLineage."""
+    orders = [it.body for it in losant.requests if it.operation == "notebook.execute"]
+    return [json.loads(it["templateContext"])["airflow"]["openlineage"] for it in orders]

@@ -1,0 +1,452 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What OpenLineage learns of a notebook's run, from the task and from the run itself."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_losant._compat import Asset
+from airflow_provider_losant.assets.notebook import create_asset
+from airflow_provider_losant.emulator import Fault, Script
+from airflow_provider_losant.exceptions import (
+    LosantConfigError,
+    NotebookExecutionError,
+    NotebookExecutionFailed,
+    NotebookWaitTimedOut,
+)
+from airflow_provider_losant.hooks.losant import LosantHook
+from airflow_provider_losant.lineage import is_wanted
+from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
+from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
+from airflow_provider_losant.transfers.notebook_outputs import (
+    LosantNotebookOutputsToObjectStorageOperator,
+)
+from tests.provider.lineage import Json, read_events
+from tests.provider.tasks import Task, Ti, outlet_events
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.emulator import Emulator
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
+BROKEN = Script(
+    notebook=0.01,
+    ending="errored",
+    errors=(("ValueError", "no readings"),),
+    files={"result.error.log": b"Traceback: no readings"},
+)
+WHEN = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@dataclass
+class LineageTi(Ti):
+    """A task instance of which OpenLineage can make a run."""
+
+    dag_run: Any = field(
+        default_factory=lambda: SimpleNamespace(
+            run_id="manual__2026-01-01", logical_date=WHEN, run_after=WHEN, conf={}, clear_number=0
+        )
+    )
+    logical_date: datetime = WHEN
+    execution_date: datetime = WHEN
+
+    def get_template_context(self) -> Json:
+        return {"dag_run": self.dag_run}
+
+
+@dataclass(frozen=True)
+class Listener:
+    """OpenLineage's listener, as far as it comes to a task; what it sends goes into a file."""
+
+    file: Path
+
+    @property
+    def events(self) -> list[Json]:
+        """What the notebooks' runs have told of themselves."""
+        return read_events(self.file)
+
+    def ask(self, operator: Any, ti: Ti, *, failed: bool = False) -> Any:
+        """Ask for a task's lineage once it has ended, as the listener does, by the manager's own ways."""
+        from airflow.providers.openlineage.extractors import ExtractorManager
+        from airflow.utils.state import TaskInstanceState
+
+        state = TaskInstanceState.FAILED if failed else TaskInstanceState.SUCCESS
+        return ExtractorManager().extract_metadata(LineageTi().dag_run, operator, state, task_instance=ti)
+
+    def follow(self, make: Callable[[], Any], *, failing: type[Exception] | None = None) -> Any:
+        """Carry a task out, in as many processes as it takes, and ask the operator of the last one."""
+        made: list[Any] = []
+        task = Task(
+            lambda: made.append(make()) or made[-1],
+            ti=LineageTi(),
+            more={"outlet_events": outlet_events()},
+        )
+        if failing is None:
+            task.run()
+        else:
+            with pytest.raises(failing):
+                task.run()
+        return self.ask(made[-1], task.ti, failed=failing is not None)
+
+
+@pytest.fixture
+def openlineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
+    """Give OpenLineage a file to write to; its settings are not kept where it sees a test."""
+    pytest.importorskip("airflow.providers.openlineage")
+    from airflow.providers.openlineage.plugins.listener import get_openlineage_listener
+
+    file = tmp_path / "events.jsonl"
+    transport = {"type": "file", "log_file_path": str(file), "append": True}
+    monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", json.dumps(transport))
+    monkeypatch.setenv("AIRFLOW__OPENLINEAGE__NAMESPACE", "plant")
+    get_openlineage_listener.cache_clear()
+    yield Listener(file)
+    get_openlineage_listener.cache_clear()
+
+
+def named(datasets: list[Any], notebook: str = "") -> list[str]:
+    """Return the names of datasets, without what comes before a notebook's files."""
+    return [it.name.rpartition(f"{notebook}/")[2] if notebook else it.name for it in datasets]
+
+
+def operator(notebook: str, **options: Any) -> Callable[[], LosantNotebookExecuteOperator]:
+    return lambda: LosantNotebookExecuteOperator(
+        task_id="report", notebook_id=notebook, poll_interval=0.02, **options
+    )
+
+
+# -- the task ---------------------------------------------------------------------------------------------
+
+
+@MODES
+def test_a_task_tells_what_its_run_has_written_and_which_it_was(
+    losant: Emulator, notebook: str, openlineage: Listener, deferrable: bool
+) -> None:
+    told = openlineage.follow(operator(notebook, deferrable=deferrable, relative_to=WHEN))
+
+    (execution,) = losant.executions(notebook)
+    host = losant.url.removeprefix("http://")
+    assert {it.namespace for it in told.outputs} == {f"losant://{host}"}
+    assert sorted(named(told.outputs, notebook)) == ["outputs/out.csv", "outputs/result.html"]
+    assert {it.outputFacets["outputStatistics"].size for it in told.outputs} == {9, 18}
+    assert told.run_facets["externalQuery"].externalQueryId == execution["id"]
+    facet = told.run_facets["losant_execution"]
+    assert (facet.status, facet.relativeTo) == ("completed", "2026-01-02T00:00:00.000Z")
+    assert facet.durations["notebook"] == 0.03
+    assert facet.url.endswith(f"/notebooks/{notebook}")
+
+
+def test_a_dataset_has_the_name_of_its_asset(losant: Emulator, notebook: str, openlineage: Listener) -> None:
+    told = openlineage.follow(operator(notebook))
+
+    asset = create_asset(
+        notebook_id=notebook, application_id=losant.application_id, host=losant.url, output="out.csv"
+    )
+    assert asset.uri in {f"{it.namespace}/{it.name}" for it in told.outputs}
+
+
+@MODES
+def test_a_task_that_failed_tells_of_the_run_that_failed(
+    losant: Emulator, notebook: str, openlineage: Listener, deferrable: bool
+) -> None:
+    losant.script(notebook, BROKEN)
+
+    told = openlineage.follow(operator(notebook, deferrable=deferrable), failing=NotebookExecutionFailed)
+
+    assert named(told.outputs, notebook) == ["outputs/result.error.log"]
+    assert told.run_facets["losant_execution"].status == "errored"
+
+
+def test_a_task_that_came_to_no_run_tells_nothing_and_no_less_fails(
+    openlineage: Listener,
+) -> None:
+    told = openlineage.follow(operator("0" * 24), failing=LosantConfigError)
+
+    assert (told.inputs, told.outputs, told.run_facets, openlineage.events) == ([], [], {}, [])
+
+
+def test_files_that_were_saved_are_told_where_they_lie_now(
+    losant: Emulator, notebook: str, openlineage: Listener, tmp_path: Path
+) -> None:
+    told = openlineage.follow(operator(notebook, save_outputs_to=str(tmp_path / "landing")))
+
+    copies = {
+        it.name: it.outputFacets["outputStatistics"].size for it in told.outputs if it.namespace == "file"
+    }
+    assert copies == {f"{tmp_path}/landing/out.csv": 18, f"{tmp_path}/landing/result.html": 9}
+    assert not any("landing" in it["name"] for it in openlineage.events[-1]["outputs"])
+
+
+def test_inlets_and_outlets_that_a_user_has_declared_are_told_too(
+    notebook: str, openlineage: Listener
+) -> None:
+    rates, archive = Asset(uri="file:///srv/rates.csv"), Asset(uri="file:///srv/archive.csv")
+
+    told = openlineage.follow(
+        operator(notebook, inlets=[rates], outlets=[archive], wait_for_completion=False)
+    )
+
+    assert "/srv/rates.csv" in named(told.inputs)
+    assert "/srv/archive.csv" in named(told.outputs)
+
+
+def test_a_transfer_tells_which_output_has_become_which_file(
+    losant: Emulator, notebook: str, openlineage: Listener, tmp_path: Path
+) -> None:
+    execution = LosantHook().execute_notebook(notebook)
+    Task(lambda: LosantNotebookExecutionSensor(
+        task_id="await", notebook_id=notebook, execution_id=execution, poke_interval=0.02
+    )).run()  # fmt: skip
+
+    told = openlineage.follow(
+        lambda: LosantNotebookOutputsToObjectStorageOperator(
+            task_id="land",
+            notebook_id=notebook,
+            execution_id=execution,
+            destination=str(tmp_path / "landing"),
+            outputs="*.csv",
+        )
+    )
+
+    assert named(told.inputs, notebook) == ["outputs/out.csv"]
+    assert named(told.outputs) == [f"{tmp_path}/landing/out.csv"]
+
+
+# -- the notebook's own run -------------------------------------------------------------------------------
+
+
+@MODES
+def test_the_notebooks_run_is_a_child_of_the_task_with_a_beginning_and_an_end(
+    losant: Emulator, notebook: str, openlineage: Listener, deferrable: bool
+) -> None:
+    from airflow.providers.openlineage.plugins import macros
+
+    told = openlineage.follow(operator(notebook, deferrable=deferrable, relative_to=WHEN))
+
+    began, ended = openlineage.events
+    assert [it["eventType"] for it in (began, ended)] == ["START", "COMPLETE"]
+    assert began["run"]["runId"] == ended["run"]["runId"]
+    assert ended["job"]["name"] == f"{losant.application_id}/notebooks/{notebook}"
+    assert ended["job"]["facets"]["jobType"]["integration"] == "LOSANT"
+    assert ended["job"]["facets"]["documentation"]["description"] == "Report"
+    assert [it["name"] for it in ended["outputs"]] == named(told.outputs)
+    assert ended["run"]["facets"]["nominalTime"]["nominalStartTime"] == "2026-01-02T00:00:00.000Z"
+    parent = ended["run"]["facets"]["parent"]
+    assert (parent["job"]["namespace"], parent["job"]["name"]) == ("plant", "energy.report")
+    assert parent["run"]["runId"] == macros.lineage_run_id(LineageTi())
+    assert parent["root"]["job"]["name"] == "energy"
+
+
+@MODES
+def test_a_run_that_failed_tells_the_notebooks_own_error(
+    losant: Emulator, notebook: str, openlineage: Listener, deferrable: bool
+) -> None:
+    losant.script(notebook, BROKEN)
+
+    openlineage.follow(operator(notebook, deferrable=deferrable), failing=NotebookExecutionFailed)
+
+    ended = openlineage.events[-1]
+    error = ended["run"]["facets"]["errorMessage"]
+    assert ended["eventType"] == "FAIL"
+    assert (error["message"], error["stackTrace"]) == ("ValueError: no readings", "Traceback: no readings")
+
+
+def test_a_run_that_was_cancelled_was_aborted(losant: Emulator, notebook: str, openlineage: Listener) -> None:
+    losant.script(notebook, Script(notebook=0.01, ending="canceled"))
+
+    openlineage.follow(operator(notebook), failing=NotebookExecutionError)
+
+    assert openlineage.events[-1]["eventType"] == "ABORT"
+
+
+def test_a_run_that_goes_on_has_begun_and_no_more(
+    losant: Emulator, notebook: str, openlineage: Listener
+) -> None:
+    losant.script(notebook, Script(ending="hang"))
+
+    told = openlineage.follow(
+        operator(notebook, timeout=0.1, cancel_on_timeout=False), failing=NotebookWaitTimedOut
+    )
+
+    assert told.run_facets["losant_execution"].status == "inProgress"
+    assert [it["eventType"] for it in openlineage.events] == ["START"]
+
+
+def test_a_run_that_nobody_waits_for_has_begun_and_a_sensor_tells_its_end(
+    losant: Emulator, notebook: str, openlineage: Listener
+) -> None:
+    openlineage.follow(operator(notebook, wait_for_completion=False))
+    (fired,) = openlineage.events
+    (execution,) = losant.executions(notebook)
+
+    openlineage.follow(
+        lambda: LosantNotebookExecutionSensor(
+            task_id="await", notebook_id=notebook, execution_id=execution["id"], poke_interval=0.02
+        )
+    )
+
+    _, *seen = openlineage.events
+    assert fired["eventType"] == "START"
+    assert [it["eventType"] for it in seen] == ["START", "COMPLETE"]
+    assert {it["run"]["runId"] for it in seen} == {fired["run"]["runId"]}
+    assert "parent" in fired["run"]["facets"]
+    assert not any("parent" in it["run"]["facets"] for it in seen), "who only watches is no parent"
+
+
+def test_a_run_that_was_adopted_is_nobodys_child(
+    losant: Emulator, notebook: str, openlineage: Listener
+) -> None:
+    losant.script(notebook, Script(notebook=0.3))
+    LosantHook().execute_notebook(notebook)
+
+    openlineage.follow(operator(notebook, if_running="adopt"))
+
+    assert len(losant.executions(notebook)) == 1
+    assert not any("parent" in it["run"]["facets"] for it in openlineage.events)
+
+
+def test_no_event_holds_a_token_or_a_signed_address(
+    losant: Emulator, notebook: str, openlineage: Listener
+) -> None:
+    told = openlineage.follow(operator(notebook))
+
+    for text in (openlineage.file.read_text(), str(told)):
+        assert losant.token not in text
+        assert losant.files_url not in text
+
+
+# -- where data came from ---------------------------------------------------------------------------------
+
+
+def test_losant_is_asked_once_where_inputs_come_from(
+    losant: Emulator, notebook: str, openlineage: Listener
+) -> None:
+    openlineage.follow(operator(notebook))
+
+    assert [it.operation for it in losant.requests].count("notebook.get") == 1
+
+
+def test_lineage_that_losant_does_not_explain_fails_no_task(
+    losant: Emulator, notebook: str, openlineage: Listener
+) -> None:
+    losant.inject("notebook.get", Fault("server_error"), times=9)
+
+    told = openlineage.follow(operator(notebook))
+
+    assert len(told.outputs) == 2
+    assert "documentation" not in openlineage.events[-1]["job"]["facets"]
+
+
+def test_a_transport_that_makes_no_sense_fails_no_task(
+    losant: Emulator, notebook: str, openlineage: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", "[]")
+    with pytest.raises(ValueError, match="not a dict"):
+        is_wanted()
+
+    assert Task(operator(notebook), ti=LineageTi()).run()["status"] == "completed"
+
+
+@pytest.mark.kernel
+def test_a_notebook_is_connected_to_the_table_it_reads_and_the_one_it_fills(
+    losant: Emulator, openlineage: Listener, tmp_path: Path
+) -> None:
+    read, filled = "5c782b8d4f3a8e51c1db42e5", "5c782b8d4f3a8e51c1db42e6"
+    (tmp_path / "sums.ipynb").write_text(json.dumps(copying("in.csv", "out.csv")))
+    (tmp_path / "in.csv").write_text("site,kwh\nnorth,42\n")
+    notebook = losant.add_notebook(
+        "Sums",
+        file=tmp_path / "sums.ipynb",
+        inputs=[{"inputType": "dataTable", "fileName": "in.csv", "dataTableId": read}],
+        outputs=[{"outputType": "dataTable", "fileName": "out.csv", "dataTableId": filled}],
+        samples={"in.csv": tmp_path / "in.csv"},
+    )
+
+    told = openlineage.follow(operator(notebook))
+
+    (source,) = told.inputs
+    assert source.name == f"{losant.application_id}/data-tables/{read}"
+    assert source.inputFacets["inputStatistics"].size == 18
+    assert f"{losant.application_id}/data-tables/{filled}" in named(told.outputs)
+
+
+def copying(source: str, target: str) -> Json:
+    paths = f"os.environ['INPUT_DIR'] + '/{source}', os.environ['OUTPUT_DIR'] + '/{target}'"
+    code = f"import os, shutil\nshutil.copy({paths})"
+    cell = {
+        "cell_type": "code",
+        "id": "copy",
+        "metadata": {},
+        "execution_count": None,
+        "outputs": [],
+        "source": code,
+    }
+    return {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [cell]}
+
+
+# -- the notebook's context -------------------------------------------------------------------------------
+
+
+def context_of_order(losant: Emulator) -> Json:
+    (order,) = [it.body for it in losant.requests if it.operation == "notebook.execute"]
+    told: Json = json.loads(order["templateContext"])
+    return told
+
+
+def test_a_notebook_is_told_its_parent_as_openlineages_own_integrations_are(
+    losant: Emulator, notebook: str, openlineage: Listener
+) -> None:
+    from airflow.providers.openlineage.plugins import macros
+
+    openlineage.follow(operator(notebook))
+
+    ti = LineageTi()
+    assert context_of_order(losant)["airflow"]["openlineage"] == {
+        "OPENLINEAGE_PARENT_ID": f"plant/energy.report/{macros.lineage_run_id(ti)}",
+        "OPENLINEAGE_ROOT_PARENT_ID": macros.lineage_root_parent_id(ti),
+    }
+
+
+def test_a_retry_finds_the_run_again_whatever_parent_it_was_told(
+    losant: Emulator, notebook: str, openlineage: Listener
+) -> None:
+    start = datetime.now(UTC)
+    Task(operator(notebook), ti=LineageTi(start_date=start)).run()
+
+    Task(operator(notebook), ti=LineageTi(start_date=start, try_number=2)).run()
+
+    assert len(losant.executions(notebook)) == 1
+
+
+def test_a_context_without_room_for_a_parent_still_has_its_mark(
+    losant: Emulator, notebook: str, openlineage: Listener
+) -> None:
+    openlineage.follow(operator(notebook, template_context={"text": "x" * 32_500}))
+
+    mark = context_of_order(losant)["airflow"]
+    assert "openlineage" not in mark
+    assert mark["id"]
+
+
+# -- where nobody listens ---------------------------------------------------------------------------------
+
+
+def test_where_nobody_listens_nothing_is_asked_told_or_loaded(losant: Emulator, notebook: str) -> None:
+    before = set(sys.modules)
+
+    Task(operator(notebook), ti=LineageTi()).run()
+
+    assert not is_wanted()
+    assert "openlineage" not in context_of_order(losant)["airflow"]
+    assert "notebook.get" not in {it.operation for it in losant.requests}
+    assert not [it for it in set(sys.modules) - before if it.startswith("openlineage")]

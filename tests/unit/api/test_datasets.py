@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""By which names lineage knows what an execution has read and written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_losant.api.datasets import Dataset, landed, read_by, written_by
+from airflow_provider_losant.api.model import Notebook
+from tests.unit.api.samples import APPLICATION, NOTEBOOK
+
+HOST = "https://api.losant.com"
+TABLE, DEVICE, ANOTHER = "5c782b8d4f3a8e51c1db42e5", "5c782b8d4f3a8e51c1db42e6", "5c782b8d4f3a8e51c1db42e7"
+FILES = f"{APPLICATION}/notebooks/{NOTEBOOK}"
+
+
+def result(inputs: dict[str, int] | None = None, outputs: dict[str, int] | None = None) -> dict[str, Any]:
+    return {
+        "application_id": APPLICATION,
+        "notebook_id": NOTEBOOK,
+        "inputs": {name: {"size": size} for name, size in (inputs or {}).items()},
+        "outputs": {name: {"size": size} for name, size in (outputs or {}).items()},
+    }
+
+
+def notebook(inputs: Any = (), outputs: Any = ()) -> Notebook:
+    return Notebook(
+        id=NOTEBOOK, application_id=APPLICATION, name="Report", inputs=tuple(inputs), outputs=tuple(outputs)
+    )
+
+
+def names(datasets: list[Dataset]) -> list[str]:
+    return [it.name.removeprefix(f"{APPLICATION}/") for it in datasets]
+
+
+@pytest.mark.parametrize(
+    ("given", "sources"),
+    [
+        ({"inputType": "dataTable", "dataTableId": TABLE.upper()}, [f"data-tables/{TABLE}"]),
+        ({"inputType": "eventData"}, ["events"]),
+        ({"inputType": "applicationFile", "filePath": "/rates/eur.csv"}, ["files/rates/eur.csv"]),
+        (
+            {"inputType": "applicationFile", "filePath": "/rates/eur.csv", "private": True},
+            ["private-files/rates/eur.csv"],
+        ),
+        (
+            {"inputType": "deviceData", "deviceIds": [DEVICE, ANOTHER]},
+            [f"devices/{DEVICE}", f"devices/{ANOTHER}"],
+        ),
+        ({"inputType": "deviceMetadata", "deviceTags": [{"key": "site"}]}, ["devices"]),
+        ({"inputType": "deviceConnectionHistory", "deviceIds": ["{{device}}"]}, ["devices"]),
+        ({"inputType": "deviceData", "deviceIds": [DEVICE], "deviceTags": [{"key": "site"}]}, ["devices"]),
+    ],
+)
+def test_an_input_is_named_by_what_it_was_made_from(given: dict[str, Any], sources: list[str]) -> None:
+    wanted = {"fileName": "in.csv", **given}
+
+    assert names(read_by(result({"in.csv": 7}), notebook([wanted]), HOST)) == sources
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"inputType": "dataTable", "dataTableId": "{{table}}"},
+        {"inputType": "applicationFile", "filePath": "/{{site}}.csv"},
+        {"inputType": "externalUrl", "sourceUrl": "https://u:p@files.example/secret/in.csv?sig=abc"},
+    ],
+)
+def test_an_input_whose_source_cannot_be_told_is_a_file_of_the_notebook(given: dict[str, Any]) -> None:
+    wanted = {"fileName": "in.csv", **given}
+
+    assert read_by(result({"in.csv": 7}), notebook([wanted]), HOST) == [
+        Dataset(namespace="losant://api.losant.com", name=f"{FILES}/inputs/in.csv", size=7)
+    ]
+
+
+def test_without_the_notebook_inputs_are_files() -> None:
+    assert names(read_by(result({"in.csv": 7}), None, HOST)) == [f"notebooks/{NOTEBOOK}/inputs/in.csv"]
+
+
+def test_a_file_is_known_by_the_template_of_its_name() -> None:
+    tables = [
+        {"inputType": "dataTable", "fileName": "{{site}}-meters.csv", "dataTableId": TABLE},
+        {"inputType": "dataTable", "fileName": "rates.csv", "dataTableId": ANOTHER},
+    ]
+
+    read = read_by(result({"north-meters.csv": 7, "rates.csv": 8}), notebook(tables), HOST)
+
+    assert names(read) == [f"data-tables/{TABLE}", f"data-tables/{ANOTHER}"]
+
+
+def test_a_file_that_two_templates_fit_is_no_more_than_a_file() -> None:
+    tables = [
+        {"inputType": "dataTable", "fileName": "{{a}}.csv", "dataTableId": TABLE},
+        {"inputType": "dataTable", "fileName": "{{b}}.csv", "dataTableId": ANOTHER},
+    ]
+
+    assert names(read_by(result({"in.csv": 7}), notebook(tables), HOST)) == [
+        f"notebooks/{NOTEBOOK}/inputs/in.csv"
+    ]
+
+
+def test_what_several_files_were_made_from_is_named_once_with_all_that_was_read() -> None:
+    inputs = [{"inputType": "deviceData", "fileName": name, "deviceIds": [DEVICE]} for name in ("a", "b")]
+
+    assert read_by(result({"a": 7, "b": 8}), notebook(inputs), HOST) == [
+        Dataset(namespace="losant://api.losant.com", name=f"{APPLICATION}/devices/{DEVICE}", size=15)
+    ]
+
+
+def test_how_much_each_of_several_devices_gave_to_a_file_nobody_knows() -> None:
+    inputs = [{"inputType": "deviceData", "fileName": "a", "deviceIds": [DEVICE, ANOTHER]}]
+
+    assert [it.size for it in read_by(result({"a": 7}), notebook(inputs), HOST)] == [None, None]
+
+
+def test_an_output_is_named_as_its_asset_and_by_what_it_fills() -> None:
+    outputs = [
+        {"outputType": "dataTable", "fileName": "kwh per/hour.csv", "dataTableId": TABLE},
+        {"outputType": "executionResult", "fileName": "result.html"},
+        {
+            "outputType": "file",
+            "fileName": "chart.png",
+            "destinationDirectoryTemplate": "/charts/",
+            "destinationFileNameTemplate": "latest.png",
+        },
+        {"outputType": "directory", "directoryName": "raw", "destinationDirectoryTemplate": "/{{site}}"},
+        {"outputType": "temporaryUrl", "fileName": "out.csv"},
+    ]
+    ended = result(outputs={"kwh per/hour.csv": 7, "result.html": 8})
+
+    assert names(written_by(ended, notebook(outputs=outputs), HOST, is_success=True)) == [
+        f"notebooks/{NOTEBOOK}/outputs/kwh%20per%2Fhour.csv",
+        f"notebooks/{NOTEBOOK}/outputs/result.html",
+        f"data-tables/{TABLE}",
+        "files/charts/latest.png",
+    ]
+
+
+def test_a_run_that_failed_is_not_said_to_have_filled_anything() -> None:
+    table = {"outputType": "dataTable", "fileName": "out.csv", "dataTableId": TABLE}
+    ended = result(outputs={"result.error.log": 9})
+
+    assert names(written_by(ended, notebook(outputs=[table]), HOST, is_success=False)) == [
+        f"notebooks/{NOTEBOOK}/outputs/result.error.log"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "namespace", "name"),
+    [
+        ("s3://bucket/reports/out.csv", "s3://bucket", "reports/out.csv"),
+        ("s3a://aws_default@bucket/reports/out.csv", "s3://bucket", "reports/out.csv"),
+        ("gcs://bucket/out.csv", "gs://bucket", "out.csv"),
+        ("file:///srv/reports/out.csv", "file", "/srv/reports/out.csv"),
+        ("/srv/reports/out.csv", "file", "/srv/reports/out.csv"),
+    ],
+)
+def test_a_file_that_landed_is_named_as_openlineage_names_it(path: str, namespace: str, name: str) -> None:
+    assert landed(path, 7) == Dataset(namespace=namespace, name=name, size=7)
