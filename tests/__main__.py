@@ -12,7 +12,7 @@ from example_dags.demo.environment import ensure
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = ("test", "docs")
 SIDE_BY_SIDE = ("-n", "2", "--dist", "loadgroup")
-"""The journeys, which mostly wait, in one process, and all other tests meanwhile in another."""
+"""Journeys mostly wait, so what they leave of two small cores is for other tests."""
 CONSTRAINTS = ROOT / "tests" / "constraints" / "airflow-3.3.txt"
 
 

@@ -23,11 +23,17 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every journey, and give it the time that real processes need; one Airflow at a time is enough."""
+    """
+    Mark every journey, and give it the time that real processes need.
+
+    Two Airflows at once are enough for a small machine: the one that most journeys share, and one after the
+    other those that some have for themselves.
+    """
     for item in items:
-        if HERE in item.path.parents:
+        if isinstance(item, pytest.Function) and HERE in item.path.parents:
             item.add_marker(pytest.mark.journey)
-            item.add_marker(pytest.mark.xdist_group("journeys"))
+            is_shared = "airflow" in item.fixturenames and not hasattr(item.module, "airflow")
+            item.add_marker(pytest.mark.xdist_group("shared Airflow" if is_shared else "own Airflow"))
             item.add_marker(pytest.mark.timeout(240))
 
 
