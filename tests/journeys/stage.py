@@ -20,6 +20,7 @@ import requests
 from airflow_provider_losant.emulator import Emulator, Request, Script
 from example_dags.demo.airflow_api import AirflowApi, Json
 from example_dags.demo.processes import free_port, wait_for
+from tests.journeys.airflow_2 import Airflow2Api
 
 if TYPE_CHECKING:
     from example_dags.demo.airflow import LocalAirflow
@@ -79,6 +80,10 @@ class _Api(AirflowApi):
             return super().request(method, path, **kwargs)
 
 
+class _Api2(_Api, Airflow2Api):
+    """The same for an Airflow 2."""
+
+
 class Stage:
     """
     Everything one story needs, on its own connection: its faults and outages are nobody else's.
@@ -88,7 +93,7 @@ class Stage:
     """
 
     def __init__(self, airflow: LocalAirflow, folder: Path) -> None:
-        self.airflow = _Api(airflow.url)
+        self.airflow = (_Api2 if isinstance(airflow, Airflow2Api) else _Api)(airflow.url)
         self.home = airflow.home
         self.conn_id = f"losant_stage_{next(_numbers)}"
         self.dag_id = self.run_id = ""
@@ -245,7 +250,8 @@ class Ensemble:
         if item.nodeid in self._playing:
             return
         for other in item.session.items:
-            if isinstance(other, pytest.Function) and other.module is item.module and is_story(other):
+            is_beside = isinstance(other, pytest.Function) and other.module is item.module
+            if is_beside and is_story(other) and not other.get_closest_marker("skip"):
                 self._playing[other.nodeid] = self._pool.submit(self._play, other)
 
     def end(self, item: pytest.Function) -> None:
