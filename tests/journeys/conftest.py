@@ -34,7 +34,8 @@ ALERT_3 = {
 }
 ALERT_2 = {
     "AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "20",
-    "AIRFLOW__SCHEDULER__ZOMBIE_DETECTION_INTERVAL": "3",
+    # For so long a task may run on that was marked successful.
+    "AIRFLOW__CORE__TASK_SUCCESS_OVERTIME": "2",
 }
 
 
@@ -50,11 +51,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _why_untold(item: pytest.Item) -> str | None:
     """Return why a journey is not told of this Airflow; None if it is."""
+    if item.get_closest_marker("every_airflow"):
+        return None
     if AIRFLOW.major < 3:
-        told = True or item.get_closest_marker("lowest")
-        return None if told else "of Airflow 2 only the journeys that are marked so are told"
+        return "of Airflow 2 only the stories for every Airflow are told"
     if Version("3.3") > AIRFLOW and "ensemble" in getattr(item, "fixturenames", ()):
-        return "the stories are told of Airflow 3.3; 3.0 does not even retry a task that was killed"
+        return "below Airflow 3.3 only the stories for every Airflow are told"
     return None
 
 

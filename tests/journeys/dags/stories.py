@@ -19,9 +19,10 @@ PLACE: dict[str, Any] = {
     "losant_conn_id": "{{ params.conn_id }}",
     "poll_interval": 1,
     "listing_patience": 3,
+    "retry_delay": timedelta(seconds=1),
 }
 DEFERRED: dict[str, Any] = {"deferrable": True}
-RETRYING: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=1)}
+RETRYING: dict[str, Any] = {"retries": 1}
 LATE_RETRY: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=6)}
 KEEPING: dict[str, Any] = {"cancel_on_kill": False}
 
@@ -62,7 +63,7 @@ def story(name: str) -> DAG:
 
 for _name, _setup in STORIES.items():
     with story(_name):
-        LosantNotebookExecuteOperator(**PLACE, **_setup)
+        LosantNotebookExecuteOperator(**PLACE | _setup)
 
 with story("crashing"):
     CrashingOperator(**PLACE, deferrable=True)
