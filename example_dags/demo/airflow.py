@@ -159,7 +159,8 @@ class LocalAirflow(AirflowApi):
                 "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
                 "AIRFLOW__API__BASE_URL": self.url,
                 "AIRFLOW__API__SECRET_KEY": secrets.token_hex(),
-                "AIRFLOW__API_AUTH__JWT_ISSUER": self.url,  # Airflow 3.0 leaves it empty, which today's PyJWT refuses
+                # Airflow 3.0 leaves it empty, which today's PyJWT refuses.
+                "AIRFLOW__API_AUTH__JWT_ISSUER": self.url,
                 "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(),
                 "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self.database,
                 "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",

@@ -35,7 +35,7 @@ class Airflow2Api(AirflowApi):
         self.request("PATCH", path, json={"new_state": state, "dry_run": False})
 
     def clear(self, dag_id: str, run_id: str, task_id: str, *, map_index: int | None = None) -> None:
-        # As the button does, for of a task that is running the REST API forgets the clear before it is stored.
+        # As the button does it: what the REST API clears while it runs goes on as if nothing had happened.
         when = self.dag_run(dag_id, run_id)["execution_date"]
         form = {"dag_id": dag_id, "task_id": task_id, "execution_date": when, "confirmed": "true"}
         if map_index is not None:

@@ -91,7 +91,8 @@ def ensemble(
 ) -> Iterator[Ensemble]:
     """Yield who plays the stories."""
     at_once = AT_ONCE_ON_SQLITE if database is None else AT_ONCE
-    players = Ensemble(airflow, tmp_path_factory.mktemp("stages"), at_once)
+    folder = tmp_path_factory.mktemp("stages")
+    players = Ensemble(airflow, folder, at_once, in_one_go=AIRFLOW.major < 3)
     yield players
     players.close()
 

@@ -237,21 +237,28 @@ class Stage:
 
 
 class Ensemble:
-    """Plays all stories of a test module side by side; each test waits for the end of its own."""
+    """
+    Plays all stories of a test module side by side; each test waits for the end of its own.
 
-    def __init__(self, airflow: LocalAirflow, folder: Path, at_once: int) -> None:
+    :param airflow: The Airflow that all stories share.
+    :param folder: Where the stages may keep what they remember.
+    :param at_once: How many stories are played at the same time.
+    :param in_one_go: Play the stories of all modules side by side, as fits where they are few.
+    """
+
+    def __init__(self, airflow: LocalAirflow, folder: Path, at_once: int, *, in_one_go: bool) -> None:
         self._airflow = airflow
         self._folder = folder
+        self._in_one_go = in_one_go
         self._pool = ThreadPoolExecutor(at_once)
         self._playing: dict[str, Future[None]] = {}
 
     def begin(self, item: pytest.Function) -> None:
-        """Begin the stories of the item's module, unless they have begun."""
+        """Begin the stories that are played beside the item's, unless they have begun."""
         if item.nodeid in self._playing:
             return
         for other in item.session.items:
-            is_beside = isinstance(other, pytest.Function) and other.module is item.module
-            if is_beside and is_story(other) and not other.get_closest_marker("skip"):
+            if isinstance(other, pytest.Function) and is_story(other) and self._is_beside(other, item):
                 self._playing[other.nodeid] = self._pool.submit(self._play, other)
 
     def end(self, item: pytest.Function) -> None:
@@ -266,6 +273,10 @@ class Ensemble:
     def close(self) -> None:
         """Begin no more stories."""
         self._pool.shutdown(cancel_futures=True)
+
+    def _is_beside(self, other: pytest.Function, item: pytest.Function) -> bool:
+        is_told = other.get_closest_marker("skip") is None
+        return is_told and (self._in_one_go or other.module is item.module)
 
     def _play(self, item: pytest.Function) -> None:
         params = item.callspec.params if hasattr(item, "callspec") else {}

@@ -80,7 +80,10 @@ def test_the_retry_of_a_terminated_task_starts_afresh_when_its_execution_was_can
 
 @pytest.mark.parametrize(
     "effect",
-    [pytest.param(True, id="taken", marks=pytest.mark.every_airflow), pytest.param(False, id="not yet taken")],
+    [
+        pytest.param(True, id="taken", marks=pytest.mark.every_airflow),
+        pytest.param(False, id="not yet taken"),
+    ],
 )
 @pytest.mark.parametrize("story", ["waiting", "deferred"])
 def test_a_kill_while_the_order_is_in_flight_cancels_the_execution_as_soon_as_it_has_a_name(
