@@ -283,6 +283,8 @@ class Ensemble:
         with Stage(self._airflow, self._folder / str(next(_numbers))) as stage:
             try:
                 item.obj(stage=stage, **params)
+            except pytest.skip.Exception:
+                raise
             except BaseException as error:
                 error.add_note(stage.report())
                 raise
