@@ -72,11 +72,13 @@ class Leash:
         """
         try:
             started = client.run(start(order, terms, gate=gate, is_retry=is_retry))
-        except (Halted, AirflowTaskTimeout) as stop:
-            self._at_last(Search(order=order, terms=terms).withdraw())
-            if isinstance(stop, AirflowTaskTimeout):
-                raise
-            raise AirflowException(f"Killed before Losant had named the run of {order}") from None
+        except BaseException as stop:
+            # Airflow 2 raises out of its signal handler; Airflow 3 lets the flow go on, which then halts.
+            if self._is_killed or isinstance(stop, AirflowTaskTimeout):
+                self._at_last(Search(order=order, terms=terms).withdraw())
+            if isinstance(stop, Halted):
+                raise AirflowException(f"Killed before Losant had named the run of {order}") from None
+            raise
         if isinstance(started, Started) and started.is_ours:
             self.hold(started.ref)
         return started

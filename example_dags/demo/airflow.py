@@ -67,11 +67,9 @@ class LocalAirflow(AirflowApi):
         self.home = home
         self._python = python
         self.database = sql_alchemy_conn or f"sqlite:///{home / 'airflow.db'}"
-        self._env = _environment(home, dags_folder, self.url, self.database) | dict(env or {})
-        server = ("api-server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1")
-        self.api_server = self._process("api-server", *server)
+        self._env = self._environment(dags_folder) | dict(env or {})
+        self._servers = [self._process(command, command, *more) for command, *more in self._commands(port)]
         self.scheduler = self._process("scheduler", "scheduler", "--skip-serve-logs")
-        self.dag_processor = self._process("dag-processor", "dag-processor")
         self.triggerers = [
             self._process(f"triggerer-{number}", "triggerer", "--skip-serve-logs")
             for number in range(1, triggerers + 1)
@@ -85,7 +83,7 @@ class LocalAirflow(AirflowApi):
     @property
     def components(self) -> list[Process]:
         """All processes that make up this Airflow."""
-        return [self.api_server, self.scheduler, self.dag_processor, *self.triggerers]
+        return [*self._servers, self.scheduler, *self.triggerers]
 
     def __enter__(self) -> Self:
         try:
@@ -130,9 +128,46 @@ class LocalAirflow(AirflowApi):
         """Return the last lines of every component's log, for a report of what went wrong."""
         return "\n".join(f"--- {part.name} ({part.log})\n{part.tail(lines)}" for part in self.components)
 
+    def _commands(self, port: int) -> list[tuple[str, ...]]:
+        """Return the commands, with arguments, that run beside scheduler and triggerers."""
+        server = ("api-server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1")
+        return [server, ("dag-processor",)]
+
     def _process(self, name: str, *arguments: str) -> Process:
         command = [self._python, "-m", "airflow", *arguments]
         return Process(name, command, env=self._env, log=self.home / "components" / f"{name}.log")
+
+    def _environment(self, dags_folder: Path) -> dict[str, str]:
+        """Return the environment of all components: the caller's, without any Airflow settings of its own."""
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))
+        }
+        direct = ",".join(filter(None, [inherited.get("NO_PROXY"), "127.0.0.1", "localhost"]))
+        return (
+            inherited
+            | {
+                "PYTHONPATH": str(ROOT),
+                "NO_PROXY": direct,
+                "no_proxy": direct,
+                "AIRFLOW_HOME": str(self.home),
+                "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder),
+                "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+                "AIRFLOW__CORE__PARALLELISM": "8",
+                "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+                "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+                "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+                "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+                "AIRFLOW__API__BASE_URL": self.url,
+                "AIRFLOW__API__SECRET_KEY": secrets.token_hex(),
+                # Airflow 3.0 leaves it empty, which today's PyJWT refuses.
+                "AIRFLOW__API_AUTH__JWT_ISSUER": self.url,
+                "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(),
+                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self.database,
+                "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
+                "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            }
+            | BRISK
+        )
 
     def _is_healthy(self) -> bool:
         for part in self.components:
@@ -159,35 +194,3 @@ def _never_reuse_trigger_ids(database: Path) -> None:
         connection.execute('DROP TABLE "trigger"')
         for statement in statements:
             connection.execute(statement.replace("PRIMARY KEY (id)", "PRIMARY KEY (id AUTOINCREMENT)"))
-
-
-def _environment(home: Path, dags_folder: Path, url: str, database: str) -> dict[str, str]:
-    """Return the environment of all components: the caller's, without any Airflow settings of its own."""
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))
-    }
-    direct = ",".join(filter(None, [inherited.get("NO_PROXY"), "127.0.0.1", "localhost"]))
-    return (
-        inherited
-        | {
-            "PYTHONPATH": str(ROOT),
-            "NO_PROXY": direct,
-            "no_proxy": direct,
-            "AIRFLOW_HOME": str(home),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder),
-            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-            "AIRFLOW__CORE__PARALLELISM": "8",
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
-            "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-            "AIRFLOW__API__BASE_URL": url,
-            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(),
-            "AIRFLOW__API_AUTH__JWT_ISSUER": url,  # Airflow 3.0 leaves it empty, which today's PyJWT refuses
-            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(),
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
-            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
-            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        }
-        | BRISK
-    )

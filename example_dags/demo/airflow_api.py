@@ -25,22 +25,27 @@ class AirflowApi:
     :param url: Address of the api-server.
     """
 
+    base = "/api/v2"
+
     def __init__(self, url: str) -> None:
         self.url = url
         self._http = requests.Session()
         self._http.trust_env = False
 
     def request(self, method: str, path: str, **kwargs: Any) -> Any:
-        """Carry out one request below ``/api/v2`` and return the parsed answer."""
+        """Carry out one request below ``base`` and return the parsed answer."""
+        self._log_in()
+        address, headers = f"{self.url}{self.base}{path}", {"Accept": "application/json"}
+        answer = self._http.request(method, address, headers=headers, timeout=30, **kwargs)
+        if not answer.ok:
+            raise requests.HTTPError(f"{answer.status_code} {method} {path}: {answer.text}", response=answer)
+        return answer.json() if answer.content else None
+
+    def _log_in(self) -> None:
         if "Authorization" not in self._http.headers:
             answer = self._http.get(f"{self.url}/auth/token", timeout=30)
             answer.raise_for_status()
             self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-        headers = {"Accept": "application/json"}
-        answer = self._http.request(method, f"{self.url}/api/v2{path}", headers=headers, timeout=30, **kwargs)
-        if not answer.ok:
-            raise requests.HTTPError(f"{answer.status_code} {method} {path}: {answer.text}", response=answer)
-        return answer.json() if answer.content else None
 
     def health(self) -> dict[str, str | None]:
         """Return what each component says about itself, by name."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -16,15 +15,34 @@ from airflow_provider_losant.emulator import Emulator
 from airflow_provider_losant.emulator.seed import Seed
 from example_dags.demo.airflow import LocalAirflow
 from example_dags.demo.checks import EXAMPLES, SEED
+from tests.journeys.airflow_2 import LocalAirflow2
 from tests.journeys.postgres import best_database
 from tests.journeys.stage import AT_ONCE, AT_ONCE_ON_SQLITE, Ensemble, Stage, is_story
 
 HERE = Path(__file__).parent
+AIRFLOW = Version(version("apache-airflow"))
+
+ALERT = {
+    # Only after this are the triggers of a triggerer that was killed given to the next.
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
+    # Where nobody fires, the deferral timeout is noticed only as often as this.
+    "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
+}
+# Only by these does Airflow notice that a task's process is gone; five minutes are long for a test.
+ALERT_3 = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "40",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+}
+ALERT_2 = {
+    "AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "20",
+    # For so long a task may run on that was marked successful.
+    "AIRFLOW__CORE__TASK_SUCCESS_OVERTIME": "2",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
-    Mark every journey, and give it the time that real processes need.
+    Mark every journey, give it the time that real processes need, and leave out what is not for all.
 
     Two Airflows at once are enough for a small machine: the one that most journeys share, and one after the
     other those that some have for themselves.
@@ -35,6 +53,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             is_shared = "airflow" in item.fixturenames and not hasattr(item.module, "airflow")
             item.add_marker(pytest.mark.xdist_group("shared Airflow" if is_shared else "own Airflow"))
             item.add_marker(pytest.mark.timeout(240))
+            if reason := _why_untold(item):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _why_untold(item: pytest.Item) -> str | None:
+    """Return why a journey is not told of this Airflow; None if it is."""
+    if told := item.get_closest_marker("every_airflow"):
+        return told.kwargs.get("not_3_0") if AIRFLOW.release[:2] == (3, 0) else None
+    if AIRFLOW.major < 3:
+        return "of Airflow 2 only the stories for every Airflow are told"
+    if Version("3.3") > AIRFLOW and "ensemble" in getattr(item, "fixturenames", ()):
+        return "below Airflow 3.3 only the stories for every Airflow are told"
+    return None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -67,10 +98,9 @@ def ensemble(
     airflow: LocalAirflow, database: str | None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Ensemble]:
     """Yield who plays the stories."""
-    if Version(version("apache-airflow")) < Version("3.3"):
-        pytest.skip("the stories are told of Airflow 3.3; 3.0 does not even retry a task that was killed")
     at_once = AT_ONCE_ON_SQLITE if database is None else AT_ONCE
-    players = Ensemble(airflow, tmp_path_factory.mktemp("stages"), at_once)
+    folder = tmp_path_factory.mktemp("stages")
+    players = Ensemble(airflow, folder, at_once, in_one_go=AIRFLOW.major < 3)
     yield players
     players.close()
 
@@ -118,28 +148,13 @@ def airflow(
     losant: Emulator, database: str | None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalAirflow]:
     """Yield an Airflow with the DAGs of the examples and of the journeys, connected to that Losant."""
-    if version("apache-airflow").startswith("2."):
-        pytest.skip("journeys steer Airflow through the REST API of Airflow 3")
-    bundles = [
-        {
-            "name": name,
-            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
-            "kwargs": {"path": str(path)},
-        }
-        for name, path in {"journeys": HERE / "dags", "examples": EXAMPLES}.items()
-    ]
-    env = {
-        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
-        # Only by this does Airflow notice that a task's process is gone; five minutes are long for a test.
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "40",
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
-        # Only after this are the triggers of a triggerer that was killed given to the next.
-        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
-        # Where nobody fires, the deferral timeout is noticed only as often as this.
-        "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
-    }
     home = tmp_path_factory.mktemp("airflow")
-    with LocalAirflow(home, HERE / "dags", env=env, sql_alchemy_conn=database) as running:
+    dags = home / "dags"
+    dags.mkdir()
+    for name, folder in {"journeys": HERE / "dags", "examples": EXAMPLES}.items():
+        (dags / name).symlink_to(folder)
+    kind, settings = (LocalAirflow2, ALERT_2) if AIRFLOW.major < 3 else (LocalAirflow, ALERT_3)
+    with kind(home, dags, env=ALERT | settings, sql_alchemy_conn=database) as running:
         running.add_connection("losant_default", **connection(losant))
         yield running
 

@@ -20,6 +20,7 @@ import requests
 from airflow_provider_losant.emulator import Emulator, Request, Script
 from example_dags.demo.airflow_api import AirflowApi, Json
 from example_dags.demo.processes import free_port, wait_for
+from tests.journeys.airflow_2 import Airflow2Api
 
 if TYPE_CHECKING:
     from example_dags.demo.airflow import LocalAirflow
@@ -79,6 +80,10 @@ class _Api(AirflowApi):
             return super().request(method, path, **kwargs)
 
 
+class _Api2(_Api, Airflow2Api):
+    """The same for an Airflow 2."""
+
+
 class Stage:
     """
     Everything one story needs, on its own connection: its faults and outages are nobody else's.
@@ -88,7 +93,7 @@ class Stage:
     """
 
     def __init__(self, airflow: LocalAirflow, folder: Path) -> None:
-        self.airflow = _Api(airflow.url)
+        self.airflow = (_Api2 if isinstance(airflow, Airflow2Api) else _Api)(airflow.url)
         self.home = airflow.home
         self.conn_id = f"losant_stage_{next(_numbers)}"
         self.dag_id = self.run_id = ""
@@ -232,20 +237,28 @@ class Stage:
 
 
 class Ensemble:
-    """Plays all stories of a test module side by side; each test waits for the end of its own."""
+    """
+    Plays all stories of a test module side by side; each test waits for the end of its own.
 
-    def __init__(self, airflow: LocalAirflow, folder: Path, at_once: int) -> None:
+    :param airflow: The Airflow that all stories share.
+    :param folder: Where the stages may keep what they remember.
+    :param at_once: How many stories are played at the same time.
+    :param in_one_go: Play the stories of all modules side by side, as fits where they are few.
+    """
+
+    def __init__(self, airflow: LocalAirflow, folder: Path, at_once: int, *, in_one_go: bool) -> None:
         self._airflow = airflow
         self._folder = folder
+        self._in_one_go = in_one_go
         self._pool = ThreadPoolExecutor(at_once)
         self._playing: dict[str, Future[None]] = {}
 
     def begin(self, item: pytest.Function) -> None:
-        """Begin the stories of the item's module, unless they have begun."""
+        """Begin the stories that are played beside the item's, unless they have begun."""
         if item.nodeid in self._playing:
             return
         for other in item.session.items:
-            if isinstance(other, pytest.Function) and other.module is item.module and is_story(other):
+            if isinstance(other, pytest.Function) and is_story(other) and self._is_beside(other, item):
                 self._playing[other.nodeid] = self._pool.submit(self._play, other)
 
     def end(self, item: pytest.Function) -> None:
@@ -261,11 +274,17 @@ class Ensemble:
         """Begin no more stories."""
         self._pool.shutdown(cancel_futures=True)
 
+    def _is_beside(self, other: pytest.Function, item: pytest.Function) -> bool:
+        is_told = other.get_closest_marker("skip") is None
+        return is_told and (self._in_one_go or other.module is item.module)
+
     def _play(self, item: pytest.Function) -> None:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         with Stage(self._airflow, self._folder / str(next(_numbers))) as stage:
             try:
                 item.obj(stage=stage, **params)
+            except pytest.skip.Exception:
+                raise
             except BaseException as error:
                 error.add_note(stage.report())
                 raise

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import pytest
 
 from tests.journeys.chaos.dags.chaos import WIDTH
@@ -14,9 +12,6 @@ from tests.journeys.chaos.storm import ride_out
 
 @pytest.mark.timeout(300)  # an Airflow of its own, and its storm
 def test_each_task_has_one_run_of_its_own_whatever_dies() -> None:
-    if version("apache-airflow").startswith("2."):
-        pytest.skip("journeys steer Airflow through the REST API of Airflow 3")
-
     report = ride_out(Plan(runs=2 * WIDTH, seed=7, deferrable=(True, False), limit=180.0))
 
     print(report)

@@ -32,6 +32,7 @@ def assert_cancelled_once(stage: Stage) -> None:
     assert len(stage.saw("execute")) == 1
 
 
+@pytest.mark.every_airflow
 def test_sigterm_to_a_waiting_task_cancels_its_execution_once(stage: Stage) -> None:
     stage.play("waiting", FOR_EVER)
     stage.wait_until_watched()
@@ -59,6 +60,7 @@ def test_sigterm_while_a_look_hangs_cancels_the_execution_within_the_time_a_kill
     stage.mark("failed")
 
 
+@pytest.mark.every_airflow
 def test_the_retry_of_a_terminated_task_starts_afresh_when_its_execution_was_cancelled(stage: Stage) -> None:
     stage.play("retrying", FOR_EVER)
     stage.wait_until_watched()
@@ -76,7 +78,13 @@ def test_the_retry_of_a_terminated_task_starts_afresh_when_its_execution_was_can
     assert len(stage.saw("execute")) == 2
 
 
-@pytest.mark.parametrize("effect", [True, False], ids=["taken", "not yet taken"])
+@pytest.mark.parametrize(
+    "effect",
+    [
+        pytest.param(True, id="taken", marks=pytest.mark.every_airflow),
+        pytest.param(False, id="not yet taken"),
+    ],
+)
 @pytest.mark.parametrize("story", ["waiting", "deferred"])
 def test_a_kill_while_the_order_is_in_flight_cancels_the_execution_as_soon_as_it_has_a_name(
     stage: Stage, story: str, effect: bool
@@ -145,6 +153,7 @@ def test_without_cancel_on_kill_the_retry_of_a_terminated_task_takes_the_executi
     assert len(stage.saw("execute")) == 1
 
 
+@pytest.mark.every_airflow
 @pytest.mark.parametrize("number", [SIGTERM, SIGKILL], ids=lambda number: str(number.name))
 def test_a_triggerer_that_goes_away_cancels_nothing_and_the_wait_goes_on_in_the_next(
     airflow: LocalAirflow, lone_stage: Stage, number: Signals

@@ -44,8 +44,6 @@ def airflow(
     database: str, losant: Emulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalAirflow]:
     """Yield an Airflow with two triggerers; more than one needs a real database."""
-    if version("apache-airflow").startswith("2."):
-        pytest.skip("journeys steer Airflow through the REST API of Airflow 3")
     home = tmp_path_factory.mktemp("two-triggerers")
     with LocalAirflow(home, DAGS, env=ENVIRONMENT, sql_alchemy_conn=database, triggerers=2) as running:
         running.add_connection("losant_default", **connection(losant))

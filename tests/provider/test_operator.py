@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -564,6 +567,40 @@ def test_a_kill_leaves_a_run_alone_that_is_no_longer_the_workers(
     operator.on_kill()
 
     assert "notebook.cancelExecution" not in operations(losant)
+
+
+def test_a_kill_that_breaks_off_the_order_cancels_what_the_order_has_begun(
+    losant: Emulator, notebook: str
+) -> None:
+    """Airflow 2 raises out of its signal handler, in the midst of whatever runs; Airflow 3 does not."""
+    losant.script(notebook, Script(ending="hang"))
+    losant.inject("notebook.execute", Fault("slow", seconds=30, effect=True))
+    operator = task(notebook).make()
+
+    class Terminated(BaseException):
+        pass
+
+    def on_signal(*_: object) -> None:
+        operator.on_kill()
+        raise Terminated
+
+    def kill_when_begun() -> None:
+        for _ in range(500):
+            if losant.executions(notebook):
+                os.kill(os.getpid(), signal.SIGUSR1)
+                return
+            time.sleep(0.02)
+
+    before = signal.signal(signal.SIGUSR1, on_signal)
+    threading.Thread(target=kill_when_begun).start()
+    try:
+        with pytest.raises(Terminated):
+            operator.execute(context_of(Ti()))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+    assert [it["status"] for it in losant.executions(notebook)] == ["canceled"]
+    assert operations(losant).count("notebook.cancelExecution") == 1
 
 
 def test_a_kill_before_anything_began_does_nothing(losant: Emulator, notebook: str) -> None:

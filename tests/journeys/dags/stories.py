@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.operators.sweep import LosantNotebookOrphanSweepOperator
@@ -20,9 +20,10 @@ PLACE: dict[str, Any] = {
     "losant_conn_id": "{{ params.conn_id }}",
     "poll_interval": 1,
     "listing_patience": 3,
+    "retry_delay": timedelta(seconds=1),
 }
 DEFERRED: dict[str, Any] = {"deferrable": True}
-RETRYING: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=1)}
+RETRYING: dict[str, Any] = {"retries": 1}
 LATE_RETRY: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=6)}
 KEEPING: dict[str, Any] = {"cancel_on_kill": False}
 
@@ -63,7 +64,7 @@ def story(name: str) -> DAG:
 
 for _name, _setup in STORIES.items():
     with story(_name):
-        LosantNotebookExecuteOperator(**PLACE, **_setup)
+        LosantNotebookExecuteOperator(**PLACE | _setup)
 
 with story("crashing"):
     CrashingOperator(**PLACE, deferrable=True)
