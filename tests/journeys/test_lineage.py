@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_losant._compat import AIRFLOW_3
 from airflow_provider_losant.emulator import Script
 from example_dags.demo.airflow import LocalAirflow
 from example_dags.demo.checks import DATA_INTERVAL, EXAMPLES, REPORT_DAG, REPORT_NOTEBOOK, expected_energy
@@ -36,8 +35,6 @@ def losant() -> Iterator[Emulator]:
 def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
     """Yield an Airflow whose OpenLineage provider writes each event into a file of its own."""
     pytest.importorskip("airflow.providers.openlineage")
-    if not AIRFLOW_3:
-        pytest.skip("journeys steer Airflow through the REST API of Airflow 3")
     home = tmp_path_factory.mktemp("lineage")
     transport = {"type": "file", "log_file_path": str(home / "event")}
     environment = {"AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport)}
