@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Those whom Airflow asks on behalf of a trigger, slow enough to see whether the event loop goes on meanwhile."""
+"""Those whom Airflow asks for a trigger, slow enough to see whether the event loop goes on meanwhile."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import pytest
 from airflow.secrets import BaseSecretsBackend
+
+if TYPE_CHECKING:
+    import pytest
 
 T = TypeVar("T")
 

@@ -56,7 +56,7 @@ def ask(
 
 @pytest.mark.airflow(since="3.0")
 # Airflow 3.0's own hook about the way that it takes
-@pytest.mark.filterwarnings("ignore:Using Connection.get_connection_from_secrets:DeprecationWarning:airflow")
+@pytest.mark.filterwarnings(r"ignore:Using Connection\.\w+ from .airflow:DeprecationWarning:airflow\.")
 def test_a_connection_that_the_supervisor_knows_does_not_block_it(monkeypatch: pytest.MonkeyPatch) -> None:
     told = {
         **dict.fromkeys(("login", "schema", "port")),
