@@ -47,16 +47,16 @@ class Cell:
         """What people call it."""
         return f"Airflow {self.airflow} on Python {self.python}"
 
-    def command(self, report: Path) -> list[str]:
+    def command(self, tests: Sequence[str], report: Path) -> list[str]:
         """
-        Return what runs its tests.
+        Return what runs these tests.
 
         The newest Airflow on this Python has the environment that ``python3 -m tests`` has.
         """
         shares = self.airflow == NEWEST and self.interpreter == sys.executable
         which = [] if shares else ["--airflow", self.airflow]
-        tests = [self.interpreter, "-m", "tests", *which]
-        return [*tests, *SUITES, "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
+        quietly = ["-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
+        return [self.interpreter, "-m", "tests", *which, *tests, *quietly]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,11 +127,11 @@ def cells(airflows: Sequence[str], later: Iterable[tuple[str, Path]]) -> list[Ce
     return chosen
 
 
-async def test(cell: Cell, report: Path, log: Path) -> int | None:
-    """Run a cell's tests, all that they print in the log, and return pytest's exit code; None if too slow."""
+async def test(cell: Cell, tests: Sequence[str], report: Path, log: Path) -> int | None:
+    """Run a cell's tests, all that they print in the log; returns pytest's exit code, None if too slow."""
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *cell.command(report), cwd=ROOT, stdout=output, stderr=output, start_new_session=True
+            *cell.command(tests, report), cwd=ROOT, stdout=output, stderr=output, start_new_session=True
         )
     try:
         async with asyncio.timeout(LIMIT):
@@ -144,7 +144,9 @@ async def test(cell: Cell, report: Path, log: Path) -> int | None:
             await process.wait()
 
 
-async def test_all(wanted: Sequence[Cell], at_once: int) -> dict[Cell, tuple[Result, float]]:
+async def test_all(
+    wanted: Sequence[Cell], tests: Sequence[str], at_once: int
+) -> dict[Cell, tuple[Result, float]]:
     """Run the tests of every cell, some beside each other, and tell how each of them ends."""
     logs = ROOT / ".venvs"
     logs.mkdir(exist_ok=True)
@@ -156,7 +158,7 @@ async def test_all(wanted: Sequence[Cell], at_once: int) -> dict[Cell, tuple[Res
         async with gate:
             print(f"  ..   {cell.title}", flush=True)
             began = time.monotonic()
-            result = counted(report, await test(cell, report, log))
+            result = counted(report, await test(cell, tests, report, log))
         took = time.monotonic() - began
         if not result.is_good:
             print("".join(log.read_text(errors="replace").splitlines(keepends=True)[-TAIL:]))
@@ -186,11 +188,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.matrix", description=about)
     parser.add_argument("airflow", nargs="*", help=f"any of {', '.join(MINORS)}; all by default")
     parser.add_argument("--at-once", type=int, default=1, help="how many to test beside each other")
+    parser.add_argument("--tests", nargs="+", default=SUITES, help=f"by default {', '.join(SUITES)}")
     wanted = parser.parse_args(arguments)
     if unknown := set(wanted.airflow) - set(MINORS):
         parser.error(f"there are no constraints for Airflow {', '.join(sorted(unknown))}")
     chosen = cells(wanted.airflow or MINORS, later_pythons(folders_with_pythons()))
-    results = asyncio.run(test_all(chosen, wanted.at_once))
+    results = asyncio.run(test_all(chosen, wanted.tests, wanted.at_once))
     print(f"\n{table(results)}")
     return 0 if all(result.is_good for result, _ in results.values()) else 1
 

@@ -260,6 +260,7 @@ def test_a_file_that_is_not_there_is_named_before_any_request(losant: Emulator, 
 
 
 def test_a_run_can_be_started_seen_and_cancelled(losant: Emulator, notebook: str) -> None:
+    losant.script(notebook, Script(ending="hang"))
     hook = LosantHook()
     moment = datetime(2026, 1, 1, tzinfo=UTC)
 

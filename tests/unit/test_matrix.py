@@ -75,7 +75,7 @@ def test_an_older_airflow_alone_is_not_tested_on_later_pythons() -> None:
 def test_only_the_newest_airflow_on_this_python_shares_the_environment_of_the_other_tests() -> None:
     chosen = cells(MINORS, [("3.99", Path("/python3.99"))])
 
-    assert [it for it in chosen if "--airflow" not in it.command(Path("report.xml"))] == [
+    assert [it for it in chosen if "--airflow" not in it.command([], Path("report.xml"))] == [
         Cell(airflow=NEWEST, python=OWN, interpreter=sys.executable)
     ]
 
@@ -100,7 +100,7 @@ def test_tests_that_take_too_long_are_stopped_with_all_they_started(
 
     cell = Cell(airflow=NEWEST, python=OWN, interpreter=str(endless))
 
-    assert asyncio.run(matrix.test(cell, tmp_path / "report.xml", tmp_path / "log")) is None
+    assert asyncio.run(matrix.test(cell, [], tmp_path / "report.xml", tmp_path / "log")) is None
 
 
 def test_the_table_has_a_line_for_each_environment() -> None:
