@@ -127,7 +127,10 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
         if execution.queued > youngest:
             return "too young"
         is_known, started = dag_run_start(mark["dag_id"], mark["run_id"])
-        if not is_known or not _chain(mark, deployment_id(started)).is_of_task(execution):
+        deployment = deployment_id(started)
+        if is_known and not deployment:
+            return "whose Airflow it is cannot be told: set [api] base_url"
+        if not is_known or not _chain(mark, deployment).is_of_task(execution):
             return "of another Airflow"
         state = task_state(mark["dag_id"], mark["task_id"], mark["run_id"], mark["map_index"])
         return None if state in _OVER else f"its task is {state}"

@@ -79,7 +79,7 @@ def _digest(constraints: Path, packages: Sequence[str]) -> str:
 
 def _run(step: Step, log: Path, command: list[str]) -> None:
     """Run a command, its output in the log, the package at hand in the live line."""
-    log.parent.mkdir(exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         for line in process.stdout or ():

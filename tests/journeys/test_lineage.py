@@ -34,7 +34,6 @@ def losant() -> Iterator[Emulator]:
 @pytest.fixture(scope="module")
 def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
     """Yield an Airflow whose OpenLineage provider writes each event into a file of its own."""
-    pytest.importorskip("airflow.providers.openlineage")
     home = tmp_path_factory.mktemp("lineage")
     transport = {"type": "file", "log_file_path": str(home / "event")}
     environment = {"AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport)}

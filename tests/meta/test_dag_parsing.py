@@ -13,10 +13,12 @@ import pytest
 from airflow_provider_losant._compat import AIRFLOW_3
 from tests.meta.sources import PACKAGE, ROOT
 
-# What a DAG file loads anyway, and what it loads on top when it names our classes.
+# What a DAG file loads anyway, and what it loads on top when it names ours, which it uses in the same way.
 SDK = "airflow.sdk" if AIRFLOW_3 else "airflow.providers.common.compat.sdk"
-BARE = f"from {SDK} import DAG, BaseOperator, BaseSensorOperator\n"
-OURS = "".join(f"import {PACKAGE}.{kind}.notebook\n" for kind in ("operators", "sensors", "decorators"))
+CLASSES = f"from {SDK} import DAG, BaseOperator, BaseSensorOperator\n"
+OUR_CLASSES = f"import {PACKAGE}.operators.notebook, {PACKAGE}.sensors.notebook\n"
+TASKFLOW = f"from {SDK} import task; task.python\n"
+OUR_TASKFLOW = f"import {PACKAGE}.decorators.notebook\n"
 MOST = 25
 """Modules of any kind that naming them may add; each is loaded whenever a DAG file is parsed."""
 ONLY_FOR_RUNNING = (
@@ -47,9 +49,14 @@ def loaded_by(code: str) -> set[str]:
     return set(names)
 
 
-def test_naming_our_operators_loads_nothing_that_only_running_them_needs() -> None:
-    added = loaded_by(BARE + OURS) - loaded_by(BARE)
-    print(f"our operators and sensors add {len(added)} modules: {' '.join(sorted(added))}")
+@pytest.mark.parametrize(
+    ("bare", "ours"),
+    [(CLASSES, OUR_CLASSES), (CLASSES + TASKFLOW, OUR_CLASSES + OUR_TASKFLOW)],
+    ids=["classes", "taskflow"],
+)
+def test_naming_our_operators_loads_nothing_that_only_running_them_needs(bare: str, ours: str) -> None:
+    added = loaded_by(bare + ours) - loaded_by(bare)
+    print(f"ours add {len(added)} modules: {' '.join(sorted(added))}")
 
     assert len(added) <= MOST
     assert {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where Airflow 3 asks its API about a task instance or a DAG run, Airflow 2 asks its database."""
+"""Where Airflow 3 asks its API about a task or a DAG run, Airflow 2 asks its database."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_losant._compat import AIRFLOW_3, dag_run_start, has_left_deferral, task_state
+from airflow_provider_losant._compat import dag_run_start, has_left_deferral, task_state
 from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
 
 pytestmark = [
-    pytest.mark.skipif(AIRFLOW_3, reason="Airflow 3 asks its API; see test_trigger.py"),
+    pytest.mark.airflow(before="3.0"),
     pytest.mark.usefixtures("airflow_db", "connection"),
 ]
 

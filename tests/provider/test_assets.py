@@ -100,7 +100,6 @@ def test_a_connection_without_an_application_is_asked_for_one(
 
 
 def test_openlineage_knows_an_asset_by_the_api_and_the_path() -> None:
-    pytest.importorskip("openlineage.client")
     dataset = convert_asset_to_openlineage(Asset(uri=URI), None)
 
     assert (dataset.namespace, dataset.name) == (

@@ -11,11 +11,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from importlib.metadata import version
 from typing import Any
 
 import pytest
-from packaging.version import Version
 
 from airflow_provider_losant.api import async_client
 from airflow_provider_losant.emulator import Emulator, Script
@@ -27,9 +25,8 @@ from airflow_provider_losant.triggers.notebook import (
 )
 from tests.provider.conftest import BRIEF, connect
 
-AIRFLOW = Version(version("apache-airflow"))
-needs_events = pytest.mark.skipif(Version("3.0") > AIRFLOW, reason="Airflow 2 has no event-driven DAGs")
-needs_memory = pytest.mark.skipif(Version("3.3") > AIRFLOW, reason="Airflow before 3.3 keeps no asset state")
+needs_events = pytest.mark.airflow(since="3.0")
+needs_memory = pytest.mark.airflow(since="3.3")
 pytestmark = pytest.mark.usefixtures("connection")
 
 INTERVAL = 0.1
@@ -379,7 +376,7 @@ def test_an_argument_that_cannot_be_right_is_refused_when_the_dag_is_parsed(
         LosantNotebookEventTrigger(**{"notebook_id": notebook, **wrong})
 
 
-@pytest.mark.skipif(Version("3.0") <= AIRFLOW, reason="what Airflow 2 says")
+@pytest.mark.airflow(before="3.0")
 def test_an_airflow_without_events_says_so_in_one_sentence(notebook: str) -> None:
     with pytest.raises(Exception, match=r"needs Airflow 3\.0 or later"):
         LosantNotebookEventTrigger(notebook_id=notebook)

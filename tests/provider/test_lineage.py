@@ -102,7 +102,6 @@ class Listener:
 @pytest.fixture
 def openlineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
     """Give OpenLineage a file to write to; its settings are not kept where it sees a test."""
-    pytest.importorskip("airflow.providers.openlineage")
     from airflow.providers.openlineage.plugins.listener import get_openlineage_listener
 
     file = tmp_path / "events.jsonl"

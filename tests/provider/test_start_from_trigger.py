@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowSensorTimeout
-from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.exceptions import LosantConfigError
@@ -24,9 +23,8 @@ from airflow_provider_losant.triggers import start
 from airflow_provider_losant.triggers.sensor import LosantNotebookSensorTrigger
 from tests.provider.tasks import Task, Ti, context_of
 
-CAN_START = hasattr(BaseTrigger, "render_template_fields")
 pytestmark = pytest.mark.usefixtures("connection")
-where_it_can = pytest.mark.skipif(not CAN_START, reason="before Airflow 3.3 a worker begins")
+where_it_can = pytest.mark.airflow(since="3.3")  # from then on the triggerer renders templates
 
 QUICK: dict[str, Any] = {"poke_interval": 0.02, "timeout": 20.0, "deferrable": True}
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -71,7 +69,7 @@ def test_a_sensor_begins_in_a_worker_unless_it_is_to_begin_elsewhere(notebook: s
         assert (one.start_from_trigger, one.start_trigger_args) == (False, None)
 
 
-@pytest.mark.skipif(CAN_START, reason="from Airflow 3.3 on the triggerer renders templates")
+@pytest.mark.airflow(before="3.3")
 def test_where_nobody_would_render_its_arguments_a_sensor_begins_in_a_worker(
     losant: Emulator, notebook: str
 ) -> None:

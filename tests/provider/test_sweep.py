@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The orphan sweep, before it looks at anything; what it finds is in the journeys."""
+"""The orphan sweep: what it refuses, and whose executions it can tell; what it finds is in the journeys."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 
+from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.exceptions import LosantConfigError
+from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.operators.sweep import LosantNotebookOrphanSweepOperator
+from tests.provider.tasks import Ti, context_of
 
-if TYPE_CHECKING:
-    from airflow_provider_losant.emulator import Emulator
-
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = [
+    pytest.mark.usefixtures("connection"),
+    # Airflow 3.0 and 3.1 about their own look-up, where a supervisor could be asked
+    pytest.mark.filterwarnings(r"ignore:Using Connection\.\w+ from .airflow:DeprecationWarning:airflow\."),
+]
 
 
 @pytest.mark.parametrize("age", ["min_age", "max_age"])
@@ -22,3 +28,61 @@ def test_an_age_that_makes_no_sense_is_refused_before_any_request(losant: Emulat
         LosantNotebookOrphanSweepOperator(task_id="sweep", **{age: -1}).execute({})
 
     assert losant.requests == []
+
+
+class Supervisor:
+    """Stands for whom a task of Airflow 3 asks: it knows the run, and that the task has failed."""
+
+    def __init__(self, ti: Ti) -> None:
+        self._ti = ti
+
+    def send(self, asked: Any) -> Any:
+        ti = self._ti
+        return {
+            "GetDRCount": SimpleNamespace(count=1),
+            "GetDagRun": SimpleNamespace(start_date=ti.start_date),
+            "GetTaskStates": SimpleNamespace(task_states={ti.run_id: {ti.task_id: "failed"}}),
+        }.get(type(asked).__name__)
+
+
+@pytest.fixture
+def orphan(losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Leave an execution behind whose task was marked failed while it was deferred; returns its id."""
+    losant.script(notebook, Script(ending="hang"))
+    ti = Ti()
+    with pytest.raises(TaskDeferred):
+        LosantNotebookExecuteOperator(task_id="report", notebook_id=notebook, deferrable=True).execute(
+            context_of(ti)
+        )
+    from airflow.sdk.execution_time import task_runner
+
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(ti), raising=False)
+    return str(ti.pushed["execution_id"])
+
+
+def sweep() -> dict[str, Any]:
+    return LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=0.001).execute({})
+
+
+@pytest.mark.airflow(since="3.2")
+def test_an_orphan_is_known_by_the_start_of_its_run_where_no_base_url_is_set(orphan: str) -> None:
+    assert sweep()["cancelled"] == [orphan]
+
+
+@pytest.mark.airflow(since="3.0", before="3.2")
+def test_where_airflow_does_not_tell_the_start_of_a_run_the_sweep_says_what_to_set(orphan: str) -> None:
+    assert sweep() == {
+        "looked_at": 1,
+        "cancelled": [],
+        "left": {"whose Airflow it is cannot be told: set [api] base_url": 1},
+    }
+
+
+@pytest.mark.airflow(since="3.0")
+def test_an_orphan_is_known_by_the_base_url(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example")
+    orphan = request.getfixturevalue("orphan")
+
+    assert sweep()["cancelled"] == [orphan]

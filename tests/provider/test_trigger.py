@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from airflow.triggers.base import BaseTrigger
 
-from airflow_provider_losant._compat import AIRFLOW_3, trigger_is_told_of_kills
 from airflow_provider_losant.api.watch import Patience, Target
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.hooks.losant import LosantHook
@@ -174,14 +173,14 @@ def test_the_event_loop_goes_on_while_losant_is_silent(losant: Emulator, noteboo
     assert sorted(gaps)[len(gaps) * 9 // 10] < 0.05
 
 
-# -- killing ----------------------------------------------------------------------------------------------
+# -- killing: Airflow 3 asks its API, Airflow 2 its database; see test_airflow_2.py ------------------------
+
+ON_3 = pytest.mark.airflow(since="3.0")
 
 
 def tell_state(monkeypatch: pytest.MonkeyPatch, state: str | None) -> list[dict[str, Any]]:
     """Stand for Airflow's answer about the state of a task instance."""
     asked: list[dict[str, Any]] = []
-    if not AIRFLOW_3:
-        pytest.skip("Airflow 2 asks its database")
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     def get_task_states(**what: Any) -> dict[str, dict[str, str]]:
@@ -193,6 +192,7 @@ def tell_state(monkeypatch: pytest.MonkeyPatch, state: str | None) -> list[dict[
     return asked
 
 
+@ON_3
 @pytest.mark.parametrize("map_index", [-1, 0, 3])
 @pytest.mark.parametrize(
     ("state", "cancelled"),
@@ -229,6 +229,7 @@ def told_of(state: str | None, cancelled: int, map_index: int) -> tuple[str | No
     return state, cancelled, map_index
 
 
+@ON_3
 @pytest.mark.parametrize(
     "more", [{"cancel_on_kill": False}, {"execution": None, "cancel_on_kill": True}], ids=str
 )
@@ -245,6 +246,7 @@ def test_a_kill_cancels_nothing_that_is_not_ours_to_cancel(
     assert asked == []
 
 
+@ON_3
 def test_a_cancel_of_a_kill_is_repeated_while_losant_is_away(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +260,7 @@ def test_a_cancel_of_a_kill_is_repeated_while_losant_is_away(
     assert losant.executions(notebook)[0]["status"] == "canceled"
 
 
+@ON_3
 def test_a_kill_that_airflow_repeats_every_second_is_carried_out_to_its_end(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,21 +283,30 @@ def test_a_kill_that_airflow_repeats_every_second_is_carried_out_to_its_end(
     assert cancels(losant) == 1
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["Airflow 3.3", "before"])
+@pytest.mark.airflow(since="3.3")
 def test_a_triggerer_that_stops_cancels_nothing(
-    losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch, told: bool
+    losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell_state(monkeypatch, "deferred")
-    if told and not trigger_is_told_of_kills():
-        pytest.skip("this Airflow tells its triggers nothing")
-    if not told:
-        monkeypatch.delattr(BaseTrigger, "on_kill", raising=False)
+    tell_state(monkeypatch, "failed")
     interrupt(trigger(losant, notebook, running, cancel_on_kill=True))
 
     assert cancels(losant) == 0
     assert losant.executions(notebook)[0]["status"] == "inProgress"
 
 
+@ON_3
+def test_where_airflow_only_interrupts_a_trigger_whose_triggerer_stops_nothing_is_cancelled(
+    losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell_state(monkeypatch, "deferred")
+    monkeypatch.delattr(BaseTrigger, "on_kill", raising=False)
+    interrupt(trigger(losant, notebook, running, cancel_on_kill=True))
+
+    assert cancels(losant) == 0
+    assert losant.executions(notebook)[0]["status"] == "inProgress"
+
+
+@ON_3
 def test_where_airflow_only_interrupts_a_killed_trigger_it_cancels_all_the_same(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

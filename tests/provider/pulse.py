@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Those whom Airflow asks for a trigger, slow enough to see whether the event loop goes on meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.secrets import BaseSecretsBackend
+
+if TYPE_CHECKING:
+    import pytest
+
+T = TypeVar("T")
+
+
+class Pulse:
+    """Shows to another thread whether an event loop goes on."""
+
+    def __init__(self) -> None:
+        self._beat = threading.Event()
+        self.checks = 0
+        self.stops = 0
+
+    def check(self) -> None:
+        """Wait until the loop has gone on, or for so long that it must be blocked."""
+        self._beat.clear()
+        self.checks += 1
+        self.stops += not self._beat.wait(2)
+
+    async def during(self, work: Awaitable[T]) -> T:
+        """Let the pulse be felt while something is done."""
+        heart = asyncio.create_task(self._go_on())
+        try:
+            return await work
+        finally:
+            heart.cancel()
+
+    async def _go_on(self) -> None:
+        while True:
+            self._beat.set()
+            await asyncio.sleep(0.001)
+
+
+class SlowSecrets(BaseSecretsBackend):
+    """Knows every connection; for Airflow's ``[secrets] backend``."""
+
+    pulse = Pulse()
+    connection: Mapping[str, Any] = {}
+
+    def get_conn_value(self, conn_id: str, team_name: str | None = None) -> str:
+        self.pulse.check()
+        return json.dumps(self.connection)
+
+
+@contextmanager
+def supervisor(pulse: Pulse, answers: Mapping[str, Mapping[str, Any]]) -> Iterator[socket.socket]:
+    """
+    Stand for the process that a triggerer of Airflow 3 asks, at the other end of a real socket.
+
+    :param answers: What to answer, by the name of the request.
+    """
+    ours, theirs = socket.socketpair()
+    ours.settimeout(10)
+    thread = threading.Thread(target=_answer, args=(ours, pulse, answers))
+    thread.start()
+    try:
+        yield theirs
+    finally:
+        theirs.close()
+        thread.join()
+        ours.close()
+
+
+def _answer(wire: socket.socket, pulse: Pulse, answers: Mapping[str, Mapping[str, Any]]) -> None:
+    from airflow.sdk.execution_time.comms import _ResponseFrame
+    from msgspec import msgpack
+
+    with wire.makefile("rb") as incoming:
+        while length := incoming.read(4):
+            number, body, *_ = msgpack.decode(incoming.read(int.from_bytes(length, "big")))
+            pulse.check()
+            wire.sendall(_ResponseFrame(id=number, body=answers.get(body["type"])).as_bytes())
+
+
+@asynccontextmanager
+async def as_triggerer(wire: socket.socket, patch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Talk to the supervisor as Airflow's own triggerer does."""
+    from airflow.jobs.triggerer_job_runner import TriggerCommsDecoder
+    from airflow.sdk.execution_time import task_runner
+
+    reader, writer = await asyncio.open_connection(sock=wire)
+    decoder = TriggerCommsDecoder(async_writer=writer, async_reader=reader, socket=None)
+    if hasattr(decoder, "start_reader"):  # since Airflow 3.2
+        await decoder.start_reader()
+    patch.setattr(task_runner, "SUPERVISOR_COMMS", decoder, raising=False)
+    try:
+        yield
+    finally:
+        if hasattr(decoder, "_reader_task"):
+            decoder._reader_task.cancel()
+        writer.close()
+        await writer.wait_closed()

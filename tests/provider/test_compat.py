@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an older Airflow lacks is done without, and nothing of it is imported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
+from tests.meta.sources import PACKAGE, ROOT, modules
+from tests.provider.tasks import Task, Ti
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.emulator import Emulator
+
+IMPORT_ALL = """
+import importlib, json, sys, warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
+print(json.dumps([[it.filename, str(it.message)] for it in caught]))
+"""
+
+
+def test_every_module_is_imported_without_an_error_and_without_a_warning_of_ours() -> None:
+    names = [name for name in modules() if not name.endswith("__main__")]
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, *names], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    warned = json.loads(done.stdout.splitlines()[-1])
+    assert [(file, message) for file, message in warned if f"/{PACKAGE}/" in file] == []
+
+
+class Store(dict[str, Any]):
+    """Stands for the store that Airflow 3.3 gives to a task."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = value
+
+
+@pytest.mark.airflow(since="3.3")
+@pytest.mark.usefixtures("connection")
+def test_the_execution_is_also_kept_in_the_task_state_store(losant: Emulator, notebook: str) -> None:
+    from airflow.sdk import Context
+
+    store = Store()
+    result = task(notebook, {"task_state_store": store}).run()
+
+    assert "task_state_store" in Context.__annotations__
+    assert store == {"losant_execution_id.0": result["execution_id"]}
+
+
+@pytest.mark.usefixtures("connection")
+def test_without_a_task_state_store_a_retry_finds_the_execution_by_its_mark(
+    losant: Emulator, notebook: str
+) -> None:
+    ti = Ti(max_tries=1)
+    first = task(notebook, {}, ti).run()
+    ti.try_number = 2
+
+    assert task(notebook, {}, ti).run()["execution_id"] == first["execution_id"]
+    assert len(losant.executions(notebook)) == 1
+
+
+def task(notebook: str, more: dict[str, Any], ti: Ti | None = None) -> Task:
+    return Task(
+        lambda: LosantNotebookExecuteOperator(task_id="report", notebook_id=notebook, poll_interval=0.02),
+        ti or Ti(),
+        more=more,
+    )

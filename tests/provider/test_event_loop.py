@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever a trigger asks of Airflow, the event loop that it shares with thousands goes on meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_losant._compat import has_left_deferral
+from airflow_provider_losant.hooks.losant import LosantHook
+from tests.provider.pulse import Pulse, SlowSecrets, as_triggerer, supervisor
+from tests.provider.tasks import Ti
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping
+
+    from airflow_provider_losant.api.settings import Settings
+
+EXTRA = {"application_id": "575ec8687ae143cd83dc4a97", "max_retries": 7}
+CONNECTION = {"conn_type": "losant", "host": "api.losant.com", "password": "made-up"}
+HOOKS = [LosantHook(f"losant_{number}") for number in range(3)]
+
+
+async def read_all() -> list[Settings]:
+    """Read some connections at the same time, as after a restart of the triggerer."""
+    return await asyncio.gather(*(hook.asettings() for hook in HOOKS))
+
+
+def test_a_connection_from_a_slow_secrets_backend_does_not_block_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", f"{SlowSecrets.__module__}.{SlowSecrets.__name__}")
+    monkeypatch.setattr(SlowSecrets, "pulse", Pulse())
+    monkeypatch.setattr(SlowSecrets, "connection", {**CONNECTION, "extra": EXTRA})
+
+    read = asyncio.run(SlowSecrets.pulse.during(read_all()))
+
+    assert [(it.token, it.max_retries) for it in read] == [("made-up", 7)] * 3
+    assert (SlowSecrets.pulse.checks, SlowSecrets.pulse.stops) == (3, 0)
+
+
+def ask(
+    patch: pytest.MonkeyPatch, question: Awaitable[Any], answers: Mapping[str, Mapping[str, Any]]
+) -> tuple[Any, Pulse]:
+    """Ask as a trigger of Airflow 3 does; returns the answer, and how the event loop went on."""
+    pulse = Pulse()
+    with supervisor(pulse, answers) as wire:
+
+        async def main() -> Any:
+            async with as_triggerer(wire, patch):
+                return await pulse.during(question)
+
+        return asyncio.run(main()), pulse
+
+
+@pytest.mark.airflow(since="3.0")
+# Airflow 3.0's own hook about the way that it takes
+@pytest.mark.filterwarnings(r"ignore:Using Connection\.\w+ from .airflow:DeprecationWarning:airflow\.")
+def test_a_connection_that_the_supervisor_knows_does_not_block_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {
+        **dict.fromkeys(("login", "schema", "port")),
+        **CONNECTION,
+        "conn_id": "losant",
+        "extra": json.dumps(EXTRA),
+        "type": "ConnectionResult",
+    }
+
+    read, pulse = ask(monkeypatch, read_all(), {"GetConnection": told})
+
+    assert [(it.token, it.max_retries) for it in read] == [("made-up", 7)] * 3
+    assert pulse.checks >= 3
+    assert pulse.stops == 0
+
+
+@pytest.mark.airflow(since="3.0")
+@pytest.mark.parametrize("state", ["deferred", "failed", None])
+@pytest.mark.parametrize("map_index", [-1, 3])
+def test_asking_whether_a_task_was_killed_does_not_block_it(
+    monkeypatch: pytest.MonkeyPatch, state: str | None, map_index: int
+) -> None:
+    ti = Ti(map_index=map_index)
+    key = ti.task_id if map_index < 0 else f"{ti.task_id}_{map_index}"
+    told = {"task_states": {ti.run_id: {key: state}} if state else {}, "type": "TaskStatesResult"}
+
+    is_killed, pulse = ask(monkeypatch, has_left_deferral(ti), {"GetTaskStates": told})
+
+    assert is_killed is (state != "deferred")
+    assert (pulse.checks, pulse.stops) == (1, 0)
