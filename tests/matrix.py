@@ -55,8 +55,8 @@ class Cell:
         """
         shares = self.airflow == NEWEST and self.interpreter == sys.executable
         which = [] if shares else ["--airflow", self.airflow]
-        quietly = ["-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
-        return [self.interpreter, "-m", "tests", *which, *tests, *quietly]
+        alone = ["-p", "no:cacheprovider", f"--basetemp={report.with_suffix('')}"]
+        return [self.interpreter, "-m", "tests", *which, *tests, "-q", *alone, f"--junitxml={report}"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
