@@ -55,9 +55,9 @@ class Cell:
         """
         shares = self.airflow == NEWEST and self.interpreter == sys.executable
         which = [] if shares else ["--airflow", self.airflow]
-        # In one process: what runs side by side here are the cells.
-        quietly = ["-n", "0", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
-        return [self.interpreter, "-m", "tests", *which, *tests, *quietly]
+        # In one process, for what runs side by side here are the cells; and each has its folders for itself.
+        alone = ["-n", "0", "-p", "no:cacheprovider", f"--basetemp={report.with_suffix('')}"]
+        return [self.interpreter, "-m", "tests", *which, *tests, "-q", *alone, f"--junitxml={report}"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,18 +48,12 @@ class Pulse:
 
 
 class SlowSecrets(BaseSecretsBackend):
-    """
-    Knows every connection, while there is one; for Airflow's ``[secrets] backend``.
-
-    Airflow keeps a backend for as long as the process lasts, in which other tests have other connections.
-    """
+    """Knows every connection; for Airflow's ``[secrets] backend``."""
 
     pulse = Pulse()
-    connection: Mapping[str, Any] | None = None
+    connection: Mapping[str, Any] = {}
 
-    def get_conn_value(self, conn_id: str, team_name: str | None = None) -> str | None:
-        if self.connection is None:
-            return None
+    def get_conn_value(self, conn_id: str, team_name: str | None = None) -> str:
         self.pulse.check()
         return json.dumps(self.connection)
 

@@ -18,8 +18,12 @@ from airflow_provider_losant.emulator import Emulator, Request, Script
 from airflow_provider_losant.hooks.losant import LosantHook
 from tests.provider.conftest import BRIEF, connect
 
-# Airflow's own server, client and test runner warn about each other; they are not what is tested here.
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(120)]
+# Airflow's own server, client and test runner warn about each other; only what we cause is tested here.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.filterwarnings("error:::airflow_provider_losant"),
+    pytest.mark.timeout(120),
+]
 
 DAGS = Path(__file__).parent / "dags"
 MODES = ("poke", "reschedule", "deferred", "started")
