@@ -16,8 +16,8 @@ from example_dags.demo.environment import ensure
 from tests.airflows import CONSTRAINTS, MINORS, NEWEST, ROOT
 
 EXTRAS = ("test", "docs")
-SIDE_BY_SIDE = ("-n", "2", "--dist", "loadgroup")
-"""Journeys mostly wait, so what they leave of two small cores is for other tests."""
+SIDE_BY_SIDE = ("-n", "2", "--no-loadscope-reorder")
+"""Journeys mostly wait, so what one leaves of two small cores is for others; see ``tests/conftest.py``."""
 
 
 def python(airflow: str | None = None) -> Path:

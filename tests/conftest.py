@@ -10,8 +10,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.airflows import is_for
 
@@ -28,6 +30,29 @@ os.environ["AIRFLOW__API_AUTH__JWT_SECRET"] = "made-up"  # Airflow 3.2 runs no D
 def pytest_unconfigure() -> None:
     """Leave nothing behind."""
     shutil.rmtree(_HOME, ignore_errors=True)
+
+
+OWN_AIRFLOW = {f"tests/journeys/test_{name}.py" for name in ("assets", "chaos", "lineage", "two_triggerers")}
+"""Journeys that start an Airflow for themselves."""
+
+
+class OneAirflowEach(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """
+    Give each process of pytest-xdist a file at a time, but one all journeys that share an Airflow.
+
+    Those with an Airflow of their own go to another, one after the other: two at once are enough.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        if not file.startswith("tests/journeys/"):
+            return file
+        return "their own Airflow" if file in OWN_AIRFLOW else "a shared Airflow"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneAirflowEach:
+    """Tell pytest-xdist who gets which tests."""
+    return OneAirflowEach(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

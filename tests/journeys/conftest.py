@@ -41,17 +41,10 @@ ALERT_2 = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """
-    Mark every journey, give it the time that real processes need, and leave out what is not for all.
-
-    Two Airflows at once are enough for a small machine: the one that most journeys share, and one after the
-    other those that some have for themselves.
-    """
+    """Mark every journey, give it the time that real processes need, and leave out what is not for all."""
     for item in items:
-        if isinstance(item, pytest.Function) and HERE in item.path.parents:
+        if HERE in item.path.parents:
             item.add_marker(pytest.mark.journey)
-            is_shared = "airflow" in item.fixturenames and not hasattr(item.module, "airflow")
-            item.add_marker(pytest.mark.xdist_group("shared Airflow" if is_shared else "own Airflow"))
             item.add_marker(pytest.mark.timeout(240))
             if reason := _why_untold(item):
                 item.add_marker(pytest.mark.skip(reason=reason))

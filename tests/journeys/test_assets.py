@@ -13,7 +13,7 @@ from airflow_provider_losant.emulator import Script
 from example_dags.demo.airflow import LocalAirflow
 from example_dags.demo.checks import EXAMPLES
 from example_dags.demo.processes import wait_for
-from tests.journeys.conftest import connection
+from tests.journeys.conftest import connection, seeded_losant
 from tests.journeys.stage import SHORT, settle
 
 if TYPE_CHECKING:
@@ -31,6 +31,13 @@ ENVIRONMENT = {
     # Only after this are the triggers of a triggerer that was killed given to the next.
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
 }
+
+
+@pytest.fixture(scope="module")
+def losant() -> Iterator[Emulator]:
+    """Yield a Losant of these tests alone: they say how its notebooks go."""
+    with seeded_losant() as emulator:
+        yield emulator
 
 
 @pytest.fixture(scope="module")
