@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context as Context  # noqa: PLC0414 - as above
     from airflow.providers.common.compat.sdk import ObjectStoragePath as ObjectStoragePath  # noqa: PLC0414 - as above
     from airflow.triggers.base import BaseEventTrigger as BaseEventTrigger  # noqa: PLC0414 - as above
+    from airflow.triggers.shared_stream import SharedStreamProducer as SharedStreamProducer  # noqa: PLC0414 - as above
 
 __all__ = [
     "AIRFLOW_VERSION",
@@ -53,6 +54,7 @@ __all__ = [
     "BaseOperatorLink",
     "BaseSensorOperator",
     "PokeReturnValue",
+    "SharedStreamProducer",
     "XCom",
     "asset_stores",
     "conf",
@@ -74,6 +76,8 @@ def __getattr__(name: str) -> Any:
     """Load what a DAG file that only names an operator does not need."""
     if name == "BaseEventTrigger":
         return _event_trigger()
+    if name == "SharedStreamProducer":
+        return _stream_producer()
     raise AttributeError(name)
 
 
@@ -91,6 +95,14 @@ def _event_trigger() -> type:
             )
 
     return BaseEventTrigger
+
+
+def _stream_producer() -> type:
+    try:
+        from airflow.triggers.shared_stream import SharedStreamProducer
+    except ImportError:  # before Airflow 3.3, which asks for none
+        return object
+    return SharedStreamProducer
 
 
 def storage_path(place: str | PathLike[str]) -> ObjectStoragePath:

@@ -12,8 +12,7 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.shared_stream import SharedStreamProducer
-
+from airflow_provider_losant._compat import SharedStreamProducer
 from airflow_provider_losant.triggers.events import Memory, endings
 
 if TYPE_CHECKING:
