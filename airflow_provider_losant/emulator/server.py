@@ -247,3 +247,6 @@ class Emulator:
         for runner in self._runners:
             await runner.cleanup()
         await self._loop.shutdown_default_executor()
+        # What came in meanwhile is closed in the next turns of the loop, or would be left open for ever.
+        for _ in range(3):
+            await asyncio.sleep(0)
