@@ -146,6 +146,8 @@ def airflow(
     dags.mkdir()
     for name, folder in {"journeys": HERE / "dags", "examples": EXAMPLES}.items():
         (dags / name).symlink_to(folder)
+    if AIRFLOW.major < 3:
+        (dags / ".airflowignore").write_text("losant_react_to_notebook\n")  # needs Airflow 3, and says so
     kind, settings = (LocalAirflow2, ALERT_2) if AIRFLOW.major < 3 else (LocalAirflow, ALERT_3)
     with kind(home, dags, env=ALERT | settings, sql_alchemy_conn=database) as running:
         running.add_connection("losant_default", **connection(losant))
