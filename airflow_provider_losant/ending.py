@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_losant.api.model import CANCELED, TIMEOUT
+from airflow_provider_losant.api.watch import spent
 from airflow_provider_losant.exceptions import (
     NotebookExecutionCanceled,
     NotebookExecutionError,
@@ -62,5 +63,7 @@ def _fail(outcome: Outcome, name: str, result: dict[str, Any], limit: str) -> No
 
 
 def _took(result: dict[str, Any]) -> str:
-    total = (result.get("durations") or {}).get("total")
-    return "" if total is None else f" after {total:g} s"
+    durations = result.get("durations") or {}
+    total = durations.get("total")
+    after = "" if total is None else f" after {total:g} s"
+    return after + spent(durations, result.get("max_run_minutes"))

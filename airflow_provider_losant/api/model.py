@@ -210,6 +210,7 @@ class Execution:
             "started_at": _spelt(self.started_at),
             "finished_at": self._finished_at,
             "durations": self.durations,
+            "max_run_minutes": self.max_run_minutes,
             "inputs": {name: {"size": it.size} for name, it in self.inputs.items()},
             "outputs": {
                 name: {"size": it.size, "content_type": it.content_type} for name, it in self.outputs.items()

@@ -318,8 +318,25 @@ def may_pass(error: LosantError) -> bool:
     return error.is_passing or isinstance(error, Unauthorized | NotLosant)
 
 
-def _describe(execution: Execution) -> str:
-    spent = [f"{name} {seconds:g} s" for name, seconds in execution.durations.items() if seconds is not None]
-    return f"Execution {execution.ref.execution_id}: {execution.phase}" + (
-        f" ({', '.join(spent)})" if spent else ""
+def spent(durations: Mapping[str, float | None], max_run_minutes: float | None) -> str:
+    """
+    Tell in brackets what a run took: its time in the queue apart from its work, and the minutes it costs.
+
+    Losant counts run minutes from the start of the notebook to its end, so nothing else is in them.
+
+    :param durations: Seconds in each phase.
+    :param max_run_minutes: What the run may use.
+    """
+    phases = ", ".join(
+        f"{name} {took:g} s" for name, took in durations.items() if took is not None and name != "total"
     )
+    ran = durations.get("notebook")
+    if ran is None:
+        return f" ({phases})" if phases else ""
+    limit = "" if max_run_minutes is None else f" of {max_run_minutes:g}"
+    return f" ({phases}; {ran / 60:.1f}{limit} run minutes)"
+
+
+def _describe(execution: Execution) -> str:
+    told = spent(execution.durations, execution.max_run_minutes)
+    return f"Execution {execution.ref.execution_id}: {execution.phase}{told}"

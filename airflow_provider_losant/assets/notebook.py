@@ -35,6 +35,7 @@ _TOLD = (
     "relative_to",
     "finished_at",
     "durations",
+    "max_run_minutes",
     "outputs",
     "url",
 )

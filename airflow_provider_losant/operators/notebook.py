@@ -28,9 +28,10 @@ class LosantNotebookExecuteOperator(BaseOperator):
 
     The result (XCom) is a JSON dict: ``execution_id``, ``notebook_id``, ``application_id``, ``status``,
     ``relative_to``, ``queued_at``, ``started_at``, ``finished_at`` (ISO-8601), ``durations`` (seconds in
-    ``queue``, ``inputs``, ``notebook``, ``outputs``, ``total``), ``inputs`` and ``outputs`` (by file name:
-    ``size`` in bytes and ``content_type``), and ``url`` of the notebook in Losant. The events of the task's
-    ``outlets`` say most of it too.
+    ``queue``, ``inputs``, ``notebook``, ``outputs``, ``total``; what is not known is None),
+    ``max_run_minutes`` (what the run was allowed; it uses those of ``notebook``), ``inputs`` and ``outputs``
+    (by file name: ``size`` in bytes and ``content_type``), and ``url`` of the notebook in Losant. The events
+    of the task's ``outlets`` say most of it too.
 
     See Losant's `Notebook: Execute <https://docs.losant.com/rest-api/notebook/#execute>`__.
 

@@ -39,6 +39,7 @@ RESULT_KEYS = {
     "started_at",
     "finished_at",
     "durations",
+    "max_run_minutes",
     "inputs",
     "outputs",
     "url",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -74,6 +75,7 @@ def test_both_ways_to_wait_return_the_same_result_and_push_the_same_xcoms(
             "application_id": losant.application_id,
             "status": "completed",
             "relative_to": "2026-01-01T00:00:00.000Z",
+            "max_run_minutes": 5,
             "inputs": {},
             "outputs": {
                 name: {"size": len(content), "content_type": kind}
@@ -82,6 +84,23 @@ def test_both_ways_to_wait_return_the_same_result_and_push_the_same_xcoms(
             "url": f"https://app.losant.com/applications/{losant.application_id}/notebooks/{notebook}",
         }
     )
+
+
+@both_ways
+@pytest.mark.parametrize("ending", ["completed", "errored"])
+def test_the_closing_line_tells_the_queue_apart_from_the_work_and_the_minutes_used(
+    losant: Emulator, notebook: str, told: Told, deferrable: bool, ending: str
+) -> None:
+    losant.script(notebook, Script(queue=0.02, notebook=0.05, ending=ending))
+    raised = ""
+
+    try:
+        task(notebook, deferrable=deferrable).run()
+    except NotebookExecutionFailed as error:
+        raised = str(error)
+
+    spans = r"\(queue 0\.\d+ s, inputs .+ s, notebook 0\.\d+ s.*; 0\.0 of 5 run minutes\)"
+    assert re.search(rf"notebook {notebook}.* after 0\.\d+ s {spans}", raised or told())
 
 
 @both_ways

@@ -128,6 +128,7 @@ def test_a_finished_execution_becomes_the_result_that_dags_get() -> None:
         inputsCompletedAt=iso(MADE + 3.5),
         notebookCompletedAt=iso(MADE + 13.5),
         outputsCompletedAt=iso(MADE + 14.25),
+        maxAllowedRunMinutes=5,
         inputInfo={"in.csv": {"size": 5, "contentType": "text/csv", "url": SIGNED}},
         outputInfo={"out.csv": {"size": 7, "contentType": "text/csv", "url": SIGNED}},
     )
@@ -142,6 +143,7 @@ def test_a_finished_execution_becomes_the_result_that_dags_get() -> None:
         "started_at": iso(MADE + 1),
         "finished_at": iso(MADE + 14.25),
         "durations": {"queue": 1.0, "inputs": 2.5, "notebook": 10.0, "outputs": 0.75, "total": 14.25},
+        "max_run_minutes": 5,
         "inputs": {"in.csv": {"size": 5}},
         "outputs": {"out.csv": {"size": 7, "content_type": "text/csv"}},
     }

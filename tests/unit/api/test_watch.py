@@ -98,8 +98,34 @@ def test_each_phase_is_told_once_with_its_durations() -> None:
         "inProgress: running the notebook",
         "completed",
     ]
-    assert "(queue 2 s, inputs 5 s, total 7 s)" in hand.log
+    assert "(queue 2 s, inputs 5 s)" in hand.log
     assert all(RUN in note.text for note in hand.notes)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (
+            {"maxAllowedRunMinutes": 5},
+            "(queue 4 s, inputs 2 s, notebook 90 s, outputs 1 s; 1.5 of 5 run minutes)",
+        ),
+        ({}, "(queue 4 s, inputs 2 s, notebook 90 s, outputs 1 s; 1.5 run minutes)"),
+    ],
+)
+def test_the_minutes_that_a_run_costs_are_told_apart_from_its_time_in_the_queue(
+    more: dict[str, Any], told: str
+) -> None:
+    ended = {
+        "runStartedAt": iso(MADE + 4),
+        "inputsCompletedAt": iso(MADE + 6),
+        "notebookCompletedAt": iso(MADE + 96),
+        "outputsCompletedAt": iso(MADE + 97),
+    }
+    hand = at([execution("completed", **ended, **more)])
+
+    look(hand)
+
+    assert hand.log.endswith(told)
 
 
 def test_watchers_that_began_together_spread_out() -> None:
