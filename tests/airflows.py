@@ -31,3 +31,12 @@ def is_for(version: str, *, since: str | None = None, before: str | None = None)
     """
     is_old_enough = before is None or release(version) < release(before)
     return is_old_enough and (since is None or release(version) >= release(since))
+
+
+EXAMPLES_SINCE = {"losant_react_to_notebook": "3.0"}
+"""Examples that not every Airflow can load, and from which one on."""
+
+
+def examples_beyond(version: str) -> set[str]:
+    """Return the examples that an Airflow is too old for, and whose first lines say so."""
+    return {name for name, since in EXAMPLES_SINCE.items() if not is_for(version, since=since)}

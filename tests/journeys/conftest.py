@@ -15,6 +15,7 @@ from airflow_provider_losant.emulator import Emulator
 from airflow_provider_losant.emulator.seed import Seed
 from example_dags.demo.airflow import LocalAirflow
 from example_dags.demo.checks import EXAMPLES, SEED
+from tests.airflows import examples_beyond
 from tests.journeys.airflow_2 import LocalAirflow2
 from tests.journeys.postgres import best_database
 from tests.journeys.stage import AT_ONCE, AT_ONCE_ON_SQLITE, Ensemble, Stage, is_story
@@ -146,8 +147,7 @@ def airflow(
     dags.mkdir()
     for name, folder in {"journeys": HERE / "dags", "examples": EXAMPLES}.items():
         (dags / name).symlink_to(folder)
-    if AIRFLOW.major < 3:
-        (dags / ".airflowignore").write_text("losant_react_to_notebook\n")  # needs Airflow 3, and says so
+    (dags / ".airflowignore").write_text("\n".join(f"{name}.py" for name in examples_beyond(str(AIRFLOW))))
     kind, settings = (LocalAirflow2, ALERT_2) if AIRFLOW.major < 3 else (LocalAirflow, ALERT_3)
     with kind(home, dags, env=ALERT | settings, sql_alchemy_conn=database) as running:
         running.add_connection("losant_default", **connection(losant))

@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_losant._compat import AIRFLOW_3
+from tests.airflows import examples_beyond
 from tests.meta.sources import PACKAGE, ROOT
 
 # What a DAG file loads anyway, and what it loads on top when it names ours, which it uses in the same way.
@@ -36,7 +38,6 @@ ONLY_FOR_RUNNING = (
     f"{PACKAGE}.triggers",
 )
 EXAMPLES = sorted((ROOT / "example_dags").glob("*.py"))
-NEED_AIRFLOW_3 = {"losant_react_to_notebook"}
 
 
 def loaded_by(code: str) -> set[str]:
@@ -70,8 +71,8 @@ def test_there_are_example_dags() -> None:
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
 def test_an_example_loads_without_an_error_or_a_warning(file: Path) -> None:
-    if file.stem in NEED_AIRFLOW_3 and not AIRFLOW_3:
-        pytest.skip("needs Airflow 3")
+    if file.stem in examples_beyond(version("apache-airflow")):
+        pytest.skip("needs a later Airflow")
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:  # before Airflow 3.2
