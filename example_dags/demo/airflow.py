@@ -67,7 +67,7 @@ class LocalAirflow(AirflowApi):
         self.home = home
         self._python = python
         self.database = sql_alchemy_conn or f"sqlite:///{home / 'airflow.db'}"
-        self._env = self._environment(dags_folder) | dict(env or {})
+        self.environment = self._environment(dags_folder) | dict(env or {})
         self._servers = [self._process(command, command, *more) for command, *more in self._commands(port)]
         self.scheduler = self._process("scheduler", "scheduler", "--skip-serve-logs")
         self.triggerers = [
@@ -109,7 +109,12 @@ class LocalAirflow(AirflowApi):
         with log.open("ab") as output:
             command = [self._python, "-m", "airflow", "db", "migrate"]
             done = subprocess.run(
-                command, env=self._env, stdout=output, stderr=subprocess.STDOUT, timeout=180, check=False
+                command,
+                env=self.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=180,
+                check=False,
             )
         if done.returncode:
             raise RuntimeError(f"airflow db migrate failed, see {log}:\n{log.read_text()[-2000:]}")
@@ -135,7 +140,7 @@ class LocalAirflow(AirflowApi):
 
     def _process(self, name: str, *arguments: str) -> Process:
         command = [self._python, "-m", "airflow", *arguments]
-        return Process(name, command, env=self._env, log=self.home / "components" / f"{name}.log")
+        return Process(name, command, env=self.environment, log=self.home / "components" / f"{name}.log")
 
     def _environment(self, dags_folder: Path) -> dict[str, str]:
         """Return the environment of all components: the caller's, without any Airflow settings of its own."""

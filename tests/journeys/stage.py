@@ -126,7 +126,8 @@ class Stage:
         self.dag_id = f"story_{story}"
         self.airflow.wait_for_dag(self.dag_id)
         self.airflow.unpause(self.dag_id)
-        conf = {"notebook_id": self.notebook_id, "conn_id": self.conn_id}
+        folder = f"file://{self._folder / 'outputs'}"
+        conf = {"notebook_id": self.notebook_id, "conn_id": self.conn_id, "folder": folder}
         self.run_id = self.airflow.trigger(self.dag_id, conf=conf)
         if waits:
             self.wait_until(lambda: self.saw("execute"), "an execute")

@@ -13,7 +13,7 @@ from airflow_provider_losant.operators.sweep import LosantNotebookOrphanSweepOpe
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
 from tests.journeys.triggers import CrashingTrigger
 
-PARAMS = {"notebook_id": "", "conn_id": ""}
+PARAMS = {"notebook_id": "", "conn_id": "", "folder": ""}
 PLACE: dict[str, Any] = {
     "task_id": "run",
     "notebook_id": "{{ params.notebook_id }}",
@@ -40,6 +40,7 @@ STORIES: dict[str, dict[str, Any]] = {
     "not_durable": {"durable": False},
     "own_key": {"template_context": '{"airflow": "mine"}'},
     "unawaited": {"wait_for_completion": False},
+    "saving": {"save_outputs_to": "{{ params.folder }}"} | DEFERRED,
     "limited": {"timeout": 4},
     "limited_deferred": {"timeout": 4} | DEFERRED,
     "limited_retrying": {"timeout": 12} | LATE_RETRY,
