@@ -15,7 +15,7 @@ from pathlib import Path
 from example_dags.demo.environment import ensure
 from tests.airflows import CONSTRAINTS, MINORS, NEWEST, ROOT
 
-EXTRAS = ("test", "docs")
+EXTRAS = ("test", "docs", "distributed")
 SIDE_BY_SIDE = ("-n", "2", "--no-loadscope-reorder")
 """Journeys mostly wait, so what one leaves of two small cores is for others; see ``tests/conftest.py``."""
 

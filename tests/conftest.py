@@ -33,7 +33,8 @@ def pytest_unconfigure() -> None:
 
 
 OWN_AIRFLOW = {
-    f"tests/journeys/test_{name}.py" for name in ("assets", "chaos", "lineage", "secrets", "two_triggerers")
+    f"tests/journeys/test_{name}.py"
+    for name in ("assets", "chaos", "distributed", "lineage", "secrets", "soak", "two_triggerers")
 }
 """Journeys that start an Airflow for themselves."""
 

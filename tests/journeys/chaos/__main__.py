@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=float, default=900.0, help="seconds to give up after (900)")
     given = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+        signal.signal(number, stop)
     plan = Plan(runs=given.runs, seed=given.seed, deferrable=WAYS[given.deferrable], limit=given.limit)
     try:
         report = ride_out(plan, tell=lambda line: print(line, flush=True))
@@ -34,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if report.account.is_clean else 1
 
 
-def _stop(*_: object) -> NoReturn:
+def stop(*_: object) -> NoReturn:
+    """Unwind as after Ctrl-C, so that everything that was started is stopped."""
     raise KeyboardInterrupt
 
 

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.journeys.chaos.weather import ODDS
 
 if TYPE_CHECKING:
     from tests.journeys.chaos.ledger import Account
@@ -25,12 +27,14 @@ class Plan:
     :param seed: Decides what goes wrong, as far as processes let anything decide.
     :param deferrable: The ways to wait; the DAG runs take turns.
     :param limit: Seconds after which what has not ended counts as lost.
+    :param odds: By operation, how likely a request at Losant is to be followed by a fault.
     """
 
     runs: int
     seed: int
     deferrable: Sequence[bool]
     limit: float
+    odds: Mapping[str, float] = field(default_factory=lambda: ODDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,17 +8,17 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from http import HTTPStatus
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import requests
 
-from airflow_provider_losant.emulator import Emulator, Script
+from airflow_provider_losant.emulator import Emulator, Request, Script
 from example_dags.demo.airflow import LocalAirflow
 from example_dags.demo.airflow_api import FINAL_RUN_STATES
 from tests.journeys.chaos.dags.chaos import WIDTH
@@ -49,7 +49,30 @@ ENVIRONMENT = {
 }
 
 
-def ride_out(plan: Plan, tell: Callable[[str], None] = print) -> Report:
+class Deaths(Protocol):
+    """What ends processes of Airflow."""
+
+    deaths: Counter[str]
+
+    def turn(self, requests: Sequence[Request], now: float) -> None:
+        """Let those die whose time has come."""
+
+    def end(self) -> None:
+        """Leave Airflow as it can be stopped."""
+
+
+Scene = Callable[[ExitStack, Path, Emulator, Plan], tuple[LocalAirflow, Deaths]]
+"""What begins an Airflow that ends with the stack, and tells who is going to die in it."""
+
+
+def one_machine(ending: ExitStack, home: Path, losant: Emulator, plan: Plan) -> tuple[LocalAirflow, Deaths]:
+    """Begin an Airflow whose scheduler runs the tasks itself, and in which anybody may die at any time."""
+    database = ending.enter_context(best_database())
+    airflow = ending.enter_context(LocalAirflow(home, DAGS, env=ENVIRONMENT, sql_alchemy_conn=database))
+    return airflow, Reaper(airflow, losant.url, plan.seed)
+
+
+def ride_out(plan: Plan, tell: Callable[[str], None] = print, scene: Scene = one_machine) -> Report:
     """Run real tasks while Losant and Airflow's processes fail at random; count what Losant saw of it."""
     began = time.monotonic()
     home = Path(tempfile.mkdtemp(prefix="losant-chaos-"))
@@ -57,9 +80,8 @@ def ride_out(plan: Plan, tell: Callable[[str], None] = print) -> Report:
         forget = ending.enter_context(ExitStack())
         forget.callback(shutil.rmtree, home, ignore_errors=True)
         losant = ending.enter_context(Emulator())
-        database = ending.enter_context(best_database())
-        airflow = ending.enter_context(LocalAirflow(home, DAGS, env=ENVIRONMENT, sql_alchemy_conn=database))
-        storm = Storm(plan, losant, airflow)
+        airflow, deaths = scene(ending, home, losant, plan)
+        storm = Storm(plan, losant, airflow, deaths)
         account = storm.pass_over(tell)
         if not account.is_clean:
             forget.pop_all()
@@ -67,7 +89,7 @@ def ride_out(plan: Plan, tell: Callable[[str], None] = print) -> Report:
             plan=plan,
             account=account,
             faults=storm.weather.faults,
-            deaths=storm.reaper.deaths,
+            deaths=deaths.deaths,
             cancels=sum(it.operation == "notebook.cancelExecution" for it in losant.requests),
             seconds=time.monotonic() - began,
             evidence=None if account.is_clean else home / "logs",
@@ -82,9 +104,9 @@ class Storm:
     :param airflow: Decimated by :attr:`reaper`.
     """
 
-    def __init__(self, plan: Plan, losant: Emulator, airflow: LocalAirflow) -> None:
-        self.weather = Weather(losant, plan.seed)
-        self.reaper = Reaper(airflow, losant.url, plan.seed)
+    def __init__(self, plan: Plan, losant: Emulator, airflow: LocalAirflow, reaper: Deaths) -> None:
+        self.weather = Weather(losant, plan.seed, plan.odds)
+        self.reaper = reaper
         self._plan = plan
         self._losant = losant
         self._airflow = airflow

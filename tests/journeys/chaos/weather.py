@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -48,12 +48,14 @@ class Weather:
 
     :param losant: The Losant to spoil.
     :param seed: Decides which request of each operation meets which fault, and how the log lags.
+    :param odds: By operation, how likely a request is to be followed by a fault.
     """
 
-    def __init__(self, losant: Emulator, seed: int) -> None:
+    def __init__(self, losant: Emulator, seed: int, odds: Mapping[str, float] = ODDS) -> None:
         self.faults: Counter[str] = Counter()
         self._losant = losant
-        self._dice = {operation: Random(f"{seed} {operation}") for operation in ODDS}
+        self._odds = odds
+        self._dice = {operation: Random(f"{seed} {operation}") for operation in odds}
         self._lag_dice = Random(f"{seed} lag")
         self._lag_until = 0.0
 
@@ -64,7 +66,7 @@ class Weather:
         :param requests: What Losant saw since the last turn.
         """
         for request in requests:
-            if request.operation in ODDS:
+            if request.operation in self._odds:
                 self._roll(request.operation)
         if now >= self._lag_until:
             self._lag_until = now + LAG_LASTS
@@ -78,7 +80,7 @@ class Weather:
 
     def _roll(self, operation: str) -> None:
         dice = self._dice[operation]
-        if dice.random() >= ODDS[operation]:
+        if dice.random() >= self._odds[operation]:
             return
         fault = dice.choice(LOSSES)
         is_burst = fault.kind == "server_error" and dice.random() < BURST_ODDS

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An Airflow as people scale it: tasks go through a broker to workers that know nothing of each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from example_dags.demo.airflow import LocalAirflow
+
+if TYPE_CHECKING:
+    from example_dags.demo.processes import Process
+
+WORKERS = 2
+ENVIRONMENT = {
+    "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+    "AIRFLOW__CELERY__WORKER_CONCURRENCY": "3",
+    # A message that a dead worker had taken is given to another one after this.
+    "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "30",
+    # And a task whose message is lost altogether is queued again.
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "30",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "5",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
+    # Celery warns a root that it is one, and goes on only when it is told so.
+    "C_FORCE_ROOT": "true",
+}
+
+
+class DistributedAirflow(LocalAirflow):
+    """
+    Run an Airflow with two Celery workers and two triggerers while a ``with`` block lasts.
+
+    :param broker: The address of Redis.
+    :param sql_alchemy_conn: The metadata database, which also takes Celery's results.
+    """
+
+    def __init__(self, home: Path, dags_folder: Path, *, broker: str, sql_alchemy_conn: str) -> None:
+        celery = {
+            "AIRFLOW__CELERY__BROKER_URL": broker,
+            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{sql_alchemy_conn}",
+        }
+        super().__init__(
+            home,
+            dags_folder,
+            env=ENVIRONMENT | celery,
+            sql_alchemy_conn=sql_alchemy_conn,
+            triggerers=2,
+        )
+        self.workers = [self._worker(number) for number in range(1, WORKERS + 1)]
+
+    @property
+    def components(self) -> list[Process]:
+        """All processes that make up this Airflow."""
+        return [*super().components, *self.workers]
+
+    def _worker(self, number: int) -> Process:
+        own = ("--celery-hostname", f"worker-{number}@%h", "--pid", str(self.home / f"worker-{number}.pid"))
+        return self._process(
+            f"worker-{number}", "celery", "worker", "--skip-serve-logs", "--without-gossip", *own
+        )

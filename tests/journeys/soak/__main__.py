@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command: ``python -m tests.journeys.soak --waits 1000 --minutes 10``."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+
+from tests.journeys.chaos.__main__ import stop
+from tests.journeys.soak.endurance import endure
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Let one triggerer hold many waits for long; return 0 only if none is lost and nothing piles up."""
+    parser = argparse.ArgumentParser(prog="python -m tests.journeys.soak", description=main.__doc__)
+    parser.add_argument("--waits", type=int, default=1000, help="rounded up to a multiple of 50 (1000)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long all of them wait (10)")
+    parser.add_argument("--seed", type=int, default=1, help="decides what goes wrong (1)")
+    given = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        report = endure(given.waits, given.minutes, given.seed, lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        print("Interrupted; everything was stopped.")
+        return 130
+    print(report)
+    return 0 if report.holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
