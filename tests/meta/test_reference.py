@@ -5,46 +5,17 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 import pytest
 
-from airflow_provider_losant.get_provider_info import get_provider_info
+from tests.meta.public import PUBLIC, resolved
 from tests.meta.sources import PACKAGE, ROOT
 
 DOCS = ROOT / "docs"
 PAGES = "\n".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
 ENTRIES = set(re.findall(rf"^\.\. auto(?:class|function):: ({PACKAGE}\.[\w.]+)", PAGES, re.MULTILINE))
 WHOLE = set(re.findall(rf"^\.\. automodule:: ({PACKAGE}\.[\w.]+)\n   :members:", PAGES, re.MULTILINE))
-KINDS = ("operators", "sensors", "hooks", "triggers")
-
-
-def declared() -> Iterator[str]:
-    """Yield the names of what Airflow is told of."""
-    info = get_provider_info()
-    modules = [name for kind in KINDS for it in info[kind] for name in it["python-modules"]]
-    for module in [*modules, *(it["python-module"] for it in info["transfers"])]:
-        yield from (f"{module}.{name}" for name in defined_in(module) if inspect.isclass(thing(module, name)))
-    yield from info["extra-links"]
-    yield from (it["class-name"] for it in info["task-decorators"])
-    yield from (it["factory"] for it in info["asset-uris"])
-
-
-def defined_in(module: str) -> list[str]:
-    """Name what a module itself has that is public."""
-    own = vars(import_module(module)).items()
-    return [name for name, it in own if getattr(it, "__module__", "") == module and not name.startswith("_")]
-
-
-def thing(module: str, name: str) -> Any:
-    return getattr(import_module(module), name)
-
-
-def resolved(name: str) -> Any:
-    module, _, last = name.rpartition(".")
-    return thing(module, last)
 
 
 def named_on_index() -> set[str]:
@@ -58,7 +29,6 @@ def documented(it: Any) -> dict[str, str]:
     return {it[1]: it[2] for it in found if it}
 
 
-PUBLIC = sorted(set(declared()))
 EMULATOR = [f"{PACKAGE}.emulator.{name}" for name in ("Emulator", "Script", "Fault")]
 
 
