@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,8 @@ project_copyright = "the authors of airflow-provider-losant"
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_title = f"Losant for Airflow {__version__}"
 
 # Anchors for links like quickstart.md#find-the-ids.
@@ -60,15 +64,18 @@ nitpick_ignore_regex = [
 
 
 def _readable(
-    _app: Sphinx, kind: str, name: str, _object: object, _options: object, signature: str | None, gives: str
+    _app: Sphinx, kind: str, name: str, it: Any, _options: object, signature: str | None, gives: str
 ) -> tuple[str, str] | None:
-    """Leave out how to make what is only ever read: Losant's answers, and exceptions."""
+    """Leave out how to make what is only ever read (Losant's answers, exceptions); show constants' values."""
     if not signature:
         return None
     if kind == "exception" or (kind == "class" and name.startswith(_ANSWERS)):
         return "", gives
+    module = vars(sys.modules[it.__module__])
+    named = re.compile(r"(?<== )([a-z_]+\.)?(default_\w+|[A-Z_]{3,})(?=[,)])")
     # What a dataclass makes anew for each object is no default that could be shown.
-    return signature.replace("<factory>", "{}"), gives
+    told = signature.replace("<factory>", "{}")
+    return named.sub(lambda found: repr(eval(found[0], module, dict(vars(it)))), told), gives  # noqa: S307 - our own
 
 
 def _find_by_last_name(app: Sphinx, env: Any, node: Any, shown: nodes.Element) -> nodes.Element | None:

@@ -67,16 +67,14 @@ class Page:
 
     @cached_property
     def blocks(self) -> list[Block]:
-        return [
-            Block(
-                page=self.path,
-                line=self.text.count("\n", 0, it.start()) + 1,
-                kind=it["kind"],
-                told=it["told"].strip(),
-                body=textwrap.dedent(it["body"]),
-            )
-            for it in _FENCE.finditer(self.text)
-        ]
+        return [self._block(it) for it in _FENCE.finditer(self.text)]
+
+    def _block(self, it: re.Match[str]) -> Block:
+        kind, told, body = it["kind"], it["told"].strip(), textwrap.dedent(it["body"])
+        if kind == "{code-block}":  # the same as a plain one, with a caption or the like
+            kind, body = told, re.sub(r"\A(:[\w-]+:.*\n)+\n*", "", body)
+        line = self.text.count("\n", 0, it.start()) + 1
+        return Block(page=self.path, line=line, kind=kind, told=told, body=body)
 
     @property
     def links(self) -> list[str]:
