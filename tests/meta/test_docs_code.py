@@ -38,7 +38,7 @@ PLAYED = {"docs/quickstart.md": "tests/journeys/test_quickstart.py"}
 """Pages whose blocks another test plays through, word for word."""
 SHELLS = {"console", "shell"}
 CHECKED = {"python", "json", "ini", "{literalinclude}", *SHELLS}
-NO_CODE = {"text", "{toctree}", "{eval-rst}", "{note}", "{tip}", "{warning}", "{figure}", "{image}", "{include}"}
+NO_CODE = {"text", "{toctree}", "{eval-rst}", "{note}", "{figure}", "{image}", "{include}"}
 """Diagrams and what is printed, and what Sphinx checks."""
 NOTEBOOK = "5c782b8d4f3a8e51c1db42e4"
 APPLICATION = "575ec8687ae143cd83dc4a97"
