@@ -27,16 +27,17 @@ project = "airflow-provider-losant"
 version = release = __version__
 project_copyright = "the authors of airflow-provider-losant"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
+html_title = f"Losant for Airflow {__version__}"
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
-html_title = f"Losant for Airflow {__version__}"
 
 # Anchors for links like quickstart.md#find-the-ids.
 myst_heading_anchors = 3
 
+extensions += ["sphinx.ext.autodoc"]
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
