@@ -204,13 +204,7 @@ class Emulator:
             self.world.put(replace(self.world.notebooks[notebook_id.lower()], script=script))
 
     def inject(self, operation: str, fault: Fault, times: int = 1) -> None:
-        """
-        Spoil the next requests of an operation.
-
-        :param operation: such as ``notebook.logs``; ``*`` means any.
-        :param fault: what goes wrong.
-        :param times: how many requests are spoilt.
-        """
+        """Spoil the next requests of an operation, such as ``notebook.logs``; ``*`` means any."""
         self._faults.add(operation, fault, times)
 
     def executions(self, notebook_id: str) -> list[dict[str, Any]]:
