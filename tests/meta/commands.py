@@ -70,14 +70,19 @@ def problems_of_python(switch: str, module: str, *rest: str) -> Iterator[str]:
     if switch != "-m" or find_spec(module) is None:
         yield f"python has no {switch} {module}"
         return
-    if module == "twine":
-        module = f"twine {rest[0]}"
-    known = help_of("pytest") + " --airflow" if module == "tests" else help_of(module)
+    known = options_of(module, rest)
     for it in rest:
         if it.startswith("-") and not re.search(rf"(?<![\w-]){re.escape(it)}(?![\w-])", known):
             yield f"{module} has no option {it}"
         if it.startswith("tests/") and not (ROOT / it).exists():
             yield f"there is no {it}"
+
+
+def options_of(module: str, rest: Sequence[str]) -> str:
+    """Return what a module says about its options, which may depend on the words that follow."""
+    if module == "tests":  # hands over to pytest, which learns more of the folders that it is given
+        return help_of("pytest", *(it for it in rest if it.startswith("tests/"))) + " --airflow"
+    return help_of(module, *(rest[:1] if module == "twine" else ()))
 
 
 def airflow_takes(arguments: Sequence[str]) -> bool:
@@ -91,9 +96,9 @@ def airflow_takes(arguments: Sequence[str]) -> bool:
 
 
 @cache
-def help_of(module: str) -> str:
+def help_of(*words: str) -> str:
     """Ask a module for its options, in a process of its own."""
-    command = [sys.executable, "-m", *module.split(), "--help"]
+    command = [sys.executable, "-m", *words, "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     return done.stdout
 
