@@ -3,7 +3,25 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+import sys
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+from sphinx.util.nodes import make_refnode
+
 from airflow_provider_losant import __version__
+
+if TYPE_CHECKING:
+    from docutils import nodes
+    from sphinx.application import Sphinx
+
+# The reference is read from the modules themselves, which import Airflow: it gets a home of its own.
+_home = tempfile.TemporaryDirectory(prefix="losant-docs-")
+os.environ["AIRFLOW_HOME"] = _home.name
+logging.getLogger("airflow").setLevel(logging.WARNING)
 
 project = "airflow-provider-losant"
 version = release = __version__
@@ -13,7 +31,67 @@ extensions = ["myst_parser"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"Losant for Airflow {__version__}"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 
 # Anchors for links like quickstart.md#find-the-ids.
 myst_heading_anchors = 3
+
+extensions += ["sphinx.ext.autodoc"]
+autodoc_typehints_format = "short"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+add_module_names = False
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 80
+toc_object_entries_show_parents = "hide"
+
+_ANSWERS = ("airflow_provider_losant.api.model.", "airflow_provider_losant.api.usage.")
+
 nitpicky = True
+# A build asks nothing of the internet, so what others document is named without a link.
+_FOREIGN = ("collections", "datetime", "os", "pathlib", "ssl", "typing", "airflow", "jinja2", "requests")
+# As these are called where a module imports them for the type checker alone.
+_FOREIGN_NAMES = ("Any", "Asset", "AssetWatcher", "Context", "Mapping", "PathLike", "SSLContext", "Sequence")
+_FOREIGN_NAMES += ("TaskDecorator", "Unpack", "timedelta", r"Airflow\w+", "KeyError", "ValueError")
+# Literals with a name: their values are listed where the argument is described.
+_LITERALS = ("IfExists", "IfRunning", "Kind", "OnExceeded", "SortField", "Window")
+# What a DAG's author never holds in hand.
+_INNER = ("NotebookTask", "Target", "Upload")
+nitpick_ignore_regex = [
+    (r"py:(class|exc)", rf"({'|'.join(_FOREIGN)})(\..+)?"),
+    (r"py:(class|exc)", "|".join((*_FOREIGN_NAMES, *_LITERALS, *_INNER))),
+]
+
+
+def _readable(
+    _app: Sphinx, kind: str, name: str, it: Any, _options: object, signature: str | None, gives: str
+) -> tuple[str, str] | None:
+    """Leave out how to make what is only ever read (Losant's answers, exceptions); show constants' values."""
+    if not signature:
+        return None
+    if kind == "exception" or (kind == "class" and name.startswith(_ANSWERS)):
+        return "", gives
+    module = vars(sys.modules[it.__module__])
+    named = re.compile(r"(?<== )([a-z_]+\.)?(default_\w+|[A-Z_]{3,})(?=[,)])")
+    # What a dataclass makes anew for each object is no default that could be shown.
+    told = signature.replace("<factory>", "{}")
+    return named.sub(lambda found: repr(eval(found[0], module, dict(vars(it)))), told), gives  # noqa: S307 - our own
+
+
+def _find_by_last_name(app: Sphinx, env: Any, node: Any, shown: nodes.Element) -> nodes.Element | None:
+    """Lead from a bare name to the one thing of ours that is called so, as a reader of the source would."""
+    if node.get("refdomain") != "py":
+        return None
+    tail = "." + node["reftarget"].rpartition(".")[2]
+    known = env.domains.python_domain.objects.items()
+    found = [it for name, it in known if name.endswith(tail) and not it.aliased]
+    if len(found) != 1:
+        return None
+    return make_refnode(app.builder, node["refdoc"], found[0].docname, found[0].node_id, shown)
+
+
+def setup(app: Sphinx) -> None:
+    """Let Sphinx read our source as people do."""
+    app.connect("autodoc-process-signature", _readable)
+    app.connect("missing-reference", _find_by_last_name)

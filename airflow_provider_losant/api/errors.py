@@ -35,7 +35,13 @@ def is_passing(status: int) -> bool:
 
 
 class LosantError(Exception):
-    """Base of everything this package raises about Losant; the message never holds the token."""
+    """
+    Base of everything this package raises about Losant; the message never holds the token.
+
+    :ivar is_passing: Whether the same request may be answered another time.
+    :ivar may_have_landed: Whether Losant may have acted on the request all the same.
+    :ivar retry_after: Seconds that Losant asked to wait, when it did.
+    """
 
     is_passing = False
     may_have_landed = False

@@ -84,8 +84,10 @@ def notebook_asset(
     At the top of a DAG file it asks for the connection whenever the file is parsed; see
     :func:`create_asset` for what does not.
 
+    :param notebook_id: ID of the notebook.
     :param output: Name of one of its output files, which is an asset of its own.
     :param application_id: ID of its application; by default the connection's.
+    :param losant_conn_id: The Airflow connection.
     :raises LosantConfigError: the connection lacks something or makes no sense.
     """
     from airflow_provider_losant.hooks.losant import LosantHook

@@ -144,7 +144,13 @@ class Emulator:
         *,
         expired: bool = False,
     ) -> str:
-        """Make a token with the given scopes; returns its text."""
+        """
+        Make a token; returns its text.
+
+        :param scopes: what it may do, such as ``notebook.logs``; ``all.Application`` is everything.
+        :param application_id: where; by default in the default application.
+        :param expired: whether it has expired already.
+        """
         return self.world.add_token(application_id or self.application_id, scopes, expired=expired)
 
     def add_notebook(
@@ -162,11 +168,14 @@ class Emulator:
         """
         Make a notebook, or remake the one with this id; returns its id.
 
+        :param name: what it is called.
         :param file: the ``.ipynb`` to run.
         :param inputs: Losant's input objects.
         :param outputs: Losant's output objects.
+        :param application_id: whose it is; by default the default application's.
         :param max_run_minutes: run minutes after which an execution ends as ``timeout``.
         :param samples: for each input file name, the local file that stands for Losant's data.
+        :param notebook_id: its id; an invented one by default.
         """
         now = self.world.clock()
         made = Notebook(

@@ -64,7 +64,8 @@ class LosantHook(BaseHook):
     ``max_retries``; a token that was rotated meanwhile is read again from the connection.
 
     :param losant_conn_id: The Airflow connection of type ``losant``.
-    :param application_id: Application to work in; by default the connection's ``application_id``.
+    :param application_id: Application to work in, unless a method is given another; by default the
+        connection's ``application_id``.
     :raises LosantConfigError: the connection lacks something or makes no sense; the message names the field.
     :raises LosantError: Losant could not be reached, or refused.
     """

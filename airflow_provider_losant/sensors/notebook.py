@@ -36,6 +36,9 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
     is forgiven until ``timeout``. An execution that did not end well fails the sensor without a retry,
     since looking again cannot change it, or skips it with ``soft_fail``.
 
+    ``poke_interval``, ``timeout`` (seconds, or timedeltas), ``mode`` and ``soft_fail`` are those of every
+    sensor in Airflow, defaults included: a look a minute, for a week.
+
     :param notebook_id: ID of the notebook. (templated)
     :param execution_id: ID of the execution to wait for. (templated)
     :param since: Without an ``execution_id``: of the executions queued at this instant or later, wait for

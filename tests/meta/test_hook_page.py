@@ -50,3 +50,9 @@ def test_what_is_never_sent_twice_is_listed_so() -> None:
 
     assert [it.repeatable for it in once] == [False] * 3
     assert {named(row[0])[0] for row in ROWS if row[3] == "no"} == {it.operation for it in once}
+
+
+def test_every_method_that_is_listed_is_in_the_reference() -> None:
+    reference = (ROOT / "docs" / "reference" / "hook.md").read_text()
+
+    assert [name for row in ROWS for name in named(row[1]) if f" {name}" not in reference] == []
