@@ -32,7 +32,10 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 
 
-OWN_AIRFLOW = {f"tests/journeys/test_{name}.py" for name in ("assets", "chaos", "lineage", "two_triggerers")}
+OWN_AIRFLOW = {
+    f"tests/journeys/test_{name}.py"
+    for name in ("assets", "chaos", "lineage", "quickstart", "two_triggerers")
+}
 """Journeys that start an Airflow for themselves."""
 
 
