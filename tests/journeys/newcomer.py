@@ -131,8 +131,19 @@ class Shell:
 
         :raises TimeoutError: it did not end in time, or printed something else than what is shown.
         """
-        self.begin(command)
-        return self.finish(command, timeout=timeout)
+        self._begin = self._output.stat().st_size
+        assert self._terminal.stdin is not None
+        self._terminal.stdin.write(f"{command.text}\n".encode())
+        self._terminal.stdin.flush()
+        try:
+            status = wait_for(self._status, what="its end", timeout=timeout)
+            assert status == "0", f"It ended with {status}."
+            # What is in the background may say something after the shell has gone on.
+            wait_for(lambda: command.fits(self._printed()), what=f"\n{command.shown}", timeout=20)
+        except (TimeoutError, AssertionError) as error:
+            error.add_note(f"$ {command.text}\n{self._printed()[-6000:]}")
+            raise
+        return self._printed()
 
     def save(self, files: Mapping[str, str]) -> None:
         """Save files in the folder that the shell is in."""
@@ -140,30 +151,6 @@ class Shell:
         for name, content in files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(content)
-
-    def begin(self, command: Command) -> None:
-        """Type a command."""
-        self._begin = self._output.stat().st_size
-        self._press(f"{command.text}\n")
-
-    def interrupt(self) -> None:
-        """Press Ctrl-C."""
-        self._press("\x03")
-
-    def finish(self, command: Command, *, timeout: float) -> str:
-        """Wait for the end of what was typed, and for what it shows."""
-        try:
-            status = wait_for(self._status, what="its end", timeout=timeout)
-            assert status == "0", f"It ended with {status}."
-            wait_for(lambda: command.fits(self.printed()), what=f"\n{command.shown}", timeout=20)
-        except (TimeoutError, AssertionError) as error:
-            error.add_note(f"$ {command.text}\n{self.printed()[-6000:]}")
-            raise
-        return self.printed()
-
-    def printed(self) -> str:
-        """Return what has been printed since the latest command was typed."""
-        return re.sub(rf"(\(\S+\) )?{self._prompt}\d+\n", "", self._seen())
 
     def left_behind(self) -> list[psutil.Process]:
         """Return all that was started here and still runs, whoever its parent is by now."""
@@ -174,14 +161,12 @@ class Shell:
                     found.append(process)
         return [it for it in found if it != self._shell]
 
-    def _press(self, keys: str) -> None:
-        assert self._terminal.stdin is not None
-        self._terminal.stdin.write(keys.encode())
-        self._terminal.stdin.flush()
-
     def _seen(self) -> str:
         said = self._output.read_bytes()[self._begin :].decode(errors="replace")
         return COLOUR.sub("", said)
+
+    def _printed(self) -> str:
+        return re.sub(rf"(\(\S+\) )?{self._prompt}\d+\n", "", self._seen())
 
     def _status(self) -> str | None:
         found = re.search(rf"{self._prompt}(\d+)\n", self._seen())
