@@ -34,7 +34,19 @@ def pytest_unconfigure() -> None:
 
 OWN_AIRFLOW = {
     f"tests/journeys/test_{name}.py"
-    for name in ("assets", "chaos", "distributed", "lineage", "secrets", "soak", "two_triggerers")
+OWN_AIRFLOW = {
+    f"tests/journeys/test_{name}.py"
+    for name in (
+        "assets",
+        "chaos",
+        "distributed",
+        "lineage",
+        "quickstart",
+        "secrets",
+        "soak",
+        "two_triggerers",
+    )
+}
 }
 """Journeys that start an Airflow for themselves."""
 

@@ -42,13 +42,6 @@ def test_every_snippet_that_starts_also_ends() -> None:
     assert broken == {}
 
 
-def test_the_readme_names_the_two_commands() -> None:
-    readme = (ROOT / "README.md").read_text()
-
-    assert "python3 -m example_dags.demo" in readme
-    assert "python3 -m tests" in readme
-
-
 @pytest.mark.parametrize("file", CONSTRAINTS, ids=lambda file: file.stem)
 def test_constraints_pin_plain_versions_of_everything_that_we_ask_for(file: Path) -> None:
     lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
