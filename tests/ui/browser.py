@@ -14,7 +14,7 @@ from typing import Self
 from PIL import Image
 from playwright.sync_api import Locator, Page, Route, ViewportSize, expect, sync_playwright
 
-VIEWPORT = ViewportSize(width=1280, height=800)
+VIEWPORT = ViewportSize(width=1360, height=800)
 PATIENCE_MS = 30_000
 """How long a page may take to show something; two small cores serve Airflow and draw its pages."""
 OUTSIDE = re.compile(r"^(?!https?://127\.0\.0\.1[:/]|data:|blob:)")
@@ -25,6 +25,8 @@ OFFLINE = (
     "--disable-component-update",
     "--disable-sync",
 )
+WITHOUT_CLOCK = "localStorage.setItem('log_show_timestamp', 'false')"
+"""What Airflow's own switch does: the words of a log get the room that its times would take."""
 
 
 def chromium() -> str | None:
@@ -64,6 +66,7 @@ class Browser:
         )
         self._context.set_default_timeout(PATIENCE_MS)
         expect.set_options(timeout=PATIENCE_MS)
+        self._context.add_init_script(WITHOUT_CLOCK)
         self._context.route(OUTSIDE, self._refuse)
         return self
 

@@ -38,7 +38,7 @@ CHECK_UP = Script(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the pictures in the documentation be renewed."""
-    parser.addoption("--screenshots", type=Path, help="the folder for the pictures that tests/ui takes")
+    parser.addoption("--screenshots", help="the folder for the pictures that tests/ui takes")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -120,6 +120,7 @@ def browser(airflow: LocalAirflow) -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
     """Yield a page to look at Airflow with; it must not need anything beyond this machine."""
+    browser.refused.clear()
     page = browser.open()
     yield page
     page.close()
@@ -129,4 +130,4 @@ def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
 @pytest.fixture
 def camera(request: pytest.FixtureRequest, tmp_path: Path) -> Camera:
     """Yield what takes the pictures, into the test's own folder unless those of the docs are renewed."""
-    return Camera(folder=request.config.getoption("screenshots", None) or tmp_path)
+    return Camera(folder=Path(request.config.getoption("screenshots", None) or tmp_path))

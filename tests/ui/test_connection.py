@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, Page, ViewportSize, expect
 from airflow_provider_losant import connection_form
 from airflow_provider_losant.api.settings import Settings
 from tests.journeys.conftest import connection
+from tests.ui.browser import VIEWPORT
 from tests.ui.conftest import APPLICATION
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.airflow(since="3.3")
 
 MADE, WRONG = "losant_sites", "losant_wrong_token"
-TALL = ViewportSize(width=1280, height=1200)
-FLAT = ViewportSize(width=1280, height=420)
+TALL = ViewportSize(width=VIEWPORT["width"], height=1200)
+FLAT = ViewportSize(width=VIEWPORT["width"], height=480)
 
 
 def test_the_form_has_our_fields_and_stores_them_where_the_hook_reads_them(
@@ -84,15 +85,13 @@ def test_the_form_has_our_fields_and_stores_them_where_the_hook_reads_them(
     assert json.loads(stored["extra"])["allow_http"] is True
 
 
-def test_the_test_button_says_that_all_is_well(page: Page, losant: Emulator, camera: Camera) -> None:
-    page.set_viewport_size(FLAT)
+def test_the_test_button_says_that_all_is_well(page: Page, losant: Emulator) -> None:
     page.goto("/connections")
 
     press_test(page, MADE)
 
     expect(page.get_by_text("Test Connection Successful")).to_be_visible()
     expect(page.get_by_text(f"Losant answers: 2 notebooks in application {APPLICATION}")).to_be_visible()
-    camera("connection-test", page)
     assert losant.token not in page.content()
 
 
@@ -109,7 +108,7 @@ def test_the_test_button_says_what_is_wrong_with_a_token_and_never_shows_it(
 
     expect(page.get_by_text("Test Connection Failed")).to_be_visible()
     expect(page.get_by_text("the API token is wrong, expired or revoked")).to_be_visible()
-    camera("connection-test-failed", page)
+    camera("connection-test", page)
     assert losant.token not in page.content()
 
 
