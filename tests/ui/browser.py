@@ -25,8 +25,8 @@ OFFLINE = (
     "--disable-component-update",
     "--disable-sync",
 )
-WITHOUT_CLOCK = "localStorage.setItem('log_show_timestamp', 'false')"
-"""What Airflow's own switch does: the words of a log get the room that its times would take."""
+READABLE = "localStorage.setItem('log_show_timestamp', 'false'); localStorage.setItem('log_wrap', 'true')"
+"""What Airflow's own switches do: a log wraps its lines, and leaves out their times."""
 
 
 def chromium() -> str | None:
@@ -66,7 +66,7 @@ class Browser:
         )
         self._context.set_default_timeout(PATIENCE_MS)
         expect.set_options(timeout=PATIENCE_MS)
-        self._context.add_init_script(WITHOUT_CLOCK)
+        self._context.add_init_script(READABLE)
         self._context.route(OUTSIDE, self._refuse)
         return self
 

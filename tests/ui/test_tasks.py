@@ -7,12 +7,13 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, ViewportSize, expect
 
 from airflow_provider_losant.emulator import Emulator, Script
 from example_dags.demo.checks import QUERY_TIME, REPORT_DAG, REPORT_NOTEBOOK, REPORT_TASK
 from example_dags.demo.processes import wait_for
 from tests.journeys.stage import settle
+from tests.ui.browser import VIEWPORT
 from tests.ui.conftest import APPLICATION, ASSET_DAG, BATTERIES, SENSOR_DAG, SILENT, start
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ RUN = f"daily_{QUERY_TIME:%Y-%m-%d}"
 HAMBURG, LYON, AUSTIN = range(3)
 FOR_EVER = Script(queue=1, inputs=1, ending="hang")
 NOTEBOOKS = f"https://app.losant.com/applications/{APPLICATION}/notebooks"
-HEAD, LOG = 350, 600
+TALL = ViewportSize(width=VIEWPORT["width"], height=880)
+HEAD, LOG = 350, 720
 """Pixels down to the links of a task, and to the end of its log."""
 
 
@@ -64,6 +66,7 @@ def test_the_log_of_a_failed_task_shows_the_notebooks_own_error(
 ) -> None:
     assert airflow.wait_for_run(REPORT_DAG, RUN, timeout=90) == "failed"
 
+    page.set_viewport_size(TALL)
     page.goto(f"/dags/{REPORT_DAG}/runs/{RUN}/tasks/{REPORT_TASK}/mapped/{AUSTIN}?log_level=error")
 
     reason = f"ValueError: No meter of {SILENT} has reported anything in these 24 hours."
