@@ -57,12 +57,11 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show what the page showed, and what Airflow was doing, when a story fails."""
     report = yield
-    given = getattr(item, "funcargs", {})
-    if report.failed and "page" in given:
+    if HERE in item.path.parents and call.when == "call" and report.failed:
+        given = getattr(item, "funcargs", {})
         page, picture = given["page"], given["tmp_path"] / "failed.png"
         page.screenshot(path=picture)
         report.sections.append(("The page", f"{page.url}, see {picture}\n{page.inner_text('body')[:4000]}"))
-    if report.failed and "airflow" in given:
         report.sections.append(("Airflow's components", given["airflow"].tails(15)))
     return report
 
@@ -119,7 +118,11 @@ def browser(airflow: LocalAirflow) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
-    """Yield a page to look at Airflow with; it must not need anything beyond this machine."""
+    """
+    Yield a page to look at Airflow with; it must not need anything beyond this machine.
+
+    Should the story fail, what it showed at last is in ``tmp_path``.
+    """
     browser.refused.clear()
     page = browser.open()
     yield page
