@@ -34,8 +34,6 @@ def pytest_unconfigure() -> None:
 
 OWN_AIRFLOW = {
     f"tests/journeys/test_{name}.py"
-OWN_AIRFLOW = {
-    f"tests/journeys/test_{name}.py"
     for name in (
         "assets",
         "chaos",
@@ -47,7 +45,6 @@ OWN_AIRFLOW = {
         "two_triggerers",
     )
 }
-}
 """Journeys that start an Airflow for themselves."""
 
 
@@ -55,14 +52,15 @@ class OneAirflowEach(LoadScopeScheduling):  # type: ignore[misc]  # it has no ty
     """
     Give each process of pytest-xdist a file at a time, but one all journeys that share an Airflow.
 
-    Those with an Airflow of their own go to another, one after the other: two at once are enough.
+    Those with an Airflow of their own, and the stories in the browser, go to another, one after the other:
+    two at once are enough.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        if not file.startswith("tests/journeys/"):
-            return file
-        return "their own Airflow" if file in OWN_AIRFLOW else "a shared Airflow"
+        if file in OWN_AIRFLOW or file.startswith("tests/ui/"):
+            return "their own Airflow"
+        return "a shared Airflow" if file.startswith("tests/journeys/") else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneAirflowEach:

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pictures in the documentation are those that the stories in ``tests/ui`` take, and no others."""
+
+from __future__ import annotations
+
+import re
+
+from tests.meta.sources import ROOT, own_files
+
+LARGEST = 150_000
+"""Bytes of a picture, which every reader of its page downloads."""
+PICTURES = {file.stem: file for file in (ROOT / "docs" / "images").glob("*.png")}
+
+
+def test_every_picture_can_be_renewed_and_every_one_that_is_taken_is_there() -> None:
+    stories = "".join(file.read_text() for file in (ROOT / "tests" / "ui").glob("test_*.py"))
+
+    assert set(PICTURES) == set(re.findall(r'camera\("([\w-]+)"', stories))
+
+
+def test_every_picture_is_shown_with_words_for_those_who_cannot_see_it() -> None:
+    pages = "".join(file.read_text() for file in [ROOT / "README.md", *own_files(".md")])
+    shown = re.findall(r"!\[[^\]]+\]\([^)]*images/([\w-]+)\.png\)", pages)
+
+    assert set(shown) == set(PICTURES)
+
+
+def test_no_picture_is_large() -> None:
+    sizes = {name: file.stat().st_size for name, file in PICTURES.items()}
+
+    assert {name: size for name, size in sizes.items() if size > LARGEST} == {}

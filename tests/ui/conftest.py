@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One Airflow, one Losant and one browser for all stories about what people see."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Generator, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_losant.emulator import Emulator, Script
+from airflow_provider_losant.emulator.seed import Seed
+from example_dags.demo.airflow import LocalAirflow
+from example_dags.demo.checks import EXAMPLES, QUERY_TIME, REPORT_DAG, SEED
+from tests.journeys.conftest import connection
+from tests.ui.browser import Browser, Camera, chromium
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+HERE = Path(__file__).parent
+APPLICATION = "575ec8687ae143cd83dc4a97"
+SILENT = "austin-plant"
+"""The site whose meters have reported nothing, so that its notebook fails."""
+
+SENSOR_DAG, ASSET_DAG = "losant_fire_then_wait", "losant_check_batteries"
+DAG_FILES = ("losant_site_energy_report.py", "losant_fire_then_wait.py", "losant_depend_on_notebook.py")
+BATTERIES = "67b3a90ce5b1a2000d6f5e37"
+# Longer than the ten seconds for which a deferred task sees nothing.
+CHECK_UP = Script(
+    queue=4, inputs=9, notebook=12, outputs=2, files={"battery-health.csv": b"vehicle,days\nvan-7,30\n"}
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the pictures in the documentation be renewed."""
+    parser.addoption("--screenshots", help="the folder for the pictures that tests/ui takes")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every story, give it the time that real processes need, and leave it out without a browser."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.journey)
+            item.add_marker(pytest.mark.timeout(240))
+            if chromium() is None:
+                item.add_marker(pytest.mark.skip(reason="no Chromium is installed"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the page showed, and what Airflow was doing, when a story fails."""
+    report = yield
+    if HERE in item.path.parents and call.when == "call" and report.failed:
+        given = getattr(item, "funcargs", {})
+        page, picture = given["page"], given["tmp_path"] / "failed.png"
+        page.screenshot(path=picture)
+        report.sections.append(("The page", f"{page.url}, see {picture}\n{page.inner_text('body')[:4000]}"))
+        report.sections.append(("Airflow's components", given["airflow"].tails(15)))
+    return report
+
+
+@pytest.fixture(scope="package")
+def losant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """Yield a Losant with the notebooks of the examples, and the readings of all sites but one."""
+    folder = tmp_path_factory.mktemp("losant") / "examples"
+    shutil.copytree(EXAMPLES, folder, ignore=shutil.ignore_patterns("demo", "*.py", "__pycache__"))
+    readings = folder / "data" / "energy-meters.csv"
+    lines = readings.read_text().splitlines(keepends=True)
+    readings.write_text("".join(line for line in lines if SILENT not in line))
+    with Emulator(application_id=APPLICATION) as emulator:
+        Seed.read(folder / SEED.name).sow(emulator)
+        emulator.script(BATTERIES, CHECK_UP)
+        yield emulator
+
+
+@pytest.fixture(scope="package")
+def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+    """Yield an Airflow in which some of the examples run, though they look more often."""
+    dags = tmp_path_factory.mktemp("dags")
+    for name in DAG_FILES:
+        text = (EXAMPLES / name).read_text().replace("poke_interval=20", "poke_interval=1")
+        (dags / name).write_text(text.replace("relative_to=", "poll_interval=1, relative_to="))
+    env = {
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        # Not in the database, so that the page of connections shows those that a story has made.
+        "AIRFLOW_CONN_LOSANT_DEFAULT": json.dumps(connection(losant)),
+    }
+    with LocalAirflow(tmp_path_factory.mktemp("airflow"), dags, env=env) as running:
+        for dag_id in (REPORT_DAG, SENSOR_DAG, ASSET_DAG):
+            running.wait_for_dag(dag_id)
+            running.unpause(dag_id)
+            start(running, dag_id)
+        yield running
+
+
+def start(airflow: LocalAirflow, dag_id: str, *, days: int = 0) -> str:
+    """Start the run of a DAG for the day of the sample data, or for a later one, and return its id."""
+    end = QUERY_TIME + timedelta(days=days)
+    interval = (end - timedelta(days=1), end)
+    return airflow.trigger(dag_id, logical_date=end, data_interval=interval, run_id=f"daily_{end:%Y-%m-%d}")
+
+
+@pytest.fixture(scope="package")
+def browser(airflow: LocalAirflow) -> Iterator[Browser]:
+    """Yield the browser."""
+    program = chromium()
+    assert program is not None
+    with Browser(program, airflow.url) as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
+    """
+    Yield a page to look at Airflow with; it must not need anything beyond this machine.
+
+    Should the story fail, what it showed at last is in ``tmp_path``.
+    """
+    browser.refused.clear()
+    page = browser.open()
+    yield page
+    page.close()
+    assert browser.refused == []
+
+
+@pytest.fixture
+def camera(request: pytest.FixtureRequest, tmp_path: Path) -> Camera:
+    """Yield what takes the pictures, into the test's own folder unless those of the docs are renewed."""
+    return Camera(folder=Path(request.config.getoption("screenshots", None) or tmp_path))

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Somebody looks at tasks that run notebooks, finds out how they went, and stops one."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import Page, ViewportSize, expect
+
+from airflow_provider_losant.emulator import Emulator, Request, Script
+from example_dags.demo.checks import QUERY_TIME, REPORT_DAG, REPORT_NOTEBOOK, REPORT_TASK
+from example_dags.demo.processes import wait_for
+from tests.journeys.stage import settle
+from tests.ui.browser import VIEWPORT
+from tests.ui.conftest import APPLICATION, ASSET_DAG, BATTERIES, SENSOR_DAG, SILENT, start
+
+if TYPE_CHECKING:
+    from example_dags.demo.airflow import LocalAirflow
+    from tests.ui.browser import Camera
+
+pytestmark = pytest.mark.airflow(since="3.3")
+
+RUN = f"daily_{QUERY_TIME:%Y-%m-%d}"
+HAMBURG, LYON, AUSTIN = range(3)
+FOR_EVER = Script(queue=1, inputs=1, ending="hang")
+NOTEBOOKS = f"https://app.losant.com/applications/{APPLICATION}/notebooks"
+TALL = ViewportSize(width=VIEWPORT["width"], height=880)
+HEAD, LOG = 350, 720
+"""Pixels down to the links of a task, and to the end of its log."""
+
+
+def test_a_mark_in_the_ui_cancels_the_execution_of_that_deferred_task_and_no_other(
+    page: Page, airflow: LocalAirflow, losant: Emulator, camera: Camera
+) -> None:
+    airflow.wait_for_run(REPORT_DAG, RUN, timeout=90)
+    others = {it["id"] for it in losant.executions(REPORT_NOTEBOOK)}
+    looks = len(saw(losant, "logs"))
+    losant.script(REPORT_NOTEBOOK, FOR_EVER)
+    run_id = start(airflow, REPORT_DAG, days=1)
+    place = (REPORT_DAG, run_id, REPORT_TASK)
+    for index in (HAMBURG, LYON, AUSTIN):
+        airflow.wait_for_task(*place, lambda it: bool(it["state"] == "deferred"), map_index=index)
+    # A task that is marked before its trigger has begun is the sweep's, not the trigger's.
+    wait_for(lambda: len(saw(losant, "logs")) > looks, what="the trigger to look", timeout=60)
+
+    page.goto(f"/dags/{REPORT_DAG}/runs/{run_id}/tasks/{REPORT_TASK}/mapped/{LYON}/details")
+    expect(page.get_by_test_id("header-card").get_by_text("Deferred")).to_be_visible()
+    link = page.get_by_role("link", name="Open in Losant")
+    expect(link).to_have_attribute("href", f"{NOTEBOOKS}/{REPORT_NOTEBOOK}")
+    expect(page.locator(f"a[href*='{run_id}/tasks/{REPORT_TASK}/mapped'] svg").first).to_be_visible()
+    camera("deferred-task", page, height=HEAD)
+    page.get_by_role("button", name="Mark Task Instance as...").click()
+    page.get_by_role("menuitem", name="Failed").click()
+    expect(page.get_by_text("Affected Tasks: 1")).to_be_visible()
+    page.get_by_role("button", name="Confirm").click()
+
+    started = [it for it in losant.executions(REPORT_NOTEBOOK) if it["id"] not in others]
+    (lyon,) = [it["id"] for it in started if '"lyon-depot"' in it["templateContext"]]
+    wait_for(lambda: cancelled(losant), what="a cancel", timeout=30)
+    settle()
+    assert cancelled(losant) == [lyon]
+    now = {it["id"]: it["status"] for it in losant.executions(REPORT_NOTEBOOK) if it["id"] not in others}
+    assert now == {it["id"]: "canceled" if it["id"] == lyon else "inProgress" for it in started}
+
+
+def test_the_log_of_a_failed_task_shows_the_notebooks_own_error(
+    page: Page, airflow: LocalAirflow, camera: Camera
+) -> None:
+    assert airflow.wait_for_run(REPORT_DAG, RUN, timeout=90) == "failed"
+
+    page.set_viewport_size(TALL)
+    page.goto(f"/dags/{REPORT_DAG}/runs/{RUN}/tasks/{REPORT_TASK}/mapped/{AUSTIN}?log_level=error")
+
+    reason = f"ValueError: No meter of {SILENT} has reported anything in these 24 hours."
+    traceback = page.get_by_text("The end of its error log:")
+    expect(traceback).to_contain_text('raise ValueError(f"No meter of {site} has reported')
+    expect(traceback).to_contain_text(reason)
+    page.get_by_text("NotebookExecutionFailed: ").click()  # folds Airflow's own traceback
+    camera("log-failed", page)
+
+
+def test_the_log_of_a_sensor_shows_each_phase_with_its_duration_and_the_sensor_leads_to_losant(
+    page: Page, airflow: LocalAirflow, camera: Camera
+) -> None:
+    assert airflow.wait_for_run(SENSOR_DAG, RUN, timeout=90) == "success"
+
+    page.goto(f"/dags/{SENSOR_DAG}/runs/{RUN}/tasks/health")
+
+    expect(page.get_by_text(re.compile(r"inProgress: .+ \(queue 4 s, ")).first).to_be_visible()
+    spent = "queue 4 s, inputs 9 s, notebook 12 s, outputs 2 s, total 27 s"
+    expect(page.get_by_text(f"completed ({spent})")).to_be_visible()
+    camera("log-phases", page, height=LOG)
+    page.get_by_role("link", name="Details").click()
+    link = page.get_by_role("link", name="Open in Losant")
+    expect(link).to_have_attribute("href", f"{NOTEBOOKS}/{BATTERIES}")
+
+
+def test_the_result_of_a_task_is_on_its_page(page: Page, airflow: LocalAirflow) -> None:
+    airflow.wait_for_run(REPORT_DAG, RUN, timeout=90)
+
+    page.goto(f"/dags/{REPORT_DAG}/runs/{RUN}/tasks/{REPORT_TASK}/mapped/{HAMBURG}/xcom")
+
+    page.get_by_role("button", name="Expand all extra JSON").click()
+    result = page.get_by_role("row").filter(has_text="return_value")
+    expect(result).to_contain_text(re.compile(r'"status":\s*"completed"'))
+
+
+def test_the_page_of_an_asset_shows_which_execution_brought_it_up_to_date(
+    page: Page, airflow: LocalAirflow, losant: Emulator, camera: Camera
+) -> None:
+    assert airflow.wait_for_run(ASSET_DAG, RUN, timeout=90) == "success"
+    execution_id = airflow.xcom(ASSET_DAG, RUN, "check")["execution_id"]
+    (asset,) = airflow.request("GET", "/assets")["assets"]
+
+    page.goto(f"/assets/{asset['id']}")
+
+    expect(page.get_by_text("1 Asset Event")).to_be_visible()
+    page.locator(".codicon-folding-collapsed").first.click()  # unfolds what the event says
+    expect(page.get_by_text(execution_id)).to_be_visible()
+    camera("asset", page)
+
+
+def saw(losant: Emulator, operation: str) -> list[Request]:
+    """Return the requests of one operation on the notebook of the report."""
+    asked = [it for it in losant.requests if it.operation == f"notebook.{operation}"]
+    return [it for it in asked if REPORT_NOTEBOOK in it.path]
+
+
+def cancelled(losant: Emulator) -> list[str]:
+    """Return the executions of the report that Losant was asked to cancel."""
+    return [it.query["executionId"] for it in saw(losant, "cancelExecution")]
