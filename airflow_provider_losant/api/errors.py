@@ -26,7 +26,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-UNKNOWN_SHAPE = (KeyError, TypeError, ValueError, AttributeError)
+UNREADABLE = (ValueError, RecursionError)
+"""What a text raises that is no JSON, or JSON nested so deep that only malice can mean it."""
+UNKNOWN_SHAPE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading JSON raises that is not built as expected."""
 
 
