@@ -57,6 +57,7 @@ class AsyncClient:
             timeout=aiohttp.ClientTimeout(total=settings.timeout),
             headers={"User-Agent": settings.user_agent},
             auto_decompress=False,
+            trace_configs=[_sendings()],
         )
 
     async def close(self) -> None:
@@ -132,6 +133,7 @@ class AsyncClient:
                     allow_redirects=False,
                     ssl=self._tls,
                     proxy=_proxy(self.settings.base_url),
+                    trace_request_ctx=_Sending(is_read=call.method == "GET"),
                 ) as response:
                     body = Body(call.operation, response.headers)
                     async for received in response.content.iter_any():
@@ -149,6 +151,7 @@ class AsyncClient:
                 headers={"Accept-Encoding": "identity", "Range": f"bytes=-{tail.limit}"},
                 ssl=self._tls,
                 proxy=_proxy(tail.url),
+                trace_request_ctx=_Sending(is_read=True),
             ) as response:
                 body, unpacking = b"", Unpacking(response.headers)
                 async for received in response.content.iter_any():
@@ -161,6 +164,40 @@ class AsyncClient:
             raise TransportError(f"the file's host answered {response.status}")
         unpacking.end()
         return body.decode(errors="replace")
+
+
+@dataclass(slots=True)
+class _Sending:
+    """
+    One request on its way.
+
+    When a connection breaks, aiohttp sends a second time, unseen, what HTTP takes for harmless. It is to do
+    so only with a question over a connection that was kept, and may have been closed meanwhile: a delete
+    whose answer got lost would find nothing, and all else is for the flow to decide.
+    """
+
+    is_read: bool
+    is_reused: bool = False
+    times: int = 0
+
+    async def reuse(self) -> None:
+        self.is_reused = True
+
+    async def redirect(self) -> None:
+        self.times = 0
+
+    async def send(self) -> None:
+        self.times += 1
+        if self.times > 1 and not (self.is_read and self.is_reused):
+            raise aiohttp.ClientConnectionError
+
+
+def _sendings() -> aiohttp.TraceConfig:
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_reuseconn.append(lambda _, context, __: context.trace_request_ctx.reuse())
+    tracing.on_request_redirect.append(lambda _, context, __: context.trace_request_ctx.redirect())
+    tracing.on_request_headers_sent.append(lambda _, context, __: context.trace_request_ctx.send())
+    return tracing
 
 
 _Key = tuple[asyncio.AbstractEventLoop, "Settings"]

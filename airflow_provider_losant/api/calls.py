@@ -131,7 +131,7 @@ def delete_notebook(application_id: str, notebook_id: str) -> Call[None]:
         method="DELETE",
         path=_notebook(application_id, notebook_id),
         ends=True,
-        read=lambda _: None,
+        read=_done,
     )
 
 
@@ -176,7 +176,7 @@ def cancel_execution(ref: ExecutionRef) -> Call[None]:
         path=f"{_notebook(ref.application_id, ref.notebook_id)}/cancelExecution",
         query={"executionId": losant_id(ref.execution_id, field="execution_id")},
         ends=True,
-        read=lambda _: None,
+        read=_done,
     )
 
 
@@ -248,6 +248,15 @@ class Page:
         notebooks = [Notebook.from_api(entry) for entry in _list(answer["items"])]
         total = whole(answer, "totalCount")
         return cls(notebooks=notebooks, total=len(notebooks) if total is None else total)
+
+
+DONE: Mapping[str, Any] = {"success": True}
+"""What Losant says when there is nothing else to say."""
+
+
+def _done(answer: Any) -> None:
+    if answer["success"] is not True:
+        raise ValueError("it was not done")
 
 
 def _list(answer: Any) -> list[Any]:

@@ -173,13 +173,16 @@ class Client:
         return body.whole()
 
     def _tail(self, tail: Tail) -> str:
+        until = time.monotonic() + self.settings.timeout
         body = b""
         with self._open_file(tail.url, Range=f"bytes=-{tail.limit}") as response:
             if not is_there(response.status_code):
                 raise TransportError(f"the file's host answered {response.status_code}")
-            for piece in _pieces(response):
+            for piece in _unpacked(response):
                 # A host that ignores Range sends all of it, which may be more than there is memory.
                 body = (body + piece)[-tail.limit :]
+                if time.monotonic() > until:
+                    raise TransportError("the file's host was too slow")
         return body.decode(errors="replace")
 
     def _fetch(self, fetch: Fetch) -> int:
@@ -191,18 +194,19 @@ class Client:
                 return self._copy(response, fetch, sink)
 
     def _copy(self, response: requests.Response, fetch: Fetch, sink: Sink) -> int:
-        # What the host has packed has another size than what comes out of it.
-        size = None if "Content-Encoding" in response.headers else fetch.size
         got = 0
-        for piece in _pieces(response):
+        for piece in _unpacked(response):
             if self.is_halted:
                 raise Halted
             got += len(piece)
             if fetch.limit is not None and got > fetch.limit:
                 raise OutputError(f"the file has more than {fetch.limit:,} bytes")
+            if fetch.size is not None and min(got, response.raw.tell()) > fetch.size:
+                break
             sink.write(piece)
-        if size not in {None, got}:
-            raise TransportError(f"the file's host sent {got:,} of {size:,} bytes")
+        # A file may be kept packed, and then has the size that was sent, or be packed on the way.
+        if fetch.size not in {None, got, response.raw.tell()}:
+            raise TransportError(f"the file's host sent {got:,} of {fetch.size:,} bytes")
         return got
 
     def _open_file(self, url: str, **headers: str) -> requests.Response:
@@ -249,7 +253,7 @@ def _received(response: requests.Response) -> Iterator[bytes]:
     return iter(partial(response.raw.read1, PIECE, decode_content=False), b"")
 
 
-def _pieces(response: requests.Response) -> Iterator[bytes]:
+def _unpacked(response: requests.Response) -> Iterator[bytes]:
     """Yield a file piece by piece; that the address is in requests' errors is why none gets out."""
     unpacking = Unpacking(response.headers)
     try:

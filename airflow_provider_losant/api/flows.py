@@ -45,7 +45,7 @@ def repeat(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow
             answer: T = yield call
         except LosantError as error:
             if may_be_done and call.ends and isinstance(error, NotFound | BadRequest):
-                return call.read(None)
+                return call.read(calls.DONE)
             attempt += 1
             may_be_done = may_be_done or error.may_have_landed
             is_safe = call.repeatable or not error.may_have_landed

@@ -91,6 +91,11 @@ class Faults:
         with self._lock:
             self._waiting.extend([(operation, fault)] * times)
 
+    def clear(self) -> None:
+        """Forget the faults that have met no request yet."""
+        with self._lock:
+            self._waiting.clear()
+
     def take(self, operation: str) -> Fault | None:
         """Return the fault that this request meets, and strike it off."""
         with self._lock:

@@ -211,6 +211,10 @@ class Emulator:
         """
         self._faults.add(operation, fault, times)
 
+    def clear_faults(self) -> None:
+        """Forget the faults that have met no request yet."""
+        self._faults.clear()
+
     def executions(self, notebook_id: str) -> list[dict[str, Any]]:
         """Show all executions of a notebook as its log would, newest first."""
         with self.world.lock:
