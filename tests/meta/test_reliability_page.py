@@ -6,8 +6,8 @@ from __future__ import annotations
 import ast
 import re
 
+from tests.contract.fault_table import markdown
 from tests.meta.sources import ROOT, tree
-from tests.provider.fault_table import markdown
 
 JOURNEYS = ROOT / "tests" / "journeys"
 PAGE = (ROOT / "docs" / "reliability.md").read_text()
@@ -38,7 +38,7 @@ def test_every_journey_about_reliability_is_on_the_page() -> None:
 
 def test_the_table_of_faults_is_the_one_that_is_tested() -> None:
     assert (ROOT / "docs" / "fault-table.md").read_text() == markdown(), (
-        "python -m tests.provider.fault_table > docs/fault-table.md"
+        "python -m tests.contract.fault_table > docs/fault-table.md"
     )
     assert "```{include} fault-table.md\n" in PAGE
 

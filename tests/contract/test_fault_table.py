@@ -26,8 +26,7 @@ from airflow_provider_losant.api.steps import Sleep
 from airflow_provider_losant.api.submit import start
 from airflow_provider_losant.api.watch import Outcome, Patience, Target
 from airflow_provider_losant.emulator import Emulator, Fault, Script
-from tests.provider.drivers import KINDS, Driver
-from tests.provider.fault_table import (
+from tests.contract.fault_table import (
     ADOPTED,
     ASKED_FOR,
     DONE,
@@ -45,6 +44,8 @@ from tests.provider.fault_table import (
     Promise,
     Row,
 )
+from tests.provider.conftest import own_surroundings  # noqa: F401 - for all tests here
+from tests.provider.drivers import KINDS, Driver
 from tests.provider.loopback import Loopback, closed_port, http, self_signed
 
 if TYPE_CHECKING:
