@@ -9,17 +9,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_losant.api.errors import (
     UNKNOWN_SHAPE,
+    UNREADABLE,
     NotLosant,
     ProtocolError,
     ResponseError,
     error_class,
 )
+from airflow_provider_losant.api.reading import brief
 from airflow_provider_losant.api.retry import retry_after
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.calls import Call
 
 T = TypeVar("T")
+
+
+def is_there(status: int) -> bool:
+    """Tell whether a host that was asked for a file gives it."""
+    return 200 <= status < 300  # noqa: PLR2004 - HTTP's own numbers
 
 
 def read_answer(call: Call[T], status: int, headers: Mapping[str, str], body: bytes) -> T:
@@ -34,7 +41,7 @@ def read_answer(call: Call[T], status: int, headers: Mapping[str, str], body: by
     if 300 <= status < 400:  # noqa: PLR2004 - HTTP's own numbers
         raise NotLosant(f"{call.operation} was redirected ({status}): the host is not Losant's API")
     answer = _json(body)
-    kind = headers.get("content-type") or "no content type"
+    kind = brief(headers.get("content-type") or "no content type")
     if status >= 400:  # noqa: PLR2004 - as above
         error = _error(call, status, headers, answer)
         if body and answer is _UNREADABLE and not error.is_passing:
@@ -53,7 +60,7 @@ def read_answer(call: Call[T], status: int, headers: Mapping[str, str], body: by
         return call.read(answer)
     except UNKNOWN_SHAPE as error:
         raise ProtocolError(
-            f"the answer to {call.operation} has an unknown shape: {type(error).__name__} {error}"
+            f"the answer to {call.operation} has an unknown shape: {type(error).__name__} {brief(error)}"
         ) from None
 
 
@@ -63,17 +70,17 @@ _UNREADABLE: Any = object()
 def _json(body: bytes) -> Any:
     try:
         return json.loads(body)
-    except ValueError:
+    except UNREADABLE:
         return _UNREADABLE
 
 
 def _error(call: Call[Any], status: int, headers: Mapping[str, str], answer: Any) -> ResponseError:
     envelope = answer if isinstance(answer, dict) else {}
-    wait = retry_after(headers.get("retry-after"))
+    wait = retry_after(headers.get("retry-after"), headers.get("date"))
     return error_class(status)(
         status,
-        str(envelope.get("type") or envelope.get("code") or ""),
-        str(envelope.get("message") or "no message"),
+        brief(envelope.get("type") or envelope.get("code") or ""),
+        brief(envelope.get("message") or "no message"),
         operation=call.operation,
         retry_after=wait,
         hint=_hint(call, status, wait),

@@ -17,7 +17,8 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
-from airflow_provider_losant.api.answers import read_answer
+from airflow_provider_losant.api.answers import is_there, read_answer
+from airflow_provider_losant.api.body import PACKING, Body, Unpacking
 from airflow_provider_losant.api.calls import Call
 from airflow_provider_losant.api.errors import LosantError, TlsError, TransportError, Unauthorized
 from airflow_provider_losant.api.steps import Log, Note, Sleep, Tail
@@ -54,7 +55,9 @@ class AsyncClient:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit_per_host=AT_ONCE, keepalive_timeout=KEEP_ALIVE),
             timeout=aiohttp.ClientTimeout(total=settings.timeout),
-            headers={"Accept": "application/json", "User-Agent": settings.user_agent},
+            headers={"User-Agent": settings.user_agent},
+            auto_decompress=False,
+            trace_configs=[_sendings()],
         )
 
     async def close(self) -> None:
@@ -124,37 +127,77 @@ class AsyncClient:
                     params=dict(call.query),
                     json=call.json,
                     data=form,
-                    headers={"Authorization": f"Bearer {self.settings.token}"},
+                    headers={"Authorization": f"Bearer {self.settings.token}", **_JSON},
                     # Or it would call no body an application/octet-stream.
                     skip_auto_headers=() if call.json is not None or form else ("Content-Type",),
                     allow_redirects=False,
                     ssl=self._tls,
                     proxy=_proxy(self.settings.base_url),
+                    trace_request_ctx=_Sending(is_read=call.method == "GET"),
                 ) as response:
-                    body = await response.read()
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                    body = Body(call.operation, response.headers)
+                    async for received in response.content.iter_any():
+                        body.take(received)
+            except _ERRORS as error:
                 raise _wire_error(call.operation, self.settings.base_url, error) from None
         with _uncollected():
-            return read_answer(call, response.status, response.headers, body)
+            return read_answer(call, response.status, response.headers, body.whole())
 
     async def _tail(self, tail: Tail) -> str:
         try:
             async with self._session.get(
                 # Encoded once more, the signature in it would not match any longer.
                 URL(tail.url, encoded=True),
-                headers={"Range": f"bytes=-{tail.limit}"},
+                headers={"Accept-Encoding": "identity", "Range": f"bytes=-{tail.limit}"},
                 ssl=self._tls,
                 proxy=_proxy(tail.url),
+                trace_request_ctx=_Sending(is_read=True),
             ) as response:
-                body = b""
-                async for part in response.content.iter_any():
-                    # A host that ignores Range sends all of it, which may be more than there is memory.
-                    body = (body + part)[-tail.limit :]
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                body, unpacking = b"", Unpacking(response.headers)
+                async for received in response.content.iter_any():
+                    for piece in unpacking.feed(received):
+                        # A host that ignores Range sends all of it, which may be more than there is memory.
+                        body = (body + piece)[-tail.limit :]
+        except _ERRORS as error:
             raise TransportError(f"the file's host did not answer ({type(error).__name__})") from None
-        if not response.ok:
+        if not is_there(response.status):
             raise TransportError(f"the file's host answered {response.status}")
+        unpacking.end()
         return body.decode(errors="replace")
+
+
+@dataclass(slots=True)
+class _Sending:
+    """
+    One request on its way.
+
+    When a connection breaks, aiohttp sends a second time, unseen, what HTTP takes for harmless. It is to do
+    so only with a question over a connection that was kept, and may have been closed meanwhile: a delete
+    whose answer got lost would find nothing, and all else is for the flow to decide.
+    """
+
+    is_read: bool
+    is_reused: bool = False
+    times: int = 0
+
+    async def reuse(self) -> None:
+        self.is_reused = True
+
+    async def redirect(self) -> None:
+        self.times = 0
+
+    async def send(self) -> None:
+        self.times += 1
+        if self.times > 1 and not (self.is_read and self.is_reused):
+            raise aiohttp.ClientConnectionError
+
+
+def _sendings() -> aiohttp.TraceConfig:
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_reuseconn.append(lambda _, context, __: context.trace_request_ctx.reuse())
+    tracing.on_request_redirect.append(lambda _, context, __: context.trace_request_ctx.redirect())
+    tracing.on_request_headers_sent.append(lambda _, context, __: context.trace_request_ctx.send())
+    return tracing
 
 
 _Key = tuple[asyncio.AbstractEventLoop, "Settings"]
@@ -221,6 +264,9 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
+_JSON = {"Accept": "application/json", "Accept-Encoding": PACKING}
+
+_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 _NOT_SENT = aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.ClientHttpProxyError
 
 
@@ -250,7 +296,7 @@ def _wire_error(operation: str, base_url: str, error: Exception) -> TransportErr
         return TlsError(f"{where}: the server's certificate was not accepted ({error})")
     if isinstance(error, _NOT_SENT):
         return TransportError(f"{where}: no connection ({error})", was_sent=False)
-    if isinstance(error, aiohttp.InvalidURL):
+    if isinstance(error, ValueError):  # aiohttp's InvalidURL is one
         return TransportError(f"{where}: not an address", was_sent=False)
     if isinstance(error, TimeoutError):
         return TransportError(f"{where}: no answer in time")

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from airflow_provider_losant.api.instants import milliseconds
 from airflow_provider_losant.api.model import ExecutionLog, ExecutionRef, Notebook, losant_id
+from airflow_provider_losant.api.reading import text, whole
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.usage import MinuteCounts
@@ -48,6 +49,8 @@ class Call(Generic[T]):
     :param read: Turns the JSON answer into what the caller wants.
     :param repeatable: Sending it twice does no more than sending it once.
     :param upload: A Jupyter file to send as ``multipart/form-data``.
+    :param ends: It takes away what it names. That it finds nothing proves an attempt before it, whose answer
+        was lost, to have been carried out.
     :param spacing: Seconds that Losant wants between two of these for one notebook, where it does.
     """
 
@@ -56,6 +59,7 @@ class Call(Generic[T]):
     path: str
     read: Callable[[Any], T]
     repeatable: bool = True
+    ends: bool = False
     scope: str | None = None
     query: Mapping[str, str] = field(default_factory=dict)
     json: Mapping[str, Any] | None = None
@@ -83,7 +87,7 @@ def get_application(application_id: str) -> Call[str]:
         method="GET",
         path=_application(application_id),
         query=LEAN,
-        read=lambda answer: str(answer["name"]),
+        read=lambda answer: text(answer, "name"),
     )
 
 
@@ -126,7 +130,8 @@ def delete_notebook(application_id: str, notebook_id: str) -> Call[None]:
         operation="notebook.delete",
         method="DELETE",
         path=_notebook(application_id, notebook_id),
-        read=lambda _: None,
+        ends=True,
+        read=_done,
     )
 
 
@@ -170,7 +175,8 @@ def cancel_execution(ref: ExecutionRef) -> Call[None]:
         method="POST",
         path=f"{_notebook(ref.application_id, ref.notebook_id)}/cancelExecution",
         query={"executionId": losant_id(ref.execution_id, field="execution_id")},
-        read=lambda _: None,
+        ends=True,
+        read=_done,
     )
 
 
@@ -226,7 +232,7 @@ def request_export(application_id: str, notebook_id: str, options: Mapping[str, 
         json=options,
         repeatable=False,
         spacing=EXPORT_SPACING,
-        read=lambda answer: str(answer["jobId"]),
+        read=lambda answer: text(answer, "jobId"),
     )
 
 
@@ -240,7 +246,17 @@ class Page:
     @classmethod
     def from_api(cls, answer: Mapping[str, Any]) -> Page:
         notebooks = [Notebook.from_api(entry) for entry in _list(answer["items"])]
-        return cls(notebooks=notebooks, total=answer.get("totalCount", len(notebooks)))
+        total = whole(answer, "totalCount")
+        return cls(notebooks=notebooks, total=len(notebooks) if total is None else total)
+
+
+DONE: Mapping[str, Any] = {"success": True}
+"""What Losant says when there is nothing else to say."""
+
+
+def _done(answer: Any) -> None:
+    if answer["success"] is not True:
+        raise ValueError("it was not done")
 
 
 def _list(answer: Any) -> list[Any]:

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_losant.api.errors import UNREADABLE
+
 if TYPE_CHECKING:
     from airflow_provider_losant.api.model import Execution
 
@@ -102,7 +104,7 @@ def read_mark(execution: Execution) -> Mapping[str, Any]:
     """Return an execution's mark; empty when it has none, or none of ours."""
     try:
         context = json.loads(execution.template_context or "null")
-    except ValueError:
+    except UNREADABLE:
         return {}
     mark = context.get(KEY) if isinstance(context, dict) else None
     return mark if isinstance(mark, dict) and mark.keys() >= _FIELDS else {}

@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.auth import AuthBase
-from urllib3.exceptions import NewConnectionError
+from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 
-from airflow_provider_losant.api.answers import read_answer
+from airflow_provider_losant.api.answers import is_there, read_answer
+from airflow_provider_losant.api.body import PACKING, PIECE, Body, Unpacking
 from airflow_provider_losant.api.calls import Call
 from airflow_provider_losant.api.errors import (
     FileRefused,
@@ -26,7 +27,7 @@ from airflow_provider_losant.api.errors import (
     Unauthorized,
     is_passing,
 )
-from airflow_provider_losant.api.form import PIECE, Form
+from airflow_provider_losant.api.form import Form
 from airflow_provider_losant.api.steps import Fetch, Halted, Log, Note, Sleep, Tail
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+HOPS = 5
+"""Addresses at which a file is asked for, one leading to the next."""
 SLICE = 0.5
 """Seconds a sleep lasts before it looks whether it should go on (a signal handler's ``halt``)."""
 
@@ -49,6 +52,13 @@ class _Bearer(AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {self._token}"
         return request
+
+
+class _Session(requests.Session):
+    """A session that leaves redirects alone; requests' own reads what comes with them, however long."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
 
 
 class Client:
@@ -144,50 +154,78 @@ class Client:
                     timeout=self.settings.timeout,
                     # Given here as well, since REQUESTS_CA_BUNDLE overrides what the session says.
                     verify=self.settings.verify,
-                    allow_redirects=False,
+                    stream=True,
                 )
-            except OSError as error:  # which includes all of requests' own, and an unreadable CA bundle
+                with response:
+                    body = self._body(call, response)
+            except _ERRORS as error:
                 raise _wire_error(call.operation, self.settings.base_url, error) from None
-        return read_answer(call, response.status_code, response.headers, response.content)
+        return read_answer(call, response.status_code, response.headers, body)
+
+    def _body(self, call: Call[Any], response: requests.Response) -> bytes:
+        """Read an answer, for which there is as much time as for its beginning."""
+        until = time.monotonic() + self.settings.timeout
+        body = Body(call.operation, response.headers)
+        for piece in _received(response):
+            body.take(piece)
+            if time.monotonic() > until:
+                raise requests.Timeout
+        return body.whole()
 
     def _tail(self, tail: Tail) -> str:
+        until = time.monotonic() + self.settings.timeout
         body = b""
         with self._open_file(tail.url, Range=f"bytes=-{tail.limit}") as response:
-            if not response.ok:
+            if not is_there(response.status_code):
                 raise TransportError(f"the file's host answered {response.status_code}")
-            for piece in _pieces(response):
+            for piece in _unpacked(response):
                 # A host that ignores Range sends all of it, which may be more than there is memory.
                 body = (body + piece)[-tail.limit :]
+                if time.monotonic() > until:
+                    raise TransportError("the file's host was too slow")
         return body.decode(errors="replace")
 
     def _fetch(self, fetch: Fetch) -> int:
         with self._open_file(fetch.url) as response:
-            if not response.ok:
+            if not is_there(response.status_code):
                 refused = TransportError if is_passing(response.status_code) else FileRefused
                 raise refused(f"the file's host answered {response.status_code}")
             with fetch.into() as sink:
                 return self._copy(response, fetch, sink)
 
     def _copy(self, response: requests.Response, fetch: Fetch, sink: Sink) -> int:
-        # What the host has packed has another size than what comes out of it.
-        size = None if "Content-Encoding" in response.headers else fetch.size
         got = 0
-        for piece in _pieces(response):
+        for piece in _unpacked(response):
             if self.is_halted:
                 raise Halted
             got += len(piece)
             if fetch.limit is not None and got > fetch.limit:
                 raise OutputError(f"the file has more than {fetch.limit:,} bytes")
+            if fetch.size is not None and min(got, response.raw.tell()) > fetch.size:
+                break
             sink.write(piece)
-        if size not in {None, got}:
-            raise TransportError(f"the file's host sent {got:,} of {size:,} bytes")
+        # A file may be kept packed, and then has the size that was sent, or be packed on the way.
+        if fetch.size not in {None, got, response.raw.tell()}:
+            raise TransportError(f"the file's host sent {got:,} of {fetch.size:,} bytes")
         return got
 
     def _open_file(self, url: str, **headers: str) -> requests.Response:
         """Ask for a file behind a signed URL: without the token, and with nothing of it in any log."""
-        _SIGNED_HOSTS.add(urlsplit(url).hostname)
         try:
-            return requests.get(
+            for _ in range(HOPS):
+                response = self._get_file(url, headers)
+                if not response.is_redirect:
+                    return response
+                response.close()
+                url = urljoin(url, response.headers["Location"])
+        except _ERRORS as error:
+            raise TransportError(f"the file's host did not answer ({type(error).__name__})") from None
+        raise TransportError("the file's host sends whoever asks from one address to the next")
+
+    def _get_file(self, url: str, headers: Mapping[str, str]) -> requests.Response:
+        _SIGNED_HOSTS.add(urlsplit(url).hostname)
+        with _Session() as session:
+            return session.get(
                 url,
                 headers={"User-Agent": self.settings.user_agent, "Accept-Encoding": "identity", **headers},
                 auth=_no_auth,
@@ -195,8 +233,6 @@ class Client:
                 verify=self.settings.verify,
                 stream=True,
             )
-        except requests.RequestException as error:
-            raise TransportError(f"the file's host did not answer ({type(error).__name__})") from None
 
 
 _SIGNED_HOSTS: set[str | None] = set()
@@ -212,20 +248,30 @@ def _hide_signature(record: logging.LogRecord) -> bool:
 logging.getLogger("urllib3.connectionpool").addFilter(_hide_signature)
 
 
-def _pieces(response: requests.Response) -> Iterator[bytes]:
-    """Read a body piece by piece; that the address is in requests' errors is why none gets out."""
+def _received(response: requests.Response) -> Iterator[bytes]:
+    """Yield a body's bytes as they come, without waiting for more of them."""
+    return iter(partial(response.raw.read1, PIECE, decode_content=False), b"")
+
+
+def _unpacked(response: requests.Response) -> Iterator[bytes]:
+    """Yield a file piece by piece; that the address is in requests' errors is why none gets out."""
+    unpacking = Unpacking(response.headers)
     try:
-        yield from response.iter_content(PIECE)
-    except requests.RequestException as error:
+        for received in _received(response):
+            yield from unpacking.feed(received)
+    except _ERRORS as error:
         raise TransportError(f"the file's host broke off ({type(error).__name__})") from None
+    unpacking.end()
 
 
 def new_session(settings: Settings) -> requests.Session:
     """Return a session that is ready to talk to Losant."""
-    session = requests.Session()
+    session = _Session()
     session.auth = _Bearer(settings.token)
     session.verify = settings.verify
-    session.headers.update({"Accept": "application/json", "User-Agent": settings.user_agent})
+    session.headers.update(
+        {"Accept": "application/json", "Accept-Encoding": PACKING, "User-Agent": settings.user_agent}
+    )
     return session
 
 
@@ -234,27 +280,32 @@ def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
+_ERRORS = (OSError, HTTPError, ValueError)
+"""OSError is all of requests' own and an unreadable CA bundle; the others are what it lets through."""
+
 _NOT_SENT = (
     requests.exceptions.ConnectTimeout,
     requests.exceptions.ProxyError,
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
+    requests.exceptions.InvalidJSONError,
+    ValueError,  # no request could be made of it
 )
 
 
-def _wire_error(operation: str, base_url: str, error: OSError) -> TransportError:
+def _wire_error(operation: str, base_url: str, error: Exception) -> TransportError:
     """Tell what happened without the request, whose headers hold the token."""
     where = f"{operation} at {base_url}"
-    if not isinstance(error, requests.RequestException):
-        return TlsError(f"{where}: verify names no readable bundle of certificates")
     if isinstance(error, requests.exceptions.SSLError):
         return TlsError(f"{where}: the server's certificate was not accepted ({_cause(error)})")
     reason = getattr(error.args[0] if error.args else None, "reason", None)
     if isinstance(error, _NOT_SENT) or isinstance(reason, NewConnectionError):
         return TransportError(f"{where}: no connection ({_cause(error)})", was_sent=False)
-    if isinstance(error, requests.exceptions.Timeout):
+    if isinstance(error, requests.exceptions.Timeout | ReadTimeoutError):
         return TransportError(f"{where}: no answer in time")
-    return TransportError(f"{where}: the connection broke ({type(error).__name__})")
+    if isinstance(error, requests.RequestException | HTTPError):
+        return TransportError(f"{where}: the connection broke ({type(error).__name__})")
+    return TlsError(f"{where}: verify names no readable bundle of certificates")
 
 
 def _cause(error: BaseException) -> str:

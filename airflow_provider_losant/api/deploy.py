@@ -12,7 +12,7 @@ from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from airflow_provider_losant.api import calls, flows
-from airflow_provider_losant.api.errors import InvalidArgument, LosantError
+from airflow_provider_losant.api.errors import UNREADABLE, InvalidArgument, LosantError
 from airflow_provider_losant.api.steps import Fetch, Note
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Content:
             return True
         try:
             return bool(json.loads(self.raw) == json.loads(other))
-        except ValueError:
+        except UNREADABLE:
             return False
 
 

@@ -9,6 +9,7 @@ What can go wrong between us and Losant, as one tree.
     ├── TransportError           no answer came back
     │   └── TlsError             the server's certificate was not accepted
     ├── ProtocolError            an answer came back, but cut short or unreadable
+    │   ├── AnswerTooLarge       the answer is longer than any of Losant's
     │   └── NotLosant            the answer is a web page or a redirect: the host is not Losant's API
     ├── FileRefused              the host of a file refuses its address, which has expired as a rule
     ├── OutputError              an output cannot be had: there is none, or it is too large
@@ -25,7 +26,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-UNKNOWN_SHAPE = (KeyError, TypeError, ValueError, AttributeError)
+UNREADABLE = (ValueError, RecursionError)
+"""What a text raises that is no JSON, or JSON nested so deep that only malice can mean it."""
+UNKNOWN_SHAPE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading JSON raises that is not built as expected."""
 
 
@@ -94,6 +97,12 @@ class ProtocolError(LosantError):
 
     is_passing = True
     may_have_landed = True
+
+
+class AnswerTooLarge(ProtocolError):
+    """An answer that was not read to its end, as there is no end to be seen; the next would be as long."""
+
+    is_passing = False
 
 
 class NotLosant(ProtocolError):

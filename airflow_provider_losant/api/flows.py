@@ -38,18 +38,14 @@ AT_A_TIME = 50
 
 
 def repeat(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow[T]:
-    """
-    Make a call; while it fails in a way that may pass, and repeating it does no harm, make it again.
-
-    A delete that finds nothing, after one whose answer was lost, proves that one to have been carried out.
-    """
+    """Make a call; while it fails in a way that may pass, and repeating it does no harm, make it again."""
     attempt, may_be_done = 0, False
     while True:
         try:
             answer: T = yield call
         except LosantError as error:
-            if may_be_done and call.method == "DELETE" and isinstance(error, NotFound):
-                return call.read(None)
+            if may_be_done and call.ends and isinstance(error, NotFound | BadRequest):
+                return call.read(calls.DONE)
             attempt += 1
             may_be_done = may_be_done or error.may_have_landed
             is_safe = call.repeatable or not error.may_have_landed
@@ -72,12 +68,16 @@ def list_notebooks(
 ) -> Flow[list[Notebook]]:
     """List an application's notebooks, page after page; or only one page."""
     found: list[Notebook] = []
+    known: set[str] = set()
     for number in count() if page is None else [page]:
         call = calls.list_notebooks(application_id, page=number, per_page=per_page, **query)
         answer = yield from repeat(call, retries)
         found += answer.notebooks
-        if not answer.notebooks or len(found) >= answer.total:
+        ids = {it.id for it in answer.notebooks}
+        # A host that gives the same page over and over would be asked for ever.
+        if ids <= known or len(found) >= answer.total:
             break
+        known |= ids
     return found
 
 

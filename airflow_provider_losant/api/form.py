@@ -10,8 +10,7 @@ from io import BytesIO
 from secrets import token_hex
 from typing import IO
 
-PIECE = 256 * 1024
-"""Bytes of a file that are in memory at a time."""
+from airflow_provider_losant.api.body import PIECE
 
 
 class Form:

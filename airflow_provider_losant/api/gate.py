@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow_provider_losant.api import calls, flows
 from airflow_provider_losant.api.chain import KEY
-from airflow_provider_losant.api.errors import InvalidArgument, LosantError, ProtocolError
+from airflow_provider_losant.api.errors import UNREADABLE, InvalidArgument, LosantError, ProtocolError
 from airflow_provider_losant.api.instants import spell
 from airflow_provider_losant.api.order import Started
 from airflow_provider_losant.api.steps import Note, Sleep
@@ -194,6 +194,6 @@ def _is_for_the_same(execution: Execution, order: Order) -> bool:
 def _unmarked(context: str | None) -> Any:
     try:
         told = json.loads(context or "{}")
-    except ValueError:
+    except UNREADABLE:
         return context
     return {name: value for name, value in told.items() if name != KEY} if isinstance(told, Mapping) else told

@@ -14,7 +14,8 @@ from datetime import time as clock_time
 
 from airflow_provider_losant.api.errors import InvalidArgument
 
-_NUMBER = re.compile(r"\d{9,}")  # of a date that is all digits there are eight
+_NUMBER = re.compile(r"\d{9,20}")  # of a date that is all digits there are eight
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SMALLEST_MILLISECONDS = 10**12
 
 
@@ -73,8 +74,9 @@ def _from_milliseconds(value: float, field: str) -> datetime:
             field, f"{value!r} is too small for epoch milliseconds (Losant would read it as seconds)"
         )
     try:
-        return datetime.fromtimestamp(value / 1000, tz=UTC)
-    except (OverflowError, ValueError, OSError):
+        # Not as a float of seconds, which in far years is no longer exact to the millisecond.
+        return _EPOCH + timedelta(milliseconds=value)
+    except OverflowError:
         raise InvalidArgument(field, f"{value!r} is too large for epoch milliseconds") from None
 
 

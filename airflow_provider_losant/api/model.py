@@ -18,6 +18,15 @@ from typing import Any
 
 from airflow_provider_losant.api.errors import UNKNOWN_SHAPE, InvalidArgument, ProtocolError
 from airflow_provider_losant.api.instants import spell
+from airflow_provider_losant.api.reading import (
+    brief,
+    instant_or_none,
+    number,
+    text,
+    text_or_none,
+    things,
+    whole,
+)
 
 _ID = re.compile(r"[0-9A-Fa-f]{24}")
 
@@ -120,7 +129,12 @@ class File:
         if not files:
             return _NO_FILES
         return {
-            name: cls(name=name, size=it.get("size"), content_type=it.get("contentType"), url=it.get("url"))
+            name: cls(
+                name=name,
+                size=whole(it, "size"),
+                content_type=text_or_none(it, "contentType"),
+                url=text_or_none(it, "url"),
+            )
             for name, it in files.items()
         }
 
@@ -153,22 +167,22 @@ class Execution:
         """Read one entry of a notebook's log."""
         return cls(
             ref=ExecutionRef(
-                application_id=entry["applicationId"],
-                notebook_id=entry["notebookId"],
-                execution_id=_execution_id(entry),
+                application_id=text(entry, "applicationId"),
+                notebook_id=text(entry, "notebookId"),
+                execution_id=losant_id(_execution_id(entry), field="notebookExecutionId"),
             ),
-            status=Status.of(entry["status"]),
-            relative_to=_when(entry, "executionRelativeTo"),
-            queued_at=_when(entry, "runQueuedAt"),
-            started_at=_when(entry, "runStartedAt"),
-            inputs_at=_when(entry, "inputsCompletedAt"),
-            notebook_at=_when(entry, "notebookCompletedAt"),
-            outputs_at=_when(entry, "outputsCompletedAt"),
-            max_run_minutes=entry.get("maxAllowedRunMinutes"),
+            status=Status.of(text(entry, "status")),
+            relative_to=instant_or_none(entry, "executionRelativeTo"),
+            queued_at=instant_or_none(entry, "runQueuedAt"),
+            started_at=instant_or_none(entry, "runStartedAt"),
+            inputs_at=instant_or_none(entry, "inputsCompletedAt"),
+            notebook_at=instant_or_none(entry, "notebookCompletedAt"),
+            outputs_at=instant_or_none(entry, "outputsCompletedAt"),
+            max_run_minutes=number(entry, "maxAllowedRunMinutes"),
             inputs=File.all_from_api(entry.get("inputInfo")),
             outputs=File.all_from_api(entry.get("outputInfo")),
-            errors=tuple(dict(error) for error in entry.get("executionErrors") or ()),
-            template_context=entry.get("templateContext"),
+            errors=tuple(dict(error) for error in things(entry, "executionErrors")),
+            template_context=text_or_none(entry, "templateContext"),
             raw=entry,
         )
 
@@ -283,7 +297,9 @@ def _read(entry: Mapping[str, Any]) -> Execution:
     try:
         return Execution.from_api(entry)
     except UNKNOWN_SHAPE as error:
-        raise ProtocolError(f"an execution has an unknown shape: {type(error).__name__} {error}") from None
+        raise ProtocolError(
+            f"an execution has an unknown shape: {type(error).__name__} {brief(error)}"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,23 +327,18 @@ class Notebook:
     def from_api(cls, entry: Mapping[str, Any]) -> Notebook:
         """Read one notebook of Losant's answer."""
         return cls(
-            id=entry.get("notebookId") or entry["id"],
-            application_id=entry["applicationId"],
-            name=entry["name"],
-            description=entry.get("description"),
-            file_name=entry.get("jupyterFileName"),
-            file_url=entry.get("jupyterFileUrl"),
-            image_version=entry.get("imageVersion"),
-            inputs=tuple(entry.get("inputs") or ()),
-            outputs=tuple(entry.get("outputs") or ()),
-            minutes_this_period=(entry.get("stats") or {}).get("minutesThisPeriod"),
+            id=losant_id(entry.get("notebookId") or entry["id"], field="notebookId"),
+            application_id=text(entry, "applicationId"),
+            name=text(entry, "name"),
+            description=text_or_none(entry, "description"),
+            file_name=text_or_none(entry, "jupyterFileName"),
+            file_url=text_or_none(entry, "jupyterFileUrl"),
+            image_version=text_or_none(entry, "imageVersion"),
+            inputs=things(entry, "inputs"),
+            outputs=things(entry, "outputs"),
+            minutes_this_period=number(entry.get("stats") or {}, "minutesThisPeriod"),
             raw=entry,
         )
-
-
-def _when(entry: Mapping[str, Any], key: str) -> datetime | None:
-    text = entry.get(key)
-    return datetime.fromisoformat(text) if text else None
 
 
 def _spelt(moment: datetime | None) -> str | None:

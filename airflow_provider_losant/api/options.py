@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, NoReturn, TypedDict
 
 from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.instants import spell
@@ -63,7 +63,7 @@ def context_text(value: Mapping[str, Any] | str | None, *, field: str = "templat
     try:
         if isinstance(value, str):
             text = value
-            json.loads(text, parse_constant=_refuse)
+            json.loads(text, parse_constant=_refuse, parse_float=_finite)
         else:
             text = compact(value)
     except (TypeError, ValueError, RecursionError) as error:
@@ -73,8 +73,13 @@ def context_text(value: Mapping[str, Any] | str | None, *, field: str = "templat
     return text
 
 
-def _refuse(constant: str) -> None:
+def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is a number for Python only")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if abs(number) < float("inf") else _refuse(digits)
 
 
 def compact(value: Mapping[str, Any]) -> str:

@@ -11,6 +11,8 @@ from email.utils import parsedate_to_datetime
 
 Jitter = Callable[[float, float], float]
 
+LONGEST = 15 * 60.0
+"""Seconds, the longest pause that Losant documents; whoever asks for more may be asked again after it."""
 MANY = 30
 """Doublings, after which any cap is reached and a float would some day overflow."""
 
@@ -34,19 +36,29 @@ def backoff(
     return pause if floor is None else floor + pause
 
 
-def retry_after(text: str | None, clock: Callable[[], float] = time.time) -> float | None:
+def retry_after(
+    text: str | None, date: str | None = None, clock: Callable[[], float] = time.time
+) -> float | None:
     """
     Read a ``Retry-After`` header, in seconds or as an HTTP date.
 
-    :return: Seconds from now, never negative; None when there is none that can be read.
+    :param date: The ``Date`` header beside it: what the server takes for now, as clocks differ.
+    :return: Seconds from now, never negative nor more than :data:`LONGEST`; None when none can be read.
     """
     if not text:
         return None
     if text.strip().isdecimal():
-        return float(text)
+        return min(float(text), LONGEST)
+    moment, now = _epoch(text), _epoch(date or "")
+    if moment is None:
+        return None
+    return min(max(0.0, moment - (clock() if now is None else now)), LONGEST)
+
+
+def _epoch(text: str) -> float | None:
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
     # HTTP's older form of a date names no zone, and means Greenwich.
-    return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - clock())
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

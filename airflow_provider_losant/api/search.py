@@ -17,7 +17,7 @@ from airflow_provider_losant.api.errors import LosantError, NotLosant
 from airflow_provider_losant.api.flows import Flow, cancel
 from airflow_provider_losant.api.retry import Jitter, backoff
 from airflow_provider_losant.api.steps import Clock, Note, Sleep
-from airflow_provider_losant.api.watch import SINCE_MARGIN, may_pass
+from airflow_provider_losant.api.watch import may_pass
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.model import Execution, ExecutionLog
@@ -77,17 +77,18 @@ class Search:
         recent = yield from self._log_for_sure(self.clock() - self.terms.lookback)
         return [it for it in recent if not (it.status.is_final or self.order.is_of_task(it))]
 
-    def landed(self, asked_at: float) -> Flow[Execution | None]:
+    def landed(self) -> Flow[Execution | None]:
         """
         Find the run of this very try after the answer to ``execute`` was lost, or rule it out.
 
-        :param asked_at: Epoch seconds at which Losant was asked.
+        It is looked for as far back as a retry would, for Losant's clock may be far behind ours.
+
         :raises FateUnknown: the log cannot be read.
         """
         lost_at = self.clock()
         for look in count():
             try:
-                recent = yield from self._log(asked_at - SINCE_MARGIN)
+                recent = yield from self._log(lost_at - self.terms.lookback)
             except NotLosant:
                 raise  # neither the order nor this look met Losant: nothing was taken
             except LosantError as error:
@@ -95,11 +96,13 @@ class Search:
                     raise FateUnknown(
                         f"whether Losant runs {self.order} is unknown; a retry looks again ({error})"
                     ) from error
+                floor = error.retry_after or 0.0
             else:
+                floor = 0.0
                 found = next((it for it in recent if self._is_of_this_try(it)), None)
                 if found is not None or self.clock() - lost_at >= self.terms.listing_patience:
                     return found
-            yield Sleep(_pause(look))
+            yield Sleep(max(floor, _pause(look)))
         raise AssertionError  # the loop above only ends by return or raise
 
     def withdraw(self, looks: int = 3) -> Flow[None]:

@@ -29,7 +29,7 @@ class Settings:
     :param application_id: Default application.
     :param app_url: Losant's web interface: a base address, or a whole link with ``{application_id}``,
         ``{notebook_id}`` and ``{execution_id}`` in it.
-    :param timeout: Seconds to wait for a connection, and for each part of an answer.
+    :param timeout: Seconds to wait for a connection, for the beginning of an answer, and for all of it.
     :param max_retries: How often a request that may be repeated is repeated.
     :param verify: Check the server's certificate: true, false, or the path of a CA bundle.
     :param user_agent: What we call ourselves.

@@ -59,7 +59,7 @@ def start(
         try:
             ref = yield calls.execute(order.application_id, order.notebook_id, order.options)
         except LosantError as error:
-            found = yield from _after(error, search, asked_at, is_last=attempt > terms.retries)
+            found = yield from _after(error, search, is_last=attempt > terms.retries)
             if found is not None:
                 return Started.found(found)
             if not error.may_have_landed:
@@ -69,7 +69,7 @@ def start(
     raise AssertionError  # the loop above only ends by return or raise
 
 
-def _after(error: LosantError, search: Search, asked_at: float, *, is_last: bool) -> Flow[Execution | None]:
+def _after(error: LosantError, search: Search, *, is_last: bool) -> Flow[Execution | None]:
     """Decide what a failed ``execute`` means: the end, another attempt (None), or a run that had landed."""
     if not error.may_have_landed:
         if is_last or not error.is_passing:
@@ -79,7 +79,7 @@ def _after(error: LosantError, search: Search, asked_at: float, *, is_last: bool
     if search.order.chain is None:
         raise FateUnknown(f"{error}; without a mark in its context the run cannot be found") from error
     yield Note(f"{error}; looking whether Losant took the order all the same", logging.WARNING)
-    found = yield from search.landed(asked_at)
+    found = yield from search.landed()
     if found is not None:
         yield Note(f"Losant had taken it: adopted execution {found.ref.execution_id} ({found.status})")
         return found

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from airflow_provider_losant.api.reading import instant, whole
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayCount:
@@ -29,8 +31,8 @@ class DayCount:
     def from_api(cls, entry: Mapping[str, Any]) -> DayCount:
         """Read one day of Losant's answer; what it does not mention is zero."""
         names = ("minutes", "completed", "errored", "canceled", "timeout")
-        counts = {name: int(entry.get(name, 0)) for name in names}
-        return cls(date=datetime.fromisoformat(entry["date"]), **counts)
+        counts = {name: whole(entry, name) or 0 for name in names}
+        return cls(date=instant(entry, "date"), **counts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +52,8 @@ class MinuteCounts:
     def from_api(cls, answer: Mapping[str, Any]) -> MinuteCounts:
         """Read Losant's answer."""
         return cls(
-            start=datetime.fromisoformat(answer["start"]),
-            end=datetime.fromisoformat(answer["end"]),
+            start=instant(answer, "start"),
+            end=instant(answer, "end"),
             days=tuple(DayCount.from_api(entry) for entry in answer["counts"]),
             raw=answer,
         )

@@ -15,7 +15,13 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_losant.api.errors import LosantError, NotLosant, ProtocolError, Unauthorized
+from airflow_provider_losant.api.errors import (
+    AnswerTooLarge,
+    LosantError,
+    NotLosant,
+    ProtocolError,
+    Unauthorized,
+)
 from airflow_provider_losant.api.instants import spell
 from airflow_provider_losant.api.model import QUEUED, ExecutionRef
 from airflow_provider_losant.api.steps import Note
@@ -313,9 +319,9 @@ def may_pass(error: LosantError) -> bool:
     """
     Tell whether looking again can help, where a run may be at stake.
 
-    It can after a token was rotated, in Losant before Airflow, and after a proxy showed a page of its own.
+    It can after a token was rotated, in Losant before Airflow, and after a proxy sent something of its own.
     """
-    return error.is_passing or isinstance(error, Unauthorized | NotLosant)
+    return error.is_passing or isinstance(error, Unauthorized | NotLosant | AnswerTooLarge)
 
 
 def spent(durations: Mapping[str, float | None], max_run_minutes: float | None) -> str:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -14,15 +12,17 @@ from aiohttp import web
 
 from airflow_provider_losant.emulator.asked import Asked
 from airflow_provider_losant.emulator.handlers import HANDLERS
+from airflow_provider_losant.emulator.instants import http_date
 from airflow_provider_losant.emulator.operations import Operation, Query, find
 from airflow_provider_losant.emulator.shapes import ID, body_problem
-from airflow_provider_losant.emulator.wire import SECRETS, Answer, Read, note, read, reset, spoilt
+from airflow_provider_losant.emulator.wire import SECRETS, Answer, Read, note, read
 from airflow_provider_losant.emulator.world import Refused, World
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.faults import Fault, Faults
+    from airflow_provider_losant.emulator.faults import Faults
     from airflow_provider_losant.emulator.identity import Token
     from airflow_provider_losant.emulator.requestlog import RequestLog
+    from airflow_provider_losant.emulator.spoiler import Spoiler
 
 _ID_RULE: Final = Query(required=True, pattern=ID)
 
@@ -42,7 +42,6 @@ class Api:
     Serves the API port.
 
     :param changed: called after every request that may have given a worker something to do.
-    :param stopping: set when the emulator stops, which releases every client that is kept waiting.
     """
 
     def __init__(
@@ -52,13 +51,13 @@ class Api:
         faults: Faults,
         log: RequestLog,
         changed: Callable[[], None],
-        stopping: asyncio.Event,
+        spoiler: Spoiler,
     ) -> None:
         self._world = world
         self._faults = faults
         self._log = log
         self._changed = changed
-        self._stopping = stopping
+        self._spoiler = spoiler
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request, or let it go wrong."""
@@ -68,25 +67,16 @@ class Api:
         fault = self._faults.take(operation.name if operation else "")
         response: web.StreamResponse | None = None
         try:
-            response = self._answer(call).send(request) if fault is None else await self._spoil(call, fault)
+            if fault is None:
+                response = self._answer(call).send(request)
+            else:
+                kind = self._world.switches.rate_limit_type
+                response = await self._spoiler.spoil(request, fault, lambda: self._answer(call), kind)
+            if response is not None and not response.prepared:
+                response.headers["Date"] = http_date(self._world.clock())
         finally:
             self._log.leave(ticket, None if response is None else response.status)
         return response or web.Response()
-
-    async def _spoil(self, call: _Call, fault: Fault) -> web.StreamResponse | None:
-        """Let a request go wrong; returns ``None`` when the connection was cut."""
-        answer = self._answer(call) if fault.after_effect else None
-        if fault.kind in ("hang", "slow"):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), fault.seconds)
-        if fault.kind == "slow":
-            return (answer or self._answer(call)).send(call.request)
-        if fault.kind == "truncated":
-            return (answer or self._answer(call)).half().send(call.request)
-        if fault.kind in ("hang", "reset_before", "reset_after"):
-            reset(call.request)
-            return None
-        return spoilt(call.request, fault, self._world.switches.rate_limit_type)
 
     def _answer(self, call: _Call) -> Answer:
         if call.operation is None:

@@ -32,6 +32,7 @@ class Control:
             web.get("/_emulator/executions/{notebook_id}", _answered(self.executions)),
             web.post("/_emulator/script/{notebook_id}", _answered(self.script)),
             web.post("/_emulator/inject", _answered(self.inject)),
+            web.delete("/_emulator/inject", _answered(self.clear_faults)),
             web.get("/_emulator/switches", _answered(self.switches)),
             web.patch("/_emulator/switches", _answered(self.switches)),
         ]
@@ -61,6 +62,11 @@ class Control:
         told = await request.json()
         times, operation = int(told.pop("times", 1)), str(told.pop("operation", ANY))
         self._emulator.inject(operation, Fault.from_json(told), times=times)
+        return {}
+
+    async def clear_faults(self, request: web.Request) -> Any:
+        """Forget the faults that have met no request yet."""
+        self._emulator.clear_faults()
         return {}
 
     async def switches(self, request: web.Request) -> Any:

@@ -20,8 +20,18 @@ Kind = Literal[
     "redirect",
     "slow",
     "unauthorized",
+    "empty",
+    "mislabelled",
+    "misshapen",
+    "extra_fields",
+    "missing_fields",
+    "drip",
+    "bomb",
+    "endless",
 ]
 ANY: Final = "*"
+FILES: Final = "files.get"
+"""Fetching a file, which is no operation of the API and not meant by :data:`ANY`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +42,11 @@ class Fault:
     :param kind: what goes wrong.
     :param status: the HTTP status of ``server_error`` (503) and ``html`` (502).
     :param retry_after: the ``Retry-After`` of ``rate_limited``: seconds or an HTTP date; absent by default.
-    :param seconds: how long ``hang`` and ``slow`` keep the client waiting.
-    :param effect: whether the request of a ``hang``, ``slow``, ``server_error`` or ``html`` is carried out
-        all the same; a ``slow`` one is always carried out, before the wait or after it.
+    :param seconds: how long ``hang``, ``slow``, ``drip`` and ``endless`` keep the client waiting.
+    :param effect: whether a request is carried out all the same whose answer has nothing of the right one;
+        a ``slow`` one is always carried out, before the wait or after it.
     :param location: where ``redirect`` points to.
+    :param size: bytes that a ``bomb`` unpacks to.
     """
 
     kind: Kind
@@ -44,6 +55,7 @@ class Fault:
     seconds: float = 30.0
     effect: bool = False
     location: str = "http://elsewhere.invalid/"
+    size: int = 256 * 1024**2
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -68,7 +80,7 @@ class Fault:
 
 
 class Faults:
-    """The faults that wait for a request of their operation, first come first served."""
+    """The faults that wait for a request of their operation, first come, first served."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[str, Fault]] = deque()
@@ -79,11 +91,16 @@ class Faults:
         with self._lock:
             self._waiting.extend([(operation, fault)] * times)
 
+    def clear(self) -> None:
+        """Forget the faults that have met no request yet."""
+        with self._lock:
+            self._waiting.clear()
+
     def take(self, operation: str) -> Fault | None:
         """Return the fault that this request meets, and strike it off."""
         with self._lock:
             for index, (wanted, fault) in enumerate(self._waiting):
-                if wanted in (operation, ANY):
+                if wanted == operation or (wanted == ANY and operation != FILES):
                     del self._waiting[index]
                     return fault
         return None

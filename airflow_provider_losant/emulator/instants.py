@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, Final
 
 # Losant reads smaller numbers as seconds, so that 1700000000 and 1700000000000 are the same instant.
@@ -18,6 +18,11 @@ def iso(at: float) -> str:
     """Write an instant as Losant does: UTC, milliseconds, ``Z``."""
     moment = datetime.fromtimestamp(round(at * 1000) / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def http_date(at: float) -> str:
+    """Write an instant as HTTP's headers do."""
+    return format_datetime(datetime.fromtimestamp(at, UTC), usegmt=True)
 
 
 def read_text(text: str) -> float | None:

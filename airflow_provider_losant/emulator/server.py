@@ -26,6 +26,7 @@ from airflow_provider_losant.emulator.faults import Fault, Faults
 from airflow_provider_losant.emulator.files import Files
 from airflow_provider_losant.emulator.identity import Signer, object_id
 from airflow_provider_losant.emulator.requestlog import Request, RequestLog
+from airflow_provider_losant.emulator.spoiler import Spoiler
 from airflow_provider_losant.emulator.switches import Switches
 from airflow_provider_losant.emulator.timeline import Execution
 from airflow_provider_losant.emulator.worker import Worker
@@ -82,10 +83,18 @@ class Emulator:
         recalled = archive.recall() if archive else {}
         secret = recalled.get("secret") or secrets.token_hex(32)
         signer = Signer(bytes.fromhex(secret))
-        self.world = World(clock=clock, switches=self.switches, folder=folder, signer=signer, archive=archive)
+
+        def losants_clock() -> float:
+            return clock() + self.switches.clock_skew
+
+        self.world = World(
+            clock=losants_clock, switches=self.switches, folder=folder, signer=signer, archive=archive
+        )
         for thing in archive.things() if archive else ():
-            self.world.put(thing.after_restart(clock()) if isinstance(thing, Execution) else thing)
-        self.application_id = (application_id or recalled.get("application_id") or object_id(clock())).lower()
+            self.world.put(thing.after_restart(losants_clock()) if isinstance(thing, Execution) else thing)
+        self.application_id = (
+            application_id or recalled.get("application_id") or object_id(losants_clock())
+        ).lower()
         if self.application_id not in self.world.applications:
             self.world.add_application(application_name, self.application_id)
         self.token = token or recalled.get("token", "")
@@ -98,6 +107,7 @@ class Emulator:
         self._worker = Worker(self.world)
         self._callbacks = Callbacks(self.world)
         self._stopping = asyncio.Event()
+        self._spoiler = Spoiler(stopping=self._stopping)
         self._runners: list[web.AppRunner] = []
 
     @property
@@ -204,8 +214,15 @@ class Emulator:
             self.world.put(replace(self.world.notebooks[notebook_id.lower()], script=script))
 
     def inject(self, operation: str, fault: Fault, times: int = 1) -> None:
-        """Spoil the next requests of an operation, such as ``notebook.logs``; ``*`` means any."""
+        """Spoil the next requests of an operation, such as ``notebook.logs``; ``*`` means any.
+
+        Those for result files are ordered as ``files.get``.
+        """
         self._faults.add(operation, fault, times)
+
+    def clear_faults(self) -> None:
+        """Forget the faults that have met no request yet."""
+        self._faults.clear()
 
     def executions(self, notebook_id: str) -> list[dict[str, Any]]:
         """Show all executions of a notebook as its log would, newest first."""
@@ -218,7 +235,7 @@ class Emulator:
     async def _start(self) -> None:
         self.url = await self._serve(self._api(), self._ports[0])
         stored = web.Application()
-        stored.router.add_route("*", "/{path:.*}", Files(self.world).handle)
+        stored.router.add_route("*", "/{path:.*}", Files(self.world, self._faults, self._spoiler).handle)
         self.world.files_url = await self._serve(stored, self._ports[1])
 
     def _api(self) -> web.Application:
@@ -227,7 +244,7 @@ class Emulator:
             faults=self._faults,
             log=self._log,
             changed=self._look,
-            stopping=self._stopping,
+            spoiler=self._spoiler,
         )
         served = web.Application(client_max_size=LARGEST_UPLOAD)
         served.add_routes(Control(self).routes())

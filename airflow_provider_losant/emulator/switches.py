@@ -14,6 +14,8 @@ class Switches:
 
     listing_lag: float = 0.0
     """Seconds for which a new execution does not appear in the log yet."""
+    clock_skew: float = 0.0
+    """Seconds by which Losant's clock is ahead of this machine's."""
     over_parallel: Literal["queue", "refuse"] = "queue"
     """What happens to an execution above ``parallel``: it waits its turn (``queue``) or not (``refuse``)."""
     parallel: int = 5

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP as Losant speaks it: what can be read from a request, and how an answer goes back, whole or spoilt."""
+"""HTTP as Losant speaks it: what can be read from a request, and how an answer goes back."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from airflow_provider_losant.emulator.requestlog import Request
-from airflow_provider_losant.emulator.world import Refused
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.faults import Fault
     from airflow_provider_losant.emulator.operations import Operation
+    from airflow_provider_losant.emulator.world import Refused
 
 HEADERS: Final = {"Server": "Losant API", "Cache-Control": "no-cache, no-store, must-revalidate"}
 SECRETS: Final = ("access_token", "jwt")
@@ -28,31 +27,25 @@ class Answer:
     """What goes back to the client."""
 
     status: int
-    text: str
-    content_type: str = "application/json"
+    content: bytes
+    content_type: str = "application/json; charset=utf-8"
 
     @classmethod
     def of(cls, status: int, body: Any) -> Answer:
         """Answer with JSON."""
-        return cls(status=status, text=json.dumps(body))
+        return cls(status=status, content=json.dumps(body).encode())
 
     @classmethod
     def refusing(cls, refused: Refused) -> Answer:
         """Answer with Losant's envelope for errors."""
         return cls.of(refused.status, {"type": refused.kind, "message": refused.message})
 
-    def half(self) -> Answer:
-        """Break off in the middle, as a crashed proxy does that has counted its bytes well."""
-        return Answer(status=self.status, text=self.text[: max(1, len(self.text) // 2)])
-
     def send(self, request: web.Request, **headers: str) -> web.Response:
         """Put the answer on the wire, compressed for those who ask for it."""
-        content, sent = self.text.encode(), {**HEADERS, **headers}
+        content, sent = self.content, {**HEADERS, "Content-Type": self.content_type, **headers}
         if "gzip" in request.headers.get("Accept-Encoding", ""):
             content, sent["Content-Encoding"] = gzip.compress(content, 1), "gzip"
-        return web.Response(
-            status=self.status, body=content, content_type=self.content_type, charset="utf-8", headers=sent
-        )
+        return web.Response(status=self.status, body=content, headers=sent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,32 +93,6 @@ def note(request: web.Request, operation: Operation | None, body: Any, now: floa
         body=body,
         at=now,
     )
-
-
-def spoilt(request: web.Request, fault: Fault, rate_limit_type: str) -> web.Response:
-    """Answer as a fault demands, whatever was asked."""
-    match fault.kind:
-        case "rate_limited":
-            headers = {} if fault.retry_after is None else {"Retry-After": _retry_after(fault.retry_after)}
-            refused = Refused(429, rate_limit_type, "Too many requests")
-            return Answer.refusing(refused).send(request, **headers)
-        case "redirect":
-            moved = Answer(status=302, text="", content_type="text/html")
-            return moved.send(request, Location=fault.location)
-        case "html":
-            page = (
-                "<!DOCTYPE html><html><head><title>Bad Gateway</title></head><body>Bad Gateway</body></html>"
-            )
-            return Answer(status=fault.status or 502, text=page, content_type="text/html").send(request)
-        case "unauthorized":
-            return Answer.refusing(Refused(401, "Unauthorized", "Invalid access token")).send(request)
-        case _:
-            refused = Refused(fault.status or 503, "InternalServer", "An internal error occurred")
-            return Answer.refusing(refused).send(request)
-
-
-def _retry_after(wanted: float | str) -> str:
-    return wanted if isinstance(wanted, str) else f"{wanted:g}"
 
 
 def reset(request: web.Request) -> None:

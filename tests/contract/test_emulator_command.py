@@ -132,6 +132,10 @@ def test_another_process_can_direct_the_emulator(command: Command) -> None:
     answers = [requests.get(url, headers=headers, timeout=10) for _ in range(2)]
     seen = command.control("GET", "requests").json()
     command.control("DELETE", "requests")
+    command.control("POST", "inject", {"kind": "hang", "times": 9})
+    command.control("DELETE", "inject")
+    assert requests.get(url, headers=headers, timeout=10).status_code == 200
+    command.control("DELETE", "requests")
 
     assert switches["listing_lag"] == 60
     assert [answer.status_code for answer in answers] == [500, 200]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -126,6 +127,101 @@ def test_a_slow_request_can_take_effect_long_before_its_answer() -> None:
     asking.join(5)
     client.session.close()
     assert losant.requests[-1].status == 200
+
+
+@pytest.mark.parametrize(
+    ("fault", "content", "effects"),
+    [
+        (Fault("empty"), b"", 1),
+        (Fault("misshapen"), b"[]", 1),
+        (Fault("bomb", size=1_000_000), b" " * (16 * 65_536), 0),
+        (Fault("bomb", size=10, effect=True), b" " * 65_536, 1),
+        (Fault("endless", seconds=0), b"", 0),
+    ],
+    ids=["empty", "misshapen", "bomb", "bomb with effect", "endless"],
+)
+def test_an_answer_can_be_another_than_the_right_one(
+    client: Client, notebook_id: str, fault: Fault, content: bytes, effects: int
+) -> None:
+    answer = spoilt(client, notebook_id, fault)
+
+    assert (answer.status_code, answer.content) == (200, content)
+    assert executed(client, notebook_id) == effects
+
+
+def test_a_right_answer_can_be_called_another_thing(client: Client, notebook_id: str) -> None:
+    answer = spoilt(client, notebook_id, Fault("mislabelled"))
+
+    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert answer.json()["success"]
+
+
+def test_a_right_answer_can_come_bit_by_bit(client: Client, notebook_id: str) -> None:
+    began = time.monotonic()
+
+    answer = spoilt(client, notebook_id, Fault("drip", seconds=0.05))
+
+    assert time.monotonic() - began >= 0.05
+    assert answer.json()["success"]
+
+
+def test_an_endless_answer_goes_on_until_its_client_has_gone(client: Client, notebook_id: str) -> None:
+    client.losant.inject("notebook.get", Fault("endless", seconds=60))
+
+    with client.call("GET", f"/notebooks/{notebook_id}", stream=True) as answer:
+        pieces = answer.iter_content(10_000)
+        assert sum(len(next(pieces)) for _ in range(100)) > 100_000
+
+
+def test_every_object_in_an_answer_can_have_fields_that_nobody_knows(
+    client: Client, notebook_id: str
+) -> None:
+    client.execute(notebook_id)
+    client.losant.inject("notebook.logs", Fault("extra_fields"))
+
+    (entry,) = client.logs(notebook_id)
+
+    assert entry["_later"]
+    assert entry["inputInfo"] == {"_later": entry["_later"]}
+
+
+def test_an_answer_can_lack_what_is_not_in_every_one(client: Client, notebook_id: str) -> None:
+    run = client.execute(notebook_id)
+    client.losant.inject("notebook.logs", Fault("missing_fields"))
+
+    (entry,) = client.logs(notebook_id)
+
+    assert entry == {
+        "id": run,
+        "notebookExecutionId": run,
+        "notebookId": notebook_id,
+        "applicationId": client.losant.application_id,
+        "status": entry["status"],
+    }
+
+
+def test_a_file_can_go_wrong_too_but_only_when_that_is_ordered_for_files(client: Client) -> None:
+    made = client.losant.add_notebook()
+    client.losant.script(made, Script(notebook=0, files={"out.csv": b"a,b"}))
+    client.execute(made)
+    entry = client.wait(made)
+    client.losant.inject("*", Fault("server_error"))
+    assert client.file(entry, "out.csv") == "a,b"
+
+    client.losant.inject("files.get", Fault("truncated"))
+    unsigned = client.session.get(entry["outputInfo"]["out.csv"]["url"].partition("?")[0], timeout=5)
+    assert unsigned.status_code == 403
+    assert client.file(entry, "out.csv") == "a"
+
+
+def test_losants_clock_can_be_another_than_ours(client: Client, notebook_id: str) -> None:
+    client.losant.switches.clock_skew = 600.0
+
+    answer = client.call("GET", f"/notebooks/{notebook_id}")
+
+    ahead = parsedate_to_datetime(answer.headers["Date"]).timestamp() - time.time()
+    assert 590 < ahead < 610
+    assert int(client.execute(notebook_id)[:8], 16) - time.time() > 590
 
 
 def test_a_fault_meets_as_many_requests_as_ordered(client: Client, notebook_id: str) -> None:

@@ -16,9 +16,9 @@ from tests.meta.sources import PACKAGE, Import, imports, modules, tree
 FLOORS = {
     r"": 0,  # the package itself: its version
     r"api": 0,
-    r"api\.(defaults|model|errors|instants|steps|usage)": 0,
+    r"api\.(defaults|model|errors|instants|reading|steps|usage)": 0,
     r"connection_form": 1,
-    r"api\.(answers|calls|chain|datasets|form|options|order|retry|settings)": 1,
+    r"api\.(answers|body|calls|chain|datasets|form|options|order|retry|settings)": 1,
     r"api\.(checkup|deploy|flows|gate|harvest|lookout|outputs|search|submit|watch)": 2,
     r"api\.(client|async_client)": 3,
     r"(assets|hooks)(\..+)?|aim|ending|exceptions|facets|landing|lineage|links(\..+)?|_compat": 4,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import re
 
+from tests.contract.fault_table import markdown
 from tests.meta.sources import ROOT, tree
 
 JOURNEYS = ROOT / "tests" / "journeys"
@@ -33,6 +34,13 @@ def test_every_test_that_the_page_names_exists() -> None:
 
 def test_every_journey_about_reliability_is_on_the_page() -> None:
     assert {name for file in WHOLLY_NAMED for name in promises_of(file)} - named() == set()
+
+
+def test_the_table_of_faults_is_the_one_that_is_tested() -> None:
+    assert (ROOT / "docs" / "fault-table.md").read_text() == markdown(), (
+        "python -m tests.contract.fault_table > docs/fault-table.md"
+    )
+    assert "```{include} fault-table.md\n" in PAGE
 
 
 def test_every_row_of_the_page_names_a_test() -> None:

@@ -29,6 +29,7 @@ class Driver:
 
     kind: str
     notes: list[str] = field(default_factory=list)
+    levels: list[int] = field(default_factory=list)
 
     def run(self, settings: Settings, flow: Flow[Any], renew: Callable[[], Settings] | None = None) -> Any:
         if self.kind == "requests":
@@ -53,6 +54,7 @@ class Driver:
 
     def _log(self, level: int, text: str, *arguments: object) -> None:
         self.notes.append(text % arguments)
+        self.levels.append(level)
 
 
 def steps(*wanted: Any) -> Generator[Any, Any, Any]:

@@ -9,7 +9,7 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-Answer = bytes | None
-"""What goes back as it is; None closes the connection."""
+Answer = bytes | Iterator[bytes] | None
+"""What goes back as it is, or piece by piece until the client has gone; None closes the connection."""
 
 
 def http(body: Any = b"", status: str = "200 OK", kind: str = "application/json", **headers: str) -> bytes:
@@ -115,7 +115,8 @@ class Loopback:
                     answer = self._answer(request) if callable(self._answer) else self._answer
                     if answer is None:
                         return
-                    connection.sendall(answer)
+                    for piece in [answer] if isinstance(answer, bytes) else answer:
+                        connection.sendall(piece)
                     if self._is_last:
                         return
 

@@ -58,4 +58,4 @@ def execution(status: str = "inProgress", run: str = RUN, **more: Any) -> Execut
 
 def run_id(number: int) -> str:
     """Return the id of a run that was made some seconds after :data:`RUN`."""
-    return f"{int(MADE) + number:08x}{number:016x}"
+    return f"{int(MADE) + number:08x}{number % 2**64:016x}"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_losant.api import calls
+from airflow_provider_losant.api.calls import Page
 from airflow_provider_losant.api.errors import (
     BadRequest,
     Forbidden,
@@ -20,7 +21,7 @@ from airflow_provider_losant.api.errors import (
     TransportError,
     Unauthorized,
 )
-from airflow_provider_losant.api.flows import cancel, repeat
+from airflow_provider_losant.api.flows import cancel, list_notebooks, repeat
 from airflow_provider_losant.api.model import Notebook
 from airflow_provider_losant.api.steps import Tail
 from tests.unit.api.hand import Hand, highest
@@ -101,6 +102,29 @@ def test_a_pause_is_at_least_as_long_as_losant_asked_for() -> None:
     hand.drive(repeat(READ, 1))
 
     assert 30.0 <= hand.sleeps[0] <= 31.0
+
+
+@pytest.mark.parametrize(
+    ("call", "gone"),
+    [
+        (calls.delete_notebook(APPLICATION, NOTEBOOK), NotFound(404, "NotFound", "no such notebook")),
+        (calls.cancel_execution(REF), NotFound(404, "NotFound", "no such execution")),
+        (calls.cancel_execution(REF), BadRequest(400, "Validation", "it has ended")),
+    ],
+    ids=["delete", "cancel", "cancel that is refused"],
+)
+def test_that_nothing_is_left_proves_an_attempt_whose_answer_was_lost(call: Any, gone: LosantError) -> None:
+    assert Hand([LOST, gone]).drive(repeat(call, 3)) is None
+    for certain in (REFUSED, BUSY):
+        with pytest.raises(type(gone)):
+            Hand([certain, gone]).drive(repeat(call, 3))
+
+
+def test_a_host_that_gives_the_same_page_over_and_over_is_not_asked_for_ever() -> None:
+    hand = Hand([Page(notebooks=[ANSWER], total=1_000_000)])
+
+    assert set(hand.drive(list_notebooks(APPLICATION, {}, 0))) == {ANSWER}
+    assert len(hand.calls) == 2
 
 
 def test_cancelling_asks_losant_once() -> None:

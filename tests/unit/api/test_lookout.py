@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_losant.api.errors import (
+    AnswerTooLarge,
     BadRequest,
     Forbidden,
     LosantError,
@@ -375,6 +376,22 @@ def paged(*entries: dict[str, Any], most: float = inf) -> Any:
 def crowd(count: int) -> list[dict[str, Any]]:
     """Make younger runs of somebody else, newest first."""
     return [entry("completed", run_id(number)) for number in range(count + 100, 100, -1)]
+
+
+def test_a_log_that_is_longer_than_any_answer_may_be_is_asked_for_in_less() -> None:
+    def answer(call: Any) -> Any:
+        limit = int(call.query["limit"])
+        return (
+            log(*crowd(1_000)[:limit])
+            if limit < 1_000
+            else AnswerTooLarge("it has more than there is room for")
+        )
+
+    deep = wait(0)
+    story = Story(lookout(deep), answer).go_on(4)
+
+    assert [limit for limit, _ in story.windows] == [20, 160, 1280, 640]
+    assert not deep.is_over
 
 
 def test_a_log_that_does_not_reach_far_enough_is_asked_for_again_at_once_and_longer() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_losant.api.retry import backoff, retry_after
+from airflow_provider_losant.api.retry import LONGEST, backoff, retry_after
 from tests.unit.api.samples import briefly
 
 NOON = 1_445_412_480.0  # Wed, 21 Oct 2015 07:28:00 GMT
@@ -49,6 +49,8 @@ def test_clients_that_failed_together_do_not_come_back_together() -> None:
         (" 7 ", 7.0),
         ("0", 0.0),
         ("Wed, 21 Oct 2015 07:28:30 GMT", 30.0),
+        ("Sun, 21 Oct 2040 07:28:30 GMT", LONGEST),
+        ("9" * 400, LONGEST),
         ("Wed Oct 21 07:28:30 2015", 30.0),
         ("Wed, 21 Oct 2015 07:00:00 GMT", 0.0),
         ("", None),
@@ -62,6 +64,14 @@ def test_clients_that_failed_together_do_not_come_back_together() -> None:
 )
 def test_retry_after_is_read_in_both_of_its_forms(header: str | None, expected: float | None) -> None:
     assert retry_after(header, clock=lambda: NOON) == expected
+
+
+@pytest.mark.parametrize("skew", [-600.0, 0.0, 600.0])
+def test_a_date_is_meant_by_the_clock_of_whoever_wrote_it(skew: float) -> None:
+    later, now = "Wed, 21 Oct 2015 07:28:30 GMT", "Wed, 21 Oct 2015 07:28:00 GMT"
+
+    assert retry_after(later, now, clock=lambda: NOON + skew) == 30.0
+    assert retry_after(later, "nonsense", clock=lambda: NOON) == 30.0
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_losant.api.chain import Chain
+from airflow_provider_losant.api.chain import Chain, read_mark
+from airflow_provider_losant.api.errors import RateLimited
 from airflow_provider_losant.api.order import Order, Terms
 from airflow_provider_losant.api.search import Search
 from tests.unit.api.hand import Hand, highest
@@ -55,6 +56,36 @@ def test_a_predecessor_that_never_shows_up_is_waited_for_as_long_as_the_log_may_
 
     assert search(hand, replace(ORDER, known_id=run_id(1))) is None
     assert sum(hand.sleeps) >= PATIENCE
+
+
+@pytest.mark.parametrize("skew", [-600.0, 600.0])
+def test_an_answer_that_was_lost_is_searched_for_by_no_clock_of_ours(skew: float) -> None:
+    made = run_of_try(3, "inProgress")
+
+    def log(call: Any) -> list[Execution]:
+        is_listed = float(call.query["since"]) / 1000 <= hand.now + skew
+        return [made] if is_listed else []
+
+    hand = Hand([log])
+
+    flow = Search(order=ORDER, terms=TERMS, clock=hand.clock, jitter=highest).landed()
+    assert hand.drive(flow) == made
+    assert hand.sleeps == []
+
+
+def test_while_an_answer_is_searched_for_nobody_comes_back_sooner_than_losant_asked() -> None:
+    hand = Hand([RateLimited(429, "", "slow down", retry_after=40.0), [run_of_try(3, "queued")]])
+
+    hand.drive(Search(order=ORDER, terms=TERMS, clock=hand.clock, jitter=highest).landed())
+
+    assert hand.sleeps == [40.0]
+
+
+def test_a_context_that_is_nested_too_deep_to_be_read_is_none_of_ours() -> None:
+    hostile = execution("inProgress", run_id(9), templateContext="[" * 32_767)
+
+    assert read_mark(hostile) == {}
+    assert search(Hand([[hostile, run_of_try(2, "errored")]]), ORDER) is None
 
 
 def test_without_a_mark_the_run_that_was_noted_down_is_all_there_is_to_look_for() -> None:

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a DAG's author gives arrives at Losant as it was meant, or is refused before anything is sent."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta, timezone
+from email.utils import format_datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pendulum
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from airflow_provider_losant.api.chain import KEY, Chain
+from airflow_provider_losant.api.errors import InvalidArgument
+from airflow_provider_losant.api.instants import instant, spell
+from airflow_provider_losant.api.model import losant_id
+from airflow_provider_losant.api.options import MAX_CONTEXT, compact, context_text, execution_options
+from airflow_provider_losant.emulator.instants import read_relative_to
+from airflow_provider_losant.emulator.shapes import body_problem
+from tests.properties.bounds import often, seldom
+
+ZONES = st.sampled_from(
+    [UTC, *map(ZoneInfo, ("America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia"))]
+) | st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+WHEN = st.datetimes(
+    min_value=datetime(2001, 9, 11),  # noqa: DTZ001 - the zone comes with it
+    max_value=datetime(9000, 1, 1),  # noqa: DTZ001 - the same
+    timezones=ZONES,
+    allow_imaginary=False,
+)
+SPELLINGS = {
+    "a datetime": lambda it: it,
+    "a pendulum": pendulum.instance,
+    "ISO-8601": lambda it: it.isoformat(),
+    "ISO-8601 with a space": lambda it: it.isoformat(" "),
+    "ISO-8601 in UTC": lambda it: it.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+    "naive, which is UTC": lambda it: it.astimezone(UTC).replace(tzinfo=None),
+    "pendulum's text": lambda it: pendulum.instance(it).to_iso8601_string(),
+    "epoch milliseconds": lambda it: round(it.timestamp() * 1000),
+    "epoch milliseconds as text": lambda it: str(round(it.timestamp() * 1000)),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_an_instant_is_the_same_one_in_every_spelling_and_at_losant(spelling: str) -> None:
+    @often
+    @given(WHEN)
+    def check(moment: datetime) -> None:
+        sent = spell(instant(SPELLINGS[spelling](moment), field="relative_to"))
+
+        arrived = read_relative_to(sent, 0.0)
+        assert arrived is not None
+        assert abs(arrived - moment.timestamp()) < 0.0011  # a float of seconds is no more exact
+        assert sent.endswith("Z")
+
+    check()
+
+
+@often
+@given(
+    st.text(max_size=30)
+    | WHEN.map(format_datetime)
+    | st.integers()
+    | st.floats()
+    | st.booleans()
+    | st.none()
+    | st.dates().map(str)
+    | st.binary(max_size=5)
+    | st.timedeltas()
+)
+@example("9" * 5_000)
+@example(float("nan"))
+@example(datetime.max.replace(tzinfo=timezone(timedelta(hours=-23))))
+@example(date.max)
+def test_what_is_no_instant_is_refused_and_never_sent_as_now(value: Any) -> None:
+    try:
+        moment = instant(value, field="relative_to")
+    except InvalidArgument as error:
+        assert error.field == "relative_to"  # noqa: PT017 - it may as well be one
+        return
+    assert read_relative_to(spell(moment), 0.0) == pytest.approx(moment.timestamp(), abs=0.001)
+
+
+# -- template contexts ------------------------------------------------------------------------------------
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=12,
+)
+CHAIN = Chain(
+    dag_id="dag", task_id="täsk", run_id="✓", map_index=-1, try_number=1, max_tries=3, deployment="here"
+)
+
+
+@often
+@given(st.dictionaries(st.text(max_size=10), JSON, max_size=5))
+def test_a_context_arrives_as_it_was_given(context: dict[str, Any]) -> None:
+    text = context_text(context)
+    assert text is not None
+    # On the wire it is text in JSON in UTF-8.
+    sent = json.loads(json.dumps(execution_options(template_context=text)).encode())
+
+    assert json.loads(sent["templateContext"]) == context
+    assert context_text(text) == text
+    assert body_problem("executionOptions", sent) is None
+
+
+@often
+@given(st.dictionaries(st.text(max_size=10).filter(lambda it: it != KEY), JSON, max_size=5))
+def test_a_mark_changes_nothing_of_a_context(context: dict[str, Any]) -> None:
+    marked = json.loads(compact(CHAIN.mark(context)))
+
+    assert marked.pop(KEY)["id"] == CHAIN.id
+    assert marked == context
+
+
+@often
+@given(JSON.filter(lambda it: not isinstance(it, str | dict) and it is not None))
+def test_any_other_json_goes_as_text(value: Any) -> None:
+    text = json.dumps(value)
+
+    assert context_text(text) == text
+
+
+@seldom
+@given(st.sampled_from(["x", "é", "✓", "😀", '"', "\\", "\n"]), st.integers(-2, 2))
+def test_the_longest_context_is_counted_in_characters_to_the_last(character: str, more: int) -> None:
+    frame = len(compact({"a": ""}))
+    width = len(compact({"a": character})) - frame
+    given_ = {"a": character * ((MAX_CONTEXT + more - frame) // width)}
+    text = compact(given_)
+
+    if len(text) <= MAX_CONTEXT:
+        assert context_text(given_) == text
+        assert body_problem("executionOptions", {"templateContext": text}) is None
+    else:
+        for value in (given_, text):
+            with pytest.raises(InvalidArgument, match="32,767"):
+                context_text(value)
+        assert body_problem("executionOptions", {"templateContext": text}) is not None
+
+
+@often
+@given(st.text(max_size=60) | st.from_regex(r"-?[0-9.]{1,3}[eE][0-9]{3,5}", fullmatch=True))
+@example('{"a": 1e999}')
+@example("NaN")
+@example("[" * 32_767)
+@example("9" * 5_000)
+def test_text_that_is_no_json_is_refused(text: str) -> None:
+    try:
+        json.dumps(json.loads(text, parse_constant=float), allow_nan=False)
+        is_json = True
+    except (ValueError, RecursionError):
+        is_json = False
+
+    if is_json:
+        assert context_text(text) == text
+    else:
+        with pytest.raises(InvalidArgument, match="template_context: is not JSON"):
+            context_text(text)
+
+
+@often
+@given(
+    st.dictionaries(
+        st.text(max_size=5),
+        st.binary(max_size=3) | st.just(float("nan")) | st.datetimes() | st.complex_numbers(),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_values_that_json_does_not_know_are_refused(context: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match="template_context: is not JSON"):
+        context_text(context)
+
+
+# -- ids --------------------------------------------------------------------------------------------------
+
+
+@often
+@given(st.text(max_size=30) | st.from_regex(r"[0-9A-Fa-f]{24}", fullmatch=True) | st.none() | st.integers())
+@example("../" * 8)
+@example("0" * 23 + "\n")
+@example("٣" * 24)
+@example("0" * 24 + "/execute")
+def test_what_gets_into_a_path_is_an_id_or_an_error(value: Any) -> None:
+    try:
+        safe = losant_id(value, field="notebook_id")
+    except InvalidArgument:
+        return
+    assert len(safe) == 24
+    assert set(safe) <= set("0123456789abcdef")

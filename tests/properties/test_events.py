@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What crosses from one process to another arrives whole: outcomes, what was told, triggers."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_losant.api.harvest import Progress
+from airflow_provider_losant.api.model import ExecutionLog
+from airflow_provider_losant.api.watch import Outcome
+from airflow_provider_losant.triggers.notebook import (
+    LosantNotebookEventTrigger,
+    LosantNotebookExecutionTrigger,
+)
+from tests.properties.answers import ANYTHING, EXECUTION
+from tests.properties.bounds import often
+from tests.unit.api.samples import APPLICATION, NOTEBOOK, RUN
+
+SECONDS = st.floats(0, 4e9)
+TEXT = st.text(max_size=30)
+OUTCOMES = st.builds(
+    Outcome,
+    ending=st.sampled_from(("ended", "deadline", "outage", "refused")),
+    result=EXECUTION.map(lambda it: next(iter(ExecutionLog([it]))).to_result()),
+    is_success=st.booleans(),
+    errors=st.lists(st.fixed_dictionaries({"name": TEXT, "message": TEXT}), max_size=2),
+    error_log=st.none() | TEXT,
+    problem=st.none() | TEXT,
+    is_cancelled=st.booleans(),
+)
+
+
+@often
+@given(OUTCOMES)
+def test_an_outcome_survives_the_way_through_an_event(outcome: Outcome) -> None:
+    assert Outcome.from_event(json.loads(json.dumps(outcome.to_event()))) == outcome
+
+
+@often
+@given(st.dictionaries(st.text(max_size=12), ANYTHING, max_size=4))
+def test_what_is_no_event_of_ours_is_said_to_be_none(event: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="not the event of a notebook wait"):
+        Outcome.from_event(event)
+
+
+@often
+@given(SECONDS, st.dictionaries(st.text("0123456789abcdef", min_size=24, max_size=24), SECONDS, max_size=5))
+def test_what_was_told_survives_being_kept(since: float, told: dict[str, float]) -> None:
+    progress = Progress(since=since, told=told)
+
+    assert Progress.from_json(json.loads(json.dumps(progress.to_json()))) == progress
+
+
+ARGUMENTS: dict[type, st.SearchStrategy[dict[str, Any]]] = {
+    LosantNotebookExecutionTrigger: st.fixed_dictionaries(
+        {
+            "losant_conn_id": TEXT,
+            "application_id": st.just(APPLICATION),
+            "notebook_id": st.just(NOTEBOOK),
+            "execution_id": st.sampled_from((RUN, None)),
+            "since": SECONDS,
+            "poll_interval": SECONDS,
+            "deadline": SECONDS,
+            "max_poll_outage": SECONDS,
+        },
+        optional={"first_look": SECONDS, "cancel_on_kill": st.booleans(), "cancel_on_timeout": st.booleans()},
+    ),
+    LosantNotebookEventTrigger: st.fixed_dictionaries(
+        {"notebook_id": st.just(NOTEBOOK)},
+        optional={
+            "application_id": st.sampled_from((APPLICATION, None)),
+            "statuses": st.lists(
+                st.sampled_from(("completed", "errored", "timeout", "canceled")), min_size=1, unique=True
+            ),
+            "poll_interval": st.floats(1, 1e6),
+            "losant_conn_id": st.text(min_size=1, max_size=20),
+        },
+    ),
+}
+
+
+@pytest.mark.airflow(since="3.0")
+@pytest.mark.parametrize("kind", ARGUMENTS, ids=lambda kind: kind.__name__)
+def test_a_trigger_survives_the_way_through_the_database(kind: type) -> None:
+    @often
+    @given(ARGUMENTS[kind])
+    def check(arguments: dict[str, Any]) -> None:
+        path, told = kind(**arguments).serialize()
+        stored = json.loads(json.dumps(told))
+        module, _, name = path.rpartition(".")
+
+        again = getattr(import_module(module), name)(**stored)
+
+        assert json.loads(json.dumps(again.serialize())) == [path, stored]
+        assert stored.items() >= json.loads(json.dumps(arguments)).items() or "statuses" in arguments
+
+    check()

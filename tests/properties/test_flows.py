@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every way through a flow sleeps, returns or raises: it asks neither without a pause nor for ever."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_losant.api import calls, checkup, deploy, flows, outputs
+from airflow_provider_losant.api.chain import Chain
+from airflow_provider_losant.api.errors import (
+    AnswerTooLarge,
+    BadRequest,
+    FileRefused,
+    Forbidden,
+    LosantError,
+    NotFound,
+    NotLosant,
+    OutputError,
+    ProtocolError,
+    RateLimited,
+    ServerError,
+    TlsError,
+    TransportError,
+    Unauthorized,
+)
+from airflow_provider_losant.api.gate import Gate
+from airflow_provider_losant.api.model import ExecutionLog, Notebook
+from airflow_provider_losant.api.order import Order, Terms
+from airflow_provider_losant.api.search import Search
+from airflow_provider_losant.api.steps import Fetch, Note, Sleep, Tail
+from airflow_provider_losant.api.submit import start
+from airflow_provider_losant.api.usage import MinuteCounts
+from airflow_provider_losant.api.watch import Patience, Target
+from tests.properties.bounds import often
+from tests.unit.api.samples import APPLICATION, MADE, NOTEBOOK, REF, RUN, entry, run_id
+
+AT_ONCE = 12
+"""Requests that may follow each other without a pause: longer logs, one after the other."""
+ERRORS: list[LosantError] = [
+    TransportError("lost"),
+    TransportError("refused", was_sent=False),
+    TlsError("self-signed"),
+    ProtocolError("cut short"),
+    AnswerTooLarge("endless"),
+    NotLosant("a page"),
+    NotLosant("a page, afterwards", may_have_landed=True),
+    BadRequest(400, "Validation", "no"),
+    Unauthorized(401, "", "no"),
+    Forbidden(403, "", "no"),
+    NotFound(404, "", "no"),
+    RateLimited(429, "", "slow down"),
+    RateLimited(429, "", "slow down for nothing", retry_after=0.0),
+    RateLimited(429, "", "slow down for long", retry_after=900.0),
+    ServerError(503, "", "no"),
+]
+CHAIN = Chain(
+    dag_id="dag", task_id="task", run_id="run", map_index=-1, try_number=2, max_tries=3, deployment="here"
+)
+NOTHING_USED = MinuteCounts.from_api(
+    {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z", "counts": []}
+)
+STATUSES = ("queued", "inProgress", "completed", "errored", "canceling", "a later word")
+
+
+class Chance:
+    """Carries out flows: time passes by sleeping, and a little with each request; chance answers."""
+
+    def __init__(self, draw: Callable[[Any], Any]) -> None:
+        self.now = MADE + 100.0
+        self._draw = draw
+
+    def clock(self) -> float:
+        return self.now
+
+    def drive(self, flow: Any, most: int) -> float:
+        """Carry a flow out; returns how long it took."""
+        began, in_a_row, advance = self.now, 0, partial(next, flow)
+        for _ in range(most):
+            try:
+                step = advance()
+            except (StopIteration, LosantError):
+                return self.now - began
+            match step:
+                case Sleep():
+                    assert 0 <= step.seconds < 10_000
+                    self.now += step.seconds
+                    in_a_row = in_a_row if step.seconds == 0 else 0
+                    advance = partial(flow.send, None)
+                    continue
+                case Note():
+                    advance = partial(flow.send, None)
+                    continue
+            in_a_row += 1
+            assert in_a_row <= AT_ONCE, "it asks over and over without a pause"
+            self.now += 0.01
+            answer = self._answer(step)
+            advance = partial(flow.throw if isinstance(answer, LosantError) else flow.send, answer)
+        pytest.fail(f"it goes on after {most} steps")
+
+    def _answer(self, step: Any) -> Any:
+        if self._draw(st.integers(0, 2)) == 0:
+            return self._draw(st.sampled_from([*ERRORS, FileRefused("expired"), OutputError("too large")]))
+        if isinstance(step, Tail):
+            return "the end"
+        if isinstance(step, Fetch):
+            return 3
+        answers: dict[str, Callable[[], Any]] = {
+            "notebook.execute": lambda: REF,
+            "application.get": lambda: "Plant",
+            "notebook.cancelExecution": lambda: None,
+            "notebook.notebookMinuteCounts": lambda: NOTHING_USED,
+            "notebook.logs": lambda: self._log(int(step.query["limit"])),
+            "notebooks.get": self._page,
+        }
+        return answers.get(step.operation, self._notebook)()
+
+    def _page(self) -> calls.Page:
+        total = self._draw(st.sampled_from((0, 1, 5, 10**9)))
+        return calls.Page(notebooks=[self._notebook()] * self._draw(st.integers(0, 2)), total=total)
+
+    def _log(self, limit: int) -> ExecutionLog:
+        entries = []
+        for number in range(min(limit, self._draw(st.sampled_from((0, 1, 3, 100, 1_000))))):
+            status = self._draw(st.sampled_from(STATUSES)) if number < 3 else "completed"
+            marked = json.dumps(CHAIN.mark({})) if number == 1 and self._draw(st.booleans()) else None
+            files = {"result.error.log": {"url": "https://x", "size": 3}}
+            run = RUN if number == 2 else run_id(number)
+            entries.append(entry(status, run, templateContext=marked, outputInfo=files))
+        return ExecutionLog(entries)
+
+    def _notebook(self) -> Notebook:
+        name = self._draw(st.sampled_from(("Report", "Another")))
+        url = self._draw(st.sampled_from(("https://x", None)))
+        return Notebook.from_api(
+            {"id": NOTEBOOK, "applicationId": APPLICATION, "name": name, "jupyterFileUrl": url}
+        )
+
+
+def order(known_id: str | None = None, *, is_marked: bool = True) -> Order:
+    return Order(
+        application_id=APPLICATION,
+        notebook_id=NOTEBOOK,
+        options={"templateContext": "{}"},
+        chain=CHAIN if is_marked else None,
+        known_id=known_id,
+    )
+
+
+def terms(chance: Chance) -> Terms:
+    del chance
+    return Terms(retries=3, listing_patience=30.0, max_poll_outage=120.0, lookback=86_400.0)
+
+
+def gate(chance: Chance, if_running: Any, **more: Any) -> Gate:
+    return Gate(
+        if_running=if_running, began=chance.now, give_up_at=chance.now + 600, poll_interval=20.0, **more
+    )
+
+
+def starting(chance: Chance, **more: Any) -> Any:
+    known = more.pop("order", order())
+    return start(known, terms(chance), clock=chance.clock, **{"is_retry": True, **more})
+
+
+def watching(chance: Chance, interval: float, **more: Any) -> Any:
+    patience = Patience(poll_interval=interval, deadline=chance.now + 600, max_poll_outage=120.0)
+    return flows.watch(Target.of(REF), patience, clock=chance.clock, **more)
+
+
+def plan(**more: Any) -> deploy.Plan:
+    content = deploy.Content(name="report.ipynb", raw=b"{}")
+    return deploy.Plan(application_id=APPLICATION, content=content, **more)
+
+
+def saving(chance: Chance) -> Any:
+    del chance
+    return outputs.save(REF, outputs.Choice(), lambda _: open, 3)  # type: ignore[arg-type, return-value]
+
+
+def searching(chance: Chance) -> Search:
+    return Search(order=order(), terms=terms(chance), clock=chance.clock)
+
+
+HOUR = 3_600.0
+FLOWS: dict[str, tuple[Callable[[Chance], Any], float]] = {
+    "repeat": (lambda _: flows.repeat(calls.get_notebook(APPLICATION, NOTEBOOK), 4), HOUR + 100),
+    "list": (lambda _: flows.list_notebooks(APPLICATION, {}, 2), 3 * HOUR),
+    "cancel": (lambda _: flows.cancel(REF, "a test", retries=4), HOUR + 100),
+    "start": (lambda it: starting(it, is_retry=False), 3 * HOUR),
+    "start again": (starting, 4 * HOUR),
+    "start again, known": (lambda it: starting(it, order=order(RUN)), 4 * HOUR),
+    "start unmarked": (lambda it: starting(it, order=order(is_marked=False)), 2 * HOUR),
+    **{
+        f"start, {if_running}": (
+            lambda it, if_running=if_running: starting(it, gate=gate(it, if_running)),
+            8 * HOUR,
+        )
+        for if_running in ("wait", "adopt", "skip", "fail", "cancel_previous")
+    },
+    "start, minutes": (lambda it: starting(it, gate=gate(it, "start", max_minutes=5)), 6 * HOUR),
+    "landed": (lambda it: searching(it).landed(), HOUR),
+    "withdraw": (lambda it: searching(it).withdraw(), HOUR),
+    "watch": (lambda it: watching(it, 20.0), 600.0 + 2),
+    "watch closely": (lambda it: watching(it, 1.0), 600.0 + 2),
+    "watch, then cancel": (lambda it: watching(it, 20.0, cancel_on_timeout=True), 600.0 + HOUR),
+    "find": (lambda _: outputs.find(REF, 3), 2 * HOUR),
+    "save": (saving, 8 * HOUR),
+    "deploy": (lambda _: deploy.deploy(plan(name="Report", may_create=True), 3), 8 * HOUR),
+    "deploy by id": (lambda _: deploy.deploy(plan(notebook_id=NOTEBOOK), 3), 4 * HOUR),
+    "check up": (lambda it: checkup.check_up(APPLICATION, "token", it.clock), 10.0),
+}
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_flow_ends_and_pauses_on_the_way(name: str) -> None:
+    make, longest = FLOWS[name]
+
+    @often
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        chance = Chance(data.draw)
+        assert chance.drive(make(chance), 2_000) <= longest
+
+    check()
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=[str(it) for it in ERRORS])
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_flow_ends_when_nothing_but_the_same_error_comes(name: str, error: LosantError) -> None:
+    make, longest = FLOWS[name]
+    chance = Chance(lambda _: 0)
+    chance._answer = lambda _: error  # type: ignore[method-assign]
+
+    assert chance.drive(make(chance), 2_000) <= longest

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hosts that send too much, never finish, or point elsewhere: both drivers end, in bounded space and time."""
+
+from __future__ import annotations
+
+import gzip
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_losant.api import body, calls
+from airflow_provider_losant.api.client import Client
+from airflow_provider_losant.api.errors import (
+    AnswerTooLarge,
+    FileRefused,
+    LosantError,
+    OutputError,
+    TransportError,
+)
+from airflow_provider_losant.api.settings import Settings
+from airflow_provider_losant.api.steps import Fetch, Tail
+from tests.provider.drivers import Driver, steps
+from tests.provider.loopback import Loopback, closed_port, http
+
+ID = "5c782b8d4f3a8e51c1db42e4"
+GET = calls.get_notebook(ID, ID)
+NOWHERE = "http://127.0.0.1:9"
+
+
+def to(url: str, timeout: float = 5.0) -> Settings:
+    return Settings(token="secret-token", base_url=url, timeout=timeout)
+
+
+def failure(driver: Driver, settings: Settings, step: Any = GET) -> LosantError:
+    with pytest.raises(LosantError) as caught:
+        driver.run(settings, steps(step))
+    return caught.value
+
+
+def packed(size: int) -> bytes:
+    """Pack a lot of nothing into next to nothing."""
+    packer = zlib.compressobj(wbits=31)
+    return b"".join(packer.compress(bytes(1024**2)) for _ in range(size // 1024**2)) + packer.flush()
+
+
+def drip(pause: float, times: int) -> Callable[[bytes], Iterator[bytes]]:
+    """Send an answer byte by byte, with a pause before each."""
+
+    def answer(_: bytes) -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+        for _ in range(times):
+            time.sleep(pause)
+            yield b" "
+
+    return answer
+
+
+# -- Losant's API -----------------------------------------------------------------------------------------
+
+
+def test_a_small_answer_that_unpacks_to_a_flood_is_given_up(driver: Driver) -> None:
+    bomb = packed(128 * 1024**2)
+    assert len(bomb) < 200_000
+    with Loopback(http(bomb, Content_Encoding="gzip")) as server:
+        error = failure(driver, to(server.url))
+
+    assert type(error) is AnswerTooLarge
+    assert str(error) == f"the answer to notebook.get has more than {body.MOST:,} bytes"
+
+
+def test_an_answer_without_end_is_given_up(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "MOST", 1_000_000)
+    endless = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + b" " * 3_000_000
+    with Loopback(endless) as server:
+        error = failure(driver, to(server.url))
+
+    assert type(error) is AnswerTooLarge
+
+
+def test_an_answer_that_comes_byte_by_byte_has_to_be_there_in_time(driver: Driver) -> None:
+    with Loopback(drip(0.05, 40)) as server:
+        began = time.monotonic()
+        error = failure(driver, to(server.url, timeout=0.2))
+
+    assert time.monotonic() - began < 1.0
+    assert type(error) is TransportError
+    assert "no answer in time" in str(error)
+    assert error.may_have_landed
+
+
+def test_a_redirect_is_not_read_to_its_end(driver: Driver) -> None:
+    moved = http(packed(1024**2), status="302 Found", Location=f"{NOWHERE}/", Content_Encoding="gzip")
+    with Loopback(moved) as server:
+        error = failure(driver, to(server.url))
+
+    assert "was redirected (302)" in str(error)
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".invalid", "a..invalid"])
+def test_a_host_name_that_cannot_be_is_an_error_of_ours(driver: Driver, host: str) -> None:
+    error = failure(driver, to(f"https://{host}"))
+
+    assert type(error) is TransportError
+    assert not error.may_have_landed
+
+
+# -- files ------------------------------------------------------------------------------------------------
+
+
+def fetch(url: str, limit: int | None = None, timeout: float = 5.0) -> bytes:
+    got = BytesIO()
+    client = Client(to(NOWHERE, timeout), lambda *_: None)
+    client.run(steps(Fetch(url=url, into=lambda: nullcontext(got), limit=limit)))
+    return got.getvalue()
+
+
+def test_a_file_that_unpacks_to_more_than_is_wanted_is_given_up_at_once() -> None:
+    with (
+        Loopback(http(packed(64 * 1024**2), Content_Encoding="gzip")) as storage,
+        pytest.raises(OutputError, match="more than 1,000 bytes"),
+    ):
+        fetch(f"{storage.url}/out.csv", limit=1_000)
+
+
+def test_the_end_of_a_log_that_unpacks_to_a_flood_is_read_in_little_memory(driver: Driver) -> None:
+    with Loopback(http(packed(64 * 1024**2), Content_Encoding="gzip")) as storage:
+        assert driver.run(to(NOWHERE), steps(Tail(f"{storage.url}/log", limit=10))) == "\0" * 10
+
+
+def test_a_log_that_its_host_packs_is_unpacked(driver: Driver) -> None:
+    with Loopback(http(gzip.compress(b"boom"), Content_Encoding="gzip")) as storage:
+        assert driver.run(to(NOWHERE), steps(Tail(f"{storage.url}/log"))) == "boom"
+
+    assert storage.head("accept-encoding") == ["identity"]
+
+
+def test_a_file_that_has_moved_is_fetched_where_it_is_now(driver: Driver) -> None:
+    with (
+        Loopback(http(b"content")) as there,
+        Loopback(http(status="307 Moved", Location=f"{there.url}/x?signature=s%2Bx")) as storage,
+    ):
+        assert fetch(f"{storage.url}/out.csv") == b"content"
+        assert driver.run(to(NOWHERE), steps(Tail(f"{storage.url}/log"))) == "content"
+
+    assert there.first_lines == ["GET /x?signature=s%2Bx HTTP/1.1"] * 2
+
+
+def test_where_a_file_has_moved_to_gets_no_token_and_no_password_and_its_address_is_not_logged(
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "netrc").write_text("machine localhost login somebody password else\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    caplog.set_level("DEBUG")
+    with Loopback(http(b"content")) as there:
+        elsewhere = f"http://localhost:{there.port}/x?signature=secret"
+        with Loopback(http(status="302 Found", Location=elsewhere)) as storage:
+            driver.run(to(NOWHERE), steps(Tail(f"{storage.url}/log?signature=secret")))
+
+    assert there.head("authorization") == [""]
+    assert "signature" not in caplog.text
+
+
+def test_a_file_that_moves_in_circles_is_given_up(driver: Driver) -> None:
+    with Loopback(lambda _: http(status="302 Found", Location="/round?signature=secret")) as storage:
+        error = failure(driver, to(NOWHERE), Tail(f"{storage.url}/log"))
+
+    assert type(error) is TransportError
+    assert "signature" not in str(error)
+    assert len(storage.requests) <= 11
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://[nonsense",
+        "ftp://127.0.0.1/x",
+        "file:///etc/hostname",
+        "http://" + "a" * 64 + ".invalid/x",
+        "",
+    ],
+)
+def test_an_address_that_is_none_is_an_error_of_ours(driver: Driver, address: str) -> None:
+    for step in (
+        Tail(f"{address}?signature=secret"),
+        Fetch(url=f"{address}?signature=secret", into=lambda: nullcontext(BytesIO())),
+    ):
+        if isinstance(step, Fetch) and driver.kind == "aiohttp":
+            continue
+        error = failure(driver, to(NOWHERE), step)
+        assert type(error) is TransportError
+        assert "secret" not in str(error)
+
+
+def test_a_file_whose_host_points_to_no_address_is_refused(driver: Driver) -> None:
+    with Loopback(http(status="304 Not Modified")) as storage:
+        with pytest.raises(FileRefused, match="answered 304"):
+            fetch(f"{storage.url}/out.csv")
+        error = failure(driver, to(NOWHERE), Tail(f"{storage.url}/log"))
+
+    assert str(error) == "the file's host answered 304"
+
+
+def test_a_file_that_moved_to_where_nobody_listens_is_an_error_that_may_pass(driver: Driver) -> None:
+    with Loopback(
+        http(status="302 Found", Location=f"http://127.0.0.1:{closed_port()}/x?s=secret")
+    ) as storage:
+        error = failure(driver, to(NOWHERE), Tail(f"{storage.url}/log"))
+
+    assert error.is_passing
+    assert "secret" not in str(error)
