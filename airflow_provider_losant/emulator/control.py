@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from airflow_provider_losant.emulator.faults import ANY, Fault
+from airflow_provider_losant.emulator.openapi import describe
 from airflow_provider_losant.emulator.requestlog import as_json
 from airflow_provider_losant.emulator.timeline import Script
 
@@ -33,6 +34,7 @@ class Control:
             web.post("/_emulator/script/{notebook_id}", _answered(self.script)),
             web.post("/_emulator/inject", _answered(self.inject)),
             web.delete("/_emulator/inject", _answered(self.clear_faults)),
+            web.get("/_emulator/openapi.json", _answered(self.openapi)),
             web.get("/_emulator/switches", _answered(self.switches)),
             web.patch("/_emulator/switches", _answered(self.switches)),
         ]
@@ -68,6 +70,10 @@ class Control:
         """Forget the faults that have met no request yet."""
         self._emulator.clear_faults()
         return {}
+
+    async def openapi(self, request: web.Request) -> Any:
+        """Describe the API in OpenAPI."""
+        return describe(self._emulator.url)
 
     async def switches(self, request: web.Request) -> Any:
         """Show the switches, after changing those that the body names."""

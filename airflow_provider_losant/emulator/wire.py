@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from airflow_provider_losant.emulator.requestlog import Request
 
@@ -63,7 +64,7 @@ async def read(request: web.Request, operation: Operation | None) -> Read:
     if operation is not None and operation.file is not None and request.content_type == "multipart/form-data":
         try:
             part = (await request.post()).get(operation.file)
-        except ValueError as error:
+        except (ValueError, HttpProcessingError) as error:
             return Read(unreadable=f"Invalid multipart body: {error}")
         if isinstance(part, web.FileField):
             return Read(file=(part.filename, part.file.read()))
@@ -73,7 +74,7 @@ async def read(request: web.Request, operation: Operation | None) -> Read:
         return Read()
     try:
         return Read(body=json.loads(content))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return Read(unreadable=f"Invalid JSON: {error}")
 
 

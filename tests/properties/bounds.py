@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, settings
 
 often = settings(
-    max_examples=120,
+    max_examples=75,
     deadline=None,
     database=None,
     derandomize=True,
