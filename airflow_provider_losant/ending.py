@@ -57,6 +57,8 @@ def _fail(outcome: Outcome, name: str, result: dict[str, Any], limit: str) -> No
         fate = "it was cancelled" if outcome.is_cancelled else "it was left alone and may use minutes"
         status = result.get("status", "never seen")
         raise NotebookWaitTimedOut(f"{name} had not ended ({status}) when {limit} was over: {fate}")
+    if outcome.ending == "refused":
+        raise NotebookExecutionError(f"{name} was left alone, as nobody may look at it: {outcome.problem}")
     raise NotebookExecutionError(
         f"{name} was lost sight of and left alone; a retry takes it over: {outcome.problem}"
     )

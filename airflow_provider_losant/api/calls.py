@@ -255,7 +255,8 @@ DONE: Mapping[str, Any] = {"success": True}
 
 
 def _done(answer: Any) -> None:
-    if answer["success"] is not True:
+    # That the word is missing one day is no reason to doubt what was done; that it says no, is.
+    if answer.get("success", True) is not True:
         raise ValueError("it was not done")
 
 

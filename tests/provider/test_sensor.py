@@ -132,6 +132,18 @@ def test_a_run_that_did_not_end_well_fails_the_sensor_for_good(
 
 
 @both_ways
+def test_a_run_that_the_token_may_not_look_at_fails_the_sensor_for_good(
+    start: Callable[[], str], mode: str
+) -> None:
+    execution = start()
+
+    with pytest.raises(AirflowFailException, match=r"left alone, as nobody may look at it: .*404") as caught:
+        sensor("0" * 24, mode, execution_id=execution).run()
+
+    assert "retry" not in str(caught.value)
+
+
+@both_ways
 @pytest.mark.parametrize("status", ["reset_before", "server_error", "html", "truncated", "rate_limited"])
 def test_a_look_that_fails_is_forgiven(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str, status: Any
