@@ -57,7 +57,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show what the page showed, and what Airflow was doing, when a story fails."""
     report = yield
-    if HERE in item.path.parents and call.when == "call" and report.failed:
+    if call.when == "call" and report.failed:
         given = getattr(item, "funcargs", {})
         page, picture = given["page"], given["tmp_path"] / "failed.png"
         page.screenshot(path=picture)
