@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -272,10 +273,12 @@ _NOT_SENT = aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aioh
 
 def _tls(settings: Settings) -> bool | ssl.SSLContext:
     """Make the context once for all requests: a connection is used again only under the same one."""
-    if isinstance(settings.verify, bool):
-        return settings.verify
+    trust = settings.trust
+    if isinstance(trust, bool):
+        return trust
+    file, folder = (None, trust) if Path(trust).is_dir() else (trust, None)
     try:
-        return ssl.create_default_context(cafile=settings.verify)
+        return ssl.create_default_context(cafile=file, capath=folder)
     except OSError:
         raise TlsError(f"{settings.base_url}: verify names no readable bundle of certificates") from None
 

@@ -153,7 +153,7 @@ class Client:
                     headers=None if form is None else {"Content-Type": form.content_type},
                     timeout=self.settings.timeout,
                     # Given here as well, since REQUESTS_CA_BUNDLE overrides what the session says.
-                    verify=self.settings.verify,
+                    verify=self.settings.trust,
                     stream=True,
                 )
                 with response:
@@ -230,7 +230,7 @@ class Client:
                 headers={"User-Agent": self.settings.user_agent, "Accept-Encoding": "identity", **headers},
                 auth=_no_auth,
                 timeout=self.settings.timeout,
-                verify=self.settings.verify,
+                verify=self.settings.trust,
                 stream=True,
             )
 
@@ -268,7 +268,7 @@ def new_session(settings: Settings) -> requests.Session:
     """Return a session that is ready to talk to Losant."""
     session = _Session()
     session.auth = _Bearer(settings.token)
-    session.verify = settings.verify
+    session.verify = settings.trust
     session.headers.update(
         {"Accept": "application/json", "Accept-Encoding": PACKING, "User-Agent": settings.user_agent}
     )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.model import losant_id
 
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+")
+CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+"""Variables that may name a bundle of certificates; the first one counts."""
 _LAST_PORT = 65_535
 
 
@@ -74,6 +77,18 @@ class Settings:
             verify=_verify(extra.get("verify", True)),
             user_agent=user_agent,
         )
+
+    @property
+    def trust(self) -> bool | str:
+        """
+        Return whose certificates to accept: as ``verify`` says, or the environment, where that is just true.
+
+        It is asked here, since each of the libraries that make requests asks for a variable of its own.
+        """
+        if self.verify is not True:
+            return self.verify
+        named = (os.environ.get(name) for name in CA_BUNDLES)
+        return next((it for it in named if it and Path(it).exists()), True)
 
     def link(self, *, application_id: str, notebook_id: str, execution_id: str) -> str:
         """

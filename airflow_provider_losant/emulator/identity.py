@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 _NANO_ALPHABET = string.ascii_letters + string.digits + "_-"
 _SAFE_NAME = re.compile(r"(?!\.{1,2}$)[0-9a-zA-Z_.-]{1,255}")
+_EXPIRES = re.compile(r"[0-9]{1,12}")
 
 READS = ("all.Application.read", "all.Organization.read", "all.User.read")
 WRITES = tuple(
@@ -81,9 +82,10 @@ class Signer:
 
     def opens(self, path: str, expires: str, signature: str, now: float) -> bool:
         """Say whether a query string opens a file now."""
-        if not expires.isdecimal() or int(expires) < now:
+        if not _EXPIRES.fullmatch(expires) or int(expires) < now:
             return False
-        return hmac.compare_digest(signature.encode(), self._signature(path, int(expires)).encode())
+        given = signature.encode(errors="replace")
+        return hmac.compare_digest(given, self._signature(path, int(expires)).encode())
 
     def _signature(self, path: str, expires: int) -> str:
         return hmac.new(self.secret, f"{path}\n{expires}".encode(), hashlib.sha256).hexdigest()

@@ -76,9 +76,10 @@ def gather(notebook: Notebook, execution: Execution, folder: Path, tables: Path)
         name = render(wanted["fileName"], known)
         if not is_safe_name(name):
             raise InputError(f"The template {wanted['fileName']} gives no file name: {name!r}")
-        sample = _sample(
-            notebook, wanted, name, tables / f"{render(wanted.get('dataTableId', ''), known)}.csv"
-        )
+        table = render(wanted.get("dataTableId", "none"), known)
+        if not is_safe_name(table):
+            raise InputError(f"This is no data table: {table!r}")
+        sample = _sample(notebook, wanted, name, tables / f"{table}.csv")
         _make(wanted, known, execution.relative_to, sample, folder / name)
         made[name] = describe(name, (folder / name).stat().st_size)
     return made

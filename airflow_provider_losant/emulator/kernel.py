@@ -30,6 +30,8 @@ PASSED: Final = [
 OWN: Final = "LOSANT_EMULATOR_"
 LONGEST_REPORT: Final = 16 * 1024**2
 GRACE: Final = 2.0
+LOOKS: Final = 5
+"""How often to look for what a notebook has left: it may go on starting more while it is looked for."""
 
 
 class NotebookBroken(Exception):
@@ -46,10 +48,12 @@ class RunningNotebook:
     A notebook in the hands of its runner.
 
     :param process: the runner.
+    :param input_dir: as in the environment of every process of the notebook, and of no other.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, input_dir: Path) -> None:
         self._process = process
+        self._input_dir = input_dir
         self._kernel: int | None = None
 
     @classmethod
@@ -87,7 +91,7 @@ class RunningNotebook:
                 start_new_session=True,
                 limit=LONGEST_REPORT,
             )
-        return cls(process)
+        return cls(process, input_dir)
 
     async def report(self, key: str) -> Any:
         """
@@ -108,7 +112,7 @@ class RunningNotebook:
         )
 
     async def kill(self) -> None:
-        """End the runner and the kernel; when this returns, neither exists any more."""
+        """End the runner, the kernel and what the notebook has left; then none of them exists any more."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         with contextlib.suppress(TimeoutError):
@@ -118,6 +122,23 @@ class RunningNotebook:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(group, signal.SIGKILL)
         await self._process.wait()
+        for _ in range(LOOKS):
+            strays = await asyncio.to_thread(_strays, f"INPUT_DIR={self._input_dir}".encode())
+            for stray in strays:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(stray, signal.SIGKILL)
+            if not strays:
+                break
+
+
+def _strays(mark: bytes) -> list[int]:
+    """Find processes by the environment that they inherited, whatever their session, where Linux shows it."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    return found
 
 
 def _told(line: bytes) -> dict[str, Any]:

@@ -72,10 +72,15 @@ class Harvest:
             return
         self._keep(source, name)
         if wanted["outputType"] == "dataTable":
-            table = self.tables / f"{render(wanted['dataTableId'], self.known)}.csv"
-            _fill(table, source, wanted)
+            self._fill_table(source, wanted, render(wanted["dataTableId"], self.known))
         elif "destinationFileNameTemplate" in wanted:
             self._publish(source, wanted, render(wanted["destinationFileNameTemplate"], self.known))
+
+    def _fill_table(self, source: Path, wanted: Mapping[str, Any], table_id: str) -> None:
+        if is_safe_name(table_id):
+            _fill(self.tables / f"{table_id}.csv", source, wanted)
+        else:
+            self.errors.append(("OutputError", f"This is no data table: {table_id!r}"))
 
     def _take_directory(self, wanted: Mapping[str, Any], name: str) -> None:
         for source in _files_under(self.written / name):

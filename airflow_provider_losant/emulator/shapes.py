@@ -42,7 +42,7 @@ def _kind(key: str, name: str, needed: str, **properties: Shape) -> Shape:
     return _object(f"{key} {needed}", **properties, **{key: {"enum": [name]}})
 
 
-_TEMPLATE = _text(255, 4, pattern=r".*{{.+}}.*")
+_TEMPLATE = _text(255, 4, pattern=r".*\{\{.+\}\}.*")
 _FILE_NAME = _one_of(_text(255, 1, pattern=r"^(?!\.{1,2}$)[0-9a-zA-Z_.-]{1,255}$"), _TEMPLATE)
 _KEY = _text(255, 1, pattern=r"^[0-9a-zA-Z_-]{1,255}$")
 _ID_OR_TEMPLATE = _one_of({"type": "string", "pattern": ID}, _TEMPLATE)

@@ -31,6 +31,8 @@ def fitting(schema: dict[str, Any], schemas: dict[str, Any]) -> st.SearchStrateg
 def _text(schema: dict[str, Any], _: Any) -> st.SearchStrategy[str]:
     if schema.get("format") == "email":
         return st.sampled_from(("a@b.co", "first.last@plant.example"))
+    if schema.get("format") == "date-time":
+        return st.datetimes(timezones=st.timezones()).map(str) | st.datetimes().map(str)
     if schema.get("format") == "uri":
         return st.sampled_from(("https://a.example/b?c=d", "urn:x"))
     if "pattern" in schema:

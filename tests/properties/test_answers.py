@@ -27,9 +27,10 @@ from airflow_provider_losant.api.retry import LONGEST
 from airflow_provider_losant.api.watch import Outcome, Patience, Target, Watch
 from airflow_provider_losant.ending import finish
 from airflow_provider_losant.exceptions import NotebookExecutionError
+from tests.contract.generating import fitting
 from tests.properties.answers import ANSWERS, ANYTHING, spoilt
 from tests.properties.bounds import often
-from tests.unit.api.samples import APPLICATION, NOTEBOOK, REF, RUN
+from tests.unit.api.samples import APPLICATION, NOTEBOOK, REF, RUN, published
 
 CALLS = {
     call.operation: call
@@ -129,6 +130,31 @@ def test_every_answer_that_the_reference_allows_is_read(operation: str) -> None:
 def test_an_answer_with_one_thing_wrong_is_read_or_an_error_of_ours(operation: str) -> None:
     @often
     @given(spoilt(ANSWERS[operation]) | ANYTHING)
+    def check(answer: Any) -> None:
+        with our_errors_only():
+            go_by(read(operation, answer))
+
+    check()
+
+
+PUBLISHED = {
+    "notebooks.get": "notebooks",
+    "notebook.get": "notebook",
+    "notebook.logs": "notebookExecutionLogs",
+    "notebook.execute": "successWithExecutionId",
+    "notebook.cancelExecution": "success",
+    "notebook.notebookMinuteCounts": "notebookMinuteCounts",
+    "notebook.requestInputDataExport": "jobEnqueuedResult",
+}
+
+
+@pytest.mark.parametrize("operation", PUBLISHED)
+def test_an_answer_that_the_published_schema_allows_is_read_or_an_error_of_ours(operation: str) -> None:
+    schemas = published("schemas.json")
+    allowed = fitting(schemas[PUBLISHED[operation]], schemas)
+
+    @often
+    @given(allowed | spoilt(allowed))
     def check(answer: Any) -> None:
         with our_errors_only():
             go_by(read(operation, answer))

@@ -30,7 +30,7 @@ from airflow_provider_losant.api.errors import (
 )
 from airflow_provider_losant.api.model import ExecutionRef
 from airflow_provider_losant.api.options import context_text, execution_options
-from airflow_provider_losant.api.settings import Settings
+from airflow_provider_losant.api.settings import CA_BUNDLES, Settings
 from airflow_provider_losant.api.steps import Halted, Note, Sleep, Tail
 from airflow_provider_losant.api.watch import Patience, Target
 from airflow_provider_losant.emulator import Emulator, Fault
@@ -251,6 +251,24 @@ def test_a_private_bundle_of_certificates_is_trusted(driver: Driver, tmp_path: P
     context, bundle = self_signed(tmp_path)
     with Loopback(ANSWER, context) as server:
         assert driver.call(to(server.url, verify=str(bundle)), GET).id == NOTEBOOK
+
+
+@pytest.mark.parametrize("name", CA_BUNDLES)
+def test_a_bundle_of_the_environment_is_trusted_by_both(
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    context, bundle = self_signed(tmp_path)
+    monkeypatch.setenv(name, str(bundle))
+    with Loopback(ANSWER, context) as server:
+        assert driver.call(to(server.url), GET).id == NOTEBOOK
+
+
+def test_a_bundle_of_the_environment_that_is_not_there_takes_no_trust_away(
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
+    with Loopback(ANSWER) as server:
+        assert driver.call(to(server.url), GET).id == NOTEBOOK
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
