@@ -32,35 +32,31 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 
 
-OWN_AIRFLOW = {
-    f"tests/journeys/test_{name}.py"
-    for name in (
-        "assets",
-        "chaos",
-        "distributed",
-        "lineage",
-        "quickstart",
-        "secrets",
-        "soak",
-        "two_triggerers",
-    )
-}
+def _journeys(*names: str) -> set[str]:
+    return {f"tests/journeys/test_{name}.py" for name in names}
+
+
+OWN_AIRFLOW = _journeys("assets", "chaos", "distributed", "lineage", "two_triggerers")
 """Journeys that start an Airflow for themselves."""
+UNHURRIED = _journeys("quickstart", "secrets")
+"""Journeys that do so, too, and wait for nothing that has to come soon."""
 
 
 class OneAirflowEach(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
     """
     Give each process of pytest-xdist a file at a time, but one all journeys that share an Airflow.
 
-    Those with an Airflow of their own, and the stories in the browser, go to another, one after the other:
-    two at once are enough.
+    Those with an Airflow of their own go to another, one after the other: two at once are enough. All stories
+    in the browser share an Airflow of theirs.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        if file in OWN_AIRFLOW or file.startswith("tests/ui/"):
-            return "their own Airflow"
-        return "a shared Airflow" if file.startswith("tests/journeys/") else file
+        if file.startswith("tests/ui/"):
+            return "a browser"
+        if not file.startswith("tests/journeys/") or file in UNHURRIED:
+            return file
+        return "their own Airflow" if file in OWN_AIRFLOW else "a shared Airflow"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneAirflowEach:
