@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from airflow.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
 
