@@ -8,7 +8,7 @@ import re
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +17,8 @@ from typing import Self
 import psutil
 
 from example_dags.demo.processes import wait_for
+from tests.meta.pages import Block, Page
 
-FENCE = re.compile(r"^```(?P<kind>\S+)(?: (?P<file>\S+))?\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
 COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 BASH = ("bash", "--noprofile", "--norc", "--noediting", "-i")
 OPTION = re.compile(r"^:([\w-]+): (.*)\n", re.MULTILINE)
@@ -47,26 +47,31 @@ class Section:
     commands: list[Command] = field(default_factory=list)
 
     @classmethod
-    def sections(cls, page: Path) -> dict[str, Self]:
+    def sections(cls, path: Path) -> dict[str, Self]:
         """Find what is to be done on a page, by heading."""
-        _, *parts = re.split(r"^## (.*)\n", page.read_text(), flags=re.MULTILINE)
-        return {
-            heading: cls._read(text, page.parent)
-            for heading, text in zip(parts[::2], parts[1::2], strict=True)
+        page = Page(path)
+        heads = {
+            page.text.count("\n", 0, it.start()) + 1: it[1]
+            for it in re.finditer(r"^## (.*)$", page.text, re.MULTILINE)
         }
+        blocks: dict[str, list[Block]] = {heading: [] for heading in heads.values()}
+        for block in page.blocks:
+            if above := [heading for line, heading in heads.items() if line < block.line]:
+                blocks[above[-1]].append(block)
+        return {heading: cls._read(its) for heading, its in blocks.items()}
 
     @classmethod
-    def _read(cls, text: str, folder: Path) -> Self:
+    def _read(cls, blocks: Iterable[Block]) -> Self:
         files: dict[str, str] = {}
         commands: list[Command] = []
-        for fence in FENCE.finditer(text):
-            options = dict(OPTION.findall(fence["body"]))
-            if fence["kind"] == "{literalinclude}" and "caption" in options:
-                files[options["caption"]] = _included((folder / fence["file"]).read_text(), options)
-            elif fence["kind"] == "shell":
-                commands += [Command(text=it) for it in _lines(fence["body"])]
-            elif fence["kind"] == "text":
-                commands[-1].shown = fence["body"]
+        for block in blocks:
+            options = dict(OPTION.findall(block.body))
+            if block.kind == "{literalinclude}" and "caption" in options:
+                files[options["caption"]] = _included(block.included.read_text(), options)
+            elif block.kind == "shell":
+                commands += [Command(text=it) for it in block.typed]
+            elif block.kind == "text":
+                commands[-1].shown = block.body
         return cls(files=files, commands=commands)
 
 
@@ -77,19 +82,6 @@ def _included(text: str, options: Mapping[str, str]) -> str:
     begin = next(i for i, line in enumerate(lines) if first in line) + 1 if first else 0
     end = next(i for i, line in enumerate(lines) if last in line) if last else None
     return "".join(lines[begin:end])
-
-
-def _lines(block: str) -> Iterator[str]:
-    """Yield one command after the other; one goes on where a quotation does."""
-    command = ""
-    for line in block.splitlines():
-        command += line
-        if command.count("'") % 2 == 0:
-            yield command
-            command = ""
-        else:
-            command += "\n"
-    assert not command, f"a quotation does not end: {command}"
 
 
 class Shell:

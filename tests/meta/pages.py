@@ -44,12 +44,17 @@ class Block:
         return (self.page.parent / self.told).resolve()
 
     @property
-    def commands(self) -> list[list[str]]:
-        """The commands of a shell block, each as its words; what they print is left out."""
+    def typed(self) -> list[str]:
+        """What somebody types of a shell block, one after the other; what that prints is left out."""
         lines = self.body.splitlines()
         if self.kind == "console":
             lines = [line.removeprefix("$ ") for line in _typed(lines)]
-        return [part for command in _whole(lines) for part in _split(command)]
+        return list(_whole(lines))
+
+    @property
+    def commands(self) -> list[list[str]]:
+        """The commands of a shell block, each as its words."""
+        return [part for whole in self.typed for part in _split(_words(whole))]
 
 
 @dataclass(frozen=True)
@@ -110,14 +115,14 @@ def _typed(lines: list[str]) -> Iterator[str]:
         yield line
 
 
-def _whole(lines: list[str]) -> Iterator[list[str]]:
+def _whole(lines: list[str]) -> Iterator[str]:
     """Put lines together to commands: a quote may be open at the end of one, or a backslash be there."""
     command = ""
     for line in lines:
-        command += line + "\n"
+        command += f"{line}\n"
         if not _is_open(command):
-            if words := _words(command):
-                yield words
+            if _words(command):
+                yield command.removesuffix("\n")
             command = ""
     assert not command, f"a command does not end: {command}"
 
