@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -75,26 +76,21 @@ def play_all(airflow: LocalAirflow, stages: dict[str, Stage]) -> None:
 
 @pytest.mark.timeout(300)
 def test_neither_token_nor_signed_address_is_left_in_a_debug_log_or_in_the_database(
-    airflow: LocalAirflow, tmp_path: Path, request: pytest.FixtureRequest
+    airflow: LocalAirflow, tmp_path: Path
 ) -> None:
-    stages = {name: Stage(airflow, tmp_path / name) for name in STORIES}
-    still = Stage(airflow, tmp_path / "still")
-    for stage in (*stages.values(), still):
-        stage.__enter__()
-        request.addfinalizer(stage.__exit__)
-    still.play("deferred", FOR_EVER)  # so that there is a trigger in the database
-    still.wait_for_state("deferred")
-    still.wait_until_watched()
+    with ExitStack() as ending:
+        stages = {name: ending.enter_context(Stage(airflow, tmp_path / name)) for name in STORIES}
+        still = ending.enter_context(Stage(airflow, tmp_path / "still"))
+        still.play("deferred", FOR_EVER)  # so that there is a trigger in the database
+        still.wait_for_state("deferred")
+        still.wait_until_watched()
 
-    play_all(airflow, stages)
+        play_all(airflow, stages)
 
-    tokens = {token for stage in (*stages.values(), still) for token in stage.losant.world.tokens}
+        tokens = {token for stage in (*stages.values(), still) for token in stage.losant.world.tokens}
+        runs = [run["id"] for stage in (*stages.values(), still) for run in stage.executions]
+        kept = list(kept_by(airflow))
     assert len(tokens) >= 2 * len(STORIES)
-    assert places_of(airflow, secrets_pattern(tokens)) == []
-    for stage in (*stages.values(), still):
-        for run in stage.executions:  # whoever looks for secrets in the same places finds what is none
-            assert {"logs", "table"} <= {re.split(r"[/ ]", place)[0] for place in where(airflow, run["id"])}
-
-
-def where(airflow: LocalAirflow, word: str) -> list[str]:
-    return [place for place, text in kept_by(airflow) if word in text]
+    assert places_of(secrets_pattern(tokens), kept) == []
+    for run in runs:  # whoever looks for secrets in the same places finds what is none
+        assert {"logs", "table"} <= {re.split(r"[/ ]", place)[0] for place in places_of(run, kept)}
