@@ -17,6 +17,7 @@ from example_dags.demo.airflow import LocalAirflow
 from example_dags.demo.checks import EXAMPLES, SEED
 from tests.airflows import examples_beyond
 from tests.journeys.airflow_2 import LocalAirflow2
+from tests.journeys.outsiders import connection
 from tests.journeys.postgres import best_database
 from tests.journeys.stage import AT_ONCE, AT_ONCE_ON_SQLITE, Ensemble, Stage, is_story
 
@@ -152,9 +153,3 @@ def airflow(
     with kind(home, dags, env=ALERT | settings, sql_alchemy_conn=database) as running:
         running.add_connection("losant_default", **connection(losant))
         yield running
-
-
-def connection(losant: Emulator) -> dict[str, object]:
-    """Return the fields of the Airflow connection that leads to this Losant."""
-    extra = {"application_id": losant.application_id}
-    return {"conn_type": "losant", "host": losant.url, "password": losant.token, "extra": extra}

@@ -21,6 +21,7 @@ from airflow_provider_losant.emulator import Emulator, Request, Script
 from example_dags.demo.airflow_api import AirflowApi, Json
 from example_dags.demo.processes import free_port, wait_for
 from tests.journeys.airflow_2 import Airflow2Api
+from tests.journeys.outsiders import connection
 
 if TYPE_CHECKING:
     from example_dags.demo.airflow import LocalAirflow
@@ -137,9 +138,8 @@ class Stage:
         if self._is_connected:
             return
         self._is_connected = True
-        settings = {"application_id": self.losant.application_id, "max_retries": 8, **(extra or {})}
-        fields = {"conn_type": "losant", "host": self.losant.url, "password": self.losant.token}
-        self.airflow.add_connection(self.conn_id, **fields, extra=settings)
+        settings = {"max_retries": 8, **(extra or {})}
+        self.airflow.add_connection(self.conn_id, **connection(self.losant, **settings))
 
     @contextmanager
     def outage(self) -> Iterator[None]:

@@ -7,13 +7,13 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-import requests
 
 from airflow_provider_losant.emulator import Script
 from example_dags.demo.airflow import LocalAirflow
 from example_dags.demo.checks import EXAMPLES
 from example_dags.demo.processes import wait_for
-from tests.journeys.conftest import connection, seeded_losant
+from tests.journeys.conftest import seeded_losant
+from tests.journeys.outsiders import connection, execute
 from tests.journeys.stage import SHORT, settle
 
 if TYPE_CHECKING:
@@ -85,14 +85,14 @@ def test_every_execution_starts_one_dag_run_though_the_triggerer_is_killed(
     airflow.unpause(WATCHER)
     wait_for(lambda: remembered(airflow) is not None, what="the notebook to be watched", timeout=60)
 
-    runs = [execute(losant) for _ in range(3)]
-    slow = [execute(losant, Script(notebook=seconds)) for seconds in (40.0, 20.0)]  # the later one ends first
+    runs = [run(losant) for _ in range(3)]
+    slow = [run(losant, Script(notebook=seconds)) for seconds in (40.0, 20.0)]  # the later one ends first
     wait_for(lambda: remembered(airflow) == set(runs), what="three to be told", timeout=90)
     airflow.triggerer.kill()
-    runs += [execute(losant) for _ in range(3)]
+    runs += [run(losant) for _ in range(3)]
     wait_for(lambda: ended(losant) >= len(runs), what="some to end while nobody looks", timeout=30)
     airflow.triggerer.start()
-    runs += [execute(losant) for _ in range(2)] + slow
+    runs += [run(losant) for _ in range(2)] + slow
 
     wait_for(lambda: len(airflow.dag_runs(WATCHER)) >= len(runs), what="ten DAG runs", timeout=150)
     settle()  # an eleventh would come now
@@ -101,13 +101,10 @@ def test_every_execution_starts_one_dag_run_though_the_triggerer_is_killed(
     assert told.index([slow[1]]) < told.index([slow[0]])
 
 
-def execute(losant: Emulator, script: Script = SHORT) -> str:
-    """Run the notebook as somebody does who knows nothing of Airflow."""
+def run(losant: Emulator, script: Script = SHORT) -> str:
+    """Run the notebook; nobody of Airflow's does."""
     losant.script(ENERGY_REPORT, script)
-    url = f"{losant.url}/applications/{losant.application_id}/notebooks/{ENERGY_REPORT}/execute"
-    answer = requests.post(url, json={}, headers={"Authorization": f"Bearer {losant.token}"}, timeout=10)
-    answer.raise_for_status()
-    return str(losant.executions(ENERGY_REPORT)[0]["id"])
+    return execute(losant, ENERGY_REPORT)
 
 
 def ended(losant: Emulator) -> int:

@@ -13,7 +13,8 @@ from airflow_provider_losant.emulator import Script
 from example_dags.demo.airflow import LocalAirflow
 from example_dags.demo.checks import DATA_INTERVAL, EXAMPLES, REPORT_DAG, REPORT_NOTEBOOK, expected_energy
 from example_dags.demo.processes import wait_for
-from tests.journeys.conftest import connection, seeded_losant
+from tests.journeys.conftest import seeded_losant
+from tests.journeys.outsiders import connection
 from tests.provider.lineage import read_events
 
 if TYPE_CHECKING:

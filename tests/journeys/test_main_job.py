@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from example_dags.demo import checks, story
-from tests.journeys.conftest import connection
+from tests.journeys.outsiders import connection
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,9 +6,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import requests
-
 from airflow_provider_losant.emulator import Fault
+from tests.journeys.outsiders import execute
 from tests.journeys.stage import FOR_EVER, Stage, settle
 
 if TYPE_CHECKING:
@@ -56,15 +55,8 @@ def statuses(stage: Stage) -> dict[str, str]:
 
 def execute_as(stage: Stage, mark: dict[str, Any] | None) -> str:
     """Start an execution as another Airflow would, or somebody without one."""
-    losant = stage.losant
-    answer = requests.post(
-        f"{losant.url}/applications/{losant.application_id}/notebooks/{stage.notebook_id}/execute",
-        json={"templateContext": json.dumps({"airflow": mark})} if mark else {},
-        headers={"Authorization": f"Bearer {losant.token}"},
-        timeout=10,
-    )
-    answer.raise_for_status()
-    return str(answer.json()["executionId"])
+    options = {"templateContext": json.dumps({"airflow": mark})} if mark else {}
+    return execute(stage.losant, stage.notebook_id, **options)
 
 
 def test_the_sweep_leaves_alone_what_is_waited_for_what_may_outlive_its_task_and_what_others_started(

@@ -15,7 +15,7 @@ from example_dags.demo.airflow import LocalAirflow
 from example_dags.demo.processes import wait_for
 from tests.journeys.chaos.dags.chaos import WIDTH
 from tests.journeys.chaos.storm import DAGS
-from tests.journeys.conftest import connection
+from tests.journeys.outsiders import connection
 from tests.journeys.postgres import best_database, execute
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, ViewportSize, expect
 
 from airflow_provider_losant import connection_form
 from airflow_provider_losant.api.settings import Settings
-from tests.journeys.conftest import connection
+from tests.journeys.outsiders import connection
 from tests.ui.browser import VIEWPORT
 from tests.ui.conftest import APPLICATION
 

@@ -26,6 +26,7 @@ from tests.journeys.chaos.ledger import GRACE, Account, Run, Task, TaskKey, sett
 from tests.journeys.chaos.reaper import Reaper
 from tests.journeys.chaos.report import Plan, Report, spell
 from tests.journeys.chaos.weather import HTTP_TIMEOUT, Weather
+from tests.journeys.outsiders import connection
 from tests.journeys.postgres import best_database
 
 DAGS = Path(__file__).parent / "dags"
@@ -137,14 +138,7 @@ class Storm:
         return settle(self._runs(), self._tasks())
 
     def _begin(self) -> None:
-        extra = {"application_id": self._losant.application_id, "timeout": HTTP_TIMEOUT}
-        self._airflow.add_connection(
-            "losant_default",
-            conn_type="losant",
-            host=self._losant.url,
-            password=self._losant.token,
-            extra=extra,
-        )
+        self._airflow.add_connection("losant_default", **connection(self._losant, timeout=HTTP_TIMEOUT))
         dag_ids = ["chaos_deferrable" if way else "chaos_waiting" for way in self._plan.deferrable]
         for dag_id in dag_ids:
             self._airflow.wait_for_dag(dag_id)

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Self
 
 import psutil
-import requests
 from sqlalchemy import create_engine, text
 
 from airflow_provider_losant.emulator import Emulator, Script
 from example_dags.demo.airflow import LocalAirflow
 from example_dags.demo.processes import wait_for
 from tests.journeys.chaos.weather import HTTP_TIMEOUT, Weather
+from tests.journeys.outsiders import connection, execute
 from tests.journeys.postgres import best_database
 from tests.journeys.soak.dags.soak import WIDTH
 from tests.journeys.stage import FOR_EVER
@@ -129,9 +129,7 @@ def stage() -> Iterator[tuple[Emulator, LocalAirflow]]:
         best_database() as database,
         LocalAirflow(Path(home), DAGS, env=ENVIRONMENT, sql_alchemy_conn=database) as airflow,
     ):
-        extra = {"application_id": losant.application_id, "timeout": HTTP_TIMEOUT}
-        fields = {"conn_type": "losant", "host": losant.url, "password": losant.token, "extra": extra}
-        airflow.add_connection("losant_default", **fields)
+        airflow.add_connection("losant_default", **connection(losant, timeout=HTTP_TIMEOUT))
         yield losant, airflow
 
 
@@ -172,15 +170,12 @@ def _begin(losant: Emulator, airflow: LocalAirflow, dag_runs: int) -> dict[Key, 
     airflow.wait_for_dag("soak")
     airflow.unpause("soak")
     meant = {}
-    with requests.Session() as session:
-        session.headers["Authorization"] = f"Bearer {losant.token}"
-        for number in range(dag_runs):
-            notebook_id = losant.add_notebook(name=f"soak {number}")
-            losant.script(notebook_id, FOR_EVER)
-            url = f"{losant.url}/applications/{losant.application_id}/notebooks/{notebook_id}/execute"
-            executions = [session.post(url, json={}, timeout=30).json()["executionId"] for _ in range(WIDTH)]
-            run_id = airflow.trigger("soak", conf={"notebook_id": notebook_id, "executions": executions})
-            meant |= {(run_id, f"wait_{index}"): it for index, it in enumerate(executions)}
+    for number in range(dag_runs):
+        notebook_id = losant.add_notebook(name=f"soak {number}")
+        losant.script(notebook_id, FOR_EVER)
+        executions = [execute(losant, notebook_id) for _ in range(WIDTH)]
+        run_id = airflow.trigger("soak", conf={"notebook_id": notebook_id, "executions": executions})
+        meant |= {(run_id, f"wait_{index}"): it for index, it in enumerate(executions)}
     return meant
 
 
