@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_losant import connection_form
+from airflow_provider_losant.hooks import connection_form
 
 _NAME = "Losant Notebooks"
 _STORAGE = "Object storage"

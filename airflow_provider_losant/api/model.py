@@ -17,8 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_losant.api.errors import UNKNOWN_SHAPE, InvalidArgument, ProtocolError
-from airflow_provider_losant.api.instants import spell
-from airflow_provider_losant.api.reading import (
+from airflow_provider_losant.api.fields import (
     brief,
     instant_or_none,
     number,
@@ -27,6 +26,7 @@ from airflow_provider_losant.api.reading import (
     things,
     whole,
 )
+from airflow_provider_losant.api.timestamps import spell
 
 _ID = re.compile(r"[0-9A-Fa-f]{24}")
 

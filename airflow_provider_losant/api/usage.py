@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_losant.api.reading import instant, whole
+from airflow_provider_losant.api.fields import instant, whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

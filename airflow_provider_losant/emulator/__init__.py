@@ -4,7 +4,7 @@
 from airflow_provider_losant.emulator.faults import Fault
 from airflow_provider_losant.emulator.requestlog import Request
 from airflow_provider_losant.emulator.server import Emulator
+from airflow_provider_losant.emulator.state.timeline import Script
 from airflow_provider_losant.emulator.switches import Switches
-from airflow_provider_losant.emulator.timeline import Script
 
 __all__ = ["Emulator", "Fault", "Request", "Script", "Switches"]

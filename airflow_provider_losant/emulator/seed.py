@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow_provider_losant.emulator.timeline import Script
+from airflow_provider_losant.emulator.state.timeline import Script
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.server import Emulator

@@ -18,22 +18,22 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
-from airflow_provider_losant.emulator.api import Api
-from airflow_provider_losant.emulator.archive import Archive
-from airflow_provider_losant.emulator.callbacks import Callbacks
-from airflow_provider_losant.emulator.control import Control
 from airflow_provider_losant.emulator.faults import Fault, Faults
-from airflow_provider_losant.emulator.files import Files
-from airflow_provider_losant.emulator.identity import Signer, object_id
+from airflow_provider_losant.emulator.http.app import Api
+from airflow_provider_losant.emulator.http.control import Control
+from airflow_provider_losant.emulator.http.fault_injector import Spoiler
+from airflow_provider_losant.emulator.http.files import Files
 from airflow_provider_losant.emulator.requestlog import Request, RequestLog
-from airflow_provider_losant.emulator.spoiler import Spoiler
+from airflow_provider_losant.emulator.runtime.callbacks import Callbacks
+from airflow_provider_losant.emulator.runtime.worker import Worker
+from airflow_provider_losant.emulator.state.backend import Notebook, World
+from airflow_provider_losant.emulator.state.identity import Signer, object_id
+from airflow_provider_losant.emulator.state.storage import Archive
+from airflow_provider_losant.emulator.state.timeline import Execution
 from airflow_provider_losant.emulator.switches import Switches
-from airflow_provider_losant.emulator.timeline import Execution
-from airflow_provider_losant.emulator.worker import Worker
-from airflow_provider_losant.emulator.world import Notebook, World
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.timeline import Script
+    from airflow_provider_losant.emulator.state.timeline import Script
 
 LARGEST_UPLOAD = 64 * 1024**2
 # Of callers who all come at once, none is to try again after a second.

@@ -14,33 +14,35 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_losant import __version__, connection_form
+from airflow_provider_losant import __version__
 from airflow_provider_losant._compat import AIRFLOW_VERSION, read_connection, storage_path
-from airflow_provider_losant.api import calls, flows
+from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import InvalidArgument
-from airflow_provider_losant.api.instants import instant
-from airflow_provider_losant.api.lookout import FIRST_LIMIT
+from airflow_provider_losant.api.flows import polling
+from airflow_provider_losant.api.flows.outputs import Choice, find
+from airflow_provider_losant.api.flows.poll_schedule import FIRST_LIMIT
 from airflow_provider_losant.api.model import ExecutionRef, losant_id
-from airflow_provider_losant.api.options import context_text, execution_options, notebook_body
-from airflow_provider_losant.api.outputs import Choice, find
+from airflow_provider_losant.api.payloads import context_text, execution_options, notebook_body
 from airflow_provider_losant.api.settings import Settings
+from airflow_provider_losant.api.timestamps import instant
 from airflow_provider_losant.exceptions import LosantConfigError
-from airflow_provider_losant.landing import Folder
+from airflow_provider_losant.hooks import connection_form
+from airflow_provider_losant.hooks.output_folder import Folder
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     import requests
 
-    from airflow_provider_losant.api.async_client import SharedClient
-    from airflow_provider_losant.api.calls import Upload
-    from airflow_provider_losant.api.client import Client
-    from airflow_provider_losant.api.flows import FileFlow, Flow
+    from airflow_provider_losant.api.endpoints import Upload
+    from airflow_provider_losant.api.flows.polling import FileFlow, Flow
+    from airflow_provider_losant.api.flows.wait import Target
+    from airflow_provider_losant.api.http.async_client import SharedClient
+    from airflow_provider_losant.api.http.client import Client
     from airflow_provider_losant.api.model import Execution, ExecutionLog, Notebook
-    from airflow_provider_losant.api.options import NotebookFields
+    from airflow_provider_losant.api.payloads import NotebookFields
     from airflow_provider_losant.api.usage import MinuteCounts
-    from airflow_provider_losant.api.watch import Target
-    from airflow_provider_losant.landing import IfExists
+    from airflow_provider_losant.hooks.output_folder import IfExists
 
 T = TypeVar("T")
 SortField = Literal["name", "id", "creationDate", "lastUpdated", "lastExecutionRequested"]
@@ -98,7 +100,7 @@ class LosantHook(BaseHook):
     @cached_property
     def client(self) -> Client:
         """The one pool of connections of this hook."""
-        from airflow_provider_losant.api.client import Client
+        from airflow_provider_losant.api.http.client import Client
 
         return Client(self.settings, self.log.log, renew=self._read_settings)
 
@@ -112,7 +114,7 @@ class LosantHook(BaseHook):
 
     async def aclient(self) -> SharedClient:
         """Borrow the client that all waits of the running event loop share, as long as they mean the same."""
-        from airflow_provider_losant.api.async_client import SharedClient
+        from airflow_provider_losant.api.http.async_client import SharedClient
 
         return SharedClient(await self._recent_settings(), self.asettings)
 
@@ -157,7 +159,7 @@ class LosantHook(BaseHook):
 
         :return: Whether they do, and a sentence about it that is fit for a user's eyes.
         """
-        from airflow_provider_losant.api.checkup import check_up
+        from airflow_provider_losant.api.flows.connection_test import check_up
 
         try:
             return self.run(check_up(self.application(), self.settings.token))
@@ -171,7 +173,7 @@ class LosantHook(BaseHook):
         sort_by: SortField = "name",
         descending: bool = False,
         page: int | None = None,
-        per_page: int = calls.PER_PAGE,
+        per_page: int = endpoints.PER_PAGE,
         application_id: str | None = None,
     ) -> list[Notebook]:
         """
@@ -188,7 +190,7 @@ class LosantHook(BaseHook):
         if name is not None:
             query |= {"filterField": "name", "filter": name}
         return self.run(
-            flows.list_notebooks(
+            polling.list_notebooks(
                 self.application(application_id),
                 query,
                 self.settings.max_retries,
@@ -207,7 +209,7 @@ class LosantHook(BaseHook):
 
         :param fields: ``name``, and if need be ``description``, ``image_version``, ``inputs``, ``outputs``.
         """
-        return self._ask(application_id, lambda app: calls.create_notebook(app, notebook_body(fields)))
+        return self._ask(application_id, lambda app: endpoints.create_notebook(app, notebook_body(fields)))
 
     def get_notebook(self, notebook_id: str, *, application_id: str | None = None) -> Notebook:
         """
@@ -215,7 +217,7 @@ class LosantHook(BaseHook):
 
         See Losant's `Notebook: Get <https://docs.losant.com/rest-api/notebook/#get>`__.
         """
-        return self._ask(application_id, lambda app: calls.get_notebook(app, notebook_id))
+        return self._ask(application_id, lambda app: endpoints.get_notebook(app, notebook_id))
 
     def upload_notebook(
         self, notebook_id: str, path: str | PathLike[str] | Upload, *, application_id: str | None = None
@@ -229,7 +231,7 @@ class LosantHook(BaseHook):
             ``ObjectStoragePath``.
         """
         file = storage_path(path) if isinstance(path, str | PathLike) else path
-        return self._ask(application_id, lambda app: calls.upload_notebook(app, notebook_id, file))
+        return self._ask(application_id, lambda app: endpoints.upload_notebook(app, notebook_id, file))
 
     def execute_notebook(
         self,
@@ -252,7 +254,9 @@ class LosantHook(BaseHook):
         :param callback_url: Where Losant posts to when the run has ended.
         """
         options = self._options(relative_to, template_context, email, callback_url)
-        return self._ask(application_id, lambda app: calls.execute(app, notebook_id, options)).execution_id
+        return self._ask(
+            application_id, lambda app: endpoints.execute(app, notebook_id, options)
+        ).execution_id
 
     def cancel_execution(
         self, notebook_id: str, execution_id: str, *, application_id: str | None = None
@@ -266,7 +270,7 @@ class LosantHook(BaseHook):
         :raises NotFound: Losant knows no such run, or it has ended.
         """
         ref = self.ref(notebook_id, execution_id, application_id=application_id)
-        self._ask(application_id, lambda _: calls.cancel_execution(ref))
+        self._ask(application_id, lambda _: endpoints.cancel_execution(ref))
 
     def get_execution_logs(
         self,
@@ -286,7 +290,7 @@ class LosantHook(BaseHook):
         """
         with self.explained():
             epoch = 0.0 if since is None else instant(since, field="since").timestamp()
-        look = partial(calls.execution_logs, notebook_id=notebook_id, limit=limit, since=epoch)
+        look = partial(endpoints.execution_logs, notebook_id=notebook_id, limit=limit, since=epoch)
         log: ExecutionLog = self._ask(application_id, look)
         return list(log)
 
@@ -314,7 +318,7 @@ class LosantHook(BaseHook):
         :param fields: ``name``, ``description``, ``image_version``, ``inputs``, ``outputs``.
         """
         body = notebook_body(fields)
-        return self._ask(application_id, lambda app: calls.update_notebook(app, notebook_id, body))
+        return self._ask(application_id, lambda app: endpoints.update_notebook(app, notebook_id, body))
 
     def delete_notebook(self, notebook_id: str, *, application_id: str | None = None) -> None:
         """
@@ -324,7 +328,7 @@ class LosantHook(BaseHook):
 
         :raises NotFound: there is no such notebook.
         """
-        self._ask(application_id, lambda app: calls.delete_notebook(app, notebook_id))
+        self._ask(application_id, lambda app: endpoints.delete_notebook(app, notebook_id))
 
     def get_minute_counts(
         self,
@@ -349,7 +353,7 @@ class LosantHook(BaseHook):
                 for field, value in {"start": start, "end": end}.items()
                 if value is not None
             }
-        return self._ask(application_id, lambda app: calls.minute_counts(app, notebook_id, **span))
+        return self._ask(application_id, lambda app: endpoints.minute_counts(app, notebook_id, **span))
 
     def request_input_data_export(
         self,
@@ -376,7 +380,7 @@ class LosantHook(BaseHook):
         :raises RateLimited: there was one a short while ago; ``retry_after`` is what is left, if Losant says.
         """
         options = self._options(relative_to, template_context, email, callback_url)
-        return self._ask(application_id, lambda app: calls.request_export(app, notebook_id, options))
+        return self._ask(application_id, lambda app: endpoints.request_export(app, notebook_id, options))
 
     def download_output(
         self,
@@ -460,10 +464,10 @@ class LosantHook(BaseHook):
                 callback_url=callback_url,
             )
 
-    def _ask(self, application_id: str | None, make: Callable[[str], calls.Call[T]]) -> T:
+    def _ask(self, application_id: str | None, make: Callable[[str], endpoints.Call[T]]) -> T:
         with self.explained():
             call = make(self.application(application_id))
-        return self.run(flows.repeat(call, self.settings.max_retries))
+        return self.run(polling.repeat(call, self.settings.max_retries))
 
     def _read_settings(self) -> Settings:
         connection = self.get_connection(self.losant_conn_id)

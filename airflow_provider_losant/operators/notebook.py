@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_losant._compat import Context
-    from airflow_provider_losant.api.gate import IfRunning, OnExceeded, Window
-    from airflow_provider_losant.operators.running import Running
+    from airflow_provider_losant.api.flows.start_policy import IfRunning, OnExceeded, Window
+    from airflow_provider_losant.execution.session import Running
 
 
 class LosantNotebookExecuteOperator(BaseOperator):
@@ -159,7 +159,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> dict[str, Any]:
         """Take over from the trigger, also where Airflow would fail the task because it did not fire."""
-        from airflow_provider_losant.operators.running import EXECUTION_KEY, own_xcom
+        from airflow_provider_losant.execution.session import EXECUTION_KEY, own_xcom
 
         if next_method == TRIGGER_FAILED and own_xcom(self, context, EXECUTION_KEY):
             return self._open(context).recover(next_kwargs or {})
@@ -173,7 +173,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Tell OpenLineage what the run has read and written; Airflow asks this after a failure, too."""
-        from airflow_provider_losant.facets import lineage_of_run
+        from airflow_provider_losant.openlineage.emit import lineage_of_run
 
         report = None if self._running is None else self._running.report
         return lineage_of_run(report, self, task_instance)
@@ -182,7 +182,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         return self._open(context).begin(is_resumed=is_resumed)
 
     def _open(self, context: Context) -> Running:
-        from airflow_provider_losant.operators.running import Running
+        from airflow_provider_losant.execution.session import Running
 
         self._running = running = Running(self, context)
         if self._is_killed:  # before there was anything that could have been stopped

@@ -10,11 +10,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import BaseOperator, dag_run_start, deployment_id, task_state
-from airflow_provider_losant.api import flows
-from airflow_provider_losant.api.calls import WIDEST_LIMIT
-from airflow_provider_losant.api.chain import Chain, read_mark
+from airflow_provider_losant.api.endpoints import WIDEST_LIMIT
 from airflow_provider_losant.api.errors import LosantError
-from airflow_provider_losant.api.instants import seconds
+from airflow_provider_losant.api.flows import polling
+from airflow_provider_losant.api.flows.ownership import Chain, read_mark
+from airflow_provider_losant.api.timestamps import seconds
 from airflow_provider_losant.exceptions import NotebookExecutionError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
                 self.log.info("Left alone: execution %s (%s)", execution_id, reason)
                 left[reason] += 1
                 continue
-            done = hook.run(flows.cancel(execution.ref, "nobody waits for it any more", retries=2))
+            done = hook.run(polling.cancel(execution.ref, "nobody waits for it any more", retries=2))
             if done == "failed":
                 problems.append(f"execution {execution_id} could not be cancelled")
             else:

@@ -14,7 +14,7 @@ from airflow_provider_losant.exceptions import LosantConfigError, refusals_are_f
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
-    from airflow_provider_losant.api.deploy import Plan
+    from airflow_provider_losant.api.flows.deploy import Plan
     from airflow_provider_losant.hooks.losant import LosantHook
 
 
@@ -87,7 +87,7 @@ class LosantNotebookUploadOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check the file, then do what is left to do."""
-        from airflow_provider_losant.api.deploy import deploy
+        from airflow_provider_losant.api.flows.deploy import deploy
         from airflow_provider_losant.hooks.losant import LosantHook
 
         hook = LosantHook(self.losant_conn_id, self.application_id)
@@ -110,8 +110,8 @@ class LosantNotebookUploadOperator(BaseOperator):
         }
 
     def _plan(self, hook: LosantHook) -> Plan:
-        from airflow_provider_losant.api.deploy import Content, Plan
-        from airflow_provider_losant.api.options import NotebookFields, notebook_body
+        from airflow_provider_losant.api.flows.deploy import Content, Plan
+        from airflow_provider_losant.api.payloads import NotebookFields, notebook_body
 
         if bool(self.notebook_id) == bool(self.name):
             raise LosantConfigError("notebook_id: give either a notebook_id or a name")

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_losant._compat import Context
-    from airflow_provider_losant.api.watch import Outcome, Patience, Target
+    from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target
     from airflow_provider_losant.hooks.losant import LosantHook
-    from airflow_provider_losant.lineage import Report
+    from airflow_provider_losant.openlineage.collect import Report
 
 
 class LosantNotebookExecutionSensor(BaseSensorOperator):
@@ -105,19 +105,19 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Look once."""
-        from airflow_provider_losant.api import flows
+        from airflow_provider_losant.api.flows import polling
 
         hook = self._hook()
         target = self._target(hook)
         LosantNotebookLink().push(context, hook.link(target))
-        glance = hook.run(flows.watch(target, self._patience(deadline=0.0)))
+        glance = hook.run(polling.watch(target, self._patience(deadline=0.0)))
         if glance.ending == "deadline":
             return False
         return PokeReturnValue(is_done=True, xcom_value=self._finish(context, hook, glance))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
         """Take over from the trigger, unless its event is another execution's (see the operator's)."""
-        from airflow_provider_losant.api.watch import Outcome
+        from airflow_provider_losant.api.flows.wait import Outcome
 
         if event is None:
             return self.execute(context)  # type: ignore[no-any-return]  # as Airflow has it
@@ -130,7 +130,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Tell OpenLineage what the run has read and written; Airflow asks this after a failure, too."""
-        from airflow_provider_losant.facets import lineage_of_run
+        from airflow_provider_losant.openlineage.emit import lineage_of_run
 
         return lineage_of_run(self._report, self, task_instance)
 
@@ -140,12 +140,12 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         return LosantHook(self.losant_conn_id, self.application_id)
 
     def _target(self, hook: LosantHook) -> Target:
-        from airflow_provider_losant.aim import aim
+        from airflow_provider_losant.hooks.target import aim
 
         return aim(hook, notebook_id=self.notebook_id, execution_id=self.execution_id, since=self.since)
 
     def _starting(self) -> Any:
-        from airflow_provider_losant.triggers.start import starting
+        from airflow_provider_losant.triggers.start_args import starting
 
         fields = {name: getattr(self, name) for name in self.template_fields}
         if isinstance(self.since, date):
@@ -153,7 +153,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         return starting(poll_interval=self.poke_interval or 1.0, timeout=self.timeout, **fields)
 
     def _patience(self, deadline: float) -> Patience:
-        from airflow_provider_losant.api.watch import Patience
+        from airflow_provider_losant.api.flows.wait import Patience
 
         return Patience(
             poll_interval=self.poke_interval or 1.0, deadline=deadline, max_poll_outage=self.timeout
@@ -173,9 +173,9 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
 
     def _finish(self, context: Context, hook: LosantHook, outcome: Outcome) -> dict[str, Any]:
         from airflow_provider_losant.assets.notebook import tell_outlets
-        from airflow_provider_losant.ending import finish
         from airflow_provider_losant.exceptions import NotebookExecutionError, NotebookWaitTimedOut
-        from airflow_provider_losant.lineage import note
+        from airflow_provider_losant.execution.result import finish
+        from airflow_provider_losant.openlineage.collect import note
 
         self._report = note(hook, outcome.result, outcome)
         url = hook.link(self._target(hook))

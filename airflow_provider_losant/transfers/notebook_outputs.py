@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_losant._compat import Context
     from airflow_provider_losant.hooks.losant import LosantHook
-    from airflow_provider_losant.landing import IfExists
+    from airflow_provider_losant.hooks.output_folder import IfExists
 
 
 class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
@@ -101,7 +101,7 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Tell OpenLineage which outputs have become which files."""
-        from airflow_provider_losant.facets import Lineage, lineage_of_copy
+        from airflow_provider_losant.openlineage.emit import Lineage, lineage_of_copy
 
         if self._hook is None or not self._saved:
             return Lineage()

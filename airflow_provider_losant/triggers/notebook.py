@@ -19,15 +19,15 @@ from airflow_provider_losant._compat import (
     has_left_deferral,
     trigger_is_told_of_kills,
 )
-from airflow_provider_losant.api import flows
 from airflow_provider_losant.api.errors import InvalidArgument
-from airflow_provider_losant.api.instants import seconds
+from airflow_provider_losant.api.flows import polling
+from airflow_provider_losant.api.flows.wait import Patience, Target, Watch
 from airflow_provider_losant.api.model import COMPLETED, STATUSES, losant_id
-from airflow_provider_losant.api.watch import Patience, Target, Watch
+from airflow_provider_losant.api.timestamps import seconds
 from airflow_provider_losant.hooks.losant import LosantHook
-from airflow_provider_losant.triggers.events import endings
-from airflow_provider_losant.triggers.poller import follow
-from airflow_provider_losant.triggers.start import net_margin
+from airflow_provider_losant.triggers.event_stream import endings
+from airflow_provider_losant.triggers.shared_poll import follow
+from airflow_provider_losant.triggers.start_args import net_margin
 
 if TYPE_CHECKING:
     from airflow.triggers.shared_stream import SharedStreamProducer
@@ -133,7 +133,7 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
         try:
             async with await self._hook().aclient() as client:
                 await follow(watch, client, log)
-                ending = flows.conclude(watch, cancel_on_timeout=self.cancel_on_timeout)
+                ending = polling.conclude(watch, cancel_on_timeout=self.cancel_on_timeout)
                 outcome = await client.run(ending, log)
         except asyncio.CancelledError:
             if not trigger_is_told_of_kills():
@@ -152,7 +152,7 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
         if not await has_left_deferral(self.task_instance):
             self.log.info("The %s is left running: its task is still deferred", self.target)
             return
-        await self._hook().arun(flows.cancel(ref, "its deferred task was marked or cleared", retries=2))
+        await self._hook().arun(polling.cancel(ref, "its deferred task was marked or cleared", retries=2))
 
     def _hook(self) -> LosantHook:
         return LosantHook(self.losant_conn_id, self.target.application_id)
@@ -236,7 +236,7 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
         """Let Airflow confirm each event, so that it is remembered neither too early nor never."""
-        from airflow_provider_losant.triggers.confirmed import ConfirmedEvents
+        from airflow_provider_losant.triggers.acked_stream import ConfirmedEvents
 
         return ConfirmedEvents()
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_losant.aim import aim
-from airflow_provider_losant.api.instants import instant
-from airflow_provider_losant.api.watch import Patience
+from airflow_provider_losant.api.flows.wait import Patience
+from airflow_provider_losant.api.timestamps import instant
 from airflow_provider_losant.hooks.losant import LosantHook
+from airflow_provider_losant.hooks.target import aim
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 

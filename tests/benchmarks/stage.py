@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from airflow_provider_losant.emulator import Emulator, Script
-from airflow_provider_losant.emulator.identity import object_id
-from airflow_provider_losant.emulator.timeline import Execution, File
+from airflow_provider_losant.emulator.state.identity import object_id
+from airflow_provider_losant.emulator.state.timeline import Execution, File
 from tests.benchmarks.nouns import Address, Run
 from tests.provider.loopback import self_signed
 

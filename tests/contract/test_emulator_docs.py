@@ -12,8 +12,8 @@ from typing import get_args
 
 from airflow_provider_losant.emulator import Emulator, faults, switches
 from airflow_provider_losant.emulator.__main__ import main
+from airflow_provider_losant.emulator.http.schemas import body_problem
 from airflow_provider_losant.emulator.seed import Seed
-from airflow_provider_losant.emulator.shapes import body_problem
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "emulator.md").read_text()
 

@@ -11,8 +11,8 @@ import pytest
 from jsonschema import Draft7Validator, FormatChecker
 
 from airflow_provider_losant.emulator import Emulator, Script
-from airflow_provider_losant.emulator.operations import OPERATIONS
-from airflow_provider_losant.emulator.shapes import body_problem
+from airflow_provider_losant.emulator.http.operations import OPERATIONS
+from airflow_provider_losant.emulator.http.schemas import body_problem
 
 if TYPE_CHECKING:
     from tests.contract.conftest import Client

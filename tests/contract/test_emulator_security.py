@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from airflow_provider_losant.emulator import Emulator, Script
-from airflow_provider_losant.emulator.identity import Signer
+from airflow_provider_losant.emulator.state.identity import Signer
 from tests.contract.conftest import Client
 from tests.contract.test_emulator_kernel import eventually, is_alive, pid_in, write
 from tests.properties.bounds import often, seldom

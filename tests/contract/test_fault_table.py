@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_losant.api import body, calls, flows
-from airflow_provider_losant.api.chain import Chain
-from airflow_provider_losant.api.deploy import Content
+from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import LosantError
-from airflow_provider_losant.api.options import compact, execution_options
-from airflow_provider_losant.api.order import Order, Terms
-from airflow_provider_losant.api.outputs import Choice, save
+from airflow_provider_losant.api.flows import polling
+from airflow_provider_losant.api.flows.deploy import Content
+from airflow_provider_losant.api.flows.outputs import Choice, save
+from airflow_provider_losant.api.flows.ownership import Chain
+from airflow_provider_losant.api.flows.steps import Sleep
+from airflow_provider_losant.api.flows.submission import Order, Terms
+from airflow_provider_losant.api.flows.submit import start
+from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target
+from airflow_provider_losant.api.http import decoding
+from airflow_provider_losant.api.payloads import compact, execution_options
 from airflow_provider_losant.api.settings import Settings
-from airflow_provider_losant.api.steps import Sleep
-from airflow_provider_losant.api.submit import start
-from airflow_provider_losant.api.watch import Outcome, Patience, Target
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from tests.contract.fault_table import (
     ADOPTED,
@@ -49,7 +51,7 @@ from tests.provider.drivers import KINDS, Driver
 from tests.provider.loopback import Loopback, closed_port, http, self_signed
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.calls import Call
+    from airflow_provider_losant.api.endpoints import Call
     from airflow_provider_losant.api.model import ExecutionRef
 
 RETRIES = 4
@@ -151,7 +153,7 @@ class Stage:
     def ended_run(self, **script: Any) -> ExecutionRef:
         """Have a run that has ended."""
         self.script(Script(**{"notebook": 0, "files": {"out.csv": FILE}, **script}))
-        ref: ExecutionRef = self.run_safely(only(calls.execute(self.application, self.notebook, {})))
+        ref: ExecutionRef = self.run_safely(only(endpoints.execute(self.application, self.notebook, {})))
         return ref
 
     def inject(self, operation: str, times: int = 1) -> None:
@@ -199,7 +201,7 @@ def stage(
     places: dict[Place, str],
     elsewhere: Loopback,
 ) -> Callable[[Row, str], Stage]:
-    monkeypatch.setattr(body, "MOST", MOST)
+    monkeypatch.setattr(decoding, "MOST", MOST)
     elsewhere.requests.clear()
     return lambda row, kind: Stage(shared, clock, Driver(kind), row, places, elsewhere)
 
@@ -210,19 +212,19 @@ def call_for(story: Stage, name: str) -> Call[Any]:
     ref = story.ended_run(ending="hang") if name in {"cancel", "logs"} else None
     story.losant.clear_requests()
     made: dict[str, Callable[[], Call[Any]]] = {
-        "list": lambda: calls.list_notebooks(
+        "list": lambda: endpoints.list_notebooks(
             story.application, page=0, filterField="name", filter=story.name
         ),
-        "get": lambda: calls.get_notebook(*ids),
-        "update": lambda: calls.update_notebook(*ids, {"description": "changed"}),
-        "delete": lambda: calls.delete_notebook(*ids),
-        "upload": lambda: calls.upload_notebook(*ids, Content(name="report.ipynb", raw=b"{}")),
-        "cancel": lambda: calls.cancel_execution(ref),  # type: ignore[arg-type]  # there is one
-        "logs": lambda: calls.execution_logs(*ids, limit=1, since=0),
-        "minutes": lambda: calls.minute_counts(*ids),
-        "create": lambda: calls.create_notebook(story.application, {"name": f"Made for {story.name}"}),
-        "execute": lambda: calls.execute(*ids, {}),
-        "export": lambda: calls.request_export(*ids, {}),
+        "get": lambda: endpoints.get_notebook(*ids),
+        "update": lambda: endpoints.update_notebook(*ids, {"description": "changed"}),
+        "delete": lambda: endpoints.delete_notebook(*ids),
+        "upload": lambda: endpoints.upload_notebook(*ids, Content(name="report.ipynb", raw=b"{}")),
+        "cancel": lambda: endpoints.cancel_execution(ref),  # type: ignore[arg-type]  # there is one
+        "logs": lambda: endpoints.execution_logs(*ids, limit=1, since=0),
+        "minutes": lambda: endpoints.minute_counts(*ids),
+        "create": lambda: endpoints.create_notebook(story.application, {"name": f"Made for {story.name}"}),
+        "execute": lambda: endpoints.execute(*ids, {}),
+        "export": lambda: endpoints.request_export(*ids, {}),
     }
     return made[name]()
 
@@ -253,7 +255,7 @@ def check(story: Stage, promise: Promise, name: str) -> None:
     call = call_for(story, name)
     story.inject(call.operation)
     try:
-        answer, error = story.run(flows.repeat(call, story.retries)), None
+        answer, error = story.run(polling.repeat(call, story.retries)), None
     except LosantError as raised:
         answer, error = None, raised
 
@@ -342,7 +344,7 @@ def test_a_missed_look_is_no_failed_run(stage: Callable[[Row, str], Stage], row:
     story.inject("notebook.logs")
     patience = Patience(poll_interval=20.0, deadline=story.clock.now + 600, max_poll_outage=OUTAGE)
 
-    outcome: Outcome = story.run(flows.watch(Target.of(ref), patience, clock=story.clock))
+    outcome: Outcome = story.run(polling.watch(Target.of(ref), patience, clock=story.clock))
 
     endings = {LEFT: "refused", LONG_LEFT: "outage", WATCHED: "deadline"}
     assert outcome.ending == endings.get(promise, "ended")
@@ -404,7 +406,7 @@ def test_an_error_log_that_cannot_be_read_changes_no_outcome(
         near = Settings(
             token=story.losant.token, base_url=story.losant.url, timeout=min(story.settings.timeout, 1)
         )
-        outcome: Outcome = story.run(flows.watch(Target.of(ref), patience, clock=story.clock), near)
+        outcome: Outcome = story.run(polling.watch(Target.of(ref), patience, clock=story.clock), near)
 
     assert (outcome.ending, outcome.result["status"]) == ("ended", "errored")
     assert (outcome.error_log is None) is (promise is OMITTED)
@@ -427,7 +429,7 @@ def test_a_fault_that_stays_is_an_error_after_so_many_attempts(
     story.inject(call.operation, times=20)
 
     with pytest.raises(LosantError):
-        story.run(flows.repeat(call, story.retries))
+        story.run(polling.repeat(call, story.retries))
     assert story.asked(call.operation) <= RETRIES + 1
 
 

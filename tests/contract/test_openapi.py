@@ -18,8 +18,8 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from airflow_provider_losant.emulator import Emulator, Script
-from airflow_provider_losant.emulator.openapi import ANSWERS, describe
-from airflow_provider_losant.emulator.operations import OPERATIONS
+from airflow_provider_losant.emulator.http.openapi import ANSWERS, describe
+from airflow_provider_losant.emulator.http.operations import OPERATIONS
 from tests.contract.conftest import Client
 from tests.contract.generating import JUNK, doubtful, fitting
 from tests.properties.bounds import seldom

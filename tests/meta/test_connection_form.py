@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
-from airflow_provider_losant import connection_form
 from airflow_provider_losant._compat import AIRFLOW_3
 from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.settings import Settings
+from airflow_provider_losant.hooks import connection_form
 from tests.meta.installed import Run, json_in
 from tests.meta.sources import ROOT
 

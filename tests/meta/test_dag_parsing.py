@@ -30,11 +30,11 @@ ONLY_FOR_RUNNING = (
     "openlineage",
     "pandas",
     "airflow.providers.openlineage",
-    f"{PACKAGE}.api.client",
-    f"{PACKAGE}.api.async_client",
+    f"{PACKAGE}.api.http.client",
+    f"{PACKAGE}.api.http.async_client",
     f"{PACKAGE}.emulator",
-    f"{PACKAGE}.facets",
-    f"{PACKAGE}.lineage",
+    f"{PACKAGE}.openlineage.emit",
+    f"{PACKAGE}.openlineage.collect",
     f"{PACKAGE}.triggers",
 )
 EXAMPLES = sorted((ROOT / "example_dags").glob("*.py"))

@@ -16,9 +16,9 @@ from unittest.mock import patch
 import pytest
 from airflow.providers.common.compat.sdk import DAG, TaskGroup, task
 
-from airflow_provider_losant.api.chain import Chain
+from airflow_provider_losant.api.flows.ownership import Chain
 from airflow_provider_losant.api.model import Execution, ExecutionRef, Status
-from airflow_provider_losant.api.options import context_text
+from airflow_provider_losant.api.payloads import context_text
 from airflow_provider_losant.decorators.notebook import losant_notebook_task
 from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.emulator.seed import Seed

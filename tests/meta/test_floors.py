@@ -16,15 +16,16 @@ from tests.meta.sources import PACKAGE, Import, imports, modules, tree
 FLOORS = {
     r"": 0,  # the package itself: its version
     r"api": 0,
-    r"api\.(defaults|model|errors|instants|reading|steps|usage)": 0,
-    r"connection_form": 1,
-    r"api\.(answers|body|calls|chain|datasets|form|options|order|retry|settings)": 1,
-    r"api\.(checkup|deploy|flows|gate|harvest|lookout|outputs|search|submit|watch)": 2,
-    r"api\.(client|async_client)": 3,
-    r"(assets|hooks)(\..+)?|aim|ending|exceptions|facets|landing|lineage|links(\..+)?|_compat": 4,
-    r"triggers(\..+)?": 5,
-    r"(operators|sensors|transfers|decorators)(\..+)?": 6,
-    r"get_provider_info": 7,
+    r"api\.(defaults|errors|fields|model|timestamps|usage)": 0,
+    r"hooks|hooks\.connection_form": 1,
+    r"api\.(endpoints|payloads|settings)": 1,
+    r"api\.flows(\..+)?": 2,
+    r"api\.http(\..+)?": 3,
+    r"hooks\..+|links(\..+)?|exceptions|_compat": 4,
+    r"(triggers|openlineage|assets)(\..+)?": 5,
+    r"execution(\..+)?": 7,
+    r"(operators|sensors|transfers|decorators)(\..+)?": 7,
+    r"get_provider_info": 8,
 }
 FLOOR_OF_DECISIONS = 2
 
@@ -141,7 +142,9 @@ def test_the_floors_that_decide_need_only_the_standard_library() -> None:
     assert foreign == set()
 
 
-@pytest.mark.parametrize(("library", "home"), [("requests", "api.client"), ("aiohttp", "api.async_client")])
+@pytest.mark.parametrize(
+    ("library", "home"), [("requests", "api.http.client"), ("aiohttp", "api.http.async_client")]
+)
 def test_each_http_library_has_one_home(library: str, home: str) -> None:
     homes = {
         name

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import re
 
-from airflow_provider_losant.api import calls
-from airflow_provider_losant.emulator.operations import OPERATIONS
+from airflow_provider_losant.api import endpoints
+from airflow_provider_losant.emulator.http.operations import OPERATIONS
 from airflow_provider_losant.hooks.losant import LosantHook
 from tests.meta.sources import ROOT
 
@@ -46,7 +46,11 @@ def test_every_method_that_is_listed_exists_and_says_where_losant_describes_it()
 
 def test_what_is_never_sent_twice_is_listed_so() -> None:
     ids = ("0" * 24, "1" * 24)
-    once = [calls.create_notebook(ids[0], {}), calls.execute(*ids, {}), calls.request_export(*ids, {})]
+    once = [
+        endpoints.create_notebook(ids[0], {}),
+        endpoints.execute(*ids, {}),
+        endpoints.request_export(*ids, {}),
+    ]
 
     assert [it.repeatable for it in once] == [False] * 3
     assert {named(row[0])[0] for row in ROWS if row[3] == "no"} == {it.operation for it in once}

@@ -14,19 +14,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_losant.api import calls
-from airflow_provider_losant.api.answers import read_answer
-from airflow_provider_losant.api.chain import Chain, read_mark
-from airflow_provider_losant.api.datasets import read_by, written_by
+from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import LosantError, OutputError
-from airflow_provider_losant.api.harvest import Harvest
+from airflow_provider_losant.api.flows.completions import Harvest
+from airflow_provider_losant.api.flows.outputs import Choice
+from airflow_provider_losant.api.flows.ownership import Chain, read_mark
+from airflow_provider_losant.api.flows.retry import LONGEST
+from airflow_provider_losant.api.flows.submission import Order
+from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target, Watch
+from airflow_provider_losant.api.http.response import read_answer
 from airflow_provider_losant.api.model import Execution, ExecutionLog, Notebook
-from airflow_provider_losant.api.order import Order
-from airflow_provider_losant.api.outputs import Choice
-from airflow_provider_losant.api.retry import LONGEST
-from airflow_provider_losant.api.watch import Outcome, Patience, Target, Watch
-from airflow_provider_losant.ending import finish
 from airflow_provider_losant.exceptions import NotebookExecutionError
+from airflow_provider_losant.execution.result import finish
+from airflow_provider_losant.openlineage.datasets import read_by, written_by
 from tests.contract.generating import fitting
 from tests.properties.answers import ANSWERS, ANYTHING, spoilt
 from tests.properties.bounds import often
@@ -35,13 +35,13 @@ from tests.unit.api.samples import APPLICATION, NOTEBOOK, REF, RUN, published
 CALLS = {
     call.operation: call
     for call in (
-        calls.list_notebooks(APPLICATION),
-        calls.get_notebook(APPLICATION, NOTEBOOK),
-        calls.execution_logs(APPLICATION, NOTEBOOK, limit=9, since=0),
-        calls.execute(APPLICATION, NOTEBOOK, {}),
-        calls.cancel_execution(REF),
-        calls.minute_counts(APPLICATION, NOTEBOOK),
-        calls.request_export(APPLICATION, NOTEBOOK, {}),
+        endpoints.list_notebooks(APPLICATION),
+        endpoints.get_notebook(APPLICATION, NOTEBOOK),
+        endpoints.execution_logs(APPLICATION, NOTEBOOK, limit=9, since=0),
+        endpoints.execute(APPLICATION, NOTEBOOK, {}),
+        endpoints.cancel_execution(REF),
+        endpoints.minute_counts(APPLICATION, NOTEBOOK),
+        endpoints.request_export(APPLICATION, NOTEBOOK, {}),
     )
 }
 CHAIN = Chain(
@@ -69,7 +69,7 @@ def our_errors_only() -> Iterator[None]:
 def go_by(read: Any) -> None:
     """Do with an answer what the provider does with it; only our own errors may come of it."""
     repr(read)
-    if isinstance(read, calls.Page):
+    if isinstance(read, endpoints.Page):
         for notebook in read.notebooks:
             go_by(notebook)
         assert isinstance(read.total, int)

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_losant.api.chain import KEY, Chain
 from airflow_provider_losant.api.errors import InvalidArgument
-from airflow_provider_losant.api.instants import instant, spell
+from airflow_provider_losant.api.flows.ownership import KEY, Chain
 from airflow_provider_losant.api.model import losant_id
-from airflow_provider_losant.api.options import MAX_CONTEXT, compact, context_text, execution_options
-from airflow_provider_losant.emulator.instants import read_relative_to
-from airflow_provider_losant.emulator.shapes import body_problem
+from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact, context_text, execution_options
+from airflow_provider_losant.api.timestamps import instant, spell
+from airflow_provider_losant.emulator.http.schemas import body_problem
+from airflow_provider_losant.emulator.state.timestamps import read_relative_to
 from tests.properties.bounds import often, seldom
 
 ZONES = st.sampled_from(

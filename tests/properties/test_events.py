@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_losant.api.harvest import Progress
+from airflow_provider_losant.api.flows.completions import Progress
+from airflow_provider_losant.api.flows.wait import Outcome
 from airflow_provider_losant.api.model import ExecutionLog
-from airflow_provider_losant.api.watch import Outcome
 from airflow_provider_losant.triggers.notebook import (
     LosantNotebookEventTrigger,
     LosantNotebookExecutionTrigger,

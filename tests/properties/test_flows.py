@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_losant.api import calls, checkup, deploy, flows, outputs
-from airflow_provider_losant.api.chain import Chain
+from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import (
     AnswerTooLarge,
     BadRequest,
@@ -30,14 +29,16 @@ from airflow_provider_losant.api.errors import (
     TransportError,
     Unauthorized,
 )
-from airflow_provider_losant.api.gate import Gate
+from airflow_provider_losant.api.flows.ownership import Chain
+from airflow_provider_losant.api.flows.polling import connection_test, deploy, outputs, polling
+from airflow_provider_losant.api.flows.reconnect import Search
+from airflow_provider_losant.api.flows.start_policy import Gate
+from airflow_provider_losant.api.flows.steps import Fetch, Note, Sleep, Tail
+from airflow_provider_losant.api.flows.submission import Order, Terms
+from airflow_provider_losant.api.flows.submit import start
+from airflow_provider_losant.api.flows.wait import Patience, Target
 from airflow_provider_losant.api.model import ExecutionLog, Notebook
-from airflow_provider_losant.api.order import Order, Terms
-from airflow_provider_losant.api.search import Search
-from airflow_provider_losant.api.steps import Fetch, Note, Sleep, Tail
-from airflow_provider_losant.api.submit import start
 from airflow_provider_losant.api.usage import MinuteCounts
-from airflow_provider_losant.api.watch import Patience, Target
 from tests.properties.bounds import often
 from tests.unit.api.samples import APPLICATION, MADE, NOTEBOOK, REF, RUN, entry, run_id
 
@@ -121,9 +122,9 @@ class Chance:
         }
         return answers.get(step.operation, self._notebook)()
 
-    def _page(self) -> calls.Page:
+    def _page(self) -> endpoints.Page:
         total = self._draw(st.sampled_from((0, 1, 5, 10**9)))
-        return calls.Page(notebooks=[self._notebook()] * self._draw(st.integers(0, 2)), total=total)
+        return endpoints.Page(notebooks=[self._notebook()] * self._draw(st.integers(0, 2)), total=total)
 
     def _log(self, limit: int) -> ExecutionLog:
         entries = []
@@ -171,7 +172,7 @@ def starting(chance: Chance, **more: Any) -> Any:
 
 def watching(chance: Chance, interval: float, **more: Any) -> Any:
     patience = Patience(poll_interval=interval, deadline=chance.now + 600, max_poll_outage=120.0)
-    return flows.watch(Target.of(REF), patience, clock=chance.clock, **more)
+    return polling.watch(Target.of(REF), patience, clock=chance.clock, **more)
 
 
 def plan(**more: Any) -> deploy.Plan:
@@ -190,9 +191,9 @@ def searching(chance: Chance) -> Search:
 
 HOUR = 3_600.0
 FLOWS: dict[str, tuple[Callable[[Chance], Any], float]] = {
-    "repeat": (lambda _: flows.repeat(calls.get_notebook(APPLICATION, NOTEBOOK), 4), HOUR + 100),
-    "list": (lambda _: flows.list_notebooks(APPLICATION, {}, 2), 3 * HOUR),
-    "cancel": (lambda _: flows.cancel(REF, "a test", retries=4), HOUR + 100),
+    "repeat": (lambda _: polling.repeat(endpoints.get_notebook(APPLICATION, NOTEBOOK), 4), HOUR + 100),
+    "list": (lambda _: polling.list_notebooks(APPLICATION, {}, 2), 3 * HOUR),
+    "cancel": (lambda _: polling.cancel(REF, "a test", retries=4), HOUR + 100),
     "start": (lambda it: starting(it, is_retry=False), 3 * HOUR),
     "start again": (starting, 4 * HOUR),
     "start again, known": (lambda it: starting(it, order=order(RUN)), 4 * HOUR),
@@ -214,7 +215,7 @@ FLOWS: dict[str, tuple[Callable[[Chance], Any], float]] = {
     "save": (saving, 8 * HOUR),
     "deploy": (lambda _: deploy.deploy(plan(name="Report", may_create=True), 3), 8 * HOUR),
     "deploy by id": (lambda _: deploy.deploy(plan(notebook_id=NOTEBOOK), 3), 4 * HOUR),
-    "check up": (lambda it: checkup.check_up(APPLICATION, "token", it.clock), 10.0),
+    "check up": (lambda it: connection_test.check_up(APPLICATION, "token", it.clock), 10.0),
 }
 
 

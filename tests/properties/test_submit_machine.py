@@ -18,20 +18,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from airflow_provider_losant.api import calls
-from airflow_provider_losant.api.calls import Call
-from airflow_provider_losant.api.chain import Chain
+from airflow_provider_losant.api import endpoints
+from airflow_provider_losant.api.endpoints import Call
 from airflow_provider_losant.api.errors import LosantError, NotFound, RateLimited, ServerError, TransportError
-from airflow_provider_losant.api.instants import spell
+from airflow_provider_losant.api.flows.ownership import Chain
+from airflow_provider_losant.api.flows.reconnect import Search
+from airflow_provider_losant.api.flows.steps import Note, Sleep
+from airflow_provider_losant.api.flows.submission import Order, Started, Terms
+from airflow_provider_losant.api.flows.submit import start
 from airflow_provider_losant.api.model import Execution, ExecutionRef, Status
-from airflow_provider_losant.api.options import compact, execution_options
-from airflow_provider_losant.api.order import Order, Started, Terms
-from airflow_provider_losant.api.search import Search
-from airflow_provider_losant.api.steps import Note, Sleep
-from airflow_provider_losant.api.submit import start
+from airflow_provider_losant.api.payloads import compact, execution_options
+from airflow_provider_losant.api.timestamps import spell
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows import Flow
+    from airflow_provider_losant.api.flows.polling import Flow
 
 APP, NOTEBOOK = "a" * 24, "b" * 24
 PATIENCE = 60.0
@@ -343,4 +343,4 @@ def result_of(flow: Flow[Started], task: OneTask) -> Started:
 
 
 def order_call(task: OneTask) -> Call[Any]:
-    return calls.execute(APP, NOTEBOOK, task.order().options)
+    return endpoints.execute(APP, NOTEBOOK, task.order().options)

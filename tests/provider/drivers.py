@@ -8,12 +8,12 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant.api.async_client import SharedClient
-from airflow_provider_losant.api.client import Client
+from airflow_provider_losant.api.http.async_client import SharedClient
+from airflow_provider_losant.api.http.client import Client
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.calls import Call
-    from airflow_provider_losant.api.flows import Flow
+    from airflow_provider_losant.api.endpoints import Call
+    from airflow_provider_losant.api.flows.polling import Flow
     from airflow_provider_losant.api.settings import Settings
 
 KINDS = ("requests", "aiohttp")

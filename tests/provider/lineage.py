@@ -60,7 +60,7 @@ def _value(hint: Any, value: Any) -> Any:
 
 def _facet(name: str, value: Any) -> Any:
     """Make a facet; one of Airflow's own, of which the client knows nothing, stays as it is."""
-    from airflow_provider_losant.facets import LosantExecutionRunFacet
+    from airflow_provider_losant.openlineage.emit import LosantExecutionRunFacet
 
     is_facet = isinstance(value, dict) and "_schemaURL" in value
     kinds = {"losant_execution": LosantExecutionRunFacet}

@@ -15,9 +15,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_losant.api import calls, flows
-from airflow_provider_losant.api.async_client import SharedClient
-from airflow_provider_losant.api.client import Client
+from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import (
     LosantError,
     NotLosant,
@@ -28,11 +26,14 @@ from airflow_provider_losant.api.errors import (
     TransportError,
     Unauthorized,
 )
+from airflow_provider_losant.api.flows import polling
+from airflow_provider_losant.api.flows.steps import Halted, Note, Sleep, Tail
+from airflow_provider_losant.api.flows.wait import Patience, Target
+from airflow_provider_losant.api.http.async_client import SharedClient
+from airflow_provider_losant.api.http.client import Client
 from airflow_provider_losant.api.model import ExecutionRef
-from airflow_provider_losant.api.options import context_text, execution_options
+from airflow_provider_losant.api.payloads import context_text, execution_options
 from airflow_provider_losant.api.settings import CA_BUNDLES, Settings
-from airflow_provider_losant.api.steps import Halted, Note, Sleep, Tail
-from airflow_provider_losant.api.watch import Patience, Target
 from airflow_provider_losant.emulator import Emulator, Fault
 from tests.provider.drivers import KINDS, Driver, steps
 from tests.provider.loopback import Loopback, closed_port, http, self_signed
@@ -40,8 +41,8 @@ from tests.provider.loopback import Loopback, closed_port, http, self_signed
 APPLICATION = "575ec8687ae143cd83dc4a97"
 NOTEBOOK = "5c782b8d4f3a8e51c1db42e4"
 TOKEN = "eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl"
-GET = calls.get_notebook(APPLICATION, NOTEBOOK)
-EXECUTE = calls.execute(APPLICATION, NOTEBOOK, {})
+GET = endpoints.get_notebook(APPLICATION, NOTEBOOK)
+EXECUTE = endpoints.execute(APPLICATION, NOTEBOOK, {})
 ANSWER = http({"id": NOTEBOOK, "applicationId": APPLICATION, "name": "Report"})
 
 
@@ -62,19 +63,19 @@ def failure(driver: Driver, settings: Settings, call: Any = EXECUTE) -> LosantEr
 # -- the same through both --------------------------------------------------------------------------------
 
 
-def story(losant: Emulator, notebook: str, file: Path) -> flows.Flow[list[Any]]:
+def story(losant: Emulator, notebook: str, file: Path) -> polling.Flow[list[Any]]:
     """Do everything that a hook can."""
     application = losant.application_id
-    listed = yield calls.list_notebooks(application, sortField="name")
-    uploaded = yield calls.upload_notebook(application, notebook, file)
-    read = yield calls.get_notebook(application, notebook)
-    made = yield calls.create_notebook(application, {"name": "Zürich ✓", "description": "Täglich"})
+    listed = yield endpoints.list_notebooks(application, sortField="name")
+    uploaded = yield endpoints.upload_notebook(application, notebook, file)
+    read = yield endpoints.get_notebook(application, notebook)
+    made = yield endpoints.create_notebook(application, {"name": "Zürich ✓", "description": "Täglich"})
     options = execution_options(template_context=context_text({"site": "Zürich"}))
-    ref = yield calls.execute(application, notebook, options)
+    ref = yield endpoints.execute(application, notebook, options)
     patience = Patience(poll_interval=0.02, deadline=time.time() + 10, max_poll_outage=5.0)
-    outcome = yield from flows.watch(Target.of(ref), patience, jitter=lambda low, _: low)
-    cancelled = yield from flows.cancel(ref, "it is a test")
-    runs = yield calls.execution_logs(application, notebook, limit=1, since=ref.created_at)
+    outcome = yield from polling.watch(Target.of(ref), patience, jitter=lambda low, _: low)
+    cancelled = yield from polling.cancel(ref, "it is a test")
+    runs = yield endpoints.execution_logs(application, notebook, limit=1, since=ref.created_at)
     names = [sorted(it.name for it in listed.notebooks), uploaded.file_name, read.file_name, made.name]
     return [*names, outcome.ending, sorted(outcome.result["outputs"]), cancelled, len(runs)]
 
@@ -109,7 +110,7 @@ def test_an_uploaded_file_arrives_whole(driver: Driver, tmp_path: Path) -> None:
     file = tmp_path / "report.ipynb"
     file.write_bytes(b'{"cells": []}' * 100)
     with Loopback(ANSWER) as server:
-        driver.call(to(server.url), calls.upload_notebook(APPLICATION, NOTEBOOK, file))
+        driver.call(to(server.url), endpoints.upload_notebook(APPLICATION, NOTEBOOK, file))
 
     (body,) = server.requests
     assert b'name="jupyterFile"; filename="report.ipynb"' in body
@@ -127,7 +128,7 @@ def test_an_execute_without_options_still_has_a_json_body(driver: Driver) -> Non
 def test_a_request_without_a_body_names_no_content_type(driver: Driver, request: Any) -> None:
     ref = ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=NOTEBOOK)
     with Loopback(http({"success": True})) as server:
-        driver.call(to(server.url), calls.cancel_execution(ref))
+        driver.call(to(server.url), endpoints.cancel_execution(ref))
 
     assert server.head("content-type") == [""]
 
@@ -167,7 +168,7 @@ def test_each_fault_is_the_error_it_means(
     losant.inject("notebook.execute", fault)
 
     error = failure(
-        driver, to_losant(losant, timeout=0.3), calls.execute(losant.application_id, notebook, {})
+        driver, to_losant(losant, timeout=0.3), endpoints.execute(losant.application_id, notebook, {})
     )
 
     assert type(error) is kind
@@ -181,7 +182,9 @@ def test_each_fault_is_the_error_it_means(
 def test_an_answer_that_is_only_slow_is_waited_for(losant: Emulator, notebook: str, driver: Driver) -> None:
     losant.inject("notebook.get", Fault("slow", seconds=0.05))
 
-    assert driver.call(to_losant(losant), calls.get_notebook(losant.application_id, notebook)).id == notebook
+    assert (
+        driver.call(to_losant(losant), endpoints.get_notebook(losant.application_id, notebook)).id == notebook
+    )
 
 
 @pytest.mark.parametrize(
@@ -395,10 +398,10 @@ def test_the_emulators_storage_gives_out_the_error_log(losant: Emulator, driver:
     failing = Script(notebook=0.01, ending="errored", files={"result.error.log": b"ValueError: boom"})
     losant.script(notebook, failing)
 
-    def run() -> flows.Flow[Any]:
-        ref = yield calls.execute(losant.application_id, notebook, {})
+    def run() -> polling.Flow[Any]:
+        ref = yield endpoints.execute(losant.application_id, notebook, {})
         patience = Patience(poll_interval=0.02, deadline=time.time() + 10, max_poll_outage=5.0)
-        return (yield from flows.watch(Target.of(ref), patience))
+        return (yield from polling.watch(Target.of(ref), patience))
 
     assert driver.run(to_losant(losant), run()).error_log == "ValueError: boom"
 
@@ -414,7 +417,7 @@ def test_the_token_is_in_no_log_and_no_traceback(
     losant.inject("*", Fault(fault, seconds=1), times=2)
 
     error = failure(
-        driver, to_losant(losant, timeout=0.2), calls.execute(losant.application_id, notebook, {})
+        driver, to_losant(losant, timeout=0.2), endpoints.execute(losant.application_id, notebook, {})
     )
 
     told = "".join(traceback.format_exception(error)) + repr(error) + str(vars(error))
@@ -438,7 +441,7 @@ def test_a_rotated_token_is_read_again_once(losant: Emulator, notebook: str, dri
         asked.append(1)
         return to_losant(losant)
 
-    get = calls.get_notebook(losant.application_id, notebook)
+    get = endpoints.get_notebook(losant.application_id, notebook)
     read = driver.run(to(losant.url, token="old"), steps(get, get), renew)
 
     assert read.id == notebook
@@ -456,7 +459,7 @@ def test_of_many_requests_that_meet_a_rotated_token_one_reads_the_connection(
         return to_losant(losant)
 
     async def main() -> list[Any]:
-        get = calls.get_notebook(losant.application_id, notebook)
+        get = endpoints.get_notebook(losant.application_id, notebook)
         async with SharedClient(to(losant.url, token="old"), renew) as client:
             return await asyncio.gather(*(client.run(steps(get), logging.log) for _ in range(10)))
 
@@ -471,7 +474,7 @@ def test_a_token_that_stays_wrong_is_an_error(
     with pytest.raises(Unauthorized, match="token is wrong, expired or revoked"):
         driver.call(
             to(losant.url, token="old"),
-            calls.get_notebook(losant.application_id, notebook),
+            endpoints.get_notebook(losant.application_id, notebook),
             lambda: to(losant.url, token=renewed),
         )
 
@@ -481,7 +484,7 @@ def test_a_token_that_stays_wrong_is_an_error(
 def test_an_execute_that_was_refused_for_its_token_is_sent_again_with_the_new_one(
     losant: Emulator, notebook: str, driver: Driver
 ) -> None:
-    execute = calls.execute(losant.application_id, notebook, {})
+    execute = endpoints.execute(losant.application_id, notebook, {})
 
     driver.call(to(losant.url, token="old"), execute, lambda: to_losant(losant))
 
@@ -593,7 +596,7 @@ def test_what_came_before_a_halt_is_still_noted_but_nothing_follows() -> None:
     with Loopback(http({"executionId": NOTEBOOK})) as server:
         client = Client(to(server.url), lambda _, text, *args: told.append(text % args))
 
-        def flow() -> flows.Flow[None]:
+        def flow() -> polling.Flow[None]:
             yield EXECUTE
             client.is_halted = True
             yield Note("the run has an id")
@@ -610,7 +613,7 @@ def test_a_halt_that_comes_with_the_last_answer_loses_no_result() -> None:
     with Loopback(ANSWER) as server:
         client = Client(to(server.url), print)
 
-        def flow() -> flows.Flow[str]:
+        def flow() -> polling.Flow[str]:
             read = yield GET
             client.is_halted = True
             return str(read.id)

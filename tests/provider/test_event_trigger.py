@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_losant.api import async_client
+from airflow_provider_losant.api.http import async_client
 from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.hooks.losant import LosantHook
-from airflow_provider_losant.triggers import events, poller
+from airflow_provider_losant.triggers import event_stream, shared_poll
 from airflow_provider_losant.triggers.notebook import (
     LosantNotebookEventTrigger,
     LosantNotebookExecutionTrigger,
@@ -37,7 +37,7 @@ ASSET = "battery"
 def nothing_left_behind() -> Iterator[None]:
     """Hold every test to it that with the last trigger all is closed."""
     yield
-    assert poller._polls == {}
+    assert shared_poll._polls == {}
     assert async_client._shared == {}
     gc.collect()  # a session that nobody closed complains now, and a complaint is an error
 
@@ -45,7 +45,7 @@ def nothing_left_behind() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let events follow each other sooner than Airflow's scheduler would like."""
-    monkeypatch.setattr(events, "APART", 0.02)
+    monkeypatch.setattr(event_stream, "APART", 0.02)
 
 
 def watcher(notebook: str, **more: Any) -> LosantNotebookEventTrigger:
@@ -199,7 +199,7 @@ def test_what_ended_before_is_not_told_and_what_was_under_way_is(losant: Emulato
 def test_events_come_one_after_the_other_so_that_each_gets_its_own_dag_run(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "APART", 3 * INTERVAL)
+    monkeypatch.setattr(event_stream, "APART", 3 * INTERVAL)
 
     async def main() -> float:
         fired = asyncio.create_task(first(watcher(notebook).run(), 4))

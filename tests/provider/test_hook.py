@@ -13,9 +13,9 @@ import pytest
 import requests
 
 from airflow_provider_losant import __version__
-from airflow_provider_losant.api import calls
+from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import BadRequest, NotFound, RateLimited, ServerError, TransportError
-from airflow_provider_losant.api.form import PIECE
+from airflow_provider_losant.api.http.multipart import PIECE
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.hooks.losant import LosantHook
@@ -346,7 +346,7 @@ def test_a_token_that_was_rotated_is_read_again_in_a_triggerer_too(
 
     async def rotate_and_ask() -> Any:
         connect(monkeypatch, losant, password="old")
-        flow = steps(calls.get_notebook(losant.application_id, notebook))
+        flow = steps(endpoints.get_notebook(losant.application_id, notebook))
         asking = hook.arun(wait_for_rotation(flow))
         return await asking
 

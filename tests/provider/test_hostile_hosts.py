@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_losant.api import body, calls
-from airflow_provider_losant.api.client import Client
+from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import (
     AnswerTooLarge,
     FileRefused,
@@ -23,13 +22,15 @@ from airflow_provider_losant.api.errors import (
     OutputError,
     TransportError,
 )
+from airflow_provider_losant.api.flows.steps import Fetch, Tail
+from airflow_provider_losant.api.http import decoding
+from airflow_provider_losant.api.http.client import Client
 from airflow_provider_losant.api.settings import Settings
-from airflow_provider_losant.api.steps import Fetch, Tail
 from tests.provider.drivers import Driver, steps
 from tests.provider.loopback import Loopback, closed_port, http
 
 ID = "5c782b8d4f3a8e51c1db42e4"
-GET = calls.get_notebook(ID, ID)
+GET = endpoints.get_notebook(ID, ID)
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -71,11 +72,11 @@ def test_a_small_answer_that_unpacks_to_a_flood_is_given_up(driver: Driver) -> N
         error = failure(driver, to(server.url))
 
     assert type(error) is AnswerTooLarge
-    assert str(error) == f"the answer to notebook.get has more than {body.MOST:,} bytes"
+    assert str(error) == f"the answer to notebook.get has more than {decoding.MOST:,} bytes"
 
 
 def test_an_answer_without_end_is_given_up(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body, "MOST", 1_000_000)
+    monkeypatch.setattr(decoding, "MOST", 1_000_000)
     endless = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + b" " * 3_000_000
     with Loopback(endless) as server:
         error = failure(driver, to(server.url))

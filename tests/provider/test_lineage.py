@@ -24,7 +24,7 @@ from airflow_provider_losant.exceptions import (
     NotebookWaitTimedOut,
 )
 from airflow_provider_losant.hooks.losant import LosantHook
-from airflow_provider_losant.lineage import is_wanted
+from airflow_provider_losant.openlineage.collect import is_wanted
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
 from airflow_provider_losant.transfers.notebook_outputs import (

@@ -16,14 +16,14 @@ from airflow.providers.common.compat.sdk import AirflowException
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_losant._compat import storage_path
-from airflow_provider_losant.api.client import Client
 from airflow_provider_losant.api.errors import FileRefused, OutputError, TransportError
+from airflow_provider_losant.api.flows.steps import Fetch, Halted
+from airflow_provider_losant.api.http.client import Client
 from airflow_provider_losant.api.settings import Settings
-from airflow_provider_losant.api.steps import Fetch, Halted
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import LosantConfigError, NotebookOutputError
 from airflow_provider_losant.hooks.losant import LosantHook
-from airflow_provider_losant.landing import landing
+from airflow_provider_losant.hooks.output_folder import landing
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.transfers.notebook_outputs import LosantNotebookOutputsToObjectStorageOperator
 from tests.provider.conftest import BRIEF, Told

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_losant.api import async_client
-from airflow_provider_losant.api.watch import Patience, Target, Watch
+from airflow_provider_losant.api.flows.wait import Patience, Target, Watch
+from airflow_provider_losant.api.http import async_client
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.hooks.losant import LosantHook
-from airflow_provider_losant.triggers import poller
+from airflow_provider_losant.triggers import shared_poll
 from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 from tests.provider.conftest import connect
 
@@ -31,7 +31,7 @@ Event = dict[str, Any]
 def nothing_left_behind() -> Iterator[None]:
     """Hold every test to it that with the last wait all is closed."""
     yield
-    assert poller._polls == {}
+    assert shared_poll._polls == {}
     assert async_client._shared == {}
     gc.collect()  # a session that nobody closed complains now, and a complaint is an error
 
@@ -109,7 +109,7 @@ def test_each_notebook_has_its_own_poll_and_all_of_them_one_client(
             for conn_id in ("losant_default", "losant_other", "losant_default")
         ]
         await until(lambda: all(looks(losant, it) for it in notebooks))
-        found = len(async_client._shared), [len(polls) for polls in poller._polls.values()]
+        found = len(async_client._shared), [len(polls) for polls in shared_poll._polls.values()]
         await end(waits)
         return found
 
@@ -224,7 +224,7 @@ def test_a_wait_that_cannot_tell_its_news_disturbs_no_other(losant: Emulator, no
         patience = Patience(poll_interval=INTERVAL, deadline=now + 20, max_poll_outage=20.0)
         watch = Watch(target, patience)
         async with await LosantHook().aclient() as client:
-            await poller.follow(watch, client, log)
+            await shared_poll.follow(watch, client, log)
         return watch
 
     def tell(_: int, text: str, *arguments: object) -> None:
@@ -246,7 +246,7 @@ def test_a_newcomer_who_is_in_a_hurry_is_not_kept_waiting(losant: Emulator, note
 
     async def main() -> Event:
         patient = asyncio.create_task(wait(losant, notebook, slow, poll_interval=30.0))
-        await until(lambda: poller._polls)
+        await until(lambda: shared_poll._polls)
         async with asyncio.timeout(5):
             event = await wait(losant, notebook, run)
         await end([patient])

@@ -19,7 +19,7 @@ from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
 from airflow_provider_losant.triggers import sensor as trigger_module
-from airflow_provider_losant.triggers import start
+from airflow_provider_losant.triggers import start_args
 from airflow_provider_losant.triggers.sensor import LosantNotebookSensorTrigger
 from tests.provider.tasks import Task, Ti, context_of
 
@@ -52,7 +52,7 @@ def dag() -> Any:
 def test_the_scheduler_gets_flat_json_that_the_trigger_understands(notebook: str) -> None:
     told = sensor(notebook, since=DAY, timeout=timedelta(minutes=5)).start_trigger_args
 
-    assert told.trigger_cls == start.TRIGGER
+    assert told.trigger_cls == start_args.TRIGGER
     assert json.loads(json.dumps(told.trigger_kwargs)) == told.trigger_kwargs
     assert told.trigger_kwargs["since"] == "2026-01-01T00:00:00+00:00"
     assert told.timeout == timedelta(seconds=told.trigger_kwargs["net"]) > timedelta(minutes=7)

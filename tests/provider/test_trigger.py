@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from airflow.triggers.base import BaseTrigger
 
-from airflow_provider_losant.api.watch import Patience, Target
+from airflow_provider_losant.api.flows.wait import Patience, Target
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.triggers.notebook import HAND_OVER, LosantNotebookExecutionTrigger

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import Locator, Page, ViewportSize, expect
 
-from airflow_provider_losant import connection_form
 from airflow_provider_losant.api.settings import Settings
+from airflow_provider_losant.hooks import connection_form
 from tests.journeys.outsiders import connection
 from tests.ui.browser import VIEWPORT
 from tests.ui.conftest import APPLICATION

@@ -9,12 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_losant.api.errors import LosantError
+from airflow_provider_losant.api.flows.steps import Fetch, Note, Sleep, Tail
 from airflow_provider_losant.api.model import ExecutionLog
-from airflow_provider_losant.api.steps import Fetch, Note, Sleep, Tail
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.calls import Call
-    from airflow_provider_losant.api.flows import FileFlow, Flow
+    from airflow_provider_losant.api.endpoints import Call
+    from airflow_provider_losant.api.flows.polling import FileFlow, Flow
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_losant.api import body
-from airflow_provider_losant.api.body import Body, Unpacking
 from airflow_provider_losant.api.errors import AnswerTooLarge, ProtocolError
+from airflow_provider_losant.api.http import decoding
+from airflow_provider_losant.api.http.decoding import Body, Unpacking
 from tests.unit.api.samples import briefly
 
 PACKED = {"content-encoding": "gzip"}
@@ -38,7 +38,9 @@ def test_what_was_packed_comes_out_whole_however_it_arrives(content: bytes, size
     assert read(gzip.compress(content) * parts, PACKED, size) == content * parts
 
 
-@pytest.mark.parametrize("length", [body.PIECE - 1, body.PIECE, body.PIECE + 1, 3 * body.PIECE])
+@pytest.mark.parametrize(
+    "length", [decoding.PIECE - 1, decoding.PIECE, decoding.PIECE + 1, 3 * decoding.PIECE]
+)
 def test_what_does_not_fit_into_one_piece_is_not_lost(length: int) -> None:
     for size in (1, 100_000):
         assert read(gzip.compress(b"0" * length), PACKED, size) == b"0" * length
@@ -47,17 +49,17 @@ def test_what_does_not_fit_into_one_piece_is_not_lost(length: int) -> None:
 def test_a_flood_comes_piece_by_piece() -> None:
     unpacking = Unpacking(PACKED)
 
-    sizes = [len(piece) for piece in unpacking.feed(gzip.compress(bytes(20 * body.PIECE)))]
+    sizes = [len(piece) for piece in unpacking.feed(gzip.compress(bytes(20 * decoding.PIECE)))]
 
-    assert max(sizes) <= body.PIECE
-    assert sum(sizes) == 20 * body.PIECE
+    assert max(sizes) <= decoding.PIECE
+    assert sum(sizes) == 20 * decoding.PIECE
 
 
 def test_an_answer_without_end_is_given_up_in_time() -> None:
     gathered = Body("notebook.logs", PACKED)
     bomb = zlib.compressobj(wbits=31)
 
-    for _ in range(body.MOST // 1024**2 - 1):
+    for _ in range(decoding.MOST // 1024**2 - 1):
         gathered.take(bomb.compress(bytes(1024**2)))
     with pytest.raises(AnswerTooLarge, match=r"the answer to notebook\.logs has more than 67,108,864 bytes"):
         gathered.take(bomb.compress(bytes(3 * 1024**2)))

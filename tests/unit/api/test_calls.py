@@ -16,8 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 
-from airflow_provider_losant.api import calls
-from airflow_provider_losant.api.answers import read_answer
+from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import (
     BadRequest,
     Forbidden,
@@ -31,11 +30,12 @@ from airflow_provider_losant.api.errors import (
     ServerError,
     Unauthorized,
 )
-from airflow_provider_losant.api.options import MAX_CONTEXT, context_text, execution_options, notebook_body
+from airflow_provider_losant.api.http.response import read_answer
+from airflow_provider_losant.api.payloads import MAX_CONTEXT, context_text, execution_options, notebook_body
 from tests.unit.api.samples import APPLICATION, NOTEBOOK, REF, RUN, briefly, entry, published
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.calls import Call
+    from airflow_provider_losant.api.endpoints import Call
 
 BELOW = f"/applications/{APPLICATION}/notebooks"
 LEAN = {"_actions": "false", "_links": "false", "_embedded": "false"}
@@ -45,48 +45,48 @@ NOTEBOOK_ANSWER = {"id": NOTEBOOK, "applicationId": APPLICATION, "name": "Report
 
 TABLE: dict[str, tuple[Call[Any], str, str, Mapping[str, str], Any, bool]] = {
     "application.get": (
-        calls.get_application(APPLICATION), "GET", f"/applications/{APPLICATION}", LEAN, None, True,
+        endpoints.get_application(APPLICATION), "GET", f"/applications/{APPLICATION}", LEAN, None, True,
     ),
     "notebooks.get": (
-        calls.list_notebooks(APPLICATION, page=2, per_page=7, sortField="name"),
+        endpoints.list_notebooks(APPLICATION, page=2, per_page=7, sortField="name"),
         "GET", BELOW, {"page": "2", "perPage": "7", "sortField": "name", **LEAN}, None, True,
     ),
     "notebooks.post": (
-        calls.create_notebook(APPLICATION, {"name": "Report", "description": "Daily"}),
+        endpoints.create_notebook(APPLICATION, {"name": "Report", "description": "Daily"}),
         "POST", BELOW, {}, {"name": "Report", "description": "Daily"}, False,
     ),
     "notebook.get": (
-        calls.get_notebook(APPLICATION, NOTEBOOK), "GET", f"{BELOW}/{NOTEBOOK}", LEAN, None, True,
+        endpoints.get_notebook(APPLICATION, NOTEBOOK), "GET", f"{BELOW}/{NOTEBOOK}", LEAN, None, True,
     ),
     "notebook.patch": (
-        calls.update_notebook(APPLICATION, NOTEBOOK, {"inputs": []}),
+        endpoints.update_notebook(APPLICATION, NOTEBOOK, {"inputs": []}),
         "PATCH", f"{BELOW}/{NOTEBOOK}", {}, {"inputs": []}, True,
     ),
     "notebook.delete": (
-        calls.delete_notebook(APPLICATION, NOTEBOOK), "DELETE", f"{BELOW}/{NOTEBOOK}", {}, None, True,
+        endpoints.delete_notebook(APPLICATION, NOTEBOOK), "DELETE", f"{BELOW}/{NOTEBOOK}", {}, None, True,
     ),
     "notebook.notebookMinuteCounts": (
-        calls.minute_counts(APPLICATION, NOTEBOOK, start=1_767_225_600.25),
+        endpoints.minute_counts(APPLICATION, NOTEBOOK, start=1_767_225_600.25),
         "GET", f"{BELOW}/{NOTEBOOK}/notebookMinuteCounts", {"start": "1767225600250", **LEAN}, None, True,
     ),
     "notebook.requestInputDataExport": (
-        calls.request_export(APPLICATION, NOTEBOOK, OPTIONS),
+        endpoints.request_export(APPLICATION, NOTEBOOK, OPTIONS),
         "POST", f"{BELOW}/{NOTEBOOK}/requestInputDataExport", {}, OPTIONS, False,
     ),
     "notebook.upload": (
-        calls.upload_notebook(APPLICATION, NOTEBOOK, FILE),
+        endpoints.upload_notebook(APPLICATION, NOTEBOOK, FILE),
         "POST", f"{BELOW}/{NOTEBOOK}/upload", {}, None, True,
     ),
     "notebook.execute": (
-        calls.execute(APPLICATION, NOTEBOOK, OPTIONS),
+        endpoints.execute(APPLICATION, NOTEBOOK, OPTIONS),
         "POST", f"{BELOW}/{NOTEBOOK}/execute", {}, OPTIONS, False,
     ),
     "notebook.cancelExecution": (
-        calls.cancel_execution(REF),
+        endpoints.cancel_execution(REF),
         "POST", f"{BELOW}/{NOTEBOOK}/cancelExecution", {"executionId": RUN}, None, True,
     ),
     "notebook.logs": (
-        calls.execution_logs(APPLICATION, NOTEBOOK, limit=20, since=1_767_225_600.25),
+        endpoints.execution_logs(APPLICATION, NOTEBOOK, limit=20, since=1_767_225_600.25),
         "GET", f"{BELOW}/{NOTEBOOK}/logs", {"limit": "20", "since": "1767225600250", **LEAN}, None, True,
     ),
 }  # fmt: skip
@@ -121,7 +121,7 @@ def test_each_call_is_an_operation_that_losant_publishes(operation: str) -> None
 
 
 def test_the_module_has_no_call_that_the_table_does_not_check() -> None:
-    source = Path(calls.__file__).read_text()
+    source = Path(endpoints.__file__).read_text()
 
     assert set(re.findall(r'operation="([\w.]+)"', source)) == set(TABLE)
 
@@ -129,11 +129,11 @@ def test_the_module_has_no_call_that_the_table_does_not_check() -> None:
 @pytest.mark.parametrize(
     ("make", "field"),
     [
-        (calls.list_notebooks, "application_id"),
-        (lambda bad: calls.get_notebook(bad, NOTEBOOK), "application_id"),
-        (lambda bad: calls.get_notebook(APPLICATION, bad), "notebook_id"),
-        (lambda bad: calls.execute(APPLICATION, bad, {}), "notebook_id"),
-        (lambda bad: calls.execution_logs(APPLICATION, bad, limit=1, since=0), "notebook_id"),
+        (endpoints.list_notebooks, "application_id"),
+        (lambda bad: endpoints.get_notebook(bad, NOTEBOOK), "application_id"),
+        (lambda bad: endpoints.get_notebook(APPLICATION, bad), "notebook_id"),
+        (lambda bad: endpoints.execute(APPLICATION, bad, {}), "notebook_id"),
+        (lambda bad: endpoints.execution_logs(APPLICATION, bad, limit=1, since=0), "notebook_id"),
     ],
     ids=["list", "get by application", "get", "execute", "logs"],
 )
@@ -155,7 +155,7 @@ def test_only_what_is_given_of_a_notebook_is_sent_in_losants_spelling() -> None:
 def test_minute_counts_are_read_as_losant_publishes_them() -> None:
     (answer,) = published("schemas.json")["notebookMinuteCounts"]["examples"]
 
-    read = calls.minute_counts(APPLICATION, NOTEBOOK).read(answer)
+    read = endpoints.minute_counts(APPLICATION, NOTEBOOK).read(answer)
 
     (day,) = read.days
     assert (read.minutes, day.minutes, day.completed, day.errored, day.canceled, day.timeout) == (

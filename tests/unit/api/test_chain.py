@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_losant.api.chain import KEY, Chain, read_mark
+from airflow_provider_losant.api.flows.ownership import KEY, Chain, read_mark
 from tests.unit.api.samples import briefly, execution
 
 CHAIN = Chain(

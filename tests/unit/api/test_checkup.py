@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from airflow_provider_losant.api.calls import Page
-from airflow_provider_losant.api.checkup import check_up, expiry
+from airflow_provider_losant.api.endpoints import Page
 from airflow_provider_losant.api.errors import NotFound
+from airflow_provider_losant.api.flows.connection_test import check_up, expiry
 from tests.unit.api.hand import Hand
 from tests.unit.api.samples import APPLICATION
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_losant.api.datasets import Dataset, landed, read_by, written_by
 from airflow_provider_losant.api.model import Notebook
+from airflow_provider_losant.openlineage.datasets import Dataset, landed, read_by, written_by
 from tests.unit.api.samples import APPLICATION, NOTEBOOK
 
 HOST = "https://api.losant.com"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_losant.api.calls import Page
-from airflow_provider_losant.api.deploy import Content, Deployed, Plan, deploy
+from airflow_provider_losant.api.endpoints import Page
 from airflow_provider_losant.api.errors import FileRefused, InvalidArgument, NotFound, TransportError
+from airflow_provider_losant.api.flows.deploy import Content, Deployed, Plan, deploy
 from airflow_provider_losant.api.model import Notebook
 from tests.unit.api.hand import Hand
 from tests.unit.api.samples import APPLICATION, NOTEBOOK

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_losant.api import calls
-from airflow_provider_losant.api.calls import Page
+from airflow_provider_losant.api import endpoints
+from airflow_provider_losant.api.endpoints import Page
 from airflow_provider_losant.api.errors import (
     BadRequest,
     Forbidden,
@@ -21,15 +21,15 @@ from airflow_provider_losant.api.errors import (
     TransportError,
     Unauthorized,
 )
-from airflow_provider_losant.api.flows import cancel, list_notebooks, repeat
+from airflow_provider_losant.api.flows.polling import cancel, list_notebooks, repeat
+from airflow_provider_losant.api.flows.steps import Tail
 from airflow_provider_losant.api.model import Notebook
-from airflow_provider_losant.api.steps import Tail
 from tests.unit.api.hand import Hand, highest
 from tests.unit.api.samples import APPLICATION, NOTEBOOK, REF, RUN
 
 ANSWER = Notebook(id=NOTEBOOK, application_id=APPLICATION, name="Report")
-READ = calls.get_notebook(APPLICATION, NOTEBOOK)
-EXECUTE = calls.execute(APPLICATION, NOTEBOOK, {})
+READ = endpoints.get_notebook(APPLICATION, NOTEBOOK)
+EXECUTE = endpoints.execute(APPLICATION, NOTEBOOK, {})
 REFUSED = TransportError("refused", was_sent=False)
 LOST = TransportError("connection lost")
 BUSY = RateLimited(429, "", "slow down")
@@ -107,9 +107,9 @@ def test_a_pause_is_at_least_as_long_as_losant_asked_for() -> None:
 @pytest.mark.parametrize(
     ("call", "gone"),
     [
-        (calls.delete_notebook(APPLICATION, NOTEBOOK), NotFound(404, "NotFound", "no such notebook")),
-        (calls.cancel_execution(REF), NotFound(404, "NotFound", "no such execution")),
-        (calls.cancel_execution(REF), BadRequest(400, "Validation", "it has ended")),
+        (endpoints.delete_notebook(APPLICATION, NOTEBOOK), NotFound(404, "NotFound", "no such notebook")),
+        (endpoints.cancel_execution(REF), NotFound(404, "NotFound", "no such execution")),
+        (endpoints.cancel_execution(REF), BadRequest(400, "Validation", "it has ended")),
     ],
     ids=["delete", "cancel", "cancel that is refused"],
 )

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_losant.api.chain import Chain
 from airflow_provider_losant.api.errors import Forbidden, InvalidArgument, ProtocolError, ServerError
-from airflow_provider_losant.api.gate import Closed, Gate, Skipped, Waiting
+from airflow_provider_losant.api.flows.ownership import Chain
+from airflow_provider_losant.api.flows.start_policy import Closed, Gate, Skipped, Waiting
+from airflow_provider_losant.api.flows.submission import Order, Started, Terms
+from airflow_provider_losant.api.flows.submit import start
 from airflow_provider_losant.api.model import Execution, ExecutionRef, Notebook
-from airflow_provider_losant.api.order import Order, Started, Terms
-from airflow_provider_losant.api.submit import start
 from airflow_provider_losant.api.usage import MinuteCounts
 from tests.unit.api.hand import Hand, middle
 from tests.unit.api.samples import APPLICATION, NOTEBOOK, REF, RUN, execution, iso, run_id

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_losant.api.errors import Forbidden, TransportError
-from airflow_provider_losant.api.flows import look
-from airflow_provider_losant.api.harvest import FIRST_REACH, OVERLAP, STUCK, Harvest, News, Progress
-from airflow_provider_losant.api.lookout import FIRST_LIMIT, Lookout
+from airflow_provider_losant.api.flows.completions import FIRST_REACH, OVERLAP, STUCK, Harvest, News, Progress
+from airflow_provider_losant.api.flows.poll_schedule import FIRST_LIMIT, Lookout
+from airflow_provider_losant.api.flows.polling import look
+from airflow_provider_losant.api.flows.wait import Patience, Target, Watch
 from airflow_provider_losant.api.model import ExecutionLog
-from airflow_provider_losant.api.watch import Patience, Target, Watch
 from tests.unit.api.hand import Hand, calm
 from tests.unit.api.samples import APPLICATION, MADE, NOTEBOOK, briefly, entry, iso, run_id
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_losant.api.errors import InvalidArgument
-from airflow_provider_losant.api.instants import instant, milliseconds, seconds, spell
+from airflow_provider_losant.api.timestamps import instant, milliseconds, seconds, spell
 from tests.unit.api.samples import briefly
 
 NEW_YEAR = "2026-01-01T00:00:00.000Z"

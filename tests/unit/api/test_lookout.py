@@ -19,10 +19,10 @@ from airflow_provider_losant.api.errors import (
     ServerError,
     TransportError,
 )
-from airflow_provider_losant.api.flows import look
-from airflow_provider_losant.api.lookout import DEEPEST_LIMIT, FIRST_LIMIT, Lookout
+from airflow_provider_losant.api.flows.poll_schedule import DEEPEST_LIMIT, FIRST_LIMIT, Lookout
+from airflow_provider_losant.api.flows.polling import look
+from airflow_provider_losant.api.flows.wait import SINCE_MARGIN, Patience, Target, Watch
 from airflow_provider_losant.api.model import ExecutionLog
-from airflow_provider_losant.api.watch import SINCE_MARGIN, Patience, Target, Watch
 from tests.unit.api.hand import Hand, calm, highest
 from tests.unit.api.samples import APPLICATION, MADE, NOTEBOOK, briefly, entry, run_id
 

@@ -19,13 +19,13 @@ from airflow_provider_losant.api.errors import (
     ServerError,
     TransportError,
 )
-from airflow_provider_losant.api.outputs import Choice, find, save
+from airflow_provider_losant.api.flows.outputs import Choice, find, save
 from tests.unit.api.hand import Hand
 from tests.unit.api.samples import MADE, REF, execution, run_id
 
 if TYPE_CHECKING:
+    from airflow_provider_losant.api.flows.steps import Into
     from airflow_provider_losant.api.model import Execution, File
-    from airflow_provider_losant.api.steps import Into
 
 
 class Store:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_losant.api.chain import Chain, read_mark
 from airflow_provider_losant.api.errors import RateLimited
-from airflow_provider_losant.api.order import Order, Terms
-from airflow_provider_losant.api.search import Search
+from airflow_provider_losant.api.flows.ownership import Chain, read_mark
+from airflow_provider_losant.api.flows.reconnect import Search
+from airflow_provider_losant.api.flows.submission import Order, Terms
 from tests.unit.api.hand import Hand, highest
 from tests.unit.api.samples import APPLICATION, NOTEBOOK, execution, run_id
 

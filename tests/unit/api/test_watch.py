@@ -25,9 +25,9 @@ from airflow_provider_losant.api.errors import (
     TransportError,
     Unauthorized,
 )
-from airflow_provider_losant.api.flows import watch
+from airflow_provider_losant.api.flows.polling import watch
+from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target
 from airflow_provider_losant.api.model import Execution
-from airflow_provider_losant.api.watch import Outcome, Patience, Target
 from tests.unit.api.hand import Hand, calm, highest
 from tests.unit.api.samples import (
     APPLICATION,

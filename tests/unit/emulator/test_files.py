@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_losant.emulator import Emulator
-from airflow_provider_losant.emulator.archive import Archive
-from airflow_provider_losant.emulator.identity import Token
-from airflow_provider_losant.emulator.inputs import InputError, gather
-from airflow_provider_losant.emulator.outputs import Harvest
-from airflow_provider_losant.emulator.templates import render, values
-from airflow_provider_losant.emulator.timeline import Execution, File, Script
-from airflow_provider_losant.emulator.world import Application, Notebook, Thing
+from airflow_provider_losant.emulator.runtime.inputs import InputError, gather
+from airflow_provider_losant.emulator.runtime.outputs import Harvest
+from airflow_provider_losant.emulator.runtime.templates import render, values
+from airflow_provider_losant.emulator.state.backend import Application, Notebook, Thing
+from airflow_provider_losant.emulator.state.identity import Token
+from airflow_provider_losant.emulator.state.storage import Archive
+from airflow_provider_losant.emulator.state.timeline import Execution, File, Script
 
 MIDNIGHT = 1_769_904_000.0  # 2026-02-01T00:00:00Z
 NORTH, SOUTH = "575ecf887ae143cd83dc4aa2", "575ecf887ae143cd83dc4aa3"

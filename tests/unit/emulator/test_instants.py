@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_losant.emulator.instants import iso, read_relative_to, read_text
+from airflow_provider_losant.emulator.state.timestamps import iso, read_relative_to, read_text
 
 NOW = 1_770_000_000.0
 

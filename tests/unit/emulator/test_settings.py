@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_losant.emulator.faults import Fault, Faults
-from airflow_provider_losant.emulator.identity import Signer, Token, object_id, token_text
+from airflow_provider_losant.emulator.state.identity import Signer, Token, object_id, token_text
 from airflow_provider_losant.emulator.switches import Switches
 
 NOW = 1_770_000_000.0

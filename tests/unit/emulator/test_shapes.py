@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_losant.emulator.operations import OPERATIONS, find
-from airflow_provider_losant.emulator.shapes import body_problem
+from airflow_provider_losant.emulator.http.operations import OPERATIONS, find
+from airflow_provider_losant.emulator.http.schemas import body_problem
 
 ID = "575ed78e7ae143cd83dc4aab"
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_losant.emulator.timeline import FINAL, STOPPED, Execution, File, Script
+from airflow_provider_losant.emulator.state.timeline import FINAL, STOPPED, Execution, File, Script
 
 T0 = 1_770_000_000.0
 ORDER = ["queued", "inProgress", "canceling"]

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a flow can ask for besides a :class:`~airflow_provider_losant.api.endpoints.Call`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+Clock = Callable[[], float]
+Log = Callable[..., Any]
+"""``logging.Logger.log``, or what looks like it: a level, a format and its arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Let time pass."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Write a line into the task's log."""
+
+    text: str
+    level: int = logging.INFO
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Read the end of a file behind a signed URL, without the token: as many bytes as a task log is for."""
+
+    url: str = field(repr=False)
+    limit: int = 4_000
+
+
+class Sink(Protocol):
+    """What the bytes of a file are written to."""
+
+    def write(self, content: bytes, /) -> Any:
+        """Take the next bytes."""
+
+
+Into = Callable[[], AbstractContextManager[Sink]]
+"""Opens a sink; one that is left by an error keeps nothing of what was written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetch:
+    """
+    Stream a file behind a signed URL, without the token; gives the number of bytes. Only workers can.
+
+    :param into: Where to; opened anew for each attempt.
+    :param size: Bytes that the file has, where that is known; any other number is an error.
+    :param limit: Bytes after which to give up.
+    """
+
+    url: str = field(repr=False)
+    into: Into
+    size: int | None = None
+    limit: int | None = None
+
+
+class Halted(BaseException):
+    """A flow was stopped from outside; not an ``Exception``, so that nothing retries or forgives it."""

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carry flows out with blocking I/O: what workers use. The only module that imports ``requests``."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from requests.auth import AuthBase
+from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
+
+from airflow_provider_losant.api.endpoints import Call
+from airflow_provider_losant.api.errors import (
+    FileRefused,
+    LosantError,
+    OutputError,
+    TlsError,
+    TransportError,
+    Unauthorized,
+    is_passing,
+)
+from airflow_provider_losant.api.flows.steps import Fetch, Halted, Log, Note, Sleep, Tail
+from airflow_provider_losant.api.http.decoding import PACKING, PIECE, Body, Unpacking
+from airflow_provider_losant.api.http.multipart import Form
+from airflow_provider_losant.api.http.response import is_there, read_answer
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.flows.polling import FileFlow, Flow, Step
+    from airflow_provider_losant.api.flows.steps import Sink
+    from airflow_provider_losant.api.settings import Settings
+
+T = TypeVar("T")
+
+HOPS = 5
+"""Addresses at which a file is asked for, one leading to the next."""
+SLICE = 0.5
+"""Seconds a sleep lasts before it looks whether it should go on (a signal handler's ``halt``)."""
+
+
+class _Bearer(AuthBase):
+    """An explicit auth object: without one, a ``.netrc`` entry would replace the token."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+class _Session(requests.Session):
+    """A session that leaves redirects alone; requests' own reads what comes with them, however long."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
+class Client:
+    """
+    Carries out flows over one pool of connections.
+
+    :param settings: Where and how.
+    :param log: Where notes go: a logger's ``log``.
+    :param renew: Reads the settings again, after Losant refused the token: it may have been rotated.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        log: Log,
+        renew: Callable[[], Settings] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.session = new_session(settings)
+        self.is_halted = False
+        self._log = log
+        self._renew = renew
+
+    def run(self, flow: Flow[T] | FileFlow[T]) -> T:
+        """
+        Carry a flow out to its end.
+
+        :raises LosantError: what the flow does not handle.
+        :raises Halted: ``is_halted`` was set (by a signal handler) while it ran.
+        """
+        advance: Callable[[], Step | Fetch] = partial(next, flow)
+        while True:
+            try:
+                step = advance()
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]  # a generator's value is untyped at run time
+            # A note does no harm, and what follows it may be an id that has to be known.
+            if self.is_halted and not isinstance(step, Note):
+                raise Halted
+            try:
+                advance = partial(flow.send, self._do(step))
+            except LosantError as error:
+                advance = partial(flow.throw, error)
+
+    def close(self) -> None:
+        """Close the pool."""
+        self.session.close()
+
+    def _do(self, step: Step | Fetch) -> Any:
+        match step:
+            case Sleep():
+                return self._sleep(step.seconds)
+            case Note():
+                return self._log(step.level, "%s", step.text)
+            case Tail():
+                return self._tail(step)
+            case Fetch():
+                return self._fetch(step)
+            case Call():
+                return self._call(step)
+
+    def _sleep(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self.is_halted and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, SLICE))
+
+    def _call(self, call: Call[T]) -> T:
+        try:
+            return self._send(call)
+        except Unauthorized:
+            if self._renew is None:
+                raise
+            renewed = self._renew()
+            if renewed.token == self.settings.token:
+                raise
+            self.session.close()
+            self.settings, self.session = renewed, new_session(renewed)
+            return self._send(call)
+
+    def _send(self, call: Call[T]) -> T:
+        with ExitStack() as stack:
+            form = None
+            if call.upload is not None:
+                form = Form(stack.enter_context(call.upload.open("rb")), call.upload.name)
+            try:
+                response = self.session.request(
+                    call.method,
+                    self.settings.base_url + call.path,
+                    params=dict(call.query),
+                    json=call.json,
+                    data=form,
+                    headers=None if form is None else {"Content-Type": form.content_type},
+                    timeout=self.settings.timeout,
+                    # Given here as well, since REQUESTS_CA_BUNDLE overrides what the session says.
+                    verify=self.settings.trust,
+                    stream=True,
+                )
+                with response:
+                    body = self._body(call, response)
+            except _ERRORS as error:
+                raise _wire_error(call.operation, self.settings.base_url, error) from None
+        return read_answer(call, response.status_code, response.headers, body)
+
+    def _body(self, call: Call[Any], response: requests.Response) -> bytes:
+        """Read an answer, for which there is as much time as for its beginning."""
+        until = time.monotonic() + self.settings.timeout
+        body = Body(call.operation, response.headers)
+        for piece in _received(response):
+            body.take(piece)
+            if time.monotonic() > until:
+                raise requests.Timeout
+        return body.whole()
+
+    def _tail(self, tail: Tail) -> str:
+        until = time.monotonic() + self.settings.timeout
+        body = b""
+        with self._open_file(tail.url, Range=f"bytes=-{tail.limit}") as response:
+            if not is_there(response.status_code):
+                raise TransportError(f"the file's host answered {response.status_code}")
+            for piece in _unpacked(response):
+                # A host that ignores Range sends all of it, which may be more than there is memory.
+                body = (body + piece)[-tail.limit :]
+                if time.monotonic() > until:
+                    raise TransportError("the file's host was too slow")
+        return body.decode(errors="replace")
+
+    def _fetch(self, fetch: Fetch) -> int:
+        with self._open_file(fetch.url) as response:
+            if not is_there(response.status_code):
+                refused = TransportError if is_passing(response.status_code) else FileRefused
+                raise refused(f"the file's host answered {response.status_code}")
+            with fetch.into() as sink:
+                return self._copy(response, fetch, sink)
+
+    def _copy(self, response: requests.Response, fetch: Fetch, sink: Sink) -> int:
+        got = 0
+        for piece in _unpacked(response):
+            if self.is_halted:
+                raise Halted
+            got += len(piece)
+            if fetch.limit is not None and got > fetch.limit:
+                raise OutputError(f"the file has more than {fetch.limit:,} bytes")
+            if fetch.size is not None and min(got, response.raw.tell()) > fetch.size:
+                break
+            sink.write(piece)
+        # A file may be kept packed, and then has the size that was sent, or be packed on the way.
+        if fetch.size not in {None, got, response.raw.tell()}:
+            raise TransportError(f"the file's host sent {got:,} of {fetch.size:,} bytes")
+        return got
+
+    def _open_file(self, url: str, **headers: str) -> requests.Response:
+        """Ask for a file behind a signed URL: without the token, and with nothing of it in any log."""
+        try:
+            for _ in range(HOPS):
+                response = self._get_file(url, headers)
+                if not response.is_redirect:
+                    return response
+                response.close()
+                url = urljoin(url, response.headers["Location"])
+        except _ERRORS as error:
+            raise TransportError(f"the file's host did not answer ({type(error).__name__})") from None
+        raise TransportError("the file's host sends whoever asks from one address to the next")
+
+    def _get_file(self, url: str, headers: Mapping[str, str]) -> requests.Response:
+        _SIGNED_HOSTS.add(urlsplit(url).hostname)
+        with _Session() as session:
+            return session.get(
+                url,
+                headers={"User-Agent": self.settings.user_agent, "Accept-Encoding": "identity", **headers},
+                auth=_no_auth,
+                timeout=self.settings.timeout,
+                verify=self.settings.trust,
+                stream=True,
+            )
+
+
+_SIGNED_HOSTS: set[str | None] = set()
+
+
+def _hide_signature(record: logging.LogRecord) -> bool:
+    """Take the query out of what urllib3 tells a debug log about a request to a host of files."""
+    if isinstance(record.args, tuple) and len(record.args) > 1 and record.args[1] in _SIGNED_HOSTS:
+        record.args = tuple(it.partition("?")[0] if isinstance(it, str) else it for it in record.args)
+    return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_hide_signature)
+
+
+def _received(response: requests.Response) -> Iterator[bytes]:
+    """Yield a body's bytes as they come, without waiting for more of them."""
+    return iter(partial(response.raw.read1, PIECE, decode_content=False), b"")
+
+
+def _unpacked(response: requests.Response) -> Iterator[bytes]:
+    """Yield a file piece by piece; that the address is in requests' errors is why none gets out."""
+    unpacking = Unpacking(response.headers)
+    try:
+        for received in _received(response):
+            yield from unpacking.feed(received)
+    except _ERRORS as error:
+        raise TransportError(f"the file's host broke off ({type(error).__name__})") from None
+    unpacking.end()
+
+
+def new_session(settings: Settings) -> requests.Session:
+    """Return a session that is ready to talk to Losant."""
+    session = _Session()
+    session.auth = _Bearer(settings.token)
+    session.verify = settings.trust
+    session.headers.update(
+        {"Accept": "application/json", "Accept-Encoding": PACKING, "User-Agent": settings.user_agent}
+    )
+    return session
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Add nothing, and keep ``.netrc`` from adding something."""
+    return request
+
+
+_ERRORS = (OSError, HTTPError, ValueError)
+"""OSError is all of requests' own and an unreadable CA bundle; the others are what it lets through."""
+
+_NOT_SENT = (
+    requests.exceptions.ConnectTimeout,
+    requests.exceptions.ProxyError,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.InvalidJSONError,
+    ValueError,  # no request could be made of it
+)
+
+
+def _wire_error(operation: str, base_url: str, error: Exception) -> TransportError:
+    """Tell what happened without the request, whose headers hold the token."""
+    where = f"{operation} at {base_url}"
+    if isinstance(error, requests.exceptions.SSLError):
+        return TlsError(f"{where}: the server's certificate was not accepted ({_cause(error)})")
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    if isinstance(error, _NOT_SENT) or isinstance(reason, NewConnectionError):
+        return TransportError(f"{where}: no connection ({_cause(error)})", was_sent=False)
+    if isinstance(error, requests.exceptions.Timeout | ReadTimeoutError):
+        return TransportError(f"{where}: no answer in time")
+    if isinstance(error, requests.RequestException | HTTPError):
+        return TransportError(f"{where}: the connection broke ({type(error).__name__})")
+    return TlsError(f"{where}: verify names no readable bundle of certificates")
+
+
+def _cause(error: BaseException) -> str:
+    """Return the innermost reason, which is the one a person can act on."""
+    inner: Any = error
+    while nested := getattr(inner, "reason", None) or (inner.args and inner.args[0]):
+        if not isinstance(nested, BaseException):
+            break
+        inner = nested
+    return str(inner).rpartition(": ")[2]

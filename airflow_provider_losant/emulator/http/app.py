@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The API port: checks a request in Losant's order, answers it, or spoils the answer as ordered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from airflow_provider_losant.emulator.http.context import Asked
+from airflow_provider_losant.emulator.http.handlers import HANDLERS
+from airflow_provider_losant.emulator.http.operations import Operation, Query, find
+from airflow_provider_losant.emulator.http.schemas import ID, body_problem
+from airflow_provider_losant.emulator.http.wire import SECRETS, Answer, Read, note, read
+from airflow_provider_losant.emulator.state.backend import Refused, World
+from airflow_provider_losant.emulator.state.timestamps import http_date
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.emulator.faults import Faults
+    from airflow_provider_losant.emulator.http.fault_injector import Spoiler
+    from airflow_provider_losant.emulator.requestlog import RequestLog
+    from airflow_provider_losant.emulator.state.identity import Token
+
+_ID_RULE: Final = Query(required=True, pattern=ID)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """A request, the operation that it names, and what could be read of its body."""
+
+    request: web.Request
+    operation: Operation | None
+    ids: dict[str, str]
+    read: Read
+
+
+class Api:
+    """
+    Serves the API port.
+
+    :param changed: called after every request that may have given a worker something to do.
+    """
+
+    def __init__(
+        self,
+        *,
+        world: World,
+        faults: Faults,
+        log: RequestLog,
+        changed: Callable[[], None],
+        spoiler: Spoiler,
+    ) -> None:
+        self._world = world
+        self._faults = faults
+        self._log = log
+        self._changed = changed
+        self._spoiler = spoiler
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request, or let it go wrong."""
+        operation, ids = find(request.method, request.rel_url.raw_path) or (None, {})
+        call = _Call(request=request, operation=operation, ids=ids, read=await read(request, operation))
+        ticket = self._log.arrive(note(request, operation, call.read.body, self._world.clock()))
+        fault = self._faults.take(operation.name if operation else "")
+        response: web.StreamResponse | None = None
+        try:
+            if fault is None:
+                response = self._answer(call).send(request)
+            else:
+                kind = self._world.switches.rate_limit_type
+                response = await self._spoiler.spoil(request, fault, lambda: self._answer(call), kind)
+            if response is not None and not response.prepared:
+                response.headers["Date"] = http_date(self._world.clock())
+        finally:
+            self._log.leave(ticket, None if response is None else response.status)
+        return response or web.Response()
+
+    def _answer(self, call: _Call) -> Answer:
+        if call.operation is None:
+            message = f"{call.request.method} is not allowed"
+            return Answer.refusing(Refused(405, "MethodNotAllowed", message))
+        if call.read.unreadable is not None:
+            # The body parser answers before Losant's own code does, and says "code" instead of "type".
+            return Answer.of(400, {"code": "InvalidContent", "message": call.read.unreadable})
+        try:
+            _check_shape(call, call.operation)
+            with self._world.lock:
+                asked = self._admit(call, call.operation)
+                status, body = HANDLERS[call.operation.name](asked)
+        except Refused as refused:
+            return Answer.refusing(refused)
+        self._changed()
+        return Answer.of(status, body)
+
+    def _admit(self, call: _Call, operation: Operation) -> Asked:
+        """Check who asks, and find what the request is about."""
+        query = call.request.query
+        token = self._token(call.request)
+        if not token.allows(operation.scopes, reads=operation.reads):
+            raise Refused(403, "Forbidden", "Access is forbidden")
+        application = self._world.applications.get(call.ids["applicationId"].lower())
+        if application is None or not token.sees(application.id):
+            raise Refused(404, "NotFound", "Application was not found")
+        notebook = self._world.notebooks.get(call.ids.get("notebookId", "").lower())
+        if "notebookId" in call.ids and (notebook is None or notebook.application_id != application.id):
+            raise Refused(404, "NotFound", "Notebook was not found")
+        return Asked(
+            world=self._world,
+            token=token,
+            application=application,
+            found=notebook,
+            query=dict(query),
+            body=call.read.body,
+            file=call.read.file or ("", b""),
+            links=query.get("_links", "true") in ("true", "1", "yes"),
+        )
+
+    def _token(self, request: web.Request) -> Token:
+        scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+        if scheme not in ("Bearer", "JWT"):
+            text = next((request.query[name] for name in SECRETS if name in request.query), "")
+        if not text:
+            status = self._world.switches.no_token_status
+            kind = "Forbidden" if status == HTTPStatus.FORBIDDEN else "Unauthorized"
+            raise Refused(status, kind, "Access is forbidden")
+        token = self._world.tokens.get(text)
+        if token is None:
+            raise Refused(401, "Unauthorized", "Invalid access token")
+        if token.expired:
+            raise Refused(401, "Unauthorized", "Access token has expired")
+        return token
+
+
+def _check_shape(call: _Call, operation: Operation) -> None:
+    query = call.request.query
+    problems = [_ID_RULE.problem(name, [given]) for name, given in call.ids.items()]
+    problems += [rule.problem(name, query.getall(name, [])) for name, rule in operation.query.items()]
+    if operation.body is not None:
+        problems.append(body_problem(operation.body, call.read.body))
+    if operation.file is not None and call.read.file is None:
+        problems.append(f"{operation.file} is {'not a valid file' if call.read.not_a_file else 'required'}")
+    for problem in problems:
+        if problem is not None:
+            raise Refused(400, "Validation", problem)

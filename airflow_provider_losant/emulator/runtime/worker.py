@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker: takes queued executions in turn and runs their notebooks for real."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_provider_losant.emulator.runtime.inputs import InputError, gather
+from airflow_provider_losant.emulator.runtime.kernel import NotebookBroken, RunningNotebook
+from airflow_provider_losant.emulator.runtime.outputs import Harvest
+from airflow_provider_losant.emulator.runtime.templates import values
+from airflow_provider_losant.emulator.state.timeline import STOPPED, Execution, File
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.emulator.state.backend import Notebook, World
+
+# Whatever takes longer than this, beside the notebook itself, will never be done.
+PATIENCE: Final = 120.0
+
+Errors = Sequence[tuple[str, str]]
+
+
+class Worker:
+    """
+    Runs notebooks, at most as many at once as the switches allow.
+
+    All of it happens in the event loop of the emulator.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._waiting: deque[Execution] = deque()
+        self._running: dict[str, tuple[Execution, asyncio.Task[None]]] = {}
+        self._stopping = False
+
+    def look(self) -> None:
+        """Start what can start, and stop what has been cancelled or deleted."""
+        world = self._world
+        with world.lock:
+            while world.queued:
+                self._waiting.append(world.queued.popleft())
+            for execution in [waiting for waiting in self._waiting if self._is_unwanted(waiting)]:
+                self._waiting.remove(execution)
+                self._end(execution, "canceled")
+            for execution, task in self._running.values():
+                # A second cancellation would interrupt the killing of the kernel.
+                if self._is_unwanted(execution) and not task.cancelling():
+                    task.cancel()
+            while self._waiting and len(self._running) < world.switches.parallel and not self._stopping:
+                execution = self._waiting.popleft()
+                self._running[execution.id] = execution, asyncio.create_task(self._run(execution))
+
+    async def stop(self) -> None:
+        """Kill every kernel; what was queued or running ends as errored."""
+        self._stopping = True
+        tasks = [task for _, task in self._running.values()]
+        for task in tasks:
+            if not task.cancelling():
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        while self._waiting:
+            self._end(self._waiting.popleft(), "errored", [STOPPED])
+
+    def _is_unwanted(self, execution: Execution) -> bool:
+        current = self._world.execution(execution.notebook_id, execution.id)
+        return current is None or current.canceling_at is not None
+
+    async def _run(self, execution: Execution) -> None:
+        try:
+            ending, errors, outputs = await self._carry_out(execution)
+            self._end(execution, ending, errors, outputs)
+        except asyncio.CancelledError:
+            self._end(execution, "errored", [STOPPED])
+        except Exception as error:  # noqa: BLE001  # a mistake of ours must not leave it running for ever
+            self._end(execution, "errored", [(type(error).__name__, str(error))])
+        finally:
+            del self._running[execution.id]
+            shutil.rmtree(self._world.execution_folder(execution.id) / "work", ignore_errors=True)
+            self.look()
+
+    async def _carry_out(self, execution: Execution) -> tuple[str, Errors, dict[str, File]]:
+        world = self._world
+        with world.lock:
+            notebook = world.notebooks[execution.notebook_id]
+            notebook = replace(notebook, samples=world.samples(notebook))
+        execution = self._mark(execution, started_at=world.clock())
+        folder = world.execution_folder(execution.id)
+        (folder / "work" / "output").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(world.notebook_path(notebook.id), folder / "work" / "notebook.ipynb")
+        try:
+            inputs = await asyncio.to_thread(gather, notebook, execution, folder / "inputs", world.tables)
+        except InputError as error:
+            return "errored", [("InputError", str(error))], {}
+        execution = self._mark(execution, inputs_at=world.clock(), inputs=inputs)
+        ending, errors = await self._run_notebook(execution)
+        if ending == "timeout":
+            return ending, errors, {}
+        harvest = await asyncio.to_thread(self._harvest, notebook, execution)
+        # What a failed notebook did not write is no news.
+        return ending, [*errors, *(harvest.errors if ending == "completed" else ())], harvest.files
+
+    async def _run_notebook(self, execution: Execution) -> tuple[str, Errors]:
+        folder = self._world.execution_folder(execution.id)
+        running = await RunningNotebook.start(
+            folder / "work" / "notebook.ipynb",
+            input_dir=folder / "inputs",
+            output_dir=folder / "work" / "output",
+            results=folder / "work" / "results",
+        )
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await running.report("began")
+            try:
+                async with asyncio.timeout(execution.max_minutes * 60):
+                    errors = await running.report("ended")
+            except TimeoutError:
+                return "timeout", [("TimeoutError", f"Stopped after {execution.max_minutes:g} run minutes.")]
+            self._mark(execution, notebook_at=self._world.clock())
+            async with asyncio.timeout(PATIENCE):
+                await running.report("stored")
+            return "errored" if errors else "completed", [(name, message) for name, message in errors]
+        except NotebookBroken as broken:
+            return "errored", [(broken.name, broken.message)]
+        finally:
+            await running.kill()
+
+    def _harvest(self, notebook: Notebook, execution: Execution) -> Harvest:
+        world, folder = self._world, self._world.execution_folder(execution.id)
+        harvest = Harvest(
+            written=folder / "work" / "output",
+            results=folder / "work" / "results",
+            kept=folder / "outputs",
+            application_files=world.folder / "application_files" / notebook.application_id,
+            tables=world.tables,
+            known=values(notebook, execution),
+        )
+        for wanted in notebook.outputs:
+            harvest.take(wanted)
+        if world.switches.unconfigured_results:
+            harvest.take_results()
+        return harvest
+
+    def _mark(self, execution: Execution, **learnt: Any) -> Execution:
+        """Write down what has become known of an execution, beside what requests have changed of it."""
+        with self._world.lock:
+            current = self._world.execution(execution.notebook_id, execution.id)
+            marked = replace(current or execution, **learnt)
+            if current is not None:
+                self._world.put(marked)
+            return marked
+
+    def _end(
+        self, execution: Execution, ending: str, errors: Errors = (), outputs: dict[str, File] | None = None
+    ) -> None:
+        now = self._world.clock()
+        with self._world.lock:
+            current = self._world.execution(execution.notebook_id, execution.id)
+            if current is not None and current.canceling_at is not None:
+                ended = max(now, current.canceling_at + self._world.switches.cancel_delay)
+                self._mark(current, ending="canceled", ended_at=ended)
+                return
+        stored = now if outputs or ending == "completed" else None
+        self._mark(
+            execution,
+            ending=ending,
+            ended_at=now,
+            errors=tuple(errors),
+            outputs=outputs or {},
+            outputs_at=stored,
+        )

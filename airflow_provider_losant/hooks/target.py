@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a sensor waits for, out of what its DAG says: the same in a worker and in the triggerer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_losant.api.errors import InvalidArgument
+from airflow_provider_losant.api.flows.wait import Target
+from airflow_provider_losant.api.model import losant_id
+from airflow_provider_losant.api.timestamps import instant
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.hooks.losant import LosantHook
+
+
+def aim(hook: LosantHook, *, notebook_id: str, execution_id: str | None, since: object) -> Target:
+    """
+    Return what is waited for.
+
+    :raises LosantConfigError: an argument is not right, or lacks.
+    """
+    with hook.explained():
+        if execution_id is not None:
+            return Target.of(hook.ref(notebook_id, execution_id))
+        if since is None:
+            raise InvalidArgument("execution_id", "is missing, and so is since; the sensor needs either")
+        return Target(
+            application_id=hook.application(),
+            notebook_id=losant_id(notebook_id, field="notebook_id"),
+            since=instant(since, field="since").timestamp(),
+        )
