@@ -12,8 +12,8 @@ import os
 import sys
 from pathlib import Path
 
-from example_dags.demo.environment import ensure
-from tests.airflows import CONSTRAINTS, MINORS, NEWEST, ROOT
+from tests.support.airflow_versions import CONSTRAINTS, MINORS, NEWEST, ROOT
+from tests.support.environment import ensure
 
 EXTRAS = ("test", "docs", "distributed")
 SIDE_BY_SIDE = ("-n", "2", "--no-loadscope-reorder")

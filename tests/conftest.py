@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.airflows import is_for
+from tests.support.airflow_versions import is_for
 
 # Airflow reads its settings when first imported, perhaps while pytest collects: so here and not in a fixture.
 for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "OPENLINEAGE_"))]:

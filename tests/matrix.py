@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.airflows import MINORS, NEWEST, ROOT
+from tests.support.airflow_versions import MINORS, NEWEST, ROOT
 
 SUITES = ("tests/unit", "tests/provider", "tests/meta")
 LATEST_PYTHON = (3, 14)

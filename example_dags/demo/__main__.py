@@ -20,8 +20,8 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from example_dags.demo.environment import ROOT, ensure, reenter
-from example_dags.demo.progress import Step
+from tests.support.environment import ROOT, ensure, reenter
+from tests.support.progress import Step
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -77,9 +77,9 @@ def compare() -> list[str]:
 
 def perform(*, keep: bool, whole: bool = False) -> list[str]:
     """Start Losant and Airflow, run the example DAGs, show and check the results, stop everything."""
-    from example_dags.demo import checks, lineage, story
-    from example_dags.demo.airflow import LocalAirflow
+    from example_dags.demo import checks, lineage, steps
     from example_dags.demo.losant import LocalLosant
+    from tests.support.local_airflow import LocalAirflow
 
     results = FOLDER / "results"
     with ExitStack() as stage:
@@ -94,14 +94,14 @@ def perform(*, keep: bool, whole: bool = False) -> list[str]:
             # Outside of a task the hook finds its connection in the environment.
             os.environ["AIRFLOW_CONN_LOSANT_DEFAULT"] = json.dumps(losant.connection())
         try:
-            runs = story.run_dags(airflow, losant, *([checks.LANDING_DAG] if whole else []))
+            runs = steps.run_dags(airflow, losant, *([checks.LANDING_DAG] if whole else []))
         except Exception:
             print(airflow.tails(15))
             raise
-        reports = story.read_reports(airflow, runs)
+        reports = steps.read_reports(airflow, runs)
         with Step("Downloading the reports and checking them"):
-            complaints = story.judge(airflow, losant, runs, reports, results)
-        story.show(airflow, runs, reports, results)
+            complaints = steps.judge(airflow, losant, runs, reports, results)
+        steps.show(airflow, runs, reports, results)
         print()
         if keep:
             _wait_for_goodbye(airflow.url)
@@ -118,7 +118,7 @@ def _wait_for_goodbye(url: str) -> None:
 
 def _claim_folder() -> int:
     """Empty the working folder for this run alone; return what holds the claim."""
-    from example_dags.demo.processes import kill_by_environment
+    from tests.support.processes import kill_by_environment
 
     FOLDER.mkdir(exist_ok=True)
     lock = os.open(FOLDER, os.O_RDONLY)

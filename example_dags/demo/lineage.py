@@ -8,7 +8,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from example_dags.demo.processes import wait_for
+from tests.support.processes import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import requests
 
 from example_dags.demo.checks import SEED
-from example_dags.demo.processes import Process, free_port, kill_by_environment, wait_for
+from tests.support.processes import Process, free_port, kill_by_environment, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,11 +17,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn
 
-from example_dags.demo.progress import Step
-from tests.benchmarks import importing, machine, peers, report
-from tests.benchmarks.contestants import surroundings
-from tests.benchmarks.nouns import DATABRICKS, DBT_CLOUD, LOSANT, Address, Case, Figures
+from tests.benchmarks import importing, machine, peer_environment, report
+from tests.benchmarks.peers import surroundings
 from tests.benchmarks.processes import ask, serving
+from tests.benchmarks.records import DATABRICKS, DBT_CLOUD, LOSANT, Address, Case, Figures
+from tests.support.progress import Step
 
 if TYPE_CHECKING:
     from tests.benchmarks.report import Claim
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(given: argparse.Namespace, folder: Path) -> Iterator[Claim]:
-    python = peers.python(folder) if given.peers else Path(sys.executable)
+    python = peer_environment.python(folder) if given.peers else Path(sys.executable)
     print(machine.describe(python))
     with serving(folder, is_plain=given.plain) as address:
         env = surroundings(folder, address)

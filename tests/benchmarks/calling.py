@@ -14,8 +14,8 @@ from typing import Any
 
 import certifi
 
-from tests.benchmarks.contestants import CONTESTANTS
-from tests.benchmarks.nouns import LOSANT, Address
+from tests.benchmarks.peers import CONTESTANTS
+from tests.benchmarks.records import LOSANT, Address
 from tests.benchmarks.waiting import Control
 
 SESSION, HOOK, LOSANT_REST = "requests.Session", "LosantHook", "losant-rest"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from tests.benchmarks.nouns import DATABRICKS, DBT_CLOUD, LOSANT
 from tests.benchmarks.processes import ROOT, ask
+from tests.benchmarks.records import DATABRICKS, DBT_CLOUD, LOSANT
 
 ROUNDS = 5
 PACKAGE = "airflow_provider_losant"

@@ -1,29 +1,130 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The environment in which other providers' triggers run, beside ours and with the same Airflow."""
+"""Whose triggers are measured: how each is made, which connection it takes, and which event it owes."""
 
 from __future__ import annotations
 
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
-from example_dags.demo.environment import ensure
-from tests.benchmarks.processes import ROOT
+from tests.benchmarks.records import DATABRICKS, DBT_CLOUD, LOSANT, Address, Case, Run
 
-FOLDER = ROOT / ".venv-benchmarks"
-CONSTRAINTS = ROOT / "tests" / "constraints" / "airflow-3.3.txt"
-PACKAGES = tuple(
-    f"apache-airflow-providers-{name}" for name in ("airbyte", "databricks", "dbt-cloud", "http")
-)
-# Our constraints pin these for the demo's notebooks, at versions that Databricks' client refuses.
-NOT_THEIRS = ("numpy==", "pandas==", "python-dateutil==")
+A_DAY = 86_400.0
 
 
-def python(folder: Path) -> Path:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contestant:
     """
-    Build the environment, unless it is there and up to date, and return its interpreter.
+    One provider's trigger.
 
-    :param folder: A temporary one, for the constraints.
+    :param connection: The fields of its Airflow connection, which has the provider's default id.
+    :param trigger: Makes the trigger that waits for a run.
+    :param is_right: Whether this is the event of a run that ended well.
     """
-    lines = CONSTRAINTS.read_text().splitlines(keepends=True)
-    constraints = folder / "constraints.txt"
-    constraints.write_text("".join(line for line in lines if not line.startswith(NOT_THEIRS)))
-    return ensure([], constraints, packages=PACKAGES, venv=FOLDER)
+
+    connection: Callable[[Address], Mapping[str, Any]]
+    trigger: Callable[[Case, Address, Run], Any]
+    is_right: Callable[[Mapping[str, Any]], bool]
+
+
+def _losant(case: Case, address: Address, run: Run) -> Any:
+    from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
+
+    return LosantNotebookExecutionTrigger(
+        losant_conn_id="losant_default",
+        application_id=address.application_id,
+        notebook_id=run.notebook_id,
+        execution_id=run.execution_id,
+        since=run.made_at,
+        poll_interval=case.interval,
+        deadline=time.time() + A_DAY,
+        max_poll_outage=A_DAY,
+    )
+
+
+def _dbt_cloud(case: Case, address: Address, run: Run) -> Any:
+    from airflow.providers.dbt.cloud.triggers.dbt import DbtCloudRunJobTrigger
+
+    return DbtCloudRunJobTrigger(
+        conn_id="dbt_cloud_default",
+        run_id=run.number,
+        end_time=time.time() + A_DAY,
+        poll_interval=case.interval,
+        account_id=1,
+    )
+
+
+def _databricks(case: Case, address: Address, run: Run) -> Any:
+    from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
+
+    return DatabricksExecutionTrigger(
+        run_id=run.number,
+        databricks_conn_id="databricks_default",
+        polling_period_seconds=case.interval,
+    )
+
+
+def _host(address: Address) -> str:
+    return urlsplit(address.url).netloc
+
+
+CONTESTANTS: Mapping[str, Contestant] = {
+    LOSANT: Contestant(
+        connection=lambda address: {
+            "conn_type": "losant",
+            "host": address.url,
+            "password": address.token,
+            "extra": {"application_id": address.application_id},
+        },
+        trigger=_losant,
+        is_right=lambda event: event["ending"] == "ended" and event["is_success"],
+    ),
+    DBT_CLOUD: Contestant(
+        connection=lambda address: {
+            "conn_type": "dbt_cloud",
+            "host": _host(address),
+            "login": "1",
+            "password": address.token,
+        },
+        trigger=_dbt_cloud,
+        is_right=lambda event: event["status"] == "success",
+    ),
+    DATABRICKS: Contestant(
+        connection=lambda address: {
+            "conn_type": "databricks",
+            "schema": urlsplit(address.url).scheme,
+            "host": urlsplit(address.url).hostname,
+            "port": urlsplit(address.url).port,
+            "password": address.token,
+        },
+        trigger=_databricks,
+        is_right=lambda event: json.loads(event["run_state"])["result_state"] == "SUCCESS",
+    ),
+}
+
+
+def surroundings(home: Path, address: Address) -> dict[str, str]:
+    """
+    Return an environment with an Airflow of its own, in which everybody's connection leads to the server.
+
+    :param home: The Airflow's home.
+    """
+    foreign = ("AIRFLOW", "SSL_CERT", "REQUESTS_CA", "CURL_CA")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(foreign) and not name.lower().endswith("_proxy")
+    }
+    own = {
+        f"AIRFLOW_CONN_{name.upper().replace(' ', '_')}_DEFAULT": json.dumps(contestant.connection(address))
+        for name, contestant in CONTESTANTS.items()
+    }
+    # What a trigger writes into its log is not measured: some write at every look.
+    own |= {"AIRFLOW_HOME": str(home), "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
+    # The one way by which every client can be made to trust the server's certificate.
+    return kept | own | ({"SSL_CERT_FILE": address.ca} if address.ca else {})

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.nouns import Address
+from tests.benchmarks.records import Address
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 600.0
@@ -28,7 +28,7 @@ def serving(folder: Path, *, is_plain: bool = False) -> Iterator[Address]:
     command = [
         sys.executable,
         "-m",
-        "tests.benchmarks.stage",
+        "tests.benchmarks.server",
         str(folder),
         *(["--plain"] if is_plain else []),
     ]

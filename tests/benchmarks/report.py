@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.benchmarks.calling import HOOK, SESSION
-from tests.benchmarks.nouns import LOSANT, Case, Figures
+from tests.benchmarks.records import LOSANT, Case, Figures
 
 if TYPE_CHECKING:
     from tests.benchmarks.importing import Cost

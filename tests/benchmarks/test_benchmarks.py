@@ -16,10 +16,10 @@ import requests
 
 from tests.benchmarks import report, waiting
 from tests.benchmarks.__main__ import run_case
-from tests.benchmarks.contestants import CONTESTANTS, Contestant, surroundings
-from tests.benchmarks.nouns import DATABRICKS, LOSANT, Case, Figures
+from tests.benchmarks.peers import CONTESTANTS, Contestant, surroundings
 from tests.benchmarks.processes import serving
-from tests.benchmarks.stage import Stage
+from tests.benchmarks.records import DATABRICKS, LOSANT, Case, Figures
+from tests.benchmarks.server import Stage
 
 FIGURES = Figures(
     events=2_000,

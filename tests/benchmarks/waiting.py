@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from tests.benchmarks.contestants import CONTESTANTS
-from tests.benchmarks.nouns import Address, Case, Figures, Run
+from tests.benchmarks.peers import CONTESTANTS
+from tests.benchmarks.records import Address, Case, Figures, Run
 
 BEAT = 0.01
 BEATS_BETWEEN_WEIGHINGS = 10

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from airflow_provider_losant.emulator import Emulator
-from tests.contract.questions import UNASKED
+from tests.contract.open_questions import UNASKED
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_provider_losant.emulator import Emulator, Script
 from tests.contract.conftest import Client
-from tests.provider.loopback import self_signed
+from tests.support.http_stub import self_signed
 
 UNKNOWN = "f" * 24
 REPORT = {"outputType": "temporaryUrl", "fileName": "report.csv"}

@@ -20,7 +20,7 @@ from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.emulator.state.identity import Signer
 from tests.contract.conftest import Client
 from tests.contract.test_emulator_kernel import eventually, is_alive, pid_in, write
-from tests.properties.bounds import often, seldom
+from tests.support.hypothesis_settings import often, seldom
 
 CROWD = 200
 PARTS = ("path", "expires", "signature", "secret")

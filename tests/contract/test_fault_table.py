@@ -47,8 +47,8 @@ from tests.contract.fault_table import (
     Row,
 )
 from tests.provider.conftest import own_surroundings  # noqa: F401 - for all tests here
-from tests.provider.drivers import KINDS, Driver
-from tests.provider.loopback import Loopback, closed_port, http, self_signed
+from tests.support.client_kinds import KINDS, Driver
+from tests.support.http_stub import Loopback, closed_port, http, self_signed
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.endpoints import Call

@@ -22,10 +22,10 @@ import pytest
 
 from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.hooks.losant import LosantHook
-from tests.contract.places import PLACES, Place, a_place
-from tests.contract.questions import ask as put_questions
+from tests.contract.losant_under_test import PLACES, Place, a_place
+from tests.contract.open_questions import ask as put_questions
 from tests.provider.conftest import connect
-from tests.unit.api.samples import published
+from tests.support.factories import published
 
 Record = Callable[[str, object], None]
 

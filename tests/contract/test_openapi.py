@@ -21,8 +21,8 @@ from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.emulator.http.openapi import ANSWERS, describe
 from airflow_provider_losant.emulator.http.operations import OPERATIONS
 from tests.contract.conftest import Client
-from tests.contract.generating import JUNK, doubtful, fitting
-from tests.properties.bounds import seldom
+from tests.contract.request_generator import JUNK, doubtful, fitting
+from tests.support.hypothesis_settings import seldom
 
 DESCRIBED = describe()
 SCHEMAS = DESCRIBED["components"]["schemas"]

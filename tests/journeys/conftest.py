@@ -13,13 +13,13 @@ from packaging.version import Version
 
 from airflow_provider_losant.emulator import Emulator
 from airflow_provider_losant.emulator.seed import Seed
-from example_dags.demo.airflow import LocalAirflow
 from example_dags.demo.checks import EXAMPLES, SEED
-from tests.airflows import examples_beyond
-from tests.journeys.airflow_2 import LocalAirflow2
-from tests.journeys.outsiders import connection
-from tests.journeys.postgres import best_database
-from tests.journeys.stage import AT_ONCE, AT_ONCE_ON_SQLITE, Ensemble, Stage, is_story
+from tests.support.airflow_2 import LocalAirflow2
+from tests.support.airflow_connection import connection
+from tests.support.airflow_versions import examples_beyond
+from tests.support.journey import AT_ONCE, AT_ONCE_ON_SQLITE, Ensemble, Stage, is_story
+from tests.support.local_airflow import LocalAirflow
+from tests.support.postgres import best_database
 
 HERE = Path(__file__).parent
 AIRFLOW = Version(version("apache-airflow"))

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_losant.emulator import Script
-from example_dags.demo.airflow import LocalAirflow
 from example_dags.demo.checks import EXAMPLES
-from example_dags.demo.processes import wait_for
 from tests.journeys.conftest import seeded_losant
-from tests.journeys.outsiders import connection, execute
-from tests.journeys.stage import SHORT, settle
+from tests.support.airflow_connection import connection, execute
+from tests.support.journey import SHORT, settle
+from tests.support.local_airflow import LocalAirflow
+from tests.support.processes import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.journeys.chaos.chaos_run import ride_out
 from tests.journeys.chaos.dags.chaos import WIDTH
 from tests.journeys.chaos.report import Plan
-from tests.journeys.chaos.storm import ride_out
 
 
 @pytest.mark.timeout(300)  # an Airflow of its own, and its storm

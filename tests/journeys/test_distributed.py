@@ -7,9 +7,9 @@ from importlib.util import find_spec
 
 import pytest
 
-from tests.journeys import postgres
 from tests.journeys.distributed import redis
 from tests.journeys.distributed.__main__ import ride
+from tests.support import postgres
 
 
 @pytest.mark.timeout(400)  # an Airflow of nine processes, and what it takes to notice that three of them died

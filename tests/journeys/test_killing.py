@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_losant.emulator import Fault, Script
-from tests.journeys.stage import FOR_EVER, Stage, settle
+from tests.support.journey import FOR_EVER, Stage, settle
 
 if TYPE_CHECKING:
-    from example_dags.demo.airflow import LocalAirflow
+    from tests.support.local_airflow import LocalAirflow
 
 OPERATORS_BUDGET = 4.0
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_losant.emulator import Script
-from example_dags.demo.airflow import LocalAirflow
 from example_dags.demo.checks import DATA_INTERVAL, EXAMPLES, REPORT_DAG, REPORT_NOTEBOOK, expected_energy
-from example_dags.demo.processes import wait_for
 from tests.journeys.conftest import seeded_losant
-from tests.journeys.outsiders import connection
-from tests.provider.lineage import read_events
+from tests.support.airflow_connection import connection
+from tests.support.local_airflow import LocalAirflow
+from tests.support.openlineage_events import read_events
+from tests.support.processes import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from example_dags.demo import checks, story
-from tests.journeys.outsiders import connection
+from example_dags.demo import checks, steps
+from tests.support.airflow_connection import connection
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_losant.emulator import Emulator
-    from example_dags.demo.airflow import LocalAirflow
+    from tests.support.local_airflow import LocalAirflow
 
 
 @pytest.mark.kernel
@@ -54,10 +54,10 @@ def test_every_site_gets_the_report_of_its_own_numbers(
 
     assert airflow.wait_for_run(checks.REPORT_DAG, run_id, timeout=180) == "success"
 
-    reports = story.read_reports(airflow, {checks.REPORT_DAG: run_id})
+    reports = steps.read_reports(airflow, {checks.REPORT_DAG: run_id})
     assert sorted(report.site for report in reports) == sorted(checks.expected_energy())
     for report in reports:
-        assert story.download(report, tmp_path / report.site) == []
+        assert steps.download(report, tmp_path / report.site) == []
     # The checks can tell sites apart: nobody else's numbers would do.
     files = [(tmp_path / reports[0].site / name).read_text() for name in checks.FILES]
     assert checks.report_complaints(reports[1].site, *files) != []

@@ -7,8 +7,8 @@ from importlib.metadata import version
 
 import pytest
 
-from tests.journeys.stage import FOR_EVER, SHORT, Stage, settle
 from tests.journeys.test_killing import assert_cancelled_once
+from tests.support.journey import FOR_EVER, SHORT, Stage, settle
 
 pytestmark = pytest.mark.every_airflow
 

@@ -18,12 +18,12 @@ import pytest
 import requests
 
 from airflow_provider_losant.hooks.losant import LosantHook
-from example_dags.demo.airflow_api import AirflowApi
-from example_dags.demo.processes import wait_for
-from tests.airflows import CONSTRAINTS, NEWEST
-from tests.journeys.newcomer import Section, Shell
-from tests.meta.installed import build, run
-from tests.meta.sources import ROOT
+from tests.support.airflow_api import AirflowApi
+from tests.support.airflow_versions import CONSTRAINTS, NEWEST
+from tests.support.installed import build, run
+from tests.support.processes import wait_for
+from tests.support.quickstart_reader import Section, Shell
+from tests.support.source_files import ROOT
 
 pytestmark = pytest.mark.airflow(since=NEWEST)
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_losant.emulator import Fault, Script
-from example_dags.demo.airflow import LocalAirflow
 from tests.journeys.conftest import HERE
-from tests.journeys.leaks import kept_by, places_of, secrets_pattern
-from tests.journeys.postgres import best_database
-from tests.journeys.stage import FOR_EVER, Stage
+from tests.journeys.secret_scan import kept_by, places_of, secrets_pattern
+from tests.support.journey import FOR_EVER, Stage
+from tests.support.local_airflow import LocalAirflow
+from tests.support.postgres import best_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

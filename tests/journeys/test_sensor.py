@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_losant.emulator import Script
-from tests.journeys.stage import FOR_EVER, RESULT_KEYS, Stage
+from tests.support.journey import FOR_EVER, RESULT_KEYS, Stage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from example_dags.demo.airflow import LocalAirflow
+    from tests.support.local_airflow import LocalAirflow
 
 LIMIT = 60.0
 """The timeout of the sensor that has one."""

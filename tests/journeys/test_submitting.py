@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from airflow_provider_losant.emulator import Fault, Script
-from tests.journeys.stage import FOR_EVER, RESULT_KEYS, SHORT, Stage
+from tests.support.journey import FOR_EVER, RESULT_KEYS, SHORT, Stage
 
 BOTH_MODES = pytest.mark.parametrize("mode", ["", "_deferred"], ids=["waiting", "deferred"])
 WHILE_IT_LASTS = 25.0 if version("apache-airflow").startswith("2.") else 10.0

@@ -7,12 +7,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.emulator import Fault
-from tests.journeys.outsiders import execute
-from tests.journeys.stage import FOR_EVER, Stage, settle
+from tests.support.airflow_connection import execute
+from tests.support.journey import FOR_EVER, Stage, settle
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
-    from example_dags.demo.airflow import LocalAirflow
+    from tests.support.local_airflow import LocalAirflow
 
 
 class Told:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_losant.emulator import Fault, Script
-from tests.journeys.postgres import execute
-from tests.journeys.stage import FOR_EVER, Stage, settle
+from tests.support.journey import FOR_EVER, Stage, settle
+from tests.support.postgres import execute
 
 if TYPE_CHECKING:
-    from example_dags.demo.airflow import LocalAirflow
+    from tests.support.local_airflow import LocalAirflow
 
 BOTH_MODES = pytest.mark.parametrize("mode", ["", "_deferred"], ids=["waiting", "deferred"])
 

@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_losant.emulator import Script
 
 if TYPE_CHECKING:
-    from tests.journeys.stage import Stage
+    from tests.support.journey import Stage
 
 
 @pytest.mark.parametrize("story", ["waiting", "deferred"])

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_losant.emulator import Emulator, Script
-from example_dags.demo.airflow import LocalAirflow
-from example_dags.demo.processes import wait_for
+from tests.journeys.chaos.chaos_run import DAGS
 from tests.journeys.chaos.dags.chaos import WIDTH
-from tests.journeys.chaos.storm import DAGS
-from tests.journeys.outsiders import connection
-from tests.journeys.postgres import best_database, execute
+from tests.support.airflow_connection import connection
+from tests.support.local_airflow import LocalAirflow
+from tests.support.postgres import best_database, execute
+from tests.support.processes import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from example_dags.demo.processes import Process
+    from tests.support.processes import Process
 
 DAG_ID = "chaos_deferrable"
 MOVE = 60.0

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.meta.installed import Run, build, run
-from tests.meta.sources import PACKAGE, ROOT
+from tests.support.installed import Run, build, run
+from tests.support.source_files import PACKAGE, ROOT
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.airflows import MINORS, is_for
-from tests.meta.sources import ROOT, tree
+from tests.support.airflow_versions import MINORS, is_for
+from tests.support.source_files import ROOT, tree
 
 PAGE = (ROOT / "docs" / "compatibility.md").read_text()
 PROVIDER = ROOT / "tests" / "provider"

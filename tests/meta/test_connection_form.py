@@ -16,8 +16,8 @@ from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.hooks import connection_form
-from tests.meta.installed import Run, json_in
-from tests.meta.sources import ROOT
+from tests.support.installed import Run, json_in
+from tests.support.source_files import ROOT
 
 AIRFLOW = Version(version("apache-airflow"))
 USUAL = connection_form.declared()["ui-field-behaviour"]

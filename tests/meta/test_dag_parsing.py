@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_losant._compat import AIRFLOW_3
-from tests.airflows import examples_beyond
-from tests.meta.sources import PACKAGE, ROOT
+from tests.support.airflow_versions import examples_beyond
+from tests.support.source_files import PACKAGE, ROOT
 
 # What a DAG file loads anyway, and what it loads on top when it names ours, which it uses in the same way.
 SDK = "airflow.sdk" if AIRFLOW_3 else "airflow.providers.common.compat.sdk"

@@ -23,10 +23,10 @@ from airflow_provider_losant.decorators.notebook import losant_notebook_task
 from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.emulator.seed import Seed
 from tests.meta.commands import accept_connection, is_setting, problems_of, read_settings
-from tests.meta.pages import Block, pages
 from tests.meta.public import PUBLIC, resolved
-from tests.meta.sources import ROOT
 from tests.provider.conftest import connect
+from tests.support.pages import Block, pages
+from tests.support.source_files import ROOT
 
 pytestmark = [
     # Pages are written for the newest Airflow; what older ones lack is told in their text.

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.meta.pages import Page, pages
-from tests.meta.sources import ROOT, modules
+from tests.support.pages import Page, pages
+from tests.support.source_files import ROOT, modules
 
 HOSTS = {
     "airflow.apache.org",

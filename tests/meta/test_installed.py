@@ -11,9 +11,9 @@ import pytest
 
 from airflow_provider_losant import __version__
 from airflow_provider_losant.emulator import Emulator
-from tests.airflows import examples_beyond
-from tests.meta.installed import Run, json_in
-from tests.meta.sources import PACKAGE, modules
+from tests.support.airflow_versions import examples_beyond
+from tests.support.installed import Run, json_in
+from tests.support.source_files import PACKAGE, modules
 
 # Everything here waits for pip and for a start of Airflow, on whatever machine this is.
 pytestmark = pytest.mark.timeout(180)

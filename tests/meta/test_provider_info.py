@@ -15,7 +15,7 @@ import pytest
 from jsonschema import validate
 
 from airflow_provider_losant.get_provider_info import get_provider_info
-from tests.meta.sources import PACKAGE, ROOT, modules, tree
+from tests.support.source_files import PACKAGE, ROOT, modules, tree
 
 INFO = get_provider_info()
 LISTS = ("hooks", "operators", "sensors", "triggers")

@@ -9,8 +9,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.airflows import MINORS
-from tests.meta.sources import ROOT
+from tests.support.airflow_versions import MINORS
+from tests.support.source_files import ROOT
 
 README = (ROOT / "README.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.meta.public import PUBLIC, resolved
-from tests.meta.sources import PACKAGE, ROOT
+from tests.support.source_files import PACKAGE, ROOT
 
 DOCS = ROOT / "docs"
 PAGES = "\n".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))

@@ -7,7 +7,7 @@ import ast
 import re
 
 from tests.contract.fault_table import markdown
-from tests.meta.sources import ROOT, tree
+from tests.support.source_files import ROOT, tree
 
 JOURNEYS = ROOT / "tests" / "journeys"
 PAGE = (ROOT / "docs" / "reliability.md").read_text()

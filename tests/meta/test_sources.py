@@ -12,8 +12,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.airflows import NEWEST
-from tests.meta.sources import ROOT, own_files
+from tests.support.airflow_versions import NEWEST
+from tests.support.source_files import ROOT, own_files
 
 LICENCE_LINE = "# SPDX-License-Identifier: Apache-2.0"
 CONSTRAINTS = sorted((ROOT / "tests" / "constraints").glob("*.txt"))

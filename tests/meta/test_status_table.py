@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from tests.meta.sources import PACKAGE, modules, tree
+from tests.support.source_files import PACKAGE, modules, tree
 
 
 def judges_a_status(node: ast.AST) -> bool:

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from tests.meta.sources import PACKAGE, ROOT, modules, tree
+from tests.support.source_files import PACKAGE, ROOT, modules, tree
 
 DOCS = ROOT / "docs"
 FEWEST = 4

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_losant import __version__
-from tests.meta.installed import build, run
-from tests.meta.sources import PACKAGE, ROOT
+from tests.support.installed import build, run
+from tests.support.source_files import PACKAGE, ROOT
 
 DIST_INFO = f"{PACKAGE}-{__version__}.dist-info"
 

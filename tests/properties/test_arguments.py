@@ -21,7 +21,7 @@ from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact, context_t
 from airflow_provider_losant.api.timestamps import instant, spell
 from airflow_provider_losant.emulator.http.schemas import body_problem
 from airflow_provider_losant.emulator.state.timestamps import read_relative_to
-from tests.properties.bounds import often, seldom
+from tests.support.hypothesis_settings import often, seldom
 
 ZONES = st.sampled_from(
     [UTC, *map(ZoneInfo, ("America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia"))]

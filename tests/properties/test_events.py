@@ -18,9 +18,9 @@ from airflow_provider_losant.triggers.notebook import (
     LosantNotebookEventTrigger,
     LosantNotebookExecutionTrigger,
 )
-from tests.properties.answers import ANYTHING, EXECUTION
-from tests.properties.bounds import often
-from tests.unit.api.samples import APPLICATION, NOTEBOOK, RUN
+from tests.properties.responses import ANYTHING, EXECUTION
+from tests.support.factories import APPLICATION, NOTEBOOK, RUN
+from tests.support.hypothesis_settings import often
 
 SECONDS = st.floats(0, 4e9)
 TEXT = st.text(max_size=30)

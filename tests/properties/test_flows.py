@@ -29,8 +29,8 @@ from airflow_provider_losant.api.errors import (
     TransportError,
     Unauthorized,
 )
+from airflow_provider_losant.api.flows import connection_test, deploy, outputs, polling
 from airflow_provider_losant.api.flows.ownership import Chain
-from airflow_provider_losant.api.flows.polling import connection_test, deploy, outputs, polling
 from airflow_provider_losant.api.flows.reconnect import Search
 from airflow_provider_losant.api.flows.start_policy import Gate
 from airflow_provider_losant.api.flows.steps import Fetch, Note, Sleep, Tail
@@ -39,8 +39,8 @@ from airflow_provider_losant.api.flows.submit import start
 from airflow_provider_losant.api.flows.wait import Patience, Target
 from airflow_provider_losant.api.model import ExecutionLog, Notebook
 from airflow_provider_losant.api.usage import MinuteCounts
-from tests.properties.bounds import often
-from tests.unit.api.samples import APPLICATION, MADE, NOTEBOOK, REF, RUN, entry, run_id
+from tests.support.factories import APPLICATION, MADE, NOTEBOOK, REF, RUN, entry, run_id
+from tests.support.hypothesis_settings import often
 
 AT_ONCE = 12
 """Requests that may follow each other without a pause: longer logs, one after the other."""

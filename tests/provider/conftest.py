@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from airflow_provider_losant.emulator import Emulator, Script
-from tests.provider.drivers import KINDS, Driver
+from tests.support.client_kinds import KINDS, Driver
 
 BRIEF = Script(notebook=0.03, files={"result.html": b"<p>42</p>", "out.csv": b"site,kwh\nnorth,42\n"})
 

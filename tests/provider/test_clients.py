@@ -35,8 +35,8 @@ from airflow_provider_losant.api.model import ExecutionRef
 from airflow_provider_losant.api.payloads import context_text, execution_options
 from airflow_provider_losant.api.settings import CA_BUNDLES, Settings
 from airflow_provider_losant.emulator import Emulator, Fault
-from tests.provider.drivers import KINDS, Driver, steps
-from tests.provider.loopback import Loopback, closed_port, http, self_signed
+from tests.support.client_kinds import KINDS, Driver, steps
+from tests.support.http_stub import Loopback, closed_port, http, self_signed
 
 APPLICATION = "575ec8687ae143cd83dc4a97"
 NOTEBOOK = "5c782b8d4f3a8e51c1db42e4"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
-from tests.meta.sources import PACKAGE, ROOT, modules
 from tests.provider.tasks import Task, Ti
+from tests.support.source_files import PACKAGE, ROOT, modules
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator

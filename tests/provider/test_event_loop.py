@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_losant._compat import has_left_deferral
 from airflow_provider_losant.hooks.losant import LosantHook
-from tests.provider.pulse import Pulse, SlowSecrets, as_triggerer, supervisor
+from tests.provider.event_loop_probe import Pulse, SlowSecrets, as_triggerer, supervisor
 from tests.provider.tasks import Ti
 
 if TYPE_CHECKING:

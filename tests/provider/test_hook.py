@@ -20,8 +20,8 @@ from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.hooks.losant import LosantHook
 from tests.provider.conftest import connect
-from tests.provider.drivers import steps
-from tests.provider.loopback import Loopback, http, self_signed
+from tests.support.client_kinds import steps
+from tests.support.http_stub import Loopback, http, self_signed
 
 pytestmark = pytest.mark.usefixtures("connection")
 

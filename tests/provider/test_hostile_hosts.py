@@ -26,8 +26,8 @@ from airflow_provider_losant.api.flows.steps import Fetch, Tail
 from airflow_provider_losant.api.http import decoding
 from airflow_provider_losant.api.http.client import Client
 from airflow_provider_losant.api.settings import Settings
-from tests.provider.drivers import Driver, steps
-from tests.provider.loopback import Loopback, closed_port, http
+from tests.support.client_kinds import Driver, steps
+from tests.support.http_stub import Loopback, closed_port, http
 
 ID = "5c782b8d4f3a8e51c1db42e4"
 GET = endpoints.get_notebook(ID, ID)

@@ -30,8 +30,8 @@ from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSens
 from airflow_provider_losant.transfers.notebook_outputs import (
     LosantNotebookOutputsToObjectStorageOperator,
 )
-from tests.provider.lineage import Json, read_events
 from tests.provider.tasks import Task, Ti, outlet_events
+from tests.support.openlineage_events import Json, read_events
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator

@@ -29,8 +29,8 @@ from airflow_provider_losant.exceptions import (
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from tests.provider.conftest import BRIEF, Told, connect
-from tests.provider.loopback import Loopback, closed_port, http, self_signed
 from tests.provider.tasks import Task, Ti, context_of
+from tests.support.http_stub import Loopback, closed_port, http, self_signed
 
 pytestmark = pytest.mark.usefixtures("connection")
 both_ways = pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])

@@ -27,9 +27,9 @@ from airflow_provider_losant.hooks.output_folder import landing
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.transfers.notebook_outputs import LosantNotebookOutputsToObjectStorageOperator
 from tests.provider.conftest import BRIEF, Told
-from tests.provider.drivers import steps
-from tests.provider.loopback import Loopback, http
 from tests.provider.tasks import Task, Ti, context_of
+from tests.support.client_kinds import steps
+from tests.support.http_stub import Loopback, http
 
 pytestmark = pytest.mark.usefixtures("connection")
 

@@ -14,9 +14,9 @@ import pytest
 
 from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.emulator.seed import Seed
-from example_dags.demo.airflow import LocalAirflow
 from example_dags.demo.checks import EXAMPLES, QUERY_TIME, REPORT_DAG, SEED
-from tests.journeys.outsiders import connection
+from tests.support.airflow_connection import connection
+from tests.support.local_airflow import LocalAirflow
 from tests.ui.browser import Browser, Camera, chromium
 
 if TYPE_CHECKING:

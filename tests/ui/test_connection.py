@@ -11,13 +11,13 @@ from playwright.sync_api import Locator, Page, ViewportSize, expect
 
 from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.hooks import connection_form
-from tests.journeys.outsiders import connection
+from tests.support.airflow_connection import connection
 from tests.ui.browser import VIEWPORT
 from tests.ui.conftest import APPLICATION
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
-    from example_dags.demo.airflow import LocalAirflow
+    from tests.support.local_airflow import LocalAirflow
     from tests.ui.browser import Camera
 
 pytestmark = pytest.mark.airflow(since="3.3")

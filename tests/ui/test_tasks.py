@@ -11,13 +11,13 @@ from playwright.sync_api import Page, ViewportSize, expect
 
 from airflow_provider_losant.emulator import Emulator, Request, Script
 from example_dags.demo.checks import QUERY_TIME, REPORT_DAG, REPORT_NOTEBOOK, REPORT_TASK
-from example_dags.demo.processes import wait_for
-from tests.journeys.stage import settle
+from tests.support.journey import settle
+from tests.support.processes import wait_for
 from tests.ui.browser import VIEWPORT
 from tests.ui.conftest import APPLICATION, ASSET_DAG, BATTERIES, SENSOR_DAG, SILENT, start
 
 if TYPE_CHECKING:
-    from example_dags.demo.airflow import LocalAirflow
+    from tests.support.local_airflow import LocalAirflow
     from tests.ui.browser import Camera
 
 pytestmark = pytest.mark.airflow(since="3.3")

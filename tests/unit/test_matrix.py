@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests import matrix
-from tests.airflows import MINORS, NEWEST, is_for
 from tests.matrix import Cell, Result, cells, counted, later_pythons, table
+from tests.support.airflow_versions import MINORS, NEWEST, is_for
 
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 NEXT = f"{sys.version_info.major}.{sys.version_info.minor + 1}"

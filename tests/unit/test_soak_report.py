@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.journeys.soak.endurance import Report, Size
+from tests.journeys.soak.soak_run import Report, Size
 
 EARLY = Size(memory=100_000_000, files=1000)
 

@@ -8,8 +8,8 @@ import signal
 import sys
 from typing import NoReturn
 
+from tests.journeys.chaos.chaos_run import ride_out
 from tests.journeys.chaos.report import Plan
-from tests.journeys.chaos.storm import ride_out
 
 WAYS = {"true": (True,), "false": (False,), "both": (True, False)}
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.journeys.chaos.weather import ODDS
+from tests.journeys.chaos.fault_schedule import ODDS
 
 if TYPE_CHECKING:
-    from tests.journeys.chaos.ledger import Account
+    from tests.journeys.chaos.bookkeeping import Account
 
 SHOWN = 10
 """Complaints of each kind that the report tells in words."""

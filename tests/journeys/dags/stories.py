@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import DAG
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.operators.sweep import LosantNotebookOrphanSweepOperator
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
-from tests.journeys.triggers import CrashingTrigger
+from tests.journeys.failing_triggers import CrashingTrigger
 
 PARAMS = {"notebook_id": "", "conn_id": "", "folder": ""}
 PLACE: dict[str, Any] = {

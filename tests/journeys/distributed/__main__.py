@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.journeys.chaos.__main__ import stop
+from tests.journeys.chaos.chaos_run import DAGS, ride_out
 from tests.journeys.chaos.report import Plan, Report
-from tests.journeys.chaos.storm import DAGS, ride_out
 from tests.journeys.distributed.airflow import DistributedAirflow
-from tests.journeys.distributed.deaths import Turns
+from tests.journeys.distributed.process_deaths import Turns
 from tests.journeys.distributed.redis import LocalRedis
-from tests.journeys.postgres import best_database
+from tests.support.postgres import best_database
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator

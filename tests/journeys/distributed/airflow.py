@@ -6,10 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from example_dags.demo.airflow import LocalAirflow
+from tests.support.local_airflow import LocalAirflow
 
 if TYPE_CHECKING:
-    from example_dags.demo.processes import Process
+    from tests.support.processes import Process
 
 WORKERS = 2
 ENVIRONMENT = {

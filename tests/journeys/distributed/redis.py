@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from example_dags.demo.processes import Process, free_port, wait_for
+from tests.support.processes import Process, free_port, wait_for
 
 
 def program() -> str | None:

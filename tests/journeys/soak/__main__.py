@@ -8,7 +8,7 @@ import signal
 import sys
 
 from tests.journeys.chaos.__main__ import stop
-from tests.journeys.soak.endurance import endure
+from tests.journeys.soak.soak_run import endure
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_losant.api.model import Notebook
 from airflow_provider_losant.openlineage.datasets import Dataset, landed, read_by, written_by
-from tests.unit.api.samples import APPLICATION, NOTEBOOK
+from tests.support.factories import APPLICATION, NOTEBOOK
 
 HOST = "https://api.losant.com"
 TABLE, DEVICE, ANOTHER = "5c782b8d4f3a8e51c1db42e5", "5c782b8d4f3a8e51c1db42e6", "5c782b8d4f3a8e51c1db42e7"

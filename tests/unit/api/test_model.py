@@ -18,7 +18,7 @@ from airflow_provider_losant.api.model import (
     Status,
     losant_id,
 )
-from tests.unit.api.samples import APPLICATION, MADE, NOTEBOOK, REF, RUN, entry, execution, iso, published
+from tests.support.factories import APPLICATION, MADE, NOTEBOOK, REF, RUN, entry, execution, iso, published
 
 SIGNED = "https://storage.example/result.csv?X-Amz-Signature=deadbeef"
 

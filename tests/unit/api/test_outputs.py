@@ -20,8 +20,8 @@ from airflow_provider_losant.api.errors import (
     TransportError,
 )
 from airflow_provider_losant.api.flows.outputs import Choice, find, save
-from tests.unit.api.hand import Hand
-from tests.unit.api.samples import MADE, REF, execution, run_id
+from tests.support.factories import MADE, REF, execution, run_id
+from tests.unit.api.flow_driver import Hand
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.steps import Into

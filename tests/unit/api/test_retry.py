@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_losant.api.flows.retry import LONGEST, backoff, retry_after
-from tests.unit.api.samples import briefly
+from tests.support.factories import briefly
 
 NOON = 1_445_412_480.0  # Wed, 21 Oct 2015 07:28:00 GMT
 

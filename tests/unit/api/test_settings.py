@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.settings import Settings
-from tests.unit.api.samples import APPLICATION, NOTEBOOK, RUN
+from tests.support.factories import APPLICATION, NOTEBOOK, RUN
 
 TOKEN = "eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl"
 

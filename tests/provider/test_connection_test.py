@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Test button: one sentence about what is wrong with a connection, and never the token in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_losant.hooks.losant import LosantHook
+from tests.provider.conftest import connect
+from tests.support.http_stub import Loopback, closed_port, http, self_signed
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.emulator import Emulator
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+NOBODYS = "0123456789abcdef01234567"
+RUNNING = ("notebook.execute", "notebook.logs")
+
+
+def saw(losant: Emulator) -> list[str]:
+    return [it.operation for it in losant.requests]
+
+
+def pressed(losant: Emulator, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> tuple[bool, str]:
+    """Press the button on a connection with these fields."""
+    connect(monkeypatch, losant, **fields)
+    is_well, told = LosantHook().test_connection()
+
+    assert (fields.get("password") or losant.token) not in told
+    assert len(told.splitlines()) == 1
+    return is_well, told
+
+
+def test_a_good_connection_is_told_what_answers_and_changes_nothing(losant: Emulator, notebook: str) -> None:
+    is_well, told = LosantHook().test_connection()
+
+    assert is_well, told
+    assert told == f"Losant answers: 1 notebook in application {losant.application_id}"
+    assert saw(losant) == ["notebooks.get", "notebook.logs", "notebook.cancelExecution"]
+    assert notebook not in "".join(it.path for it in losant.requests)
+
+
+@pytest.mark.parametrize(
+    ("fields", "extra", "says"),
+    [
+        ({"password": "a.garbled.token"}, {}, "the API token is wrong, expired or revoked"),
+        ({"password": ""}, {}, "password: is empty"),
+        ({}, {"application_id": None}, "application_id: is missing"),
+        ({}, {"application_id": "mine"}, "application_id: 'mine' is not a Losant id"),
+        ({}, {"application_id": NOBODYS}, "Application was not found; is application_id right"),
+        (
+            {"host": "http://losant.example"},
+            {},
+            "host: 'http://losant.example' would send the token unencrypted",
+        ),
+        ({"host": "https://losant.invalid"}, {}, "no connection"),
+    ],
+    ids=["wrong token", "no token", "no application", "bad id", "unknown application", "http", "name"],
+)
+def test_it_says_what_is_wrong(
+    losant: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    fields: dict[str, Any],
+    extra: dict[str, Any],
+    says: str,
+) -> None:
+    is_well, told = pressed(losant, monkeypatch, extra=extra, **fields)
+
+    assert not is_well
+    assert says in told
+
+
+def test_an_expired_token_is_known_by_its_own_words_before_anything_is_asked(
+    losant: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_well, told = pressed(losant, monkeypatch, password=losant.add_token(expired=True))
+
+    assert not is_well
+    assert told.startswith("The API token expired on 20")
+    assert saw(losant) == []
+
+
+@pytest.mark.parametrize(
+    ("scopes", "is_well", "says"),
+    [
+        (("all.Application",), True, "0 notebooks in application"),
+        ((*RUNNING, "notebooks.get"), True, "0 notebooks in application"),
+        (
+            (*RUNNING, "application.get"),
+            True,
+            "but the token lacks the scope notebooks.get, so it cannot list notebooks",
+        ),
+        (
+            RUNNING,
+            False,
+            "lacks the scope notebooks.get (or application.get), so application {} could not be checked",
+        ),
+        (("all.Application.read",), False, "the token lacks the scope notebook.execute"),
+        (("notebooks.get", "notebook.logs"), False, "the token lacks the scope notebook.execute"),
+        (("notebooks.get", "notebook.execute"), False, "the token lacks the scope notebook.logs"),
+        (
+            ("application.get",),
+            False,
+            "lacks the scopes notebooks.get and notebook.logs and notebook.execute",
+        ),
+    ],
+)
+def test_it_names_every_scope_that_is_missing_at_once(
+    losant: Emulator, monkeypatch: pytest.MonkeyPatch, scopes: tuple[str, ...], is_well: bool, says: str
+) -> None:
+    answer = pressed(losant, monkeypatch, password=losant.add_token(scopes))
+
+    assert answer[0] is is_well
+    assert says.format(losant.application_id) in answer[1]
+
+
+def test_an_unknown_application_is_found_out_by_a_token_that_may_not_list(
+    losant: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = losant.add_token((*RUNNING, "application.get"))
+
+    is_well, told = pressed(losant, monkeypatch, password=token, extra={"application_id": NOBODYS})
+
+    assert not is_well
+    assert "404 NotFound to application.get" in told
+
+
+@pytest.fixture(
+    params=[
+        (
+            http(b"<html>Welcome</html>", kind="text/html"),
+            "text/html instead of JSON: the host is not Losant",
+        ),
+        (
+            http(b"", "302 Found", Location="https://app.example"),
+            "was redirected (302): the host is not Losant",
+        ),
+        (http({"detail": "Not Found"}, "404 Not Found"), "The host answered 404, but not as Losant does"),
+        (
+            http({"detail": "Who are you?"}, "401 Unauthorized"),
+            "The host answered 401, but not as Losant does",
+        ),
+        (http({"hello": "world"}), "has an unknown shape: KeyError 'items'; is the host right?"),
+        (http({"type": "Busy", "message": "later"}, "503 Service Unavailable"), "503 Busy"),
+        (None, "the connection broke"),
+    ],
+    ids=["web page", "redirect", "other API", "other login", "other JSON", "busy", "silence"],
+)
+def stranger(request: pytest.FixtureRequest) -> Iterator[tuple[Loopback, str]]:
+    """Run a server that is not Losant, or not well."""
+    answer, says = request.param
+    with Loopback(answer) as server:
+        yield server, says
+
+
+def test_a_host_that_is_not_losant_is_told_so_and_asked_once(
+    losant: Emulator, monkeypatch: pytest.MonkeyPatch, stranger: tuple[Loopback, str]
+) -> None:
+    server, says = stranger
+
+    is_well, told = pressed(losant, monkeypatch, host=server.url, extra={"max_retries": 4})
+
+    assert not is_well
+    assert says in told
+    assert len(server.requests) == 1
+
+
+def test_a_host_where_nobody_listens_is_told_so(losant: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"http://127.0.0.1:{closed_port()}"
+
+    is_well, told = pressed(losant, monkeypatch, host=url, extra={"max_retries": 4})
+
+    assert not is_well
+    assert told.startswith(f"notebooks.get at {url}: no connection (")
+    assert told.endswith("Connection refused); is the host right?")
+
+
+def test_a_certificate_that_nobody_vouches_for_is_told_so(
+    losant: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    context, _ = self_signed(tmp_path)
+    with Loopback(http({}), context) as server:
+        is_well, told = pressed(losant, monkeypatch, host=server.url)
+
+    assert not is_well
+    assert "the server's certificate was not accepted" in told
+    assert told.endswith("if a private authority vouches for it, name its bundle in verify")
+    assert server.requests == []

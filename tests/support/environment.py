@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Build the environments that the demo, the tests and the benchmarks run in, in the root of the repository.
+
+Standard library only: this runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.support.progress import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).resolve().parents[2]
+VENV = ROOT / ".venv"
+
+
+def ensure(
+    extras: Sequence[str], constraints: Path, *, packages: Sequence[str] = (), venv: Path = VENV
+) -> Path:
+    """
+    Build the environment, unless it is there and up to date, and return its interpreter.
+
+    :param extras: The extras of this package to install.
+    :param constraints: File with the exact version of every package.
+    :param packages: What else to install.
+    :param venv: Where the environment is.
+    :raises SystemExit: the environment cannot be built; the reason has been printed.
+    """
+    python, built_as = venv / "bin" / "python", venv / "built.json"
+    built = json.loads(built_as.read_text()) if built_as.exists() and python.exists() else {}
+    reusable = built.get("python") == sys.version
+    stamp = {"python": sys.version, "digest": _digest(constraints, packages)}
+    if reusable and built["digest"] == stamp["digest"] and set(extras) <= set(built["extras"]):
+        return python
+    wanted = sorted({*extras, *(built["extras"] if reusable else ())})
+    log = venv / "install.log"
+    with Step(f"Building the environment in {venv.name}") as step:
+        built_as.unlink(missing_ok=True)
+        _run(step, log, [sys.executable, "-m", "venv", *([] if reusable else ["--clear"]), str(venv)])
+        pip = [str(python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
+        ours = f"{ROOT}[{','.join(wanted)}]" if wanted else str(ROOT)
+        _run(step, log, [*pip, "-c", str(constraints), "-e", ours, *packages])
+        built_as.write_text(json.dumps({**stamp, "extras": wanted}))
+        step.note("")
+    return python
+
+
+def reenter(python: Path, module: str) -> None:
+    """
+    Go on as ``python -m module`` in the environment, with the same arguments; return if already there.
+
+    :param python: The interpreter of the environment.
+    :param module: The program that is running now.
+    """
+    if Path(sys.prefix).resolve() == VENV.resolve():
+        return
+    sys.stdout.flush()
+    os.chdir(ROOT)
+    os.execv(python, [str(python), "-m", module, *sys.argv[1:]])
+
+
+def _digest(constraints: Path, packages: Sequence[str]) -> str:
+    """Sum up everything that decides what gets installed."""
+    sources = (ROOT / "pyproject.toml", constraints)
+    names = (str(ROOT), *packages)
+    parts = [*(name.encode() for name in names), *(source.read_bytes() for source in sources)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _run(step: Step, log: Path, command: list[str]) -> None:
+    """Run a command, its output in the log, the package at hand in the live line."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout or ():
+            lines.append(line.rstrip())
+            if line.startswith(("Collecting", "Installing")):
+                step.note(" ".join(line.split()[:2]).rstrip(":"))
+    # Written afterwards: `venv --clear` empties the folder that holds the log.
+    with log.open("a") as kept:
+        kept.write("\n".join([" ".join(command), *lines, ""]))
+    if process.returncode:
+        tail = "\n".join(lines[-25:])
+        raise SystemExit(f"{tail}\n\nThe environment could not be built; the whole story is in {log}.")

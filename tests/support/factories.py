@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Made-up log entries, and Losant's own published examples where they lie beside the project."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from airflow_provider_losant.api.model import Execution, ExecutionRef
+from tests.support.source_files import ROOT
+
+PUBLISHED = ROOT.parent / "shared" / "losant-api"
+APPLICATION = "575ec8687ae143cd83dc4a97"
+NOTEBOOK = "5c782b8d4f3a8e51c1db42e4"
+RUN = "65a0f1d0d32c87a49f04c260"
+MADE = float(int(RUN[:8], 16))
+"""Epoch seconds at which the run was made, as its id tells."""
+briefly = settings(max_examples=40, deadline=None)
+"""Properties are checked with few examples each, however slow the machine is."""
+REF = ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=RUN)
+
+
+def published(name: str) -> Any:
+    """Read one of Losant's descriptions of its API; they are not part of the project."""
+    file = PUBLISHED / name
+    if not file.exists():
+        pytest.skip(f"Losant's {name} does not lie beside the project")
+    return json.loads(file.read_text())
+
+
+def iso(epoch: float) -> str:
+    return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def entry(status: str = "inProgress", run: str = RUN, **more: Any) -> dict[str, Any]:
+    """Make an entry of a notebook's log."""
+    return {
+        "id": run,
+        "notebookExecutionId": run,
+        "notebookId": NOTEBOOK,
+        "applicationId": APPLICATION,
+        "status": status,
+        "runQueuedAt": iso(int(run[:8], 16)),
+        "inputInfo": {},
+        "outputInfo": {},
+        "executionErrors": [],
+        **more,
+    }
+
+
+def execution(status: str = "inProgress", run: str = RUN, **more: Any) -> Execution:
+    return Execution.from_api(entry(status, run, **more))
+
+
+def run_id(number: int) -> str:
+    """Return the id of a run that was made some seconds after :data:`RUN`."""
+    return f"{int(MADE) + number:08x}{number % 2**64:016x}"

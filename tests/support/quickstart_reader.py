@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Somebody who follows a page to the letter: saves its files, types its commands, reads what they print."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from tests.support.pages import Block, Page
+from tests.support.processes import wait_for
+
+COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+BASH = ("bash", "--noprofile", "--norc", "--noediting", "-i")
+OPTION = re.compile(r"^:([\w-]+): (.*)\n", re.MULTILINE)
+
+
+@dataclass(kw_only=True)
+class Command:
+    """A command of a page, and the end of what it is said to print; ``…`` stands for anything."""
+
+    text: str
+    shown: str = ""
+
+    def fits(self, printed: str) -> bool:
+        """Tell whether this is how the output ends."""
+        if not self.shown:
+            return True
+        pattern = ".*".join(re.escape(part) for part in self.shown.strip().split("…"))
+        return re.search(rf"(?:^|\n){pattern}\s*$", printed, re.DOTALL) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """What the reader of a section is told to save and to type."""
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    commands: list[Command] = field(default_factory=list)
+
+    @classmethod
+    def sections(cls, path: Path) -> dict[str, Self]:
+        """Find what is to be done on a page, by heading."""
+        page = Page(path)
+        heads = {
+            page.text.count("\n", 0, it.start()) + 1: it[1]
+            for it in re.finditer(r"^## (.*)$", page.text, re.MULTILINE)
+        }
+        blocks: dict[str, list[Block]] = {heading: [] for heading in heads.values()}
+        for block in page.blocks:
+            if above := [heading for line, heading in heads.items() if line < block.line]:
+                blocks[above[-1]].append(block)
+        return {heading: cls._read(its) for heading, its in blocks.items()}
+
+    @classmethod
+    def _read(cls, blocks: Iterable[Block]) -> Self:
+        files: dict[str, str] = {}
+        commands: list[Command] = []
+        for block in blocks:
+            options = dict(OPTION.findall(block.body))
+            if block.kind == "{literalinclude}" and "caption" in options:
+                files[options["caption"]] = _included(block.included.read_text(), options)
+            elif block.kind == "shell":
+                commands += [Command(text=it) for it in block.typed]
+            elif block.kind == "text":
+                commands[-1].shown = block.body
+        return cls(files=files, commands=commands)
+
+
+def _included(text: str, options: Mapping[str, str]) -> str:
+    """Return the part of a file that a page shows of it."""
+    lines = text.splitlines(keepends=True)
+    first, last = (options.get(name, "").strip('"') for name in ("start-after", "end-before"))
+    begin = next(i for i, line in enumerate(lines) if first in line) + 1 if first else 0
+    end = next(i for i, line in enumerate(lines) if last in line) if last else None
+    return "".join(lines[begin:end])
+
+
+class Shell:
+    """
+    One shell in a terminal, from the first command to the last.
+
+    :param home: The home, and the first folder, of whoever sits in front of it.
+    :param environment: All else that is set when it starts.
+    """
+
+    def __init__(self, home: Path, environment: Mapping[str, str]) -> None:
+        self._output = home.with_suffix(".log")
+        self._begin, self._prompt = 0, f"<{secrets.token_hex(8)}>"
+        with self._output.open("wb") as output:
+            self._terminal = subprocess.Popen(
+                [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])", *BASH],
+                cwd=home,
+                env={"HOME": str(home), "TERM": "dumb", **environment},
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        children = psutil.Process(self._terminal.pid).children
+        (self._shell,) = wait_for(children, what="a shell", timeout=20)
+
+    def __enter__(self) -> Self:
+        self.type(Command(text=f"stty -echo -onlcr; PS2= PS1='{self._prompt}$?\\n'"), timeout=20)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in [*self.left_behind(), self._shell]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._terminal.communicate(timeout=20)
+
+    def type(self, command: Command, *, timeout: float) -> str:
+        """
+        Carry out a command to its end; returns what was printed.
+
+        :raises TimeoutError: it did not end in time, or printed something else than what is shown.
+        """
+        self._begin = self._output.stat().st_size
+        assert self._terminal.stdin is not None
+        self._terminal.stdin.write(f"{command.text}\n".encode())
+        self._terminal.stdin.flush()
+        try:
+            status = wait_for(self._status, what="its end", timeout=timeout)
+            assert status == "0", f"It ended with {status}."
+            # What is in the background may say something after the shell has gone on.
+            wait_for(lambda: command.fits(self._printed()), what=f"\n{command.shown}", timeout=20)
+        except (TimeoutError, AssertionError) as error:
+            error.add_note(f"$ {command.text}\n{self._printed()[-6000:]}")
+            raise
+        return self._printed()
+
+    def save(self, files: Mapping[str, str]) -> None:
+        """Save files in the folder that the shell is in."""
+        folder = Path(self._shell.cwd())
+        for name, content in files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(content)
+
+    def left_behind(self) -> list[psutil.Process]:
+        """Return all that was started here and still runs, whoever its parent is by now."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(ProcessLookupError, psutil.NoSuchProcess):
+                if os.getsid(process.pid) == self._shell.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return [it for it in found if it != self._shell]
+
+    def _seen(self) -> str:
+        said = self._output.read_bytes()[self._begin :].decode(errors="replace")
+        return COLOUR.sub("", said)
+
+    def _printed(self) -> str:
+        return re.sub(rf"(\(\S+\) )?{self._prompt}\d+\n", "", self._seen())
+
+    def _status(self) -> str | None:
+        found = re.search(rf"{self._prompt}(\d+)\n", self._seen())
+        return found and found[1]

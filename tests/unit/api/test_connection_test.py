@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is read in a token, and what follows from it."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64encode
+from datetime import UTC, datetime
+
+import pytest
+
+from airflow_provider_losant.api.endpoints import Page
+from airflow_provider_losant.api.errors import NotFound
+from airflow_provider_losant.api.flows.connection_test import check_up, expiry
+from tests.support.factories import APPLICATION
+from tests.unit.api.flow_driver import Hand
+
+END = datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
+
+
+def token(claims: object) -> str:
+    return ".".join(urlsafe_b64encode(json.dumps(it).encode()).decode().rstrip("=") for it in ({}, claims, 1))
+
+
+def hand() -> Hand:
+    return Hand([Page(notebooks=[], total=0), NotFound(404, "NotFound", "Notebook was not found")])
+
+
+@pytest.mark.parametrize("pad", ["", "a", "aa", "aaa"])
+def test_a_token_tells_when_it_expires(pad: str) -> None:
+    assert expiry(token({"exp": END.timestamp(), "pad": pad})) == END
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "opaque",
+        "a.b.c",
+        "..",
+        "a.ÿ.c",
+        token({}),
+        token([]),
+        token(None),
+        token({"exp": None}),
+        token({"exp": "soon"}),
+        token({"exp": 1e300}),
+        token({"exp": float("nan")}),
+    ],
+)
+def test_a_token_that_does_not_tell_is_left_to_losant(text: str) -> None:
+    assert expiry(text) is None
+
+    losant = hand()
+    assert losant.drive(check_up(APPLICATION, text, losant.clock))[0]
+
+
+@pytest.mark.parametrize(("left", "is_well"), [(1.0, True), (0.0, False), (-1.0, False)])
+def test_a_token_is_good_until_the_second_it_names(left: float, is_well: bool) -> None:
+    losant = hand()
+    losant.now = END.timestamp() - left
+
+    answer = losant.drive(check_up(APPLICATION, token({"exp": END.timestamp()}), losant.clock))
+
+    assert answer[0] is is_well
+    assert ("; the token expires on 2027-01-15" in answer[1]) is is_well
+    assert (answer[1] == "The API token expired on 2027-01-15 at 08:00 UTC, as it says itself") is not is_well
+    assert (losant.calls == []) is not is_well

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What comes in is unpacked whole, and a few bytes never become a flood."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_losant.api.errors import AnswerTooLarge, ProtocolError
+from airflow_provider_losant.api.http import decoding
+from airflow_provider_losant.api.http.decoding import Body, Unpacking
+from tests.support.factories import briefly
+
+PACKED = {"content-encoding": "gzip"}
+
+
+def in_pieces(content: bytes, size: int) -> Iterator[bytes]:
+    return (content[at : at + size] for at in range(0, len(content), size))
+
+
+def read(content: bytes, headers: dict[str, str], size: int = 1_000) -> bytes:
+    gathered = Body("notebook.logs", headers)
+    for piece in in_pieces(content, size):
+        gathered.take(piece)
+    return gathered.whole()
+
+
+@briefly
+@given(st.binary(max_size=2_000), st.integers(1, 300), st.integers(1, 3))
+def test_what_was_packed_comes_out_whole_however_it_arrives(content: bytes, size: int, parts: int) -> None:
+    assert read(content, {}, size) == content
+    assert read(gzip.compress(content) * parts, PACKED, size) == content * parts
+
+
+@pytest.mark.parametrize(
+    "length", [decoding.PIECE - 1, decoding.PIECE, decoding.PIECE + 1, 3 * decoding.PIECE]
+)
+def test_what_does_not_fit_into_one_piece_is_not_lost(length: int) -> None:
+    for size in (1, 100_000):
+        assert read(gzip.compress(b"0" * length), PACKED, size) == b"0" * length
+
+
+def test_a_flood_comes_piece_by_piece() -> None:
+    unpacking = Unpacking(PACKED)
+
+    sizes = [len(piece) for piece in unpacking.feed(gzip.compress(bytes(20 * decoding.PIECE)))]
+
+    assert max(sizes) <= decoding.PIECE
+    assert sum(sizes) == 20 * decoding.PIECE
+
+
+def test_an_answer_without_end_is_given_up_in_time() -> None:
+    gathered = Body("notebook.logs", PACKED)
+    bomb = zlib.compressobj(wbits=31)
+
+    for _ in range(decoding.MOST // 1024**2 - 1):
+        gathered.take(bomb.compress(bytes(1024**2)))
+    with pytest.raises(AnswerTooLarge, match=r"the answer to notebook\.logs has more than 67,108,864 bytes"):
+        gathered.take(bomb.compress(bytes(3 * 1024**2)))
+
+
+@pytest.mark.parametrize(
+    ("content", "headers"),
+    [
+        (b"not packed", PACKED),
+        (gzip.compress(b"whole")[:-3], PACKED),
+        (gzip.compress(b"whole") + b"rest", PACKED),
+        (b"anything", {"content-encoding": "br"}),
+        (b"anything", {"content-encoding": "gzip, gzip"}),
+    ],
+    ids=["not packed", "cut off", "with a rest", "another packing", "packed twice"],
+)
+def test_what_cannot_be_unpacked_is_an_error_of_ours(content: bytes, headers: dict[str, str]) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        read(content, headers)
+
+    assert caught.value.is_passing
+    assert caught.value.may_have_landed
+
+
+@pytest.mark.parametrize("packing", ["", "identity", "GZIP", " gzip ", "x-gzip"])
+def test_packings_go_by_any_of_their_names(packing: str) -> None:
+    content: Any = b"content"
+    packed = gzip.compress(content) if "gzip" in packing.lower() else content
+
+    assert read(packed, {"content-encoding": packing}) == content

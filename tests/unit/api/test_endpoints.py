@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each endpoint as a value: what is sent, and how the answer is read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from requests.structures import CaseInsensitiveDict
+
+from airflow_provider_losant.api import endpoints
+from airflow_provider_losant.api.errors import (
+    BadRequest,
+    Forbidden,
+    InvalidArgument,
+    LosantError,
+    NotFound,
+    NotLosant,
+    ProtocolError,
+    RateLimited,
+    ResponseError,
+    ServerError,
+    Unauthorized,
+)
+from airflow_provider_losant.api.http.response import read_answer
+from airflow_provider_losant.api.payloads import MAX_CONTEXT, context_text, execution_options, notebook_body
+from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN, briefly, entry, published
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.endpoints import Call
+
+BELOW = f"/applications/{APPLICATION}/notebooks"
+LEAN = {"_actions": "false", "_links": "false", "_embedded": "false"}
+OPTIONS = {"relativeTo": "2026-01-01T00:00:00.000Z", "templateContext": "{}"}
+FILE = Path("report.ipynb")
+NOTEBOOK_ANSWER = {"id": NOTEBOOK, "applicationId": APPLICATION, "name": "Report"}
+
+TABLE: dict[str, tuple[Call[Any], str, str, Mapping[str, str], Any, bool]] = {
+    "application.get": (
+        endpoints.get_application(APPLICATION), "GET", f"/applications/{APPLICATION}", LEAN, None, True,
+    ),
+    "notebooks.get": (
+        endpoints.list_notebooks(APPLICATION, page=2, per_page=7, sortField="name"),
+        "GET", BELOW, {"page": "2", "perPage": "7", "sortField": "name", **LEAN}, None, True,
+    ),
+    "notebooks.post": (
+        endpoints.create_notebook(APPLICATION, {"name": "Report", "description": "Daily"}),
+        "POST", BELOW, {}, {"name": "Report", "description": "Daily"}, False,
+    ),
+    "notebook.get": (
+        endpoints.get_notebook(APPLICATION, NOTEBOOK), "GET", f"{BELOW}/{NOTEBOOK}", LEAN, None, True,
+    ),
+    "notebook.patch": (
+        endpoints.update_notebook(APPLICATION, NOTEBOOK, {"inputs": []}),
+        "PATCH", f"{BELOW}/{NOTEBOOK}", {}, {"inputs": []}, True,
+    ),
+    "notebook.delete": (
+        endpoints.delete_notebook(APPLICATION, NOTEBOOK), "DELETE", f"{BELOW}/{NOTEBOOK}", {}, None, True,
+    ),
+    "notebook.notebookMinuteCounts": (
+        endpoints.minute_counts(APPLICATION, NOTEBOOK, start=1_767_225_600.25),
+        "GET", f"{BELOW}/{NOTEBOOK}/notebookMinuteCounts", {"start": "1767225600250", **LEAN}, None, True,
+    ),
+    "notebook.requestInputDataExport": (
+        endpoints.request_export(APPLICATION, NOTEBOOK, OPTIONS),
+        "POST", f"{BELOW}/{NOTEBOOK}/requestInputDataExport", {}, OPTIONS, False,
+    ),
+    "notebook.upload": (
+        endpoints.upload_notebook(APPLICATION, NOTEBOOK, FILE),
+        "POST", f"{BELOW}/{NOTEBOOK}/upload", {}, None, True,
+    ),
+    "notebook.execute": (
+        endpoints.execute(APPLICATION, NOTEBOOK, OPTIONS),
+        "POST", f"{BELOW}/{NOTEBOOK}/execute", {}, OPTIONS, False,
+    ),
+    "notebook.cancelExecution": (
+        endpoints.cancel_execution(REF),
+        "POST", f"{BELOW}/{NOTEBOOK}/cancelExecution", {"executionId": RUN}, None, True,
+    ),
+    "notebook.logs": (
+        endpoints.execution_logs(APPLICATION, NOTEBOOK, limit=20, since=1_767_225_600.25),
+        "GET", f"{BELOW}/{NOTEBOOK}/logs", {"limit": "20", "since": "1767225600250", **LEAN}, None, True,
+    ),
+}  # fmt: skip
+
+
+def fill(path: str) -> str:
+    return path.format(applicationId=APPLICATION, notebookId=NOTEBOOK)
+
+
+@pytest.mark.parametrize("operation", TABLE)
+def test_each_call_says_exactly_what_is_sent(operation: str) -> None:
+    call, method, path, query, body, repeatable = TABLE[operation]
+
+    assert (call.operation, call.method, call.path, dict(call.query)) == (operation, method, path, query)
+    assert (call.json, call.repeatable) == (body, repeatable)
+    assert call.upload == (FILE if operation == "notebook.upload" else None)
+
+
+@pytest.mark.parametrize("operation", TABLE)
+def test_each_call_is_an_operation_that_losant_publishes(operation: str) -> None:
+    described = published("operations.json")
+    call = TABLE[operation][0]
+    real = described["operations"][operation]
+    known = {it["name"] for it in (*described["globalParams"], *real["params"]) if it["in"] == "query"}
+    needed = {it["name"] for it in real["params"] if it["in"] == "query" and it.get("required")}
+
+    assert (call.method, call.path) == (real["method"], fill(real["path"]))
+    assert needed <= set(call.query) <= known
+    assert (call.scope or call.operation) in real["scope"]
+    assert any(it["in"] == "body" for it in real["params"]) == (call.json is not None)
+    assert any(it["in"] == "multipart" for it in real["params"]) == (call.upload is not None)
+
+
+def test_the_module_has_no_call_that_the_table_does_not_check() -> None:
+    source = Path(endpoints.__file__).read_text()
+
+    assert set(re.findall(r'operation="([\w.]+)"', source)) == set(TABLE)
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (endpoints.list_notebooks, "application_id"),
+        (lambda bad: endpoints.get_notebook(bad, NOTEBOOK), "application_id"),
+        (lambda bad: endpoints.get_notebook(APPLICATION, bad), "notebook_id"),
+        (lambda bad: endpoints.execute(APPLICATION, bad, {}), "notebook_id"),
+        (lambda bad: endpoints.execution_logs(APPLICATION, bad, limit=1, since=0), "notebook_id"),
+    ],
+    ids=["list", "get by application", "get", "execute", "logs"],
+)
+@pytest.mark.parametrize("bad", ["../../secrets", "", None, "x" * 24])
+def test_what_is_no_id_never_gets_into_a_path(make: Any, field: str, bad: Any) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{field}: "):
+        make(bad)
+
+
+def test_only_what_is_given_of_a_notebook_is_sent_in_losants_spelling() -> None:
+    assert notebook_body({}) == {}
+    assert notebook_body({"image_version": "v4", "inputs": [], "description": ""}) == {
+        "imageVersion": "v4",
+        "inputs": [],
+        "description": "",
+    }
+
+
+def test_minute_counts_are_read_as_losant_publishes_them() -> None:
+    (answer,) = published("schemas.json")["notebookMinuteCounts"]["examples"]
+
+    read = endpoints.minute_counts(APPLICATION, NOTEBOOK).read(answer)
+
+    (day,) = read.days
+    assert (read.minutes, day.minutes, day.completed, day.errored, day.canceled, day.timeout) == (
+        17, 17, 4, 1, 0, 0,
+    )  # fmt: skip
+    assert (read.start, day.date.tzinfo, read.raw) == (
+        datetime(1999, 5, 20, 5, tzinfo=UTC),
+        UTC,
+        answer,
+    )
+
+
+def test_only_the_options_that_are_given_are_sent() -> None:
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+
+    assert execution_options() == {}
+    assert execution_options(
+        relative_to=moment, template_context="{}", email="a@b.example", callback_url="https://x.example"
+    ) == {
+        "relativeTo": "2026-01-01T00:00:00.000Z",
+        "templateContext": "{}",
+        "email": "a@b.example",
+        "callbackUrl": "https://x.example",
+    }
+
+
+def test_the_options_are_those_that_losant_publishes() -> None:
+    from jsonschema import Draft7Validator
+
+    schema = published("schemas.json")["notebookExecutionOptions"]
+    every = execution_options(
+        relative_to=datetime(2026, 1, 1, tzinfo=UTC),
+        template_context=context_text({"a": 1}),
+        email="a@b.example",
+        callback_url="https://x.example",
+    )
+
+    assert set(every) == set(schema["properties"])
+    Draft7Validator(schema).validate(every)
+    Draft7Validator(schema).validate(execution_options())
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, None),
+        ({}, "{}"),
+        ({"site": "Zürich", "n": [1, 2.5, None, True]}, '{"site":"Zürich","n":[1,2.5,null,true]}'),
+        ('{ "as": "it is" }', '{ "as": "it is" }'),
+        ("[1]", "[1]"),
+    ],
+)
+def test_a_context_is_a_mapping_or_json_text(value: Any, text: str | None) -> None:
+    assert context_text(value) == text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "site=north",
+        "{'site': 'north'}",
+        "{{ params.site }}",
+        "NaN",
+        '{"limit": Infinity}',
+        {"limit": float("nan")},
+        {"when": datetime(2026, 1, 1, tzinfo=UTC)},
+        {("a", "b"): 1},
+        "[" * 20_000,
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_a_context_that_is_not_json_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"^template_context: is not JSON"):
+        context_text(value)
+
+
+def test_a_context_may_be_as_long_as_losant_takes_and_no_longer() -> None:
+    longest = json.dumps("é" * (MAX_CONTEXT - 2), ensure_ascii=False)
+
+    assert context_text(longest) == longest
+    with pytest.raises(InvalidArgument, match=r"^template_context: is 32,768 characters long"):
+        context_text(longest[:-1] + 'x"')
+
+
+def answer(
+    status: int = 200,
+    body: Any = None,
+    kind: str = "application/json",
+    call: Call[Any] | None = None,
+    **headers: str,
+) -> Any:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    given: CaseInsensitiveDict[str] = CaseInsensitiveDict(
+        {"Content-Type": kind, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    )
+    return read_answer(call or TABLE["notebook.get"][0], status, given, content)
+
+
+def test_an_answer_becomes_what_the_call_promises() -> None:
+    read = answer(200, NOTEBOOK_ANSWER)
+    page = answer(200, {"items": [NOTEBOOK_ANSWER], "totalCount": 5}, call=TABLE["notebooks.get"][0])
+    started = answer(200, {"success": True, "executionId": RUN}, call=TABLE["notebook.execute"][0])
+    (run,) = answer(200, [entry("completed")], call=TABLE["notebook.logs"][0])
+    cancelled = answer(200, {"success": True}, call=TABLE["notebook.cancelExecution"][0])
+
+    assert (read.id, page.total, page.notebooks[0].id) == (NOTEBOOK, 5, NOTEBOOK)
+    assert (started, run.ref, cancelled) == (REF, REF, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "expected", "says"),
+    [
+        (400, {"type": "Validation", "message": "limit is wrong"}, "json", BadRequest, "400 Validation"),
+        (400, {"code": "InvalidContent", "message": "Invalid JSON"}, "json", BadRequest, "InvalidContent"),
+        (401, {"type": "Unauthorized", "message": "Expired"}, "json", Unauthorized, "token is wrong"),
+        (403, {"type": "Forbidden", "message": "No"}, "json", Forbidden, "needs the scope notebook.get"),
+        (404, {"type": "NotFound", "message": "No"}, "json", NotFound, "404 NotFound to notebook.get: No"),
+        (405, {"type": "MethodNotAllowed", "message": "No"}, "json", ResponseError, "405"),
+        (413, b"", "text/plain", ResponseError, "413 to notebook.get: no message"),
+        (404, b"", "text/plain", NotFound, "404"),
+        (400, [1, 2], "json", BadRequest, "no message"),
+        (400, {"type": None, "message": None}, "json", BadRequest, "400 to notebook.get: no message"),
+        (429, b"<html>slow down</html>", "text/html", RateLimited, "429"),
+        (502, b"<html>Bad Gateway</html>", "text/html", ServerError, "502"),
+        (503, b"", "text/plain", ServerError, "503"),
+        (404, b"<html>Not here</html>", "text/html", NotLosant, "the host is not Losant's API"),
+        (403, b"<html>Firewall</html>", "text/html", NotLosant, "the host is not Losant's API"),
+        (200, b"<html>Welcome</html>", "text/html", NotLosant, "got text/html instead of JSON"),
+        (200, b"", "text/plain", ProtocolError, "broke off after 0 bytes"),
+        (204, b"", "", ProtocolError, "broke off after 0 bytes"),
+        (301, b"", "text/html", NotLosant, "was redirected (301)"),
+        (302, {"id": NOTEBOOK}, "json", NotLosant, "was redirected (302)"),
+        (304, b"", "text/plain", NotLosant, "was redirected (304)"),
+        (200, b'{"id": "5c78', "application/json; charset=utf-8", ProtocolError, "broke off after 12 bytes"),
+        (200, b"", "application/json", ProtocolError, "broke off after 0 bytes"),
+        (200, b"\xff\xfe", "application/json", ProtocolError, "broke off"),
+        (200, {"id": NOTEBOOK}, "json", ProtocolError, "unknown shape: KeyError 'applicationId'"),
+        (200, [], "json", ProtocolError, "unknown shape"),
+        (200, None, "json", ProtocolError, "unknown shape"),
+        (200, "text", "json", ProtocolError, "unknown shape"),
+    ],
+    ids=str,
+)
+def test_every_other_answer_is_the_error_it_means(
+    status: int, body: Any, kind: str, expected: type[LosantError], says: str
+) -> None:
+    with pytest.raises(LosantError) as caught:
+        answer(status, body, "application/json" if kind == "json" else kind)
+
+    assert type(caught.value) is expected
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        ("notebook.execute", {"success": True}),
+        ("notebook.execute", {"executionId": "not-an-id"}),
+        ("notebook.execute", {"executionId": None}),
+        ("notebook.logs", {"items": []}),
+        ("notebook.logs", [{"id": RUN}]),
+        ("notebook.logs", [entry(runQueuedAt="yesterday")]),
+        ("notebook.logs", [entry(executionErrors=["boom"])]),
+        ("notebooks.get", {"items": {}}),
+        ("notebooks.get", []),
+    ],
+    ids=str,
+)
+def test_an_answer_of_another_shape_is_never_a_bare_key_error(operation: str, body: Any) -> None:
+    with pytest.raises(ProtocolError, match="unknown shape"):
+        list(answer(200, body, call=TABLE[operation][0]))  # of a log, only what is looked at is read
+
+
+def test_a_lost_shape_of_execute_may_have_landed() -> None:
+    with pytest.raises(ProtocolError) as caught:
+        answer(200, {"success": True}, call=TABLE["notebook.execute"][0])
+
+    assert caught.value.may_have_landed
+
+
+def test_a_missing_scope_for_a_cancel_is_that_of_execute() -> None:
+    with pytest.raises(Forbidden, match=r"needs the scope notebook\.execute"):
+        answer(403, {}, call=TABLE["notebook.cancelExecution"][0])
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("nonsense", None)])
+def test_the_pause_that_losant_asks_for_is_on_the_error(header: str, seconds: float | None) -> None:
+    with pytest.raises(RateLimited) as caught:
+        answer(429, {}, Retry_After=header)
+
+    assert caught.value.retry_after == seconds
+
+
+@briefly
+@given(st.integers(min_value=200, max_value=599), st.binary(max_size=40), st.sampled_from(list(TABLE)))
+def test_no_answer_whatever_raises_anything_but_our_own_errors(
+    status: int, body: bytes, operation: str
+) -> None:
+    with contextlib.suppress(ResponseError, ProtocolError):
+        answer(status, body, call=TABLE[operation][0])
+        assert status < 300

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mark by which a task finds its run again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_losant.api.flows.ownership import KEY, Chain, read_mark
+from tests.support.factories import briefly, execution
+
+CHAIN = Chain(
+    dag_id="energy",
+    task_id="report",
+    run_id="scheduled__2026-01-01",
+    map_index=2,
+    try_number=1,
+    max_tries=3,
+    deployment="https://airflow.example",
+)
+
+
+def run_of(chain: Chain, **context: Any) -> Any:
+    return execution(templateContext=json.dumps(chain.mark(context)))
+
+
+def test_a_chain_owns_the_run_of_each_of_its_tries() -> None:
+    assert CHAIN.owns(run_of(CHAIN, site="north"))
+    assert CHAIN.owns(run_of(replace(CHAIN, try_number=2)))
+    assert not CHAIN.precedes(run_of(replace(CHAIN, try_number=2)))
+
+
+def test_a_clear_begins_another_chain_of_the_same_task() -> None:
+    cleared = replace(CHAIN, max_tries=5)
+
+    assert not cleared.owns(run_of(CHAIN))
+    assert cleared.precedes(run_of(CHAIN))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"dag_id": "other"},
+        {"task_id": "other"},
+        {"run_id": "manual__2026-01-01"},
+        {"map_index": 3},
+        {"deployment": "https://staging.example"},
+        {"max_tries": 4},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_nobody_elses_run_is_ours(changed: dict[str, Any]) -> None:
+    other = replace(CHAIN, **changed)
+
+    assert not CHAIN.owns(run_of(other))
+    assert CHAIN.precedes(run_of(other)) is ("max_tries" in changed)
+
+
+def test_a_mark_is_lineage_for_the_author_of_the_notebook() -> None:
+    marked = CHAIN.mark({"site": "north"})
+
+    assert marked["site"] == "north"
+    assert marked[KEY].items() >= {
+        "dag_id": "energy", "task_id": "report", "run_id": "scheduled__2026-01-01", "map_index": 2,
+        "try_number": 1,
+    }.items()  # fmt: skip
+    assert json.loads(json.dumps(marked)) == marked
+
+
+@pytest.mark.parametrize(
+    "context",
+    [None, "", "not json", "5", "[]", "null", '{"a": 1}', '{"airflow": "mine"}', '{"airflow": null}', "{}"],
+)
+def test_a_run_without_a_mark_of_ours_is_nobodys(context: str | None) -> None:
+    read = execution(templateContext=context)
+
+    assert read_mark(read) == {}
+    assert not CHAIN.owns(read)
+    assert not CHAIN.precedes(read)
+
+
+@briefly
+@given(st.text())
+def test_no_context_whatever_breaks_the_search(context: str) -> None:
+    read = execution(templateContext=context)
+
+    assert not CHAIN.owns(read)
+    assert not CHAIN.precedes(read)
+
+
+@briefly
+@given(st.text(), st.text(), st.text())
+def test_names_that_look_alike_when_joined_stay_apart(dag: str, task: str, run: str) -> None:
+    one = replace(CHAIN, dag_id=dag, task_id=f"{task}.{run}", run_id="")
+    other = replace(CHAIN, dag_id=f"{dag}.{task}", task_id=run, run_id="")
+
+    assert one.task != other.task or (one.dag_id, one.task_id) == (other.dag_id, other.task_id)

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Repeating and cancelling: what is done again, and what never."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_losant.api import endpoints
+from airflow_provider_losant.api.endpoints import Page
+from airflow_provider_losant.api.errors import (
+    BadRequest,
+    Forbidden,
+    LosantError,
+    NotFound,
+    ProtocolError,
+    RateLimited,
+    ServerError,
+    TlsError,
+    TransportError,
+    Unauthorized,
+)
+from airflow_provider_losant.api.flows.polling import cancel, list_notebooks, repeat
+from airflow_provider_losant.api.flows.steps import Tail
+from airflow_provider_losant.api.model import Notebook
+from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN
+from tests.unit.api.flow_driver import Hand, highest
+
+ANSWER = Notebook(id=NOTEBOOK, application_id=APPLICATION, name="Report")
+READ = endpoints.get_notebook(APPLICATION, NOTEBOOK)
+EXECUTE = endpoints.execute(APPLICATION, NOTEBOOK, {})
+REFUSED = TransportError("refused", was_sent=False)
+LOST = TransportError("connection lost")
+BUSY = RateLimited(429, "", "slow down")
+DOWN = ServerError(503, "", "no message")
+
+
+@pytest.mark.parametrize("error", [REFUSED, LOST, BUSY, DOWN, ProtocolError("cut short")], ids=str)
+def test_a_call_that_does_no_harm_is_repeated_while_its_error_may_pass(error: LosantError) -> None:
+    hand = Hand([error, error, ANSWER])
+
+    assert hand.drive(repeat(READ, 2)) == ANSWER
+    assert hand.calls == [READ] * 3
+    assert "trying again (2 of 2)" in hand.log
+
+
+@pytest.mark.parametrize("error", [LOST, DOWN, ProtocolError("cut short")], ids=str)
+def test_an_execute_that_may_have_landed_is_never_repeated(error: LosantError) -> None:
+    hand = Hand([error])
+
+    with pytest.raises(type(error)):
+        hand.drive(repeat(EXECUTE, 5))
+    assert hand.calls == [EXECUTE]
+
+
+@pytest.mark.parametrize("error", [REFUSED, BUSY], ids=str)
+def test_an_execute_that_losant_did_not_take_is_repeated(error: LosantError) -> None:
+    hand = Hand([error, REF])
+
+    assert hand.drive(repeat(EXECUTE, 5)) == REF
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BadRequest(400, "", "no"),
+        Unauthorized(401, "", "no"),
+        Forbidden(403, "", "no"),
+        NotFound(404, "", "no"),
+        TlsError("self-signed"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_cannot_pass_is_not_repeated(error: LosantError) -> None:
+    hand = Hand([error])
+
+    with pytest.raises(type(error)):
+        hand.drive(repeat(READ, 5))
+    assert (len(hand.calls), hand.sleeps) == (1, [])
+
+
+def test_repeating_ends_with_the_last_error() -> None:
+    hand = Hand([LOST, LOST, DOWN])
+
+    with pytest.raises(ServerError):
+        hand.drive(repeat(READ, 2))
+    assert len(hand.calls) == 3
+
+
+def test_pauses_between_repetitions_grow() -> None:
+    hand = Hand([LOST, LOST, LOST, ANSWER])
+
+    hand.drive(repeat(READ, 3, jitter=highest))
+
+    assert hand.sleeps == [1.0, 2.0, 4.0]
+
+
+def test_a_pause_is_at_least_as_long_as_losant_asked_for() -> None:
+    hand = Hand([RateLimited(429, "", "slow down", retry_after=30.0), ANSWER])
+
+    hand.drive(repeat(READ, 1))
+
+    assert 30.0 <= hand.sleeps[0] <= 31.0
+
+
+@pytest.mark.parametrize(
+    ("call", "gone"),
+    [
+        (endpoints.delete_notebook(APPLICATION, NOTEBOOK), NotFound(404, "NotFound", "no such notebook")),
+        (endpoints.cancel_execution(REF), NotFound(404, "NotFound", "no such execution")),
+        (endpoints.cancel_execution(REF), BadRequest(400, "Validation", "it has ended")),
+    ],
+    ids=["delete", "cancel", "cancel that is refused"],
+)
+def test_that_nothing_is_left_proves_an_attempt_whose_answer_was_lost(call: Any, gone: LosantError) -> None:
+    assert Hand([LOST, gone]).drive(repeat(call, 3)) is None
+    for certain in (REFUSED, BUSY):
+        with pytest.raises(type(gone)):
+            Hand([certain, gone]).drive(repeat(call, 3))
+
+
+def test_a_host_that_gives_the_same_page_over_and_over_is_not_asked_for_ever() -> None:
+    hand = Hand([Page(notebooks=[ANSWER], total=1_000_000)])
+
+    assert set(hand.drive(list_notebooks(APPLICATION, {}, 0))) == {ANSWER}
+    assert len(hand.calls) == 2
+
+
+def test_cancelling_asks_losant_once() -> None:
+    hand = Hand([None])
+
+    assert hand.drive(cancel(REF, "the task was killed")) == "asked"
+    assert [(call.operation, dict(call.query)) for call in hand.calls] == [
+        ("notebook.cancelExecution", {"executionId": RUN})
+    ]
+    assert RUN in hand.log
+    assert "the task was killed" in hand.log
+
+
+@pytest.mark.parametrize("error", [NotFound(404, "", "no"), BadRequest(400, "", "has ended")], ids=str)
+def test_a_run_that_has_ended_needs_no_cancelling(error: LosantError) -> None:
+    hand = Hand([error])
+
+    assert hand.drive(cancel(REF, "the task was killed", retries=2)) == "needless"
+    assert len(hand.calls) == 1
+
+
+@pytest.mark.parametrize(("error", "asked"), [(DOWN, 3), (LOST, 3), (Forbidden(403, "", "no"), 1)], ids=repr)
+def test_a_cancel_that_fails_is_told_and_not_raised(error: Any, asked: int) -> None:
+    hand = Hand([error])
+
+    assert hand.drive(cancel(REF, "the task was killed", retries=2)) == "failed"
+    assert len(hand.calls) == asked
+    assert RUN in hand.notes[-1].text
+
+
+def test_a_cancel_is_repeated_as_it_does_no_harm_twice() -> None:
+    hand = Hand([LOST, None])
+
+    assert hand.drive(cancel(REF, "the task was killed", retries=2))
+
+
+def test_a_signed_address_is_in_no_repr_of_a_step() -> None:
+    assert "secret" not in repr(Tail("https://storage.example/?sig=secret"))

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a try makes of the log that earlier tries have left behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_losant.api.errors import RateLimited
+from airflow_provider_losant.api.flows.ownership import Chain, read_mark
+from airflow_provider_losant.api.flows.reconnect import Search
+from airflow_provider_losant.api.flows.submission import Order, Terms
+from tests.support.factories import APPLICATION, NOTEBOOK, execution, run_id
+from tests.unit.api.flow_driver import Hand, highest
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.model import Execution
+
+PATIENCE = 60.0
+CHAIN = Chain(
+    dag_id="dag", task_id="task", run_id="run", map_index=-1, try_number=3, max_tries=5, deployment="here"
+)
+ORDER = Order(application_id=APPLICATION, notebook_id=NOTEBOOK, options={}, chain=CHAIN)
+TERMS = Terms(retries=0, listing_patience=PATIENCE, max_poll_outage=600.0, lookback=86_400.0)
+
+
+def run_of_try(number: int, status: str, **more: Any) -> Execution:
+    context = json.dumps(replace(CHAIN, try_number=number).mark({}))
+    return execution(status, run_id(number), templateContext=context, **more)
+
+
+def search(hand: Hand, order: Order) -> Execution | None:
+    return hand.drive(Search(order=order, terms=TERMS, clock=hand.clock, jitter=highest).earlier())
+
+
+@pytest.mark.parametrize("known_id", [None, run_id(1)], ids=["unknown", "noted down by the first try"])
+def test_a_run_of_the_first_try_does_not_hide_that_the_second_one_s_may_be_late(known_id: str | None) -> None:
+    first, second = run_of_try(1, "canceled"), run_of_try(2, "inProgress")
+    hand = Hand([[first], [second, first]])
+
+    assert search(hand, replace(ORDER, known_id=known_id)) == second
+
+
+def test_a_try_whose_predecessor_is_accounted_for_starts_afresh_at_once() -> None:
+    hand = Hand([[run_of_try(2, "errored"), run_of_try(1, "canceled")]])
+
+    assert search(hand, ORDER) is None
+    assert hand.sleeps == []
+
+
+def test_a_predecessor_that_never_shows_up_is_waited_for_as_long_as_the_log_may_lag() -> None:
+    hand = Hand([[run_of_try(1, "canceled")]])
+
+    assert search(hand, replace(ORDER, known_id=run_id(1))) is None
+    assert sum(hand.sleeps) >= PATIENCE
+
+
+@pytest.mark.parametrize("skew", [-600.0, 600.0])
+def test_an_answer_that_was_lost_is_searched_for_by_no_clock_of_ours(skew: float) -> None:
+    made = run_of_try(3, "inProgress")
+
+    def log(call: Any) -> list[Execution]:
+        is_listed = float(call.query["since"]) / 1000 <= hand.now + skew
+        return [made] if is_listed else []
+
+    hand = Hand([log])
+
+    flow = Search(order=ORDER, terms=TERMS, clock=hand.clock, jitter=highest).landed()
+    assert hand.drive(flow) == made
+    assert hand.sleeps == []
+
+
+def test_while_an_answer_is_searched_for_nobody_comes_back_sooner_than_losant_asked() -> None:
+    hand = Hand([RateLimited(429, "", "slow down", retry_after=40.0), [run_of_try(3, "queued")]])
+
+    hand.drive(Search(order=ORDER, terms=TERMS, clock=hand.clock, jitter=highest).landed())
+
+    assert hand.sleeps == [40.0]
+
+
+def test_a_context_that_is_nested_too_deep_to_be_read_is_none_of_ours() -> None:
+    hostile = execution("inProgress", run_id(9), templateContext="[" * 32_767)
+
+    assert read_mark(hostile) == {}
+    assert search(Hand([[hostile, run_of_try(2, "errored")]]), ORDER) is None
+
+
+def test_without_a_mark_the_run_that_was_noted_down_is_all_there_is_to_look_for() -> None:
+    hand = Hand([[execution("errored", run_id(1))]])
+
+    assert search(hand, replace(ORDER, chain=None, known_id=run_id(1))) is None
+    assert hand.sleeps == []

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judging before a start: other runs, and minutes."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from airflow_provider_losant.api.errors import Forbidden, InvalidArgument, ProtocolError, ServerError
+from airflow_provider_losant.api.flows.ownership import Chain
+from airflow_provider_losant.api.flows.start_policy import Closed, Gate, Skipped, Waiting
+from airflow_provider_losant.api.flows.submission import Order, Started, Terms
+from airflow_provider_losant.api.flows.submit import start
+from airflow_provider_losant.api.model import Execution, ExecutionRef, Notebook
+from airflow_provider_losant.api.usage import MinuteCounts
+from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN, execution, iso, run_id
+from tests.unit.api.flow_driver import Hand, middle
+
+NOW = 1_800_000_000.0
+NEW = ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id="6" * 24)
+CHAIN = Chain(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=0, deployment="here")
+ORDER = Order(
+    application_id=APPLICATION,
+    notebook_id=NOTEBOOK,
+    options={"templateContext": json.dumps(CHAIN.mark({"site": "north"}))},
+    chain=CHAIN,
+)
+TERMS = Terms(retries=1, listing_patience=60.0, max_poll_outage=600.0, lookback=90_000.0)
+
+
+def other(status: str = "inProgress", run: str = RUN, context: Any = None, **more: Any) -> Execution:
+    told = {"site": "north"} if context is None else context
+    return execution(status, run, templateContext=json.dumps(told), **more)
+
+
+def counts(minutes: int) -> MinuteCounts:
+    days = [{"date": iso(NOW), "minutes": minutes, "completed": 1}]
+    return MinuteCounts.from_api({"start": iso(NOW), "end": iso(NOW), "counts": days})
+
+
+def come(
+    hand: Hand, *, order: Order = ORDER, is_retry: bool = False, may_wait_here: bool = True, **gate: Any
+) -> Started | Waiting:
+    given = {"began": NOW, "give_up_at": NOW + 600, "poll_interval": 20.0, "may_wait_here": may_wait_here}
+    conditions = Gate(**{**given, **gate}).check()
+    return hand.drive(
+        start(order, TERMS, gate=conditions, is_retry=is_retry, clock=hand.clock, jitter=middle)
+    )
+
+
+def test_without_conditions_nothing_is_asked() -> None:
+    hand = Hand([NEW])
+    started = come(hand)
+
+    assert isinstance(started, Started)
+    assert hand.operations() == ["notebook.execute"]
+    assert Gate(began=0, give_up_at=0, poll_interval=1).is_open
+
+
+@pytest.mark.parametrize("choice", ["wait", "adopt", "skip", "fail", "cancel_previous"])
+@pytest.mark.parametrize("before", [[], [execution("completed")], [execution("canceled")]])
+def test_when_no_other_run_goes_on_one_is_started(choice: str, before: list[Execution]) -> None:
+    # cancel_previous looks once more, whether what it cancelled has ended.
+    looks = 2 if choice == "cancel_previous" else 1
+    hand = Hand([*[before] * looks, NEW])
+
+    started = come(hand, if_running=choice)
+
+    assert hand.operations() == [*["notebook.logs"] * looks, "notebook.execute"]
+    assert isinstance(started, Started)
+    assert started.is_ours
+
+
+@pytest.mark.parametrize("status", ["queued", "inProgress", "canceling", "pondering"])
+def test_another_run_makes_the_task_skip_or_fail_and_nothing_is_started(status: str) -> None:
+    for choice, error in (("skip", Skipped), ("fail", Closed)):
+        hand = Hand([[other(status)]])
+        with pytest.raises(error, match=rf"{RUN} \({status}\)"):
+            come(hand, if_running=choice)
+        assert hand.operations() == ["notebook.logs"]
+
+
+def test_waiting_looks_every_interval_until_no_other_run_goes_on() -> None:
+    hand = Hand([[other()], [other("canceling")], [other("completed")], NEW])
+
+    come(hand, if_running="wait")
+
+    assert hand.sleeps == [20.0, 20.0]
+    assert hand.operations() == [*["notebook.logs"] * 3, "notebook.execute"]
+    assert "waiting for its end" in hand.log
+
+
+def test_waiting_ends_when_its_time_is_over() -> None:
+    hand = Hand([[other()]])
+
+    with pytest.raises(Closed, match="the time to wait for it is over"):
+        come(hand, if_running="wait", give_up_at=NOW + 50)
+    assert hand.sleeps == [20.0, 20.0, 10.0]
+
+
+def test_who_does_not_wait_here_is_told_what_for() -> None:
+    hand = Hand([[other()]])
+
+    waiting = come(hand, if_running="wait", may_wait_here=False)
+
+    assert isinstance(waiting, Waiting)
+    assert waiting.execution.ref == REF
+
+
+def test_the_newest_run_of_the_same_context_and_query_time_is_adopted() -> None:
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    order = Order(
+        application_id=APPLICATION,
+        notebook_id=NOTEBOOK,
+        options={**ORDER.options, "relativeTo": iso(moment.timestamp())},
+        chain=CHAIN,
+    )
+    fitting = {"executionRelativeTo": iso(moment.timestamp())}
+    listed = [
+        other(run=run_id(9), executionRelativeTo=iso(0)),
+        other(run=run_id(8), context={"site": "south"}, **fitting),
+        other("canceling", run=run_id(7), **fitting),
+        other(run=run_id(6), context={"site": "north", "airflow": {"dag_id": "another"}}, **fitting),
+        other(run=run_id(5), **fitting),
+    ]
+    hand = Hand([listed])
+
+    adopted = come(hand, order=order, if_running="adopt")
+
+    assert isinstance(adopted, Started)
+    assert (adopted.ref.execution_id, adopted.is_ours) == (run_id(6), False)
+    assert hand.operations() == ["notebook.logs"]
+
+
+@pytest.mark.parametrize(
+    "listed", [[other(context={"site": "south"})], [other("canceling")], [other(context="not an object")]]
+)
+def test_a_run_for_something_else_is_not_adopted_and_does_not_hold_up_a_start(
+    listed: list[Execution],
+) -> None:
+    hand = Hand([listed, NEW])
+    come(hand, if_running="adopt")
+
+    assert hand.operations() == ["notebook.logs", "notebook.execute"]
+
+
+def test_runs_of_this_very_task_are_no_others() -> None:
+    cleared = Chain(
+        dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=5, deployment="here"
+    )
+    hand = Hand([[other("canceling", context=cleared.mark({}))], NEW])
+    come(hand, if_running="fail")
+
+    assert hand.operations() == ["notebook.logs", "notebook.execute"]
+
+
+def test_previous_runs_are_cancelled_and_their_ends_awaited() -> None:
+    running = [other(run=run_id(1)), other("canceling", run=run_id(2)), other("completed", run=run_id(3))]
+    ending = [other("canceling", run=run_id(1)), other("canceled", run=run_id(2))]
+    hand = Hand([running, None, ending, [], NEW])
+
+    come(hand, if_running="cancel_previous")
+
+    assert hand.operations() == [
+        "notebook.logs",
+        "notebook.cancelExecution",
+        "notebook.logs",
+        "notebook.logs",
+        "notebook.execute",
+    ]
+    assert hand.calls[1].query["executionId"] == run_id(1)
+
+
+def test_a_run_that_was_started_meanwhile_is_neither_cancelled_nor_awaited() -> None:
+    late = other(run=f"{int(NOW) + 5:08x}{7:016x}", runQueuedAt=iso(NOW + 5))
+    hand = Hand([[late], [late], NEW])
+    come(hand, if_running="cancel_previous")
+
+    assert "notebook.cancelExecution" not in hand.operations()
+
+
+def test_when_a_previous_run_cannot_be_cancelled_nothing_is_started() -> None:
+    hand = Hand([[other()], Forbidden(403, "Forbidden", "no")])
+
+    with pytest.raises(Closed, match="could not be cancelled"):
+        come(hand, if_running="cancel_previous")
+    assert "notebook.execute" not in hand.operations()
+
+
+# -- minutes ----------------------------------------------------------------------------------------------
+
+
+def test_the_minutes_of_the_day_are_counted_from_midnight_in_utc() -> None:
+    hand = Hand([counts(29), NEW])
+    come(hand, max_minutes=30)
+
+    assert hand.operations() == ["notebook.notebookMinuteCounts", "notebook.execute"]
+    midnight = datetime.fromtimestamp(NOW, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    assert hand.calls[0].query["start"] == f"{midnight.timestamp() * 1000:.0f}"
+
+
+def test_the_minutes_of_the_billing_period_are_the_notebooks_own_figure() -> None:
+    def notebook(**stats: Any) -> Notebook:
+        return Notebook.from_api({"id": NOTEBOOK, "applicationId": APPLICATION, "name": "N", "stats": stats})
+
+    hand = Hand([notebook(minutesThisPeriod=29), NEW])
+    come(hand, max_minutes=30, minutes_window="billing_period")
+    assert hand.operations() == ["notebook.get", "notebook.execute"]
+
+    with pytest.raises(Closed, match="used 30 run minutes in this billing period, and max_minutes is 30"):
+        come(Hand([notebook(minutesThisPeriod=30)]), max_minutes=30, minutes_window="billing_period")
+    with pytest.raises(ProtocolError, match="does not say"):
+        come(Hand([notebook()]), max_minutes=30, minutes_window="billing_period")
+
+
+@pytest.mark.parametrize(("on_exceeded", "error"), [("fail", Closed), ("skip", Skipped)])
+def test_when_the_minutes_are_used_up_nothing_is_started(on_exceeded: str, error: type[Exception]) -> None:
+    hand = Hand([counts(31)])
+
+    with pytest.raises(error, match=r"used 31 run minutes today \(UTC\), and max_minutes is 30"):
+        come(hand, max_minutes=30, on_exceeded=on_exceeded)
+    assert hand.operations() == ["notebook.notebookMinuteCounts"]
+
+
+def test_no_run_is_cancelled_for_one_that_is_not_started() -> None:
+    hand = Hand([counts(31)])
+
+    with pytest.raises(Closed):
+        come(hand, max_minutes=30, if_running="cancel_previous")
+    assert hand.operations() == ["notebook.notebookMinuteCounts"]
+
+
+def test_a_run_that_is_adopted_needs_no_minutes() -> None:
+    hand = Hand([[other()]])
+    come(hand, max_minutes=1, if_running="adopt")
+
+    assert hand.operations() == ["notebook.logs"]
+
+
+def test_a_look_that_fails_for_a_moment_is_repeated_and_nothing_is_started_before_it_succeeds() -> None:
+    hand = Hand(
+        [ServerError(503, "", "away"), [other("completed")], ServerError(503, "", "away"), counts(0), NEW]
+    )
+    come(hand, if_running="fail", max_minutes=30)
+
+    assert hand.operations() == [
+        "notebook.logs",
+        "notebook.logs",
+        "notebook.notebookMinuteCounts",
+        "notebook.notebookMinuteCounts",
+        "notebook.execute",
+    ]
+
+
+# -- retries ----------------------------------------------------------------------------------------------
+
+
+def test_a_retry_takes_over_its_own_run_before_anything_is_judged() -> None:
+    mine = other(context=CHAIN.mark({"site": "north"}))
+    hand = Hand([[other(run=run_id(3)), mine]])
+
+    found = come(hand, is_retry=True, if_running="fail", max_minutes=1)
+
+    assert isinstance(found, Started)
+    assert (found.ref, found.is_ours) == (REF, True)
+    assert hand.operations() == ["notebook.logs"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"if_running": "maybe"}, {"minutes_window": "year"}, {"on_exceeded": "cry"}, {"max_minutes": 0}]
+)
+def test_a_condition_that_makes_no_sense_is_named(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{next(iter(wrong))}: "):
+        come(Hand([]), **wrong)

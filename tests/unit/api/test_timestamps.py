@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instants: understood here, because Losant reads what it does not understand as now."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta, timezone
+
+import pendulum
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_losant.api.errors import InvalidArgument
+from airflow_provider_losant.api.timestamps import instant, milliseconds, seconds, spell
+from tests.support.factories import briefly
+
+NEW_YEAR = "2026-01-01T00:00:00.000Z"
+FIRST, LAST = datetime(2001, 9, 10), datetime(2200, 1, 1)  # noqa: DTZ001
+WHEN = st.datetimes(min_value=FIRST, max_value=LAST, timezones=st.just(UTC))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        datetime(2026, 1, 1, tzinfo=UTC),
+        datetime(2026, 1, 1),  # noqa: DTZ001
+        datetime(2026, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
+        pendulum.datetime(2026, 1, 1),
+        pendulum.datetime(2025, 12, 31, 19, tz="America/New_York"),
+        date(2026, 1, 1),
+        "2026-01-01",
+        "20260101",
+        "2026-01-01T00:00:00Z",
+        "2026-01-01T00:00:00+00:00",
+        "2026-01-01 00:00:00+00:00",
+        "2026-01-01T01:00:00+01:00",
+        "2026-01-01T00:00:00.000000+00:00",
+        " 2026-01-01T00:00:00Z\n",
+        1767225600000,
+        1767225600000.0,
+        "1767225600000",
+    ],
+    ids=repr,
+)
+def test_every_spelling_of_a_dag_is_understood(value: object) -> None:
+    assert spell(instant(value, field="relative_to")) == NEW_YEAR
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        "",
+        "None",
+        "now",
+        "yesterday",
+        "2026",
+        "2026-13-01",
+        "01/02/2026",
+        "{{ ds }}",
+        "2026-01-01T25:00:00Z",
+        1767225600,
+        "1767225600",
+        "17120101112",
+        0,
+        -1,
+        float("nan"),
+        float("inf"),
+        10**18,
+        "9" * 30,
+        "0001-01-01T00:00:00+05:00",
+        "9999-12-31T23:59:59-05:00",
+        [],
+        {"$date": NEW_YEAR},
+        timedelta(days=1),
+    ],
+    ids=repr,
+)
+def test_what_losant_would_misread_is_refused_under_the_name_of_its_field(value: object) -> None:
+    with pytest.raises(InvalidArgument, match=r"^relative_to: ") as caught:
+        instant(value, field="relative_to")
+
+    assert caught.value.field == "relative_to"
+
+
+@briefly
+@given(WHEN)
+def test_an_instant_survives_being_spelt_and_read_again(moment: datetime) -> None:
+    spelt = spell(moment)
+
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", spelt)
+    assert timedelta() <= moment - instant(spelt, field="x") < timedelta(milliseconds=1)
+    assert spell(instant(spelt, field="x")) == spelt
+
+
+@briefly
+@given(st.integers(min_value=10**12, max_value=7 * 10**12))
+def test_epoch_milliseconds_survive_as_number_and_as_query_parameter(epoch: int) -> None:
+    moment = instant(epoch, field="x")
+
+    assert moment == instant(str(epoch), field="x")
+    assert milliseconds(moment.timestamp()) == str(epoch)
+
+
+@briefly
+@given(WHEN)
+def test_a_query_parameter_is_never_later_than_the_instant_it_stands_for(moment: datetime) -> None:
+    assert instant(milliseconds(moment.timestamp()), field="x") <= moment
+
+
+@pytest.mark.parametrize(("value", "expected"), [(5, 5.0), (0.02, 0.02), (timedelta(minutes=2), 120.0)])
+def test_a_span_is_seconds_or_a_timedelta(value: object, expected: float) -> None:
+    assert seconds(value, field="timeout") == expected
+
+
+@pytest.mark.parametrize(
+    "value", [0, -1, None, True, "5", float("nan"), float("inf"), timedelta(0), timedelta(days=-1)], ids=repr
+)
+def test_a_span_that_is_none_is_refused(value: object) -> None:
+    with pytest.raises(InvalidArgument, match=r"^timeout: "):
+        seconds(value, field="timeout")

@@ -1,0 +1,538 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Watching, without a loop: what each answer and each loss leads to."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_losant.api.errors import (
+    BadRequest,
+    Forbidden,
+    LosantError,
+    NotFound,
+    NotLosant,
+    ProtocolError,
+    RateLimited,
+    ServerError,
+    TlsError,
+    TransportError,
+    Unauthorized,
+)
+from airflow_provider_losant.api.flows.polling import watch
+from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target
+from airflow_provider_losant.api.model import Execution
+from tests.support.factories import (
+    APPLICATION,
+    MADE,
+    NOTEBOOK,
+    REF,
+    RUN,
+    briefly,
+    entry,
+    execution,
+    iso,
+    run_id,
+)
+from tests.unit.api.flow_driver import Hand, calm, highest
+
+GONE = TransportError("connection lost")
+RUNNING = [execution("inProgress", runStartedAt=iso(MADE + 1))]
+DONE = [execution("completed", outputsCompletedAt=iso(MADE + 60))]
+PATIENCE = Patience(poll_interval=20.0, deadline=MADE + 3_600, max_poll_outage=600.0)
+SIGNED = "https://storage.example/result.error.log?X-Amz-Signature=deadbeef"
+
+
+def look(hand: Hand, target: Target | None = None, patience: Patience = PATIENCE, **more: Any) -> Outcome:
+    options = {"clock": hand.clock, "jitter": calm, **more}
+    return hand.drive(watch(target or Target.of(REF), patience, **options))
+
+
+def at(*answers: Any, **more: Any) -> Hand:
+    return Hand(answers, now=MADE, **more)
+
+
+def test_a_run_is_watched_until_it_has_ended() -> None:
+    hand = at([execution("queued")], RUNNING, RUNNING, DONE)
+
+    outcome = look(hand)
+
+    assert (outcome.ending, outcome.is_success) == ("ended", True)
+    assert outcome.result["status"] == "completed"
+    assert hand.operations() == ["notebook.logs"] * 4
+    assert hand.looks == [MADE, MADE + 20, MADE + 40, MADE + 60]
+
+
+def test_every_look_names_a_limit_and_a_since_with_a_margin() -> None:
+    hand = at(RUNNING, DONE)
+
+    look(hand)
+
+    since = str(int(MADE - 300) * 1000)
+    assert [(call.query["limit"], call.query["since"]) for call in hand.calls] == [("20", since)] * 2
+
+
+def test_a_run_that_has_only_just_begun_is_not_looked_at_yet() -> None:
+    hand = at(DONE)
+
+    look(hand, first_look=MADE + 20)
+
+    assert hand.looks == [MADE + 20]
+
+
+def test_each_phase_is_told_once_with_its_durations() -> None:
+    gathered = [execution("inProgress", runStartedAt=iso(MADE + 2), inputsCompletedAt=iso(MADE + 7))]
+    hand = at([execution("queued")], [execution("queued")], RUNNING, RUNNING, gathered, gathered, DONE)
+
+    look(hand)
+
+    assert [note.text.split(": ", 1)[1].split(" (")[0] for note in hand.notes] == [
+        "queued",
+        "inProgress: reading inputs",
+        "inProgress: running the notebook",
+        "completed",
+    ]
+    assert "(queue 2 s, inputs 5 s)" in hand.log
+    assert all(RUN in note.text for note in hand.notes)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (
+            {"maxAllowedRunMinutes": 5},
+            "(queue 4 s, inputs 2 s, notebook 90 s, outputs 1 s; 1.5 of 5 run minutes)",
+        ),
+        ({}, "(queue 4 s, inputs 2 s, notebook 90 s, outputs 1 s; 1.5 run minutes)"),
+    ],
+)
+def test_the_minutes_that_a_run_costs_are_told_apart_from_its_time_in_the_queue(
+    more: dict[str, Any], told: str
+) -> None:
+    ended = {
+        "runStartedAt": iso(MADE + 4),
+        "inputsCompletedAt": iso(MADE + 6),
+        "notebookCompletedAt": iso(MADE + 96),
+        "outputsCompletedAt": iso(MADE + 97),
+    }
+    hand = at([execution("completed", **ended, **more)])
+
+    look(hand)
+
+    assert hand.log.endswith(told)
+
+
+def test_watchers_that_began_together_spread_out() -> None:
+    early, late = at(RUNNING, DONE), at(RUNNING, DONE)
+
+    look(early, jitter=lambda low, _: low)
+    look(late, jitter=highest)
+
+    assert [hand.looks[1] - MADE for hand in (early, late)] == pytest.approx([20, 21])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        GONE,
+        TransportError("refused", was_sent=False),
+        ProtocolError("cut short"),
+        NotLosant("a maintenance page"),
+        ServerError(503, "", "no message"),
+        RateLimited(429, "", "slow down"),
+        Unauthorized(401, "", "rotated"),
+    ],
+    ids=lambda error: type(error).__name__ + str(error)[:3],
+)
+def test_a_lost_poll_does_not_fail_the_run(error: LosantError) -> None:
+    outcome = look(at(error, RUNNING, error, error, DONE))
+
+    assert outcome.is_success
+
+
+def test_a_row_of_lost_polls_is_told_once() -> None:
+    hand = at(GONE, GONE, GONE, RUNNING, GONE, GONE, DONE)
+
+    look(hand)
+
+    lost = [note for note in hand.notes if "connection lost" in note.text]
+    assert [note.level for note in lost] == [logging.WARNING] * 2
+
+
+def test_an_outage_is_forgiven_up_to_a_bound_of_time() -> None:
+    hand = at(RUNNING, GONE)
+
+    outcome = look(hand)
+
+    assert (outcome.ending, outcome.problem) == ("outage", "connection lost")
+    assert outcome.result["status"] == "inProgress"
+    assert 600 < hand.now - MADE < 600 + 2 * 20 + 1
+    assert "notebook.cancelExecution" not in hand.operations()
+
+
+def test_a_bound_of_outage_begins_anew_with_each_answer() -> None:
+    def flaky(call: Any) -> Any:
+        del call
+        return RUNNING if len(hand.calls) % 20 == 0 else GONE
+
+    hand = at(flaky)
+
+    assert look(hand, jitter=highest).ending == "deadline"
+
+
+def test_a_single_lost_poll_is_forgiven_however_seldom_one_looks() -> None:
+    seldom = Patience(poll_interval=900.0, deadline=MADE + 7_200, max_poll_outage=600.0)
+
+    assert look(at(GONE, DONE), patience=seldom, first_look=MADE + 900).is_success
+
+
+@briefly
+@given(st.lists(st.booleans(), min_size=1, max_size=25))
+def test_no_pattern_of_short_losses_fails_a_healthy_run(lost: list[bool]) -> None:
+    answers = [GONE if it else RUNNING for it in lost]
+
+    assert look(at(*answers, DONE)).is_success
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BadRequest(400, "Validation", "no"),
+        Forbidden(403, "Forbidden", "no"),
+        NotFound(404, "NotFound", "no"),
+        TlsError("self-signed"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_looking_again_cannot_change_ends_the_wait_at_once(error: LosantError) -> None:
+    hand = at(RUNNING, error)
+
+    outcome = look(hand, cancel_on_timeout=True)
+
+    assert (outcome.ending, outcome.problem) == ("refused", str(error))
+    assert outcome.result["execution_id"] == RUN
+    assert hand.operations() == ["notebook.logs"] * 2
+
+
+def test_nobody_looks_sooner_than_losant_asked() -> None:
+    hand = at(RateLimited(429, "", "slow down", retry_after=120.0), DONE)
+
+    look(hand)
+
+    assert hand.looks[1] - hand.looks[0] >= 120
+
+
+def test_a_long_pause_that_losant_asks_for_does_not_outlast_the_deadline() -> None:
+    hand = at(RateLimited(429, "", "slow down", retry_after=86_400.0), RUNNING)
+
+    outcome = look(hand, patience=Patience(poll_interval=20.0, deadline=MADE + 300, max_poll_outage=6_000.0))
+
+    assert outcome.ending == "deadline"
+    assert hand.now == MADE + 300
+
+
+def test_a_status_nobody_has_documented_is_watched_on() -> None:
+    hand = at([execution("hibernating")], [execution("hibernating")], DONE)
+
+    assert look(hand).is_success
+    assert "hibernating" in hand.log
+
+
+def test_a_status_nobody_has_documented_is_warned_of_once() -> None:
+    hand = at([execution("hibernating")], [execution("hibernating")], DONE)
+
+    look(hand)
+
+    warnings = [note.text for note in hand.notes if note.level == logging.WARNING]
+    assert len(warnings) == 1
+    assert "hibernating" in warnings[0]
+
+
+@pytest.mark.parametrize("status", ["errored", "timeout", "canceled"])
+def test_a_run_that_did_not_end_well_says_so_with_losants_errors(status: str) -> None:
+    errors = [{"name": "ValueError", "message": "boom"}]
+
+    outcome = look(at(RUNNING, [execution(status, executionErrors=errors)]))
+
+    assert (outcome.ending, outcome.is_success, outcome.result["status"]) == ("ended", False, status)
+    assert list(outcome.errors) == errors
+
+
+def test_a_run_that_is_being_cancelled_is_watched_until_it_is() -> None:
+    assert look(at([execution("canceling")], [execution("canceled")])).result["status"] == "canceled"
+
+
+def test_the_end_of_the_error_log_is_fetched_for_a_failed_run() -> None:
+    failed = execution("errored", outputInfo={"result.error.log": {"size": 9, "url": SIGNED}})
+    hand = at([failed], tail="Traceback\nValueError: boom")
+
+    assert look(hand).error_log == "Traceback\nValueError: boom"
+    assert [tail.url for tail in hand.tails] == [SIGNED]
+    assert "deadbeef" not in repr(hand.tails)
+
+
+def test_an_error_log_that_cannot_be_read_does_not_change_the_outcome() -> None:
+    failed = execution("errored", outputInfo={"result.error.log": {"url": SIGNED}})
+    hand = at([failed], tail=TransportError("the file's host answered 403"))
+
+    outcome = look(hand)
+
+    assert (outcome.ending, outcome.error_log) == ("ended", None)
+    assert "result.error.log could not be read" in hand.log
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        execution("completed", outputInfo={"result.error.log": {"url": SIGNED}}),
+        execution("errored", outputInfo={"result.log": {"url": SIGNED}}),
+        execution("errored", outputInfo={"result.error.log": {"size": 1}}),
+    ],
+    ids=["a run that ended well", "no error log", "an error log without an address"],
+)
+def test_no_file_is_fetched_in_vain(ended: Execution) -> None:
+    hand = at([ended])
+
+    look(hand)
+
+    assert hand.tails == []
+
+
+def test_the_deadline_ends_the_wait_after_one_last_look() -> None:
+    hand = at(RUNNING)
+    patience = Patience(poll_interval=20.0, deadline=MADE + 50, max_poll_outage=600.0)
+
+    outcome = look(hand, patience=patience)
+
+    assert (outcome.ending, outcome.is_success, outcome.is_cancelled) == ("deadline", False, False)
+    assert hand.looks == [MADE, MADE + 20, MADE + 40, MADE + 50]
+    assert set(hand.operations()) == {"notebook.logs"}
+
+
+def test_a_run_that_ends_just_before_the_deadline_has_ended() -> None:
+    patience = Patience(poll_interval=40.0, deadline=MADE + 50, max_poll_outage=600.0)
+
+    assert look(at(RUNNING, RUNNING, DONE), patience=patience).is_success
+
+
+def test_a_deadline_that_has_passed_still_allows_one_look() -> None:
+    patience = Patience(poll_interval=20.0, deadline=0.0, max_poll_outage=600.0)
+    hand = at(RUNNING)
+
+    assert look(hand, patience=patience).ending == "deadline"
+    assert hand.looks == [MADE]
+    assert look(at(DONE), patience=patience).is_success
+
+
+def test_the_run_is_cancelled_when_the_deadline_passes_and_the_user_wants_that() -> None:
+    patience = Patience(poll_interval=20.0, deadline=MADE + 30, max_poll_outage=600.0)
+    hand = at(RUNNING, RUNNING, RUNNING, None)
+
+    outcome = look(hand, patience=patience, cancel_on_timeout=True)
+
+    assert (outcome.ending, outcome.is_cancelled) == ("deadline", True)
+    assert hand.operations() == ["notebook.logs"] * 3 + ["notebook.cancelExecution"]
+    assert hand.calls[-1].query == {"executionId": RUN}
+
+
+def test_a_cancel_that_fails_at_the_deadline_is_told_and_not_raised() -> None:
+    patience = Patience(poll_interval=20.0, deadline=MADE, max_poll_outage=600.0)
+    hand = at(RUNNING, ServerError(503, "", "no message"))
+
+    outcome = look(hand, patience=patience, cancel_on_timeout=True)
+
+    assert (outcome.ending, outcome.is_cancelled) == ("deadline", False)
+    assert hand.operations().count("notebook.cancelExecution") == 3
+    assert "could not be cancelled and may still use minutes" in hand.log
+
+
+@pytest.mark.parametrize("error", [NotFound(404, "", "no"), BadRequest(400, "", "has ended")], ids=str)
+def test_a_run_that_ends_while_it_is_being_cancelled_has_ended(error: LosantError) -> None:
+    patience = Patience(poll_interval=20.0, deadline=MADE + 10, max_poll_outage=600.0)
+
+    outcome = look(at(RUNNING, RUNNING, error, DONE), patience=patience, cancel_on_timeout=True)
+
+    assert (outcome.ending, outcome.is_success) == ("ended", True)
+
+
+def test_a_wait_for_whichever_run_comes_cancels_nobodys() -> None:
+    patience = Patience(poll_interval=20.0, deadline=MADE + 30, max_poll_outage=600.0)
+    hand = at([])
+
+    outcome = look(hand, whichever(), patience, cancel_on_timeout=True)
+
+    assert outcome.ending == "deadline"
+    assert set(hand.operations()) == {"notebook.logs"}
+
+
+# -- which run is meant -----------------------------------------------------------------------------------
+
+
+def others(count: int, status: str = "completed") -> list[Execution]:
+    """Return younger runs of the same notebook, newest first."""
+    return [execution(status, run_id(number)) for number in range(count, 0, -1)]
+
+
+def whichever(since: float = MADE) -> Target:
+    return Target(application_id=APPLICATION, notebook_id=NOTEBOOK, since=since)
+
+
+def paged(runs: list[Execution]) -> Any:
+    return lambda call: runs[: int(call.query["limit"])]
+
+
+@pytest.mark.parametrize(
+    ("younger", "limits"), [(19, ["20"]), (20, ["20", "160"]), (500, ["20", "160", "1280"])]
+)
+def test_a_run_beyond_the_page_is_looked_for_further_at_once(younger: int, limits: list[str]) -> None:
+    hand = at(paged([*others(younger), *DONE]))
+
+    assert look(hand).is_success
+    assert [call.query["limit"] for call in hand.calls] == limits
+    assert hand.now == MADE
+
+
+def test_a_run_that_is_not_listed_yet_is_waited_for() -> None:
+    hand = at([], [], RUNNING, DONE)
+
+    assert look(hand).is_success
+    assert "not listed yet" in hand.log
+
+
+def test_a_run_that_is_not_listed_for_long_is_looked_for_without_a_since() -> None:
+    hand = at(lambda call: DONE if call.query["since"] == "0" else [])
+
+    assert look(hand).is_success
+    assert len(hand.calls) == 3
+
+
+def test_a_run_that_is_never_listed_ends_the_wait_with_a_reason() -> None:
+    outcome = look(at([]))
+
+    assert (outcome.ending, outcome.problem) == ("outage", "the run is not in the notebook's log")
+    assert outcome.result == {"execution_id": RUN, "notebook_id": NOTEBOOK, "application_id": APPLICATION}
+
+
+def test_nobody_elses_run_is_taken_for_ours() -> None:
+    hand = at(others(3), [*others(3), *DONE])
+
+    assert look(hand).result["execution_id"] == RUN
+
+
+def test_without_an_id_the_earliest_queued_that_ended_is_meant() -> None:
+    recent = [
+        execution("completed", run_id(5)),
+        execution("inProgress", run_id(4)),
+        execution("errored", run_id(3)),
+        execution("completed", run_id(2)),
+        execution("inProgress", run_id(1)),
+        execution("completed", run_id(-9)),
+    ]
+
+    outcome = look(at(recent), whichever())
+
+    assert outcome.result["execution_id"] == run_id(2)
+
+
+def test_without_an_id_the_first_to_end_is_meant_however_late_somebody_looks() -> None:
+    long = execution("completed", run_id(1), outputsCompletedAt=iso(MADE + 50))
+    short = execution("errored", run_id(2), notebookCompletedAt=iso(MADE + 30))
+    still = execution("inProgress", run_id(1))
+
+    outcomes = [look(at([short, earlier]), whichever()) for earlier in (still, long)]
+
+    assert [it.result["execution_id"] for it in outcomes] == [run_id(2)] * 2
+
+
+def test_without_an_id_a_run_queued_at_that_very_instant_counts() -> None:
+    assert look(at(DONE), whichever(MADE)).result["execution_id"] == RUN
+
+
+def test_without_an_id_a_run_that_goes_on_is_waited_for() -> None:
+    hand = at([], [execution("queued", run_id(1))], [execution("completed", run_id(1))])
+
+    assert look(hand, whichever()).is_success
+
+
+def test_without_an_id_nothing_to_see_is_no_outage() -> None:
+    patience = Patience(poll_interval=20.0, deadline=MADE + 7_200, max_poll_outage=600.0)
+
+    assert look(at([]), whichever(), patience).ending == "deadline"
+
+
+def test_without_an_id_the_earliest_is_found_beyond_the_page_too() -> None:
+    hand = at(paged([*others(100), execution("completed")]))
+
+    assert look(hand, whichever()).result["execution_id"] == RUN
+
+
+@pytest.mark.parametrize("younger", [20, 500])
+def test_a_single_look_is_as_wide_as_it_takes(younger: int) -> None:
+    glance = Patience(poll_interval=20.0, deadline=0.0, max_poll_outage=600.0)
+
+    assert look(at(paged([*others(younger), *DONE])), patience=glance).is_success
+
+
+# -- what crosses from the triggerer to the worker --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Outcome(ending="ended", result={"status": "completed"}, is_success=True),
+        Outcome(ending="ended", result={}, errors=[{"name": "E", "message": "m"}], error_log="Traceback"),
+        Outcome(ending="deadline", result={"execution_id": RUN}, is_cancelled=True),
+        Outcome(ending="outage", result={}, problem="connection lost"),
+    ],
+    ids=["success", "failure", "deadline", "outage"],
+)
+def test_an_outcome_survives_the_way_through_airflows_database(outcome: Outcome) -> None:
+    event = json.loads(json.dumps(outcome.to_event()))
+
+    assert Outcome.from_event(event).to_event() == outcome.to_event() == event
+
+
+@pytest.mark.parametrize("event", [None, {}, {"status": "success"}, {"ending": "ended"}, "text"], ids=repr)
+def test_a_foreign_event_is_refused(event: Any) -> None:
+    with pytest.raises(ValueError, match="not the event of a notebook wait"):
+        Outcome.from_event(event)
+
+
+FILES = st.dictionaries(
+    st.sampled_from(["result.error.log", "result.html", "out.csv"]),
+    st.fixed_dictionaries(
+        {"url": st.just(SIGNED)}, optional={"size": st.integers(0), "contentType": st.text()}
+    ),
+)
+
+
+@briefly
+@given(
+    files=FILES,
+    inputs=FILES,
+    status=st.sampled_from(["completed", "errored", "timeout", "canceled", "inProgress", "hibernating"]),
+    tail=st.sampled_from(["Traceback", TransportError("the file's host answered 403")]),
+)
+def test_no_signed_address_is_in_any_outcome_event_or_note(
+    files: dict[str, Any], inputs: dict[str, Any], status: str, tail: str | LosantError
+) -> None:
+    hand = at([Execution.from_api(entry(status, outputInfo=files, inputInfo=inputs))], tail=tail)
+    patience = Patience(poll_interval=20.0, deadline=MADE + 50, max_poll_outage=600.0)
+
+    outcome = look(hand, patience=patience)
+
+    told = json.dumps(outcome.to_event(), allow_nan=False) + repr(outcome) + hand.log + repr(hand.calls)
+    assert "storage.example" not in told
+
+
+def test_a_target_says_what_is_waited_for() -> None:
+    assert str(Target.of(REF)) == f"execution {RUN} of notebook {NOTEBOOK}"
+    assert str(whichever(MADE + timedelta(minutes=1).total_seconds())) == (
+        f"first execution of notebook {NOTEBOOK} since {iso(MADE + 60)}"
+    )

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The newcomer, who follows a page to the letter, overlooks nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.quickstart_reader import Command, Section
+
+PAGE = """# Title
+
+## Save
+
+```{literalinclude} files/dag.py
+:caption: dags/dag.py
+:start-after: "[START it]"
+:end-before: "[END it]"
+```
+
+```{literalinclude} files/dag.py
+:language: python
+```
+
+## Run
+
+```shell
+export A='{
+  "b": 1}'
+run
+```
+
+```text
+… state=success, …
+```
+"""
+
+
+def test_files_with_a_name_are_saved_and_every_command_is_typed(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "dag.py").write_text("# [START it]\na = 1\n\nb = 2\n# [END it]\n")
+    (tmp_path / "page.md").write_text(PAGE)
+
+    sections = Section.sections(tmp_path / "page.md")
+
+    assert sections["Save"].files == {"dags/dag.py": "a = 1\n\nb = 2\n"}
+    assert [it.text for it in sections["Run"].commands] == ["export A='{\n  \"b\": 1}'", "run"]
+    assert [it.shown for it in sections["Run"].commands] == ["", "… state=success, …\n"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "fits"),
+    [
+        ("", "anything", True),
+        ("… state=success, …", "log\nRun, state=success, at\n", True),
+        ("… state=success, …", "log\nRun, state=failed, at\n", False),
+        ("42 kWh", "noise\n42 kWh\n", True),
+        ("42 kWh", "142 kWh\n", False),
+        ("42 kWh", "42 kWh\nand more\n", False),
+        ("one\n… three", "one\ntwo three", True),
+        ("one\n… three", "three\none", False),
+    ],
+)
+def test_what_is_shown_has_to_be_how_the_output_ends(shown: str, printed: str, fits: bool) -> None:
+    assert Command(text="run", shown=shown).fits(printed) is fits
