@@ -26,8 +26,9 @@ from airflow_provider_losant.emulator.http.files import Files
 from airflow_provider_losant.emulator.requestlog import Request, RequestLog
 from airflow_provider_losant.emulator.runtime.callbacks import Callbacks
 from airflow_provider_losant.emulator.runtime.worker import Worker
-from airflow_provider_losant.emulator.state.backend import Notebook, World
+from airflow_provider_losant.emulator.state.backend import World
 from airflow_provider_losant.emulator.state.identity import Signer, object_id
+from airflow_provider_losant.emulator.state.model import Notebook
 from airflow_provider_losant.emulator.state.storage import Archive
 from airflow_provider_losant.emulator.state.timeline import Execution
 from airflow_provider_losant.emulator.switches import Switches

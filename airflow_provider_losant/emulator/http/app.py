@@ -14,14 +14,14 @@ from airflow_provider_losant.emulator.http.context import Asked
 from airflow_provider_losant.emulator.http.handlers import HANDLERS
 from airflow_provider_losant.emulator.http.operations import Operation, Query, find
 from airflow_provider_losant.emulator.http.schemas import ID, body_problem
-from airflow_provider_losant.emulator.http.wire import SECRETS, Answer, Read, note, read
-from airflow_provider_losant.emulator.state.backend import Refused, World
+from airflow_provider_losant.emulator.http.wire import SECRETS, Answer, Read, Refused, note, read
 from airflow_provider_losant.emulator.state.timestamps import http_date
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.faults import Faults
     from airflow_provider_losant.emulator.http.fault_injector import Spoiler
     from airflow_provider_losant.emulator.requestlog import RequestLog
+    from airflow_provider_losant.emulator.state.backend import World
     from airflow_provider_losant.emulator.state.identity import Token
 
 _ID_RULE: Final = Query(required=True, pattern=ID)

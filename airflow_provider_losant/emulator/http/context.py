@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.state.backend import Application, Notebook, World
+    from airflow_provider_losant.emulator.state.backend import World
     from airflow_provider_losant.emulator.state.identity import Token
+    from airflow_provider_losant.emulator.state.model import Application, Notebook
 
 DONE: Final = {"success": True}
 

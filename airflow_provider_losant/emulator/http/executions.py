@@ -7,13 +7,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_losant.emulator.http.context import DONE, Asked
-from airflow_provider_losant.emulator.state.backend import Notebook, Refused, World
+from airflow_provider_losant.emulator.http.wire import Refused
 from airflow_provider_losant.emulator.state.identity import job_id, object_id
 from airflow_provider_losant.emulator.state.timeline import FINAL, Execution
 from airflow_provider_losant.emulator.state.timestamps import iso, read_relative_to
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.emulator.state.backend import World
+    from airflow_provider_losant.emulator.state.model import Notebook
 
 DAY: Final = timedelta(days=1)
 

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from airflow_provider_losant.emulator.http.wire import Answer, reset
-from airflow_provider_losant.emulator.state.backend import Refused
+from airflow_provider_losant.emulator.http.wire import Answer, Refused, reset
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.faults import Fault

@@ -10,10 +10,11 @@ from aiohttp import web
 
 from airflow_provider_losant.emulator.faults import FILES, Faults
 from airflow_provider_losant.emulator.http.wire import Answer
-from airflow_provider_losant.emulator.state.backend import World, content_type
+from airflow_provider_losant.emulator.state.model import content_type
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.http.fault_injector import Spoiler
+    from airflow_provider_losant.emulator.state.backend import World
 
 _KINDS: Final = ("inputs", "outputs")
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from airflow_provider_losant.emulator.http.context import DONE, Asked
 from airflow_provider_losant.emulator.state import serializers
-from airflow_provider_losant.emulator.state.backend import Notebook
 from airflow_provider_losant.emulator.state.identity import object_id
+from airflow_provider_losant.emulator.state.model import Notebook
 
 
 def get_application(asked: Asked) -> tuple[int, Any]:

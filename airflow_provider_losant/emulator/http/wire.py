@@ -17,10 +17,19 @@ from airflow_provider_losant.emulator.requestlog import Request
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.http.operations import Operation
-    from airflow_provider_losant.emulator.state.backend import Refused
 
 HEADERS: Final = {"Server": "Losant API", "Cache-Control": "no-cache, no-store, must-revalidate"}
 SECRETS: Final = ("access_token", "jwt")
+
+
+class Refused(Exception):
+    """Carries the error answer to a request that cannot be granted."""
+
+    def __init__(self, status: int, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.message = message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

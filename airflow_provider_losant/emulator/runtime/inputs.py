@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow_provider_losant.emulator.runtime.templates import render, values
-from airflow_provider_losant.emulator.state.backend import Notebook, describe
 from airflow_provider_losant.emulator.state.identity import is_safe_name
+from airflow_provider_losant.emulator.state.model import Notebook, describe
 from airflow_provider_losant.emulator.state.timestamps import read_text
 
 if TYPE_CHECKING:

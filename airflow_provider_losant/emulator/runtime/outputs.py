@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_losant.emulator.runtime.templates import render
-from airflow_provider_losant.emulator.state.backend import describe
 from airflow_provider_losant.emulator.state.identity import is_safe_name
+from airflow_provider_losant.emulator.state.model import describe
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.state.timeline import File

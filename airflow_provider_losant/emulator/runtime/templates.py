@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_losant.emulator.state.timestamps import iso
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.state.backend import Notebook
+    from airflow_provider_losant.emulator.state.model import Notebook
     from airflow_provider_losant.emulator.state.timeline import Execution
 
 # File names and ids are no HTML: a plain {{value}} must not be escaped.

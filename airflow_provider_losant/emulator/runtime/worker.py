@@ -17,7 +17,8 @@ from airflow_provider_losant.emulator.runtime.templates import values
 from airflow_provider_losant.emulator.state.timeline import STOPPED, Execution, File
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.state.backend import Notebook, World
+    from airflow_provider_losant.emulator.state.backend import World
+    from airflow_provider_losant.emulator.state.model import Notebook
 
 # Whatever takes longer than this, beside the notebook itself, will never be done.
 PATIENCE: Final = 120.0

@@ -3,70 +3,22 @@
 
 from __future__ import annotations
 
-import mimetypes
 import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow_provider_losant.emulator.state.identity import Signer, Token, object_id, token_text
-from airflow_provider_losant.emulator.state.timeline import Execution, File, Script
+from airflow_provider_losant.emulator.state.model import Application, Notebook, Thing, describe
+from airflow_provider_losant.emulator.state.timeline import Execution, Script
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.state.storage import Archive
     from airflow_provider_losant.emulator.switches import Switches
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Application:
-    """An application: the space that notebooks and tokens belong to."""
-
-    id: str
-    name: str
-    created_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notebook:
-    """A notebook: its settings, and the sample data that stands for what Losant would query."""
-
-    id: str
-    application_id: str
-    name: str
-    created_at: float
-    updated_at: float
-    description: str | None = None
-    image_version: str = "v4"
-    inputs: Sequence[Mapping[str, Any]] = ()
-    outputs: Sequence[Mapping[str, Any]] = ()
-    file_name: str | None = None
-    requested_at: float = 0.0
-    max_minutes: float = 5
-    samples: Mapping[str, Path] = field(default_factory=dict)
-    script: Script | None = None
-
-
-Thing = Application | Notebook | Token | Execution
-
-
-class Refused(Exception):
-    """Carries the error answer to a request that cannot be granted."""
-
-    def __init__(self, status: int, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.kind = kind
-        self.message = message
-
-
-def content_type(name: str) -> str:
-    """Guess what a file holds from its name."""
-    known = {".ipynb": "application/x-ipynb+json", ".log": "text/plain", ".csv": "text/csv"}
-    return known.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
 class World:
@@ -221,8 +173,3 @@ class World:
         """Make the signed address under which a file can be fetched for a while."""
         expires = int(signed_at + self.switches.file_url_ttl)
         return f"{self.files_url}{path}?{self.signer.sign(path, expires)}"
-
-
-def describe(name: str, size: int) -> File:
-    """Describe a file for the log."""
-    return File(size=size, content_type=content_type(name))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_losant.emulator.state.timestamps import iso
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.state.backend import Application, Notebook, World
+    from airflow_provider_losant.emulator.state.backend import World
+    from airflow_provider_losant.emulator.state.model import Application, Notebook
 
 _SETTINGS = {
     "name": "name",

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_losant.emulator.state.backend import Application, Notebook, Thing
 from airflow_provider_losant.emulator.state.identity import Token
+from airflow_provider_losant.emulator.state.model import Application, Notebook, Thing
 from airflow_provider_losant.emulator.state.timeline import Execution, File, Script
 
 

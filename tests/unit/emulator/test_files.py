@@ -16,8 +16,8 @@ from airflow_provider_losant.emulator import Emulator
 from airflow_provider_losant.emulator.runtime.inputs import InputError, gather
 from airflow_provider_losant.emulator.runtime.outputs import Harvest
 from airflow_provider_losant.emulator.runtime.templates import render, values
-from airflow_provider_losant.emulator.state.backend import Application, Notebook, Thing
 from airflow_provider_losant.emulator.state.identity import Token
+from airflow_provider_losant.emulator.state.model import Application, Notebook, Thing
 from airflow_provider_losant.emulator.state.storage import Archive
 from airflow_provider_losant.emulator.state.timeline import Execution, File, Script
 
