@@ -44,7 +44,7 @@ class Seed:
         return {told["name"]: self._sow(losant, told) for told in self.notebooks}
 
     def _sow(self, losant: Emulator, told: Mapping[str, Any]) -> str:
-        known = {notebook.name: notebook.id for notebook in losant.world.notebooks.values()}
+        known = {notebook.name: notebook.id for notebook in losant.backend.notebooks.values()}
         notebook_id = losant.add_notebook(
             name=told["name"],
             file=self.folder / told["file"] if "file" in told else None,

@@ -26,7 +26,7 @@ from airflow_provider_losant.emulator.http.files import Files
 from airflow_provider_losant.emulator.requestlog import Request, RequestLog
 from airflow_provider_losant.emulator.runtime.callbacks import Callbacks
 from airflow_provider_losant.emulator.runtime.worker import Worker
-from airflow_provider_losant.emulator.state.backend import World
+from airflow_provider_losant.emulator.state.backend import Backend
 from airflow_provider_losant.emulator.state.identity import Signer, object_id
 from airflow_provider_losant.emulator.state.model import Notebook
 from airflow_provider_losant.emulator.state.storage import Archive
@@ -88,25 +88,25 @@ class Emulator:
         def losants_clock() -> float:
             return clock() + self.switches.clock_skew
 
-        self.world = World(
+        self.backend = Backend(
             clock=losants_clock, switches=self.switches, folder=folder, signer=signer, archive=archive
         )
         for thing in archive.things() if archive else ():
-            self.world.put(thing.after_restart(losants_clock()) if isinstance(thing, Execution) else thing)
+            self.backend.put(thing.after_restart(losants_clock()) if isinstance(thing, Execution) else thing)
         self.application_id = (
             application_id or recalled.get("application_id") or object_id(losants_clock())
         ).lower()
-        if self.application_id not in self.world.applications:
-            self.world.add_application(application_name, self.application_id)
+        if self.application_id not in self.backend.applications:
+            self.backend.add_application(application_name, self.application_id)
         self.token = token or recalled.get("token", "")
-        if self.token not in self.world.tokens:
-            self.token = self.world.add_token(self.application_id, ["all.Application"], text=self.token)
+        if self.token not in self.backend.tokens:
+            self.token = self.backend.add_token(self.application_id, ["all.Application"], text=self.token)
         if archive:
             archive.remember(application_id=self.application_id, token=self.token, secret=secret)
         self._faults = Faults()
         self._log = RequestLog(Path(request_log) if request_log else None)
-        self._worker = Worker(self.world)
-        self._callbacks = Callbacks(self.world)
+        self._worker = Worker(self.backend)
+        self._callbacks = Callbacks(self.backend)
         self._stopping = asyncio.Event()
         self._spoiler = Spoiler(stopping=self._stopping)
         self._runners: list[web.AppRunner] = []
@@ -114,7 +114,7 @@ class Emulator:
     @property
     def files_url(self) -> str:
         """The address that result files come from."""
-        return self.world.files_url
+        return self.backend.files_url
 
     @property
     def requests(self) -> list[Request]:
@@ -142,11 +142,11 @@ class Emulator:
         self._thread.join(10)
         self._loop.close()
         if self._temporary:
-            shutil.rmtree(self.world.folder, ignore_errors=True)
+            shutil.rmtree(self.backend.folder, ignore_errors=True)
 
     def add_application(self, name: str = "Another application") -> str:
         """Make an application; returns its id."""
-        return self.world.add_application(name)
+        return self.backend.add_application(name)
 
     def add_token(
         self,
@@ -162,7 +162,7 @@ class Emulator:
         :param application_id: where; by default in the default application.
         :param expired: whether it has expired already.
         """
-        return self.world.add_token(application_id or self.application_id, scopes, expired=expired)
+        return self.backend.add_token(application_id or self.application_id, scopes, expired=expired)
 
     def add_notebook(
         self,
@@ -188,7 +188,7 @@ class Emulator:
         :param samples: for each input file name, the local file that stands for Losant's data.
         :param notebook_id: its id; an invented one by default.
         """
-        now = self.world.clock()
+        now = self.backend.clock()
         made = Notebook(
             id=(notebook_id or object_id(now)).lower(),
             application_id=application_id or self.application_id,
@@ -200,9 +200,9 @@ class Emulator:
             max_minutes=max_run_minutes,
             samples={key: Path(path).absolute() for key, path in (samples or {}).items()},
         )
-        self.world.put(made)
+        self.backend.put(made)
         if file is not None:
-            self.world.upload(made, Path(file).name, Path(file).read_bytes())
+            self.backend.upload(made, Path(file).name, Path(file).read_bytes())
         return made.id
 
     def script(self, notebook_id: str, script: Script | None) -> None:
@@ -211,8 +211,8 @@ class Emulator:
 
         :raises KeyError: when there is no such notebook.
         """
-        with self.world.lock:
-            self.world.put(replace(self.world.notebooks[notebook_id.lower()], script=script))
+        with self.backend.lock:
+            self.backend.put(replace(self.backend.notebooks[notebook_id.lower()], script=script))
 
     def inject(self, operation: str, fault: Fault, times: int = 1) -> None:
         """Spoil the next requests of an operation, such as ``notebook.logs``; ``*`` means any.
@@ -227,8 +227,10 @@ class Emulator:
 
     def executions(self, notebook_id: str) -> list[dict[str, Any]]:
         """Show all executions of a notebook as its log would, newest first."""
-        with self.world.lock:
-            return [self.world.show(execution) for execution in self.world.executions(notebook_id.lower())]
+        with self.backend.lock:
+            return [
+                self.backend.show(execution) for execution in self.backend.executions(notebook_id.lower())
+            ]
 
     def _call(self, step: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(step, self._loop).result(30)
@@ -236,12 +238,12 @@ class Emulator:
     async def _start(self) -> None:
         self.url = await self._serve(self._api(), self._ports[0])
         stored = web.Application()
-        stored.router.add_route("*", "/{path:.*}", Files(self.world, self._faults, self._spoiler).handle)
-        self.world.files_url = await self._serve(stored, self._ports[1])
+        stored.router.add_route("*", "/{path:.*}", Files(self.backend, self._faults, self._spoiler).handle)
+        self.backend.files_url = await self._serve(stored, self._ports[1])
 
     def _api(self) -> web.Application:
         api = Api(
-            world=self.world,
+            backend=self.backend,
             faults=self._faults,
             log=self._log,
             changed=self._look,

@@ -277,7 +277,7 @@ def test_scripted_executions_survive_a_restart_and_go_on_by_the_clock(tmp_path: 
 def test_two_emulators_live_side_by_side_and_leave_nothing_behind() -> None:
     began = time.monotonic()
     with Emulator() as one, Emulator() as two:
-        folders = [one.world.folder, two.world.folder]
+        folders = [one.backend.folder, two.backend.folder]
         assert one.url != two.url
         assert one.token != two.token
 

@@ -85,7 +85,7 @@ def test_a_signed_address_leads_to_its_own_file_only(stored: tuple[Client, URL],
 
 @pytest.mark.kernel
 def test_no_template_leads_out_of_the_data_folder(client: Client, losant: Emulator, tmp_path: Path) -> None:
-    data, outside = losant.world.folder, tmp_path / "outside"
+    data, outside = losant.backend.folder, tmp_path / "outside"
     file = write(tmp_path / "write.ipynb", WRITING)
     table = {"outputType": "dataTable", "fileName": "t.csv", "dataTableId": "{{place}}"}
     published = {

@@ -231,7 +231,7 @@ def call_for(story: Stage, name: str) -> Call[Any]:
 
 def is_right(story: Stage, name: str, answer: Any) -> bool:
     """Tell whether an answer is what was asked for, and Losant as it should be."""
-    notebook = story.losant.world.notebooks.get(story.notebook)
+    notebook = story.losant.backend.notebooks.get(story.notebook)
     checks: dict[str, Callable[[], bool]] = {
         "list": lambda: [it.id for it in answer.notebooks] == [story.notebook],
         "get": lambda: bool(answer.name == story.name),
@@ -241,7 +241,7 @@ def is_right(story: Stage, name: str, answer: Any) -> bool:
         "cancel": lambda: story.losant.executions(story.notebook)[0]["status"] == "canceled",
         "logs": lambda: len(answer) == int(not story.row.switches.get("listing_lag")),
         "minutes": lambda: answer.minutes == 0,
-        "create": lambda: answer.id in story.losant.world.notebooks,
+        "create": lambda: answer.id in story.losant.backend.notebooks,
         "execute": lambda: bool(
             [it["id"] for it in story.losant.executions(story.notebook)] == [answer.execution_id]
         ),
@@ -283,11 +283,11 @@ def test_what_may_be_repeated(stage: Callable[[Row, str], Stage], row: Row, kind
 def test_what_makes_something_new(stage: Callable[[Row, str], Stage], row: Row, kind: str, name: str) -> None:
     assert row.creating
     story = stage(row, kind)
-    before = len(story.losant.world.notebooks)
+    before = len(story.losant.backend.notebooks)
 
     check(story, row.creating, name)
 
-    assert len(story.losant.world.notebooks) - before + len(story.losant.executions(story.notebook)) <= 1
+    assert len(story.losant.backend.notebooks) - before + len(story.losant.executions(story.notebook)) <= 1
 
 
 @pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].export])
@@ -373,8 +373,8 @@ def test_a_file_is_fetched_whole_or_not_at_all(stage: Callable[[Row, str], Stage
 
     with ExitStack() as stack:
         if row.place is not None:
-            stack.callback(setattr, story.losant.world, "files_url", story.losant.files_url)
-            story.losant.world.files_url = story.places[row.place]
+            stack.callback(setattr, story.losant.backend, "files_url", story.losant.files_url)
+            story.losant.backend.files_url = story.places[row.place]
         near = Settings(token=story.losant.token, base_url=story.losant.url, timeout=story.settings.timeout)
         fetching = save(ref, Choice(), lambda _: into, story.retries)
         if promise.error is not None:
@@ -401,8 +401,8 @@ def test_an_error_log_that_cannot_be_read_changes_no_outcome(
 
     with ExitStack() as stack:
         if row.place is not None:
-            stack.callback(setattr, story.losant.world, "files_url", story.losant.files_url)
-            story.losant.world.files_url = story.places[row.place]
+            stack.callback(setattr, story.losant.backend, "files_url", story.losant.files_url)
+            story.losant.backend.files_url = story.places[row.place]
         near = Settings(
             token=story.losant.token, base_url=story.losant.url, timeout=min(story.settings.timeout, 1)
         )

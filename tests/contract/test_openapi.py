@@ -182,10 +182,10 @@ def test_an_upload_is_answered_as_described_whatever_its_file(
 
     told = BY_NAME["notebook.upload"][2]["responses"][str(answer.status_code)]
     assert validator(told["content"]["application/json"]["schema"]).is_valid(answer.json())
-    kept = [it for it in client.losant.world.folder.rglob("*") if it.is_file()]
+    kept = [it for it in client.losant.backend.folder.rglob("*") if it.is_file()]
     assert {it.suffix for it in kept} <= {".ipynb", ".csv"}
     if answer.ok:
-        assert client.losant.world.notebook_path(notebook).read_bytes() == content
+        assert client.losant.backend.notebook_path(notebook).read_bytes() == content
 
 
 @seldom

@@ -289,7 +289,7 @@ def test_an_address_that_expires_on_the_way_is_replaced_by_a_fresh_one(
     losant: Emulator, notebook: str, ended: str, tmp_path: Path, told: Told
 ) -> None:
     hook = LosantHook()
-    signer, opens = losant.world.signer, []
+    signer, opens = losant.backend.signer, []
     checks = type(signer).opens
 
     class Forgetful(type(signer)):  # type: ignore[misc]  # one that has forgotten the first address
@@ -297,7 +297,7 @@ def test_an_address_that_expires_on_the_way_is_replaced_by_a_fresh_one(
             opens.append(given)
             return len(opens) > 1 and checks(self, *given)
 
-    losant.world.signer = Forgetful(signer.secret)
+    losant.backend.signer = Forgetful(signer.secret)
     landed = hook.download_outputs(notebook, ended, tmp_path)
 
     assert content(landed) == FILES

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.emulator.faults import Faults
     from airflow_provider_losant.emulator.http.fault_injector import Spoiler
     from airflow_provider_losant.emulator.requestlog import RequestLog
-    from airflow_provider_losant.emulator.state.backend import World
+    from airflow_provider_losant.emulator.state.backend import Backend
     from airflow_provider_losant.emulator.state.identity import Token
 
 _ID_RULE: Final = Query(required=True, pattern=ID)
@@ -47,13 +47,13 @@ class Api:
     def __init__(
         self,
         *,
-        world: World,
+        backend: Backend,
         faults: Faults,
         log: RequestLog,
         changed: Callable[[], None],
         spoiler: Spoiler,
     ) -> None:
-        self._world = world
+        self._backend = backend
         self._faults = faults
         self._log = log
         self._changed = changed
@@ -63,17 +63,17 @@ class Api:
         """Answer one request, or let it go wrong."""
         operation, ids = find(request.method, request.rel_url.raw_path) or (None, {})
         call = _Call(request=request, operation=operation, ids=ids, read=await read(request, operation))
-        ticket = self._log.arrive(note(request, operation, call.read.body, self._world.clock()))
+        ticket = self._log.arrive(note(request, operation, call.read.body, self._backend.clock()))
         fault = self._faults.take(operation.name if operation else "")
         response: web.StreamResponse | None = None
         try:
             if fault is None:
                 response = self._answer(call).send(request)
             else:
-                kind = self._world.switches.rate_limit_type
+                kind = self._backend.switches.rate_limit_type
                 response = await self._spoiler.spoil(request, fault, lambda: self._answer(call), kind)
             if response is not None and not response.prepared:
-                response.headers["Date"] = http_date(self._world.clock())
+                response.headers["Date"] = http_date(self._backend.clock())
         finally:
             self._log.leave(ticket, None if response is None else response.status)
         return response or web.Response()
@@ -87,7 +87,7 @@ class Api:
             return Answer.of(400, {"code": "InvalidContent", "message": call.read.unreadable})
         try:
             _check_shape(call, call.operation)
-            with self._world.lock:
+            with self._backend.lock:
                 asked = self._admit(call, call.operation)
                 status, body = HANDLERS[call.operation.name](asked)
         except Refused as refused:
@@ -101,14 +101,14 @@ class Api:
         token = self._token(call.request)
         if not token.allows(operation.scopes, reads=operation.reads):
             raise Refused(403, "Forbidden", "Access is forbidden")
-        application = self._world.applications.get(call.ids["applicationId"].lower())
+        application = self._backend.applications.get(call.ids["applicationId"].lower())
         if application is None or not token.sees(application.id):
             raise Refused(404, "NotFound", "Application was not found")
-        notebook = self._world.notebooks.get(call.ids.get("notebookId", "").lower())
+        notebook = self._backend.notebooks.get(call.ids.get("notebookId", "").lower())
         if "notebookId" in call.ids and (notebook is None or notebook.application_id != application.id):
             raise Refused(404, "NotFound", "Notebook was not found")
         return Asked(
-            world=self._world,
+            backend=self._backend,
             token=token,
             application=application,
             found=notebook,
@@ -123,10 +123,10 @@ class Api:
         if scheme not in ("Bearer", "JWT"):
             text = next((request.query[name] for name in SECRETS if name in request.query), "")
         if not text:
-            status = self._world.switches.no_token_status
+            status = self._backend.switches.no_token_status
             kind = "Forbidden" if status == HTTPStatus.FORBIDDEN else "Unauthorized"
             raise Refused(status, kind, "Access is forbidden")
-        token = self._world.tokens.get(text)
+        token = self._backend.tokens.get(text)
         if token is None:
             raise Refused(401, "Unauthorized", "Invalid access token")
         if token.expired:

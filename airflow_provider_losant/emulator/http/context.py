@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.state.backend import World
+    from airflow_provider_losant.emulator.state.backend import Backend
     from airflow_provider_losant.emulator.state.identity import Token
     from airflow_provider_losant.emulator.state.model import Application, Notebook
 
@@ -19,7 +19,7 @@ DONE: Final = {"success": True}
 class Asked:
     """A request that has passed every check, about things that exist."""
 
-    world: World
+    backend: Backend
     token: Token
     application: Application
     found: Notebook | None

@@ -16,7 +16,7 @@ from airflow_provider_losant.emulator.state.timeline import FINAL, Execution
 from airflow_provider_losant.emulator.state.timestamps import iso, read_relative_to
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.state.backend import World
+    from airflow_provider_losant.emulator.state.backend import Backend
     from airflow_provider_losant.emulator.state.model import Notebook
 
 DAY: Final = timedelta(days=1)
@@ -24,11 +24,11 @@ DAY: Final = timedelta(days=1)
 
 def execute(asked: Asked) -> tuple[int, Any]:
     """Queue an execution, or lay it out at once when the notebook has a script."""
-    world, notebook, options = asked.world, asked.notebook, asked.body
-    now = world.clock()
-    _refuse_too_much(world, notebook, now)
+    backend, notebook, options = asked.backend, asked.notebook, asked.body
+    now = backend.clock()
+    _refuse_too_much(backend, notebook, now)
     relative_to = read_relative_to(options.get("relativeTo"), now)
-    if relative_to is None and not world.switches.relative_to_fallback:
+    if relative_to is None and not backend.switches.relative_to_fallback:
         raise Refused(400, "Validation", "executionOptions.relativeTo is not a time")
     execution = Execution(
         id=object_id(now),
@@ -45,24 +45,24 @@ def execute(asked: Asked) -> tuple[int, Any]:
         callback_url=options.get("callbackUrl"),
     )
     if notebook.script is not None:
-        execution = world.follow_script(execution, notebook.script)
+        execution = backend.follow_script(execution, notebook.script)
     elif notebook.file_name is None:
-        if world.switches.execute_without_file == "bad_request":
+        if backend.switches.execute_without_file == "bad_request":
             raise Refused(400, "Validation", "notebook has no Jupyter file")
         error = ("MissingFileError", "The notebook has no file to run; upload one.")
         execution = replace(execution, started_at=now, ended_at=now, ending="errored", errors=(error,))
     else:
-        world.queued.append(execution)
-    if execution.callback_url is not None and world.switches.callbacks:
-        world.to_tell.append(execution)
-    world.put(execution)
-    world.put(replace(notebook, requested_at=now))
+        backend.queued.append(execution)
+    if execution.callback_url is not None and backend.switches.callbacks:
+        backend.to_tell.append(execution)
+    backend.put(execution)
+    backend.put(replace(notebook, requested_at=now))
     return 200, {**DONE, "executionId": execution.id}
 
 
-def _refuse_too_much(world: World, notebook: Notebook, now: float) -> None:
-    switches, reason = world.switches, ""
-    others = partial(world.of_application, notebook.application_id)
+def _refuse_too_much(backend: Backend, notebook: Notebook, now: float) -> None:
+    switches, reason = backend.switches, ""
+    others = partial(backend.of_application, notebook.application_id)
     if (
         switches.over_parallel == "refuse"
         and sum(not run.is_over(now) for run in others()) >= switches.parallel
@@ -77,8 +77,8 @@ def _refuse_too_much(world: World, notebook: Notebook, now: float) -> None:
 
 def cancel_execution(asked: Asked) -> tuple[int, Any]:
     """Mark an execution for cancellation."""
-    world, switches, now = asked.world, asked.world.switches, asked.world.clock()
-    execution = world.execution(asked.notebook.id, asked.query["executionId"].lower())
+    backend, switches, now = asked.backend, asked.backend.switches, asked.backend.clock()
+    execution = backend.execution(asked.notebook.id, asked.query["executionId"].lower())
     if execution is None:
         raise Refused(404, "NotFound", "Execution was not found")
     status = execution.status(now)
@@ -90,13 +90,13 @@ def cancel_execution(asked: Asked) -> tuple[int, Any]:
         raise Refused(404, "NotFound", "Execution was not found")
     if status == "queued" and switches.cancel_queued == "not_found":
         raise Refused(404, "NotFound", "Execution was not found")
-    world.put(execution.cancel(now, switches.cancel_delay))
+    backend.put(execution.cancel(now, switches.cancel_delay))
     return 200, DONE
 
 
 def logs(asked: Asked) -> tuple[int, Any]:
     """Show executions of the notebook, newest first; only one unless more are asked for."""
-    world, switches, now = asked.world, asked.world.switches, asked.world.clock()
+    backend, switches, now = asked.backend, asked.backend.switches, asked.backend.clock()
     limit, since = max(1, asked.number("limit", 1)), asked.instant("since")
     limit = min(limit, switches.max_limit or limit)
 
@@ -113,19 +113,19 @@ def logs(asked: Asked) -> tuple[int, Any]:
         at = instants[switches.since_field]
         return at is not None and since <= at <= now
 
-    shown = islice(filter(listed, world.executions(asked.notebook.id)), limit)
-    return 200, [world.show(execution) for execution in shown]
+    shown = islice(filter(listed, backend.executions(asked.notebook.id)), limit)
+    return 200, [backend.show(execution) for execution in shown]
 
 
 def minute_counts(asked: Asked) -> tuple[int, Any]:
     """Count run minutes and endings by day; the last thirty days unless a range is given."""
-    world, now = asked.world, asked.world.clock()
+    backend, now = asked.backend, asked.backend.clock()
     end = asked.instant("end")
     end = now if end is None else end
     start = asked.instant("start")
     start = end - 30 * DAY.total_seconds() if start is None else start
     days: dict[datetime, dict[str, int]] = {}
-    for execution in world.executions(asked.notebook.id):
+    for execution in backend.executions(asked.notebook.id):
         if not execution.is_over(now) or not start <= execution.queued_at <= end:
             continue
         day = datetime.fromtimestamp(execution.queued_at, UTC).replace(
@@ -141,9 +141,9 @@ def minute_counts(asked: Asked) -> tuple[int, Any]:
 
 def request_export(asked: Asked) -> tuple[int, Any]:
     """Accept an export of the input data, but not twice in a quarter of an hour."""
-    world, now = asked.world, asked.world.clock()
-    last = world.exported_at.get(asked.notebook.id)
-    if last is not None and now - last < world.switches.export_interval:
-        raise Refused(429, world.switches.rate_limit_type, "Input data was exported a short while ago")
-    world.exported_at[asked.notebook.id] = now
+    backend, now = asked.backend, asked.backend.clock()
+    last = backend.exported_at.get(asked.notebook.id)
+    if last is not None and now - last < backend.switches.export_interval:
+        raise Refused(429, backend.switches.rate_limit_type, "Input data was exported a short while ago")
+    backend.exported_at[asked.notebook.id] = now
     return 202, {**DONE, "jobQueued": True, "jobId": job_id()}

@@ -14,7 +14,7 @@ from airflow_provider_losant.emulator.state.model import content_type
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.http.fault_injector import Spoiler
-    from airflow_provider_losant.emulator.state.backend import World
+    from airflow_provider_losant.emulator.state.backend import Backend
 
 _KINDS: Final = ("inputs", "outputs")
 
@@ -22,19 +22,19 @@ _KINDS: Final = ("inputs", "outputs")
 class Files:
     """Serves the files port."""
 
-    def __init__(self, world: World, faults: Faults, spoiler: Spoiler) -> None:
-        self._world = world
+    def __init__(self, backend: Backend, faults: Faults, spoiler: Spoiler) -> None:
+        self._backend = backend
         self._faults = faults
         self._spoiler = spoiler
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Send a file, let it go wrong as ordered, or say 403 without a reason as object stores do."""
         query = request.query
-        signed = self._world.signer.opens(
+        signed = self._backend.signer.opens(
             request.rel_url.raw_path,
             query.get("expires", ""),
             query.get("signature", ""),
-            self._world.clock(),
+            self._backend.clock(),
         )
         # A client that sends its Losant token to the store has leaked it.
         if request.method not in ("GET", "HEAD") or not signed or "Authorization" in request.headers:
@@ -51,10 +51,10 @@ class Files:
     def _path(self, parts: list[str]) -> Path | None:
         owner, kind, *name = parts
         if kind == "notebook":
-            return self._world.notebook_path(owner)
+            return self._backend.notebook_path(owner)
         if kind not in _KINDS or not name or ".." in name:
             return None
-        return self._world.execution_folder(owner).joinpath(kind, *name)
+        return self._backend.execution_folder(owner).joinpath(kind, *name)
 
 
 def _refusal(status: int, code: str) -> web.Response:

@@ -18,17 +18,17 @@ def get_application(asked: Asked) -> tuple[int, Any]:
     """Show the application, with its notebook figures when they are asked for."""
     wanted = asked.query.get("summaryInclude", "").split(",")
     return 200, serializers.application(
-        asked.world, asked.application, links=asked.links, stats="notebookStats" in wanted
+        asked.backend, asked.application, links=asked.links, stats="notebookStats" in wanted
     )
 
 
 def list_notebooks(asked: Asked) -> tuple[int, Any]:
     """List the notebooks of the application, sorted, filtered and in pages."""
-    query, world = asked.query, asked.world
+    query, backend = asked.query, asked.backend
     name_filter = query.get("filter") or "*"
     found = [
         notebook
-        for notebook in world.notebooks.values()
+        for notebook in backend.notebooks.values()
         if notebook.application_id == asked.application.id
         and fnmatchcase(notebook.name.lower(), name_filter.lower() if query.get("filterField") else "*")
     ]
@@ -42,9 +42,9 @@ def list_notebooks(asked: Asked) -> tuple[int, Any]:
     sort, direction = query.get("sortField", "name"), query.get("sortDirection", "asc")
     found.sort(key=keys[sort], reverse=direction == "desc")
     page, per_page = max(0, asked.number("page", 0)), max(1, asked.number("perPage", 100))
-    per_page = min(per_page, world.switches.max_per_page or per_page)
+    per_page = min(per_page, backend.switches.max_per_page or per_page)
     items = [
-        serializers.notebook(world, notebook, links=asked.links)
+        serializers.notebook(backend, notebook, links=asked.links)
         for notebook in found[page * per_page : (page + 1) * per_page]
     ]
     echoed = {key: query[key] for key in ("filter", "filterField") if key in query}
@@ -65,38 +65,38 @@ def list_notebooks(asked: Asked) -> tuple[int, Any]:
 
 def create_notebook(asked: Asked) -> tuple[int, Any]:
     """Make a notebook."""
-    now = asked.world.clock()
+    now = asked.backend.clock()
     made = Notebook(
         id=object_id(now),
         application_id=asked.application.id,
         created_at=now,
         updated_at=now,
-        max_minutes=asked.world.switches.minutes_per_run,
+        max_minutes=asked.backend.switches.minutes_per_run,
         **serializers.settings(asked.body),
     )
-    asked.world.put(made)
-    return 201, serializers.notebook(asked.world, made, links=asked.links)
+    asked.backend.put(made)
+    return 201, serializers.notebook(asked.backend, made, links=asked.links)
 
 
 def get_notebook(asked: Asked) -> tuple[int, Any]:
     """Show the notebook."""
-    return 200, serializers.notebook(asked.world, asked.notebook, links=asked.links)
+    return 200, serializers.notebook(asked.backend, asked.notebook, links=asked.links)
 
 
 def patch_notebook(asked: Asked) -> tuple[int, Any]:
     """Change what the body names; lists are replaced as a whole."""
-    changed = replace(asked.notebook, updated_at=asked.world.clock(), **serializers.settings(asked.body))
-    asked.world.put(changed)
-    return 200, serializers.notebook(asked.world, changed, links=asked.links)
+    changed = replace(asked.notebook, updated_at=asked.backend.clock(), **serializers.settings(asked.body))
+    asked.backend.put(changed)
+    return 200, serializers.notebook(asked.backend, changed, links=asked.links)
 
 
 def delete_notebook(asked: Asked) -> tuple[int, Any]:
     """Forget the notebook."""
-    asked.world.delete(asked.notebook)
+    asked.backend.delete(asked.notebook)
     return 200, DONE
 
 
 def upload(asked: Asked) -> tuple[int, Any]:
     """Give the notebook its file."""
-    changed = asked.world.upload(asked.notebook, *asked.file)
-    return 200, serializers.notebook(asked.world, changed, links=asked.links)
+    changed = asked.backend.upload(asked.notebook, *asked.file)
+    return 200, serializers.notebook(asked.backend, changed, links=asked.links)

@@ -12,7 +12,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 from airflow_provider_losant.emulator.state.serializers import notebook
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.state.backend import World
+    from airflow_provider_losant.emulator.state.backend import Backend
     from airflow_provider_losant.emulator.state.timeline import Execution
 
 LOOK_EVERY: Final = 0.05
@@ -22,15 +22,15 @@ ANSWER_WITHIN: Final = ClientTimeout(total=10)
 class Callbacks:
     """Calls whoever wants to know of the end of an execution."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self._tasks: set[asyncio.Task[None]] = set()
 
     def look(self) -> None:
         """Begin to watch the executions that have been queued with a callback."""
-        with self._world.lock:
-            while self._world.to_tell:
-                task = asyncio.create_task(self._tell(self._world.to_tell.popleft()))
+        with self._backend.lock:
+            while self._backend.to_tell:
+                task = asyncio.create_task(self._tell(self._backend.to_tell.popleft()))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
@@ -51,16 +51,16 @@ class Callbacks:
 
     async def _news(self, execution: Execution) -> dict[str, Any] | None:
         """Wait for the end of an execution, and tell of it; of a deleted one there is nothing to tell."""
-        world = self._world
+        backend = self._backend
         while True:
-            with world.lock:
-                current = world.execution(execution.notebook_id, execution.id)
+            with backend.lock:
+                current = backend.execution(execution.notebook_id, execution.id)
                 if current is None:
                     return None
-                if current.is_over(world.clock()):
+                if current.is_over(backend.clock()):
                     return {
                         "success": current.ending == "completed",
-                        "notebook": notebook(world, world.notebooks[current.notebook_id], links=False),
-                        "execution": world.show(current),
+                        "notebook": notebook(backend, backend.notebooks[current.notebook_id], links=False),
+                        "execution": backend.show(current),
                     }
             await asyncio.sleep(LOOK_EVERY)

@@ -17,7 +17,7 @@ from airflow_provider_losant.emulator.runtime.templates import values
 from airflow_provider_losant.emulator.state.timeline import STOPPED, Execution, File
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.state.backend import World
+    from airflow_provider_losant.emulator.state.backend import Backend
     from airflow_provider_losant.emulator.state.model import Notebook
 
 # Whatever takes longer than this, beside the notebook itself, will never be done.
@@ -33,18 +33,18 @@ class Worker:
     All of it happens in the event loop of the emulator.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self._waiting: deque[Execution] = deque()
         self._running: dict[str, tuple[Execution, asyncio.Task[None]]] = {}
         self._stopping = False
 
     def look(self) -> None:
         """Start what can start, and stop what has been cancelled or deleted."""
-        world = self._world
-        with world.lock:
-            while world.queued:
-                self._waiting.append(world.queued.popleft())
+        backend = self._backend
+        with backend.lock:
+            while backend.queued:
+                self._waiting.append(backend.queued.popleft())
             for execution in [waiting for waiting in self._waiting if self._is_unwanted(waiting)]:
                 self._waiting.remove(execution)
                 self._end(execution, "canceled")
@@ -52,7 +52,7 @@ class Worker:
                 # A second cancellation would interrupt the killing of the kernel.
                 if self._is_unwanted(execution) and not task.cancelling():
                     task.cancel()
-            while self._waiting and len(self._running) < world.switches.parallel and not self._stopping:
+            while self._waiting and len(self._running) < backend.switches.parallel and not self._stopping:
                 execution = self._waiting.popleft()
                 self._running[execution.id] = execution, asyncio.create_task(self._run(execution))
 
@@ -68,7 +68,7 @@ class Worker:
             self._end(self._waiting.popleft(), "errored", [STOPPED])
 
     def _is_unwanted(self, execution: Execution) -> bool:
-        current = self._world.execution(execution.notebook_id, execution.id)
+        current = self._backend.execution(execution.notebook_id, execution.id)
         return current is None or current.canceling_at is not None
 
     async def _run(self, execution: Execution) -> None:
@@ -81,23 +81,23 @@ class Worker:
             self._end(execution, "errored", [(type(error).__name__, str(error))])
         finally:
             del self._running[execution.id]
-            shutil.rmtree(self._world.execution_folder(execution.id) / "work", ignore_errors=True)
+            shutil.rmtree(self._backend.execution_folder(execution.id) / "work", ignore_errors=True)
             self.look()
 
     async def _carry_out(self, execution: Execution) -> tuple[str, Errors, dict[str, File]]:
-        world = self._world
-        with world.lock:
-            notebook = world.notebooks[execution.notebook_id]
-            notebook = replace(notebook, samples=world.samples(notebook))
-        execution = self._mark(execution, started_at=world.clock())
-        folder = world.execution_folder(execution.id)
+        backend = self._backend
+        with backend.lock:
+            notebook = backend.notebooks[execution.notebook_id]
+            notebook = replace(notebook, samples=backend.samples(notebook))
+        execution = self._mark(execution, started_at=backend.clock())
+        folder = backend.execution_folder(execution.id)
         (folder / "work" / "output").mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(world.notebook_path(notebook.id), folder / "work" / "notebook.ipynb")
+        shutil.copyfile(backend.notebook_path(notebook.id), folder / "work" / "notebook.ipynb")
         try:
-            inputs = await asyncio.to_thread(gather, notebook, execution, folder / "inputs", world.tables)
+            inputs = await asyncio.to_thread(gather, notebook, execution, folder / "inputs", backend.tables)
         except InputError as error:
             return "errored", [("InputError", str(error))], {}
-        execution = self._mark(execution, inputs_at=world.clock(), inputs=inputs)
+        execution = self._mark(execution, inputs_at=backend.clock(), inputs=inputs)
         ending, errors = await self._run_notebook(execution)
         if ending == "timeout":
             return ending, errors, {}
@@ -106,7 +106,7 @@ class Worker:
         return ending, [*errors, *(harvest.errors if ending == "completed" else ())], harvest.files
 
     async def _run_notebook(self, execution: Execution) -> tuple[str, Errors]:
-        folder = self._world.execution_folder(execution.id)
+        folder = self._backend.execution_folder(execution.id)
         running = await RunningNotebook.start(
             folder / "work" / "notebook.ipynb",
             input_dir=folder / "inputs",
@@ -121,7 +121,7 @@ class Worker:
                     errors = await running.report("ended")
             except TimeoutError:
                 return "timeout", [("TimeoutError", f"Stopped after {execution.max_minutes:g} run minutes.")]
-            self._mark(execution, notebook_at=self._world.clock())
+            self._mark(execution, notebook_at=self._backend.clock())
             async with asyncio.timeout(PATIENCE):
                 await running.report("stored")
             return "errored" if errors else "completed", [(name, message) for name, message in errors]
@@ -131,38 +131,38 @@ class Worker:
             await running.kill()
 
     def _harvest(self, notebook: Notebook, execution: Execution) -> Harvest:
-        world, folder = self._world, self._world.execution_folder(execution.id)
+        backend, folder = self._backend, self._backend.execution_folder(execution.id)
         harvest = Harvest(
             written=folder / "work" / "output",
             results=folder / "work" / "results",
             kept=folder / "outputs",
-            application_files=world.folder / "application_files" / notebook.application_id,
-            tables=world.tables,
+            application_files=backend.folder / "application_files" / notebook.application_id,
+            tables=backend.tables,
             known=values(notebook, execution),
         )
         for wanted in notebook.outputs:
             harvest.take(wanted)
-        if world.switches.unconfigured_results:
+        if backend.switches.unconfigured_results:
             harvest.take_results()
         return harvest
 
     def _mark(self, execution: Execution, **learnt: Any) -> Execution:
         """Write down what has become known of an execution, beside what requests have changed of it."""
-        with self._world.lock:
-            current = self._world.execution(execution.notebook_id, execution.id)
+        with self._backend.lock:
+            current = self._backend.execution(execution.notebook_id, execution.id)
             marked = replace(current or execution, **learnt)
             if current is not None:
-                self._world.put(marked)
+                self._backend.put(marked)
             return marked
 
     def _end(
         self, execution: Execution, ending: str, errors: Errors = (), outputs: dict[str, File] | None = None
     ) -> None:
-        now = self._world.clock()
-        with self._world.lock:
-            current = self._world.execution(execution.notebook_id, execution.id)
+        now = self._backend.clock()
+        with self._backend.lock:
+            current = self._backend.execution(execution.notebook_id, execution.id)
             if current is not None and current.canceling_at is not None:
-                ended = max(now, current.canceling_at + self._world.switches.cancel_delay)
+                ended = max(now, current.canceling_at + self._backend.switches.cancel_delay)
                 self._mark(current, ending="canceled", ended_at=ended)
                 return
         stored = now if outputs or ending == "completed" else None

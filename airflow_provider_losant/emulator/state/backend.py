@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.emulator.switches import Switches
 
 
-class World:
+class Backend:
     """
     Holds the whole state of a local Losant.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_losant.emulator.state.timestamps import iso
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.state.backend import World
+    from airflow_provider_losant.emulator.state.backend import Backend
     from airflow_provider_losant.emulator.state.model import Application, Notebook
 
 _SETTINGS = {
@@ -31,10 +31,10 @@ def located(path: str, *, wanted: bool) -> dict[str, Any]:
     return {"_links": {"self": {"href": path}}} if wanted else {}
 
 
-def application(world: World, shown: Application, *, links: bool, stats: bool) -> dict[str, Any]:
+def application(backend: Backend, shown: Application, *, links: bool, stats: bool) -> dict[str, Any]:
     """Write an application."""
-    now = world.clock()
-    runs = list(world.of_application(shown.id)) if stats else []
+    now = backend.clock()
+    runs = list(backend.of_application(shown.id)) if stats else []
     figures = {
         "awaitingCompletion": sum(not run.is_over(now) for run in runs),
         "minutesThisPeriod": sum(run.minutes(now) for run in runs),
@@ -49,7 +49,7 @@ def application(world: World, shown: Application, *, links: bool, stats: bool) -
         "lastUpdated": iso(shown.created_at),
         "summary": {
             "notebookCount": sum(
-                notebook.application_id == shown.id for notebook in world.notebooks.values()
+                notebook.application_id == shown.id for notebook in backend.notebooks.values()
             ),
             **({"notebookStats": figures} if stats else {}),
         },
@@ -57,10 +57,10 @@ def application(world: World, shown: Application, *, links: bool, stats: bool) -
     }
 
 
-def notebook(world: World, shown: Notebook, *, links: bool) -> dict[str, Any]:
+def notebook(backend: Backend, shown: Notebook, *, links: bool) -> dict[str, Any]:
     """Write a notebook; its file and description are absent until it has them."""
-    now = world.clock()
-    runs = list(world.executions(shown.id))
+    now = backend.clock()
+    runs = list(backend.executions(shown.id))
     written: dict[str, Any] = {
         "_type": "notebook",
         "id": shown.id,
@@ -83,5 +83,5 @@ def notebook(world: World, shown: Notebook, *, links: bool) -> dict[str, Any]:
         written["description"] = shown.description
     if shown.file_name is not None:
         written["jupyterFileName"] = shown.file_name
-        written["jupyterFileUrl"] = world.address(f"/{shown.id}/notebook", now)
+        written["jupyterFileUrl"] = backend.address(f"/{shown.id}/notebook", now)
     return written

@@ -218,6 +218,6 @@ def test_a_notebook_without_samples_gets_those_of_its_application(tmp_path: Path
         losant.add_notebook("Foreign", samples={"c.csv": tmp_path / "c"}, application_id=elsewhere)
         made = losant.add_notebook("Deployed", samples={"b.csv": tmp_path / "own"})
 
-        samples = losant.world.samples(losant.world.notebooks[made])
+        samples = losant.backend.samples(losant.backend.notebooks[made])
 
     assert samples == {"a.csv": tmp_path / "a", "b.csv": tmp_path / "own"}
