@@ -91,8 +91,10 @@ class Emulator:
         self.backend = Backend(
             clock=losants_clock, switches=self.switches, folder=folder, signer=signer, archive=archive
         )
-        for thing in archive.things() if archive else ():
-            self.backend.put(thing.after_restart(losants_clock()) if isinstance(thing, Execution) else thing)
+        for entity in archive.things() if archive else ():
+            self.backend.put(
+                entity.after_restart(losants_clock()) if isinstance(entity, Execution) else entity
+            )
         self.application_id = (
             application_id or recalled.get("application_id") or object_id(losants_clock())
         ).lower()

@@ -45,7 +45,7 @@ def execute(asked: Asked) -> tuple[int, Any]:
         callback_url=options.get("callbackUrl"),
     )
     if notebook.script is not None:
-        execution = backend.follow_script(execution, notebook.script)
+        execution = backend.apply_script(execution, notebook.script)
     elif notebook.file_name is None:
         if backend.switches.execute_without_file == "bad_request":
             raise Refused(400, "Validation", "notebook has no Jupyter file")
@@ -54,7 +54,7 @@ def execute(asked: Asked) -> tuple[int, Any]:
     else:
         backend.queued.append(execution)
     if execution.callback_url is not None and backend.switches.callbacks:
-        backend.to_tell.append(execution)
+        backend.pending_callbacks.append(execution)
     backend.put(execution)
     backend.put(replace(notebook, requested_at=now))
     return 200, {**DONE, "executionId": execution.id}

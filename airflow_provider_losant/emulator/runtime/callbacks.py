@@ -29,8 +29,8 @@ class Callbacks:
     def look(self) -> None:
         """Begin to watch the executions that have been queued with a callback."""
         with self._backend.lock:
-            while self._backend.to_tell:
-                task = asyncio.create_task(self._tell(self._backend.to_tell.popleft()))
+            while self._backend.pending_callbacks:
+                task = asyncio.create_task(self._tell(self._backend.pending_callbacks.popleft()))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 

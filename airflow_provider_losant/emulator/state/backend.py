@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow_provider_losant.emulator.state.identity import Signer, Token, object_id, token_text
-from airflow_provider_losant.emulator.state.model import Application, Notebook, Thing, describe
+from airflow_provider_losant.emulator.state.model import Application, Entity, Notebook, describe
 from airflow_provider_losant.emulator.state.timeline import Execution, Script
 
 if TYPE_CHECKING:
@@ -52,24 +52,24 @@ class Backend:
         self.tokens: dict[str, Token] = {}
         self.exported_at: dict[str, float] = {}
         self.queued: deque[Execution] = deque()
-        self.to_tell: deque[Execution] = deque()
+        self.pending_callbacks: deque[Execution] = deque()
         self._executions: dict[str, dict[str, Execution]] = {}
         self._archive = archive
 
-    def put(self, thing: Thing) -> None:
+    def put(self, entity: Entity) -> None:
         """Take in something new, or a new state of something known."""
         with self.lock:
-            match thing:
+            match entity:
                 case Application():
-                    self.applications[thing.id] = thing
+                    self.applications[entity.id] = entity
                 case Notebook():
-                    self.notebooks[thing.id] = thing
+                    self.notebooks[entity.id] = entity
                 case Token():
-                    self.tokens[thing.text] = thing
+                    self.tokens[entity.text] = entity
                 case Execution():
-                    self._executions.setdefault(thing.notebook_id, {})[thing.id] = thing
+                    self._executions.setdefault(entity.notebook_id, {})[entity.id] = entity
             if self._archive is not None:
-                self._archive.keep(thing)
+                self._archive.keep(entity)
 
     def add_application(self, name: str, application_id: str | None = None) -> str:
         """Make an application."""
@@ -149,7 +149,7 @@ class Backend:
             if notebook.application_id == application_id:
                 yield from self.executions(notebook.id)
 
-    def follow_script(self, execution: Execution, script: Script) -> Execution:
+    def apply_script(self, execution: Execution, script: Script) -> Execution:
         """Lay out an execution as its script says, with its result files."""
         line = execution.follow(script)
         folder = self.execution_folder(execution.id) / "outputs"

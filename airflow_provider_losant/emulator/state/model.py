@@ -42,7 +42,7 @@ class Notebook:
     script: Script | None = None
 
 
-Thing = Application | Notebook | Token | Execution
+Entity = Application | Notebook | Token | Execution
 
 
 def content_type(name: str) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The data folder: one small JSON file for each thing, so that it outlives the emulator."""
+"""The data folder: one small JSON file for each entity, so that it outlives the emulator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_losant.emulator.state.identity import Token
-from airflow_provider_losant.emulator.state.model import Application, Notebook, Thing
+from airflow_provider_losant.emulator.state.model import Application, Entity, Notebook
 from airflow_provider_losant.emulator.state.timeline import Execution, File, Script
 
 
@@ -26,23 +26,23 @@ class Archive:
         self._folder = folder
         self._folder.mkdir(parents=True, exist_ok=True)
 
-    def keep(self, thing: Thing) -> None:
-        """Write a thing down as it is now."""
-        told: Mapping[str, Any] = asdict(thing)
-        if isinstance(thing, Notebook):
-            script = thing.script and thing.script.as_json()
+    def keep(self, entity: Entity) -> None:
+        """Write a entity down as it is now."""
+        told: Mapping[str, Any] = asdict(entity)
+        if isinstance(entity, Notebook):
+            script = entity.script and entity.script.as_json()
             told = {
                 **told,
-                "samples": {name: str(path) for name, path in thing.samples.items()},
+                "samples": {name: str(path) for name, path in entity.samples.items()},
                 "script": script,
             }
-        self._write(self._path(thing), told)
+        self._write(self._path(entity), told)
 
-    def forget(self, thing: Thing) -> None:
-        """Remove a thing."""
-        self._path(thing).unlink(missing_ok=True)
+    def forget(self, entity: Entity) -> None:
+        """Remove a entity."""
+        self._path(entity).unlink(missing_ok=True)
 
-    def things(self) -> Iterator[Thing]:
+    def things(self) -> Iterator[Entity]:
         """Read everything that was kept, executions in the order of their queueing."""
         for told in self._read("application"):
             yield Application(**told)
@@ -64,8 +64,8 @@ class Archive:
         """Write down what the emulator itself is known by."""
         self._write(self._folder / "server.json", told)
 
-    def _path(self, thing: Thing) -> Path:
-        return self._folder / "state" / type(thing).__name__.lower() / f"{thing.id}.json"
+    def _path(self, entity: Entity) -> Path:
+        return self._folder / "state" / type(entity).__name__.lower() / f"{entity.id}.json"
 
     def _read(self, kind: str) -> Iterator[dict[str, Any]]:
         for path in sorted((self._folder / "state" / kind).glob("*.json")):

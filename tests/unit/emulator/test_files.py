@@ -17,7 +17,7 @@ from airflow_provider_losant.emulator.runtime.inputs import InputError, gather
 from airflow_provider_losant.emulator.runtime.outputs import Harvest
 from airflow_provider_losant.emulator.runtime.templates import render, values
 from airflow_provider_losant.emulator.state.identity import Token
-from airflow_provider_losant.emulator.state.model import Application, Notebook, Thing
+from airflow_provider_losant.emulator.state.model import Application, Entity, Notebook
 from airflow_provider_losant.emulator.state.storage import Archive
 from airflow_provider_losant.emulator.state.timeline import Execution, File, Script
 
@@ -192,7 +192,7 @@ def test_a_data_table_grows_or_starts_anew_as_configured(harvest: Harvest, tmp_p
 
 
 def test_everything_kept_in_the_data_folder_comes_back_as_it_was(tmp_path: Path) -> None:
-    things: list[Thing] = [
+    entities: list[Entity] = [
         Application(id="6" * 24, name="Plant", created_at=1.5),
         Token(id="8" * 24, text="t.o.k", application_id="6" * 24, scopes=("all.Application",)),
         replace(
@@ -204,10 +204,10 @@ def test_everything_kept_in_the_data_folder_comes_back_as_it_was(tmp_path: Path)
         ),
         replace(EXECUTION, outputs={"a": File(size=1, content_type="b")}, errors=(("E", "m"),)),
     ]
-    for thing in things:
-        Archive(tmp_path).keep(thing)
+    for entity in entities:
+        Archive(tmp_path).keep(entity)
 
-    assert list(Archive(tmp_path).things()) == things
+    assert list(Archive(tmp_path).things()) == entities
     assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*.json")} == {0o600}
 
 
