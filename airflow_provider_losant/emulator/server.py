@@ -29,7 +29,7 @@ from airflow_provider_losant.emulator.runtime.worker import Worker
 from airflow_provider_losant.emulator.state.backend import Backend
 from airflow_provider_losant.emulator.state.identity import Signer, object_id
 from airflow_provider_losant.emulator.state.model import Notebook
-from airflow_provider_losant.emulator.state.storage import Archive
+from airflow_provider_losant.emulator.state.storage import Storage
 from airflow_provider_losant.emulator.state.timeline import Execution
 from airflow_provider_losant.emulator.switches import Switches
 
@@ -80,31 +80,31 @@ class Emulator:
         self._tls = tls
         self._temporary = data_dir is None
         folder = Path(tempfile.mkdtemp(prefix="losant-")) if data_dir is None else Path(data_dir).absolute()
-        archive = None if data_dir is None else Archive(folder)
-        recalled = archive.recall() if archive else {}
-        secret = recalled.get("secret") or secrets.token_hex(32)
+        storage = None if data_dir is None else Storage(folder)
+        server_state = storage.load_server() if storage else {}
+        secret = server_state.get("secret") or secrets.token_hex(32)
         signer = Signer(bytes.fromhex(secret))
 
         def losants_clock() -> float:
             return clock() + self.switches.clock_skew
 
         self.backend = Backend(
-            clock=losants_clock, switches=self.switches, folder=folder, signer=signer, archive=archive
+            clock=losants_clock, switches=self.switches, folder=folder, signer=signer, storage=storage
         )
-        for entity in archive.things() if archive else ():
+        for entity in storage.load() if storage else ():
             self.backend.put(
                 entity.after_restart(losants_clock()) if isinstance(entity, Execution) else entity
             )
         self.application_id = (
-            application_id or recalled.get("application_id") or object_id(losants_clock())
+            application_id or server_state.get("application_id") or object_id(losants_clock())
         ).lower()
         if self.application_id not in self.backend.applications:
             self.backend.add_application(application_name, self.application_id)
-        self.token = token or recalled.get("token", "")
+        self.token = token or server_state.get("token", "")
         if self.token not in self.backend.tokens:
             self.token = self.backend.add_token(self.application_id, ["all.Application"], text=self.token)
-        if archive:
-            archive.remember(application_id=self.application_id, token=self.token, secret=secret)
+        if storage:
+            storage.save_server(application_id=self.application_id, token=self.token, secret=secret)
         self._faults = Faults()
         self._log = RequestLog(Path(request_log) if request_log else None)
         self._worker = Worker(self.backend)

@@ -17,7 +17,7 @@ from airflow_provider_losant.emulator.state.model import Application, Entity, No
 from airflow_provider_losant.emulator.state.timeline import Execution, Script
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.state.storage import Archive
+    from airflow_provider_losant.emulator.state.storage import Storage
     from airflow_provider_losant.emulator.switches import Switches
 
 
@@ -29,7 +29,7 @@ class Backend:
     ``lock``.
 
     :param folder: where notebook files and the files of executions lie.
-    :param archive: keeps everything that is new or has changed.
+    :param storage: keeps everything that is new or has changed.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Backend:
         switches: Switches,
         folder: Path,
         signer: Signer,
-        archive: Archive | None = None,
+        storage: Storage | None = None,
     ) -> None:
         self.clock = clock
         self.switches = switches
@@ -54,7 +54,7 @@ class Backend:
         self.queued: deque[Execution] = deque()
         self.pending_callbacks: deque[Execution] = deque()
         self._executions: dict[str, dict[str, Execution]] = {}
-        self._archive = archive
+        self._storage = storage
 
     def put(self, entity: Entity) -> None:
         """Take in something new, or a new state of something known."""
@@ -68,8 +68,8 @@ class Backend:
                     self.tokens[entity.text] = entity
                 case Execution():
                     self._executions.setdefault(entity.notebook_id, {})[entity.id] = entity
-            if self._archive is not None:
-                self._archive.keep(entity)
+            if self._storage is not None:
+                self._storage.save(entity)
 
     def add_application(self, name: str, application_id: str | None = None) -> str:
         """Make an application."""
@@ -120,11 +120,11 @@ class Backend:
             del self.notebooks[notebook.id]
             executions = self._executions.pop(notebook.id, {}).values()
             self.notebook_path(notebook.id).unlink(missing_ok=True)
-            if self._archive is not None:
-                self._archive.forget(notebook)
+            if self._storage is not None:
+                self._storage.delete(notebook)
             for execution in executions:
-                if self._archive is not None:
-                    self._archive.forget(execution)
+                if self._storage is not None:
+                    self._storage.delete(execution)
                 shutil.rmtree(self.execution_folder(execution.id), ignore_errors=True)
 
     def execution(self, notebook_id: str, execution_id: str) -> Execution | None:

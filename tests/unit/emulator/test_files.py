@@ -18,7 +18,7 @@ from airflow_provider_losant.emulator.runtime.outputs import Harvest
 from airflow_provider_losant.emulator.runtime.templates import render, values
 from airflow_provider_losant.emulator.state.identity import Token
 from airflow_provider_losant.emulator.state.model import Application, Entity, Notebook
-from airflow_provider_losant.emulator.state.storage import Archive
+from airflow_provider_losant.emulator.state.storage import Storage
 from airflow_provider_losant.emulator.state.timeline import Execution, File, Script
 
 MIDNIGHT = 1_769_904_000.0  # 2026-02-01T00:00:00Z
@@ -205,9 +205,9 @@ def test_everything_kept_in_the_data_folder_comes_back_as_it_was(tmp_path: Path)
         replace(EXECUTION, outputs={"a": File(size=1, content_type="b")}, errors=(("E", "m"),)),
     ]
     for entity in entities:
-        Archive(tmp_path).keep(entity)
+        Storage(tmp_path).save(entity)
 
-    assert list(Archive(tmp_path).things()) == entities
+    assert list(Storage(tmp_path).load()) == entities
     assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*.json")} == {0o600}
 
 
