@@ -289,13 +289,13 @@ def test_an_address_that_expires_on_the_way_is_replaced_by_a_fresh_one(
     losant: Emulator, notebook: str, ended: str, tmp_path: Path, told: Told
 ) -> None:
     hook = LosantHook()
-    signer, opens = losant.backend.signer, []
-    checks = type(signer).opens
+    signer, verified = losant.backend.signer, []
+    verify = type(signer).verify
 
     class Forgetful(type(signer)):  # type: ignore[misc]  # one that has forgotten the first address
-        def opens(self, *given: Any) -> bool:
-            opens.append(given)
-            return len(opens) > 1 and checks(self, *given)
+        def verify(self, *given: Any) -> bool:
+            verified.append(given)
+            return len(verified) > 1 and verify(self, *given)
 
     losant.backend.signer = Forgetful(signer.secret)
     landed = hook.download_outputs(notebook, ended, tmp_path)

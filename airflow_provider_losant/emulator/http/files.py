@@ -30,7 +30,7 @@ class Files:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Send a file, let it go wrong as ordered, or say 403 without a reason as object stores do."""
         query = request.query
-        signed = self._backend.signer.opens(
+        signed = self._backend.signer.verify(
             request.rel_url.raw_path,
             query.get("expires", ""),
             query.get("signature", ""),

@@ -72,16 +72,16 @@ def token_text(token_id: str, scopes: Sequence[str], now: float, *, expired: boo
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Signs the addresses of files, and knows its own signatures again."""
+    """Signs the addresses of files, and verifies them."""
 
     secret: bytes
 
     def sign(self, path: str, expires: int) -> str:
-        """Return the query string that opens a file until it expires."""
+        """Return the query string that gives access to a file until it expires."""
         return f"expires={expires}&signature={self._signature(path, expires)}"
 
-    def opens(self, path: str, expires: str, signature: str, now: float) -> bool:
-        """Say whether a query string opens a file now."""
+    def verify(self, path: str, expires: str, signature: str, now: float) -> bool:
+        """Return whether a query string gives access to a file now."""
         if not _EXPIRES.fullmatch(expires) or int(expires) < now:
             return False
         given = signature.encode(errors="replace")

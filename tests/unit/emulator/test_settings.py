@@ -105,11 +105,11 @@ def test_application_tokens_see_their_application_only() -> None:
     assert token("all.User").sees("8" * 24)
 
 
-def test_a_signature_opens_one_file_until_it_expires() -> None:
+def test_a_signature_verifies_for_one_file_until_it_expires() -> None:
     query = dict(part.split("=") for part in SIGNER.sign("/a", int(NOW)).split("&"))
 
-    assert SIGNER.opens("/a", **query, now=NOW)
-    assert not SIGNER.opens("/a", **query, now=NOW + 1)
-    assert not SIGNER.opens("/b", **query, now=NOW)
-    assert not SIGNER.opens("/a", **{**query, "expires": str(int(NOW) + 9)}, now=NOW)
-    assert not SIGNER.opens("/a", expires="never", signature="é", now=NOW)
+    assert SIGNER.verify("/a", **query, now=NOW)
+    assert not SIGNER.verify("/a", **query, now=NOW + 1)
+    assert not SIGNER.verify("/b", **query, now=NOW)
+    assert not SIGNER.verify("/a", **{**query, "expires": str(int(NOW) + 9)}, now=NOW)
+    assert not SIGNER.verify("/a", expires="never", signature="é", now=NOW)
