@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from airflow_provider_losant.emulator.http.context import Asked
+from airflow_provider_losant.emulator.http.context import RequestContext
 from airflow_provider_losant.emulator.http.handlers import HANDLERS
 from airflow_provider_losant.emulator.http.operations import Operation, Query, find
 from airflow_provider_losant.emulator.http.schemas import ID, body_problem
@@ -88,14 +88,14 @@ class Api:
         try:
             _check_shape(call, call.operation)
             with self._backend.lock:
-                asked = self._admit(call, call.operation)
-                status, body = HANDLERS[call.operation.name](asked)
+                context = self._authorize(call, call.operation)
+                status, body = HANDLERS[call.operation.name](context)
         except Refused as refused:
             return Answer.refusing(refused)
         self._changed()
         return Answer.of(status, body)
 
-    def _admit(self, call: _Call, operation: Operation) -> Asked:
+    def _authorize(self, call: _Call, operation: Operation) -> RequestContext:
         """Check who asks, and find what the request is about."""
         query = call.request.query
         token = self._token(call.request)
@@ -107,15 +107,15 @@ class Api:
         notebook = self._backend.notebooks.get(call.ids.get("notebookId", "").lower())
         if "notebookId" in call.ids and (notebook is None or notebook.application_id != application.id):
             raise Refused(404, "NotFound", "Notebook was not found")
-        return Asked(
+        return RequestContext(
             backend=self._backend,
             token=token,
             application=application,
-            found=notebook,
+            found_notebook=notebook,
             query=dict(query),
             body=call.read.body,
             file=call.read.file or ("", b""),
-            links=query.get("_links", "true") in ("true", "1", "yes"),
+            include_links=query.get("_links", "true") in ("true", "1", "yes"),
         )
 
     def _token(self, request: web.Request) -> Token:

@@ -12,37 +12,37 @@ if TYPE_CHECKING:
     from airflow_provider_losant.emulator.state.identity import Token
     from airflow_provider_losant.emulator.state.model import Application, Notebook
 
-DONE: Final = {"success": True}
+SUCCESS: Final = {"success": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RequestContext:
     """A request that has passed every check, about things that exist."""
 
     backend: Backend
     token: Token
     application: Application
-    found: Notebook | None
+    found_notebook: Notebook | None
     query: Mapping[str, str]
     body: Any = None
     file: tuple[str, bytes] = ("", b"")
-    links: bool = True
+    include_links: bool = True
 
     @property
     def notebook(self) -> Notebook:
         """The notebook in question, which operations on a notebook always have."""
-        if self.found is None:
+        if self.found_notebook is None:
             raise LookupError("this operation is not about a notebook")
-        return self.found
+        return self.found_notebook
 
-    def number(self, name: str, default: int) -> int:
+    def integer(self, name: str, default: int) -> int:
         """Read a whole number from the query; what cannot be read counts as absent."""
         try:
             return int(self.query[name])
         except (KeyError, ValueError):
             return default
 
-    def instant(self, name: str) -> float | None:
+    def timestamp(self, name: str) -> float | None:
         """Read milliseconds since the epoch from the query; what cannot be read counts as absent."""
         try:
             return float(self.query[name]) / 1000
@@ -50,4 +50,4 @@ class Asked:
             return None
 
 
-Handler = Callable[[Asked], tuple[int, Any]]
+Handler = Callable[[RequestContext], tuple[int, Any]]

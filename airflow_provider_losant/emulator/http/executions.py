@@ -9,7 +9,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_losant.emulator.http.context import DONE, Asked
+from airflow_provider_losant.emulator.http.context import SUCCESS, RequestContext
 from airflow_provider_losant.emulator.http.wire import Refused
 from airflow_provider_losant.emulator.state.identity import job_id, object_id
 from airflow_provider_losant.emulator.state.timeline import FINAL, Execution
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 DAY: Final = timedelta(days=1)
 
 
-def execute(asked: Asked) -> tuple[int, Any]:
+def execute(context: RequestContext) -> tuple[int, Any]:
     """Queue an execution, or lay it out at once when the notebook has a script."""
-    backend, notebook, options = asked.backend, asked.notebook, asked.body
+    backend, notebook, options = context.backend, context.notebook, context.body
     now = backend.clock()
     _refuse_too_much(backend, notebook, now)
     relative_to = read_relative_to(options.get("relativeTo"), now)
@@ -39,7 +39,7 @@ def execute(asked: Asked) -> tuple[int, Any]:
         relative_to=now if relative_to is None else relative_to,
         max_minutes=notebook.max_minutes,
         image_version=notebook.image_version,
-        source_id=asked.token.id,
+        source_id=context.token.id,
         template_context=options.get("templateContext"),
         email=options.get("email"),
         callback_url=options.get("callbackUrl"),
@@ -57,7 +57,7 @@ def execute(asked: Asked) -> tuple[int, Any]:
         backend.pending_callbacks.append(execution)
     backend.put(execution)
     backend.put(replace(notebook, requested_at=now))
-    return 200, {**DONE, "executionId": execution.id}
+    return 200, {**SUCCESS, "executionId": execution.id}
 
 
 def _refuse_too_much(backend: Backend, notebook: Notebook, now: float) -> None:
@@ -75,29 +75,29 @@ def _refuse_too_much(backend: Backend, notebook: Notebook, now: float) -> None:
         raise Refused(switches.refusal_status, switches.refusal_type, reason)
 
 
-def cancel_execution(asked: Asked) -> tuple[int, Any]:
+def cancel_execution(context: RequestContext) -> tuple[int, Any]:
     """Mark an execution for cancellation."""
-    backend, switches, now = asked.backend, asked.backend.switches, asked.backend.clock()
-    execution = backend.execution(asked.notebook.id, asked.query["executionId"].lower())
+    backend, switches, now = context.backend, context.backend.switches, context.backend.clock()
+    execution = backend.execution(context.notebook.id, context.query["executionId"].lower())
     if execution is None:
         raise Refused(404, "NotFound", "Execution was not found")
     status = execution.status(now)
     if execution.is_over(now) or status in FINAL:
         if switches.cancel_final == "ok":
-            return 200, DONE
+            return 200, SUCCESS
         if switches.cancel_final == "bad_request":
             raise Refused(400, "Validation", "The execution has already ended")
         raise Refused(404, "NotFound", "Execution was not found")
     if status == "queued" and switches.cancel_queued == "not_found":
         raise Refused(404, "NotFound", "Execution was not found")
     backend.put(execution.cancel(now, switches.cancel_delay))
-    return 200, DONE
+    return 200, SUCCESS
 
 
-def logs(asked: Asked) -> tuple[int, Any]:
+def logs(context: RequestContext) -> tuple[int, Any]:
     """Show executions of the notebook, newest first; only one unless more are asked for."""
-    backend, switches, now = asked.backend, asked.backend.switches, asked.backend.clock()
-    limit, since = max(1, asked.number("limit", 1)), asked.instant("since")
+    backend, switches, now = context.backend, context.backend.switches, context.backend.clock()
+    limit, since = max(1, context.integer("limit", 1)), context.timestamp("since")
     limit = min(limit, switches.max_limit or limit)
 
     def listed(execution: Execution) -> bool:
@@ -113,19 +113,19 @@ def logs(asked: Asked) -> tuple[int, Any]:
         at = instants[switches.since_field]
         return at is not None and since <= at <= now
 
-    shown = islice(filter(listed, backend.executions(asked.notebook.id)), limit)
+    shown = islice(filter(listed, backend.executions(context.notebook.id)), limit)
     return 200, [backend.show(execution) for execution in shown]
 
 
-def minute_counts(asked: Asked) -> tuple[int, Any]:
+def minute_counts(context: RequestContext) -> tuple[int, Any]:
     """Count run minutes and endings by day; the last thirty days unless a range is given."""
-    backend, now = asked.backend, asked.backend.clock()
-    end = asked.instant("end")
+    backend, now = context.backend, context.backend.clock()
+    end = context.timestamp("end")
     end = now if end is None else end
-    start = asked.instant("start")
+    start = context.timestamp("start")
     start = end - 30 * DAY.total_seconds() if start is None else start
     days: dict[datetime, dict[str, int]] = {}
-    for execution in backend.executions(asked.notebook.id):
+    for execution in backend.executions(context.notebook.id):
         if not execution.is_over(now) or not start <= execution.queued_at <= end:
             continue
         day = datetime.fromtimestamp(execution.queued_at, UTC).replace(
@@ -139,11 +139,11 @@ def minute_counts(asked: Asked) -> tuple[int, Any]:
     return 200, {"start": iso(start), "end": iso(end), "counts": counts}
 
 
-def request_export(asked: Asked) -> tuple[int, Any]:
+def request_export(context: RequestContext) -> tuple[int, Any]:
     """Accept an export of the input data, but not twice in a quarter of an hour."""
-    backend, now = asked.backend, asked.backend.clock()
-    last = backend.exported_at.get(asked.notebook.id)
+    backend, now = context.backend, context.backend.clock()
+    last = backend.exported_at.get(context.notebook.id)
     if last is not None and now - last < backend.switches.export_interval:
         raise Refused(429, backend.switches.rate_limit_type, "Input data was exported a short while ago")
-    backend.exported_at[asked.notebook.id] = now
-    return 202, {**DONE, "jobQueued": True, "jobId": job_id()}
+    backend.exported_at[context.notebook.id] = now
+    return 202, {**SUCCESS, "jobQueued": True, "jobId": job_id()}

@@ -8,28 +8,28 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from airflow_provider_losant.emulator.http.context import DONE, Asked
+from airflow_provider_losant.emulator.http.context import SUCCESS, RequestContext
 from airflow_provider_losant.emulator.state import serializers
 from airflow_provider_losant.emulator.state.identity import object_id
 from airflow_provider_losant.emulator.state.model import Notebook
 
 
-def get_application(asked: Asked) -> tuple[int, Any]:
+def get_application(context: RequestContext) -> tuple[int, Any]:
     """Show the application, with its notebook figures when they are asked for."""
-    wanted = asked.query.get("summaryInclude", "").split(",")
+    wanted = context.query.get("summaryInclude", "").split(",")
     return 200, serializers.application(
-        asked.backend, asked.application, links=asked.links, stats="notebookStats" in wanted
+        context.backend, context.application, links=context.include_links, stats="notebookStats" in wanted
     )
 
 
-def list_notebooks(asked: Asked) -> tuple[int, Any]:
+def list_notebooks(context: RequestContext) -> tuple[int, Any]:
     """List the notebooks of the application, sorted, filtered and in pages."""
-    query, backend = asked.query, asked.backend
+    query, backend = context.query, context.backend
     name_filter = query.get("filter") or "*"
     found = [
         notebook
         for notebook in backend.notebooks.values()
-        if notebook.application_id == asked.application.id
+        if notebook.application_id == context.application.id
         and fnmatchcase(notebook.name.lower(), name_filter.lower() if query.get("filterField") else "*")
     ]
     keys: dict[str, Callable[[Notebook], Any]] = {
@@ -41,10 +41,10 @@ def list_notebooks(asked: Asked) -> tuple[int, Any]:
     }
     sort, direction = query.get("sortField", "name"), query.get("sortDirection", "asc")
     found.sort(key=keys[sort], reverse=direction == "desc")
-    page, per_page = max(0, asked.number("page", 0)), max(1, asked.number("perPage", 100))
+    page, per_page = max(0, context.integer("page", 0)), max(1, context.integer("perPage", 100))
     per_page = min(per_page, backend.switches.max_per_page or per_page)
     items = [
-        serializers.notebook(backend, notebook, links=asked.links)
+        serializers.notebook(backend, notebook, links=context.include_links)
         for notebook in found[page * per_page : (page + 1) * per_page]
     ]
     echoed = {key: query[key] for key in ("filter", "filterField") if key in query}
@@ -57,46 +57,50 @@ def list_notebooks(asked: Asked) -> tuple[int, Any]:
         "perPage": per_page,
         "sortField": sort,
         "sortDirection": direction,
-        "applicationId": asked.application.id,
+        "applicationId": context.application.id,
         **echoed,
-        **serializers.located(f"/applications/{asked.application.id}/notebooks", wanted=asked.links),
+        **serializers.located(
+            f"/applications/{context.application.id}/notebooks", wanted=context.include_links
+        ),
     }
 
 
-def create_notebook(asked: Asked) -> tuple[int, Any]:
+def create_notebook(context: RequestContext) -> tuple[int, Any]:
     """Make a notebook."""
-    now = asked.backend.clock()
+    now = context.backend.clock()
     made = Notebook(
         id=object_id(now),
-        application_id=asked.application.id,
+        application_id=context.application.id,
         created_at=now,
         updated_at=now,
-        max_minutes=asked.backend.switches.minutes_per_run,
-        **serializers.settings(asked.body),
+        max_minutes=context.backend.switches.minutes_per_run,
+        **serializers.settings(context.body),
     )
-    asked.backend.put(made)
-    return 201, serializers.notebook(asked.backend, made, links=asked.links)
+    context.backend.put(made)
+    return 201, serializers.notebook(context.backend, made, links=context.include_links)
 
 
-def get_notebook(asked: Asked) -> tuple[int, Any]:
+def get_notebook(context: RequestContext) -> tuple[int, Any]:
     """Show the notebook."""
-    return 200, serializers.notebook(asked.backend, asked.notebook, links=asked.links)
+    return 200, serializers.notebook(context.backend, context.notebook, links=context.include_links)
 
 
-def patch_notebook(asked: Asked) -> tuple[int, Any]:
+def patch_notebook(context: RequestContext) -> tuple[int, Any]:
     """Change what the body names; lists are replaced as a whole."""
-    changed = replace(asked.notebook, updated_at=asked.backend.clock(), **serializers.settings(asked.body))
-    asked.backend.put(changed)
-    return 200, serializers.notebook(asked.backend, changed, links=asked.links)
+    changed = replace(
+        context.notebook, updated_at=context.backend.clock(), **serializers.settings(context.body)
+    )
+    context.backend.put(changed)
+    return 200, serializers.notebook(context.backend, changed, links=context.include_links)
 
 
-def delete_notebook(asked: Asked) -> tuple[int, Any]:
+def delete_notebook(context: RequestContext) -> tuple[int, Any]:
     """Forget the notebook."""
-    asked.backend.delete(asked.notebook)
-    return 200, DONE
+    context.backend.delete(context.notebook)
+    return 200, SUCCESS
 
 
-def upload(asked: Asked) -> tuple[int, Any]:
+def upload(context: RequestContext) -> tuple[int, Any]:
     """Give the notebook its file."""
-    changed = asked.backend.upload(asked.notebook, *asked.file)
-    return 200, serializers.notebook(asked.backend, changed, links=asked.links)
+    changed = context.backend.upload(context.notebook, *context.file)
+    return 200, serializers.notebook(context.backend, changed, links=context.include_links)
