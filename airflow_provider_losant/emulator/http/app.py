@@ -14,7 +14,14 @@ from airflow_provider_losant.emulator.http.context import RequestContext
 from airflow_provider_losant.emulator.http.handlers import HANDLERS
 from airflow_provider_losant.emulator.http.operations import Operation, Query, find
 from airflow_provider_losant.emulator.http.schemas import ID, body_problem
-from airflow_provider_losant.emulator.http.wire import SECRETS, Answer, Read, Refused, note, read
+from airflow_provider_losant.emulator.http.wire import (
+    TOKEN_PARAMETERS,
+    ParsedBody,
+    Refused,
+    Response,
+    log_entry,
+    parse_body,
+)
 from airflow_provider_losant.emulator.state.timestamps import http_date
 
 if TYPE_CHECKING:
@@ -28,13 +35,13 @@ _ID_RULE: Final = Query(required=True, pattern=ID)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Call:
+class _Incoming:
     """A request, the operation that it names, and what could be read of its body."""
 
     request: web.Request
     operation: Operation | None
     ids: dict[str, str]
-    read: Read
+    body: ParsedBody
 
 
 class Api:
@@ -62,50 +69,52 @@ class Api:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request, or let it go wrong."""
         operation, ids = find(request.method, request.rel_url.raw_path) or (None, {})
-        call = _Call(request=request, operation=operation, ids=ids, read=await read(request, operation))
-        ticket = self._log.arrive(note(request, operation, call.read.body, self._backend.clock()))
+        incoming = _Incoming(
+            request=request, operation=operation, ids=ids, body=await parse_body(request, operation)
+        )
+        ticket = self._log.arrive(log_entry(request, operation, incoming.body.json, self._backend.clock()))
         fault = self._faults.take(operation.name if operation else "")
         response: web.StreamResponse | None = None
         try:
             if fault is None:
-                response = self._answer(call).send(request)
+                response = self._answer(incoming).to_web(request)
             else:
                 kind = self._backend.switches.rate_limit_type
-                response = await self._spoiler.spoil(request, fault, lambda: self._answer(call), kind)
+                response = await self._spoiler.spoil(request, fault, lambda: self._answer(incoming), kind)
             if response is not None and not response.prepared:
                 response.headers["Date"] = http_date(self._backend.clock())
         finally:
             self._log.leave(ticket, None if response is None else response.status)
         return response or web.Response()
 
-    def _answer(self, call: _Call) -> Answer:
-        if call.operation is None:
-            message = f"{call.request.method} is not allowed"
-            return Answer.refusing(Refused(405, "MethodNotAllowed", message))
-        if call.read.unreadable is not None:
+    def _answer(self, incoming: _Incoming) -> Response:
+        if incoming.operation is None:
+            message = f"{incoming.request.method} is not allowed"
+            return Response.from_error(Refused(405, "MethodNotAllowed", message))
+        if incoming.body.error is not None:
             # The body parser answers before Losant's own code does, and says "code" instead of "type".
-            return Answer.of(400, {"code": "InvalidContent", "message": call.read.unreadable})
+            return Response.from_json(400, {"code": "InvalidContent", "message": incoming.body.error})
         try:
-            _check_shape(call, call.operation)
+            _check_shape(incoming, incoming.operation)
             with self._backend.lock:
-                context = self._authorize(call, call.operation)
-                status, body = HANDLERS[call.operation.name](context)
+                context = self._authorize(incoming, incoming.operation)
+                status, body = HANDLERS[incoming.operation.name](context)
         except Refused as refused:
-            return Answer.refusing(refused)
+            return Response.from_error(refused)
         self._changed()
-        return Answer.of(status, body)
+        return Response.from_json(status, body)
 
-    def _authorize(self, call: _Call, operation: Operation) -> RequestContext:
+    def _authorize(self, incoming: _Incoming, operation: Operation) -> RequestContext:
         """Check who asks, and find what the request is about."""
-        query = call.request.query
-        token = self._token(call.request)
+        query = incoming.request.query
+        token = self._token(incoming.request)
         if not token.allows(operation.scopes, reads=operation.reads):
             raise Refused(403, "Forbidden", "Access is forbidden")
-        application = self._backend.applications.get(call.ids["applicationId"].lower())
+        application = self._backend.applications.get(incoming.ids["applicationId"].lower())
         if application is None or not token.sees(application.id):
             raise Refused(404, "NotFound", "Application was not found")
-        notebook = self._backend.notebooks.get(call.ids.get("notebookId", "").lower())
-        if "notebookId" in call.ids and (notebook is None or notebook.application_id != application.id):
+        notebook = self._backend.notebooks.get(incoming.ids.get("notebookId", "").lower())
+        if "notebookId" in incoming.ids and (notebook is None or notebook.application_id != application.id):
             raise Refused(404, "NotFound", "Notebook was not found")
         return RequestContext(
             backend=self._backend,
@@ -113,15 +122,15 @@ class Api:
             application=application,
             found_notebook=notebook,
             query=dict(query),
-            body=call.read.body,
-            file=call.read.file or ("", b""),
+            body=incoming.body.json,
+            file=incoming.body.file or ("", b""),
             include_links=query.get("_links", "true") in ("true", "1", "yes"),
         )
 
     def _token(self, request: web.Request) -> Token:
         scheme, _, text = request.headers.get("Authorization", "").partition(" ")
         if scheme not in ("Bearer", "JWT"):
-            text = next((request.query[name] for name in SECRETS if name in request.query), "")
+            text = next((request.query[name] for name in TOKEN_PARAMETERS if name in request.query), "")
         if not text:
             status = self._backend.switches.no_token_status
             kind = "Forbidden" if status == HTTPStatus.FORBIDDEN else "Unauthorized"
@@ -134,14 +143,16 @@ class Api:
         return token
 
 
-def _check_shape(call: _Call, operation: Operation) -> None:
-    query = call.request.query
-    problems = [_ID_RULE.problem(name, [given]) for name, given in call.ids.items()]
+def _check_shape(incoming: _Incoming, operation: Operation) -> None:
+    query = incoming.request.query
+    problems = [_ID_RULE.problem(name, [given]) for name, given in incoming.ids.items()]
     problems += [rule.problem(name, query.getall(name, [])) for name, rule in operation.query.items()]
     if operation.body is not None:
-        problems.append(body_problem(operation.body, call.read.body))
-    if operation.file is not None and call.read.file is None:
-        problems.append(f"{operation.file} is {'not a valid file' if call.read.not_a_file else 'required'}")
+        problems.append(body_problem(operation.body, incoming.body.json))
+    if operation.file is not None and incoming.body.file is None:
+        problems.append(
+            f"{operation.file} is {'not a valid file' if incoming.body.is_not_a_file else 'required'}"
+        )
     for problem in problems:
         if problem is not None:
             raise Refused(400, "Validation", problem)

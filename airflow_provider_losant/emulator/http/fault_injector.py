@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from airflow_provider_losant.emulator.http.wire import Answer, Refused, reset
+from airflow_provider_losant.emulator.http.wire import Refused, Response, reset
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.faults import Fault
@@ -45,7 +45,7 @@ class Spoiler:
     stopping: asyncio.Event
 
     async def spoil(
-        self, request: web.Request, fault: Fault, carry_out: Callable[[], Answer], rate_limit_type: str = ""
+        self, request: web.Request, fault: Fault, carry_out: Callable[[], Response], rate_limit_type: str = ""
     ) -> web.StreamResponse | None:
         """
         Let a request go wrong; returns ``None`` when the connection was cut.
@@ -61,14 +61,14 @@ class Spoiler:
         if fault.kind == "bomb":
             return _bomb(fault.size)
         if fault.kind == "endless":
-            return await _pour(request, Answer(status=200, content=b""), self._endless(fault.seconds))
+            return await _pour(request, Response(status=200, content=b""), self._endless(fault.seconds))
         refusal = _refusal(fault, rate_limit_type)
         if refusal is not None:
-            return refusal.send(request, **_headers(fault))
+            return refusal.to_web(request, **_headers(fault))
         right = done or carry_out()
         if fault.kind == "drip":
             return await _pour(request, right, self._drip(right.content, fault.seconds), is_counted=True)
-        return _ALTERED[fault.kind](right).send(request)
+        return _ALTERED[fault.kind](right).to_web(request)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -88,7 +88,7 @@ class Spoiler:
 
 
 async def _pour(
-    request: web.Request, answer: Answer, pieces: AsyncIterator[bytes], *, is_counted: bool = False
+    request: web.Request, answer: Response, pieces: AsyncIterator[bytes], *, is_counted: bool = False
 ) -> web.StreamResponse:
     """Send a body piece by piece, until there is no more or the client has gone."""
     response = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
@@ -114,20 +114,20 @@ def _packed(size: int) -> bytes:
     return whole + packer.flush()
 
 
-def _refusal(fault: Fault, rate_limit_type: str) -> Answer | None:
+def _refusal(fault: Fault, rate_limit_type: str) -> Response | None:
     """Return the answer to which nothing of the right one matters; ``None`` when the fault is another."""
     match fault.kind:
         case "rate_limited":
-            return Answer.refusing(Refused(429, rate_limit_type, "Too many requests"))
+            return Response.from_error(Refused(429, rate_limit_type, "Too many requests"))
         case "unauthorized":
-            return Answer.refusing(Refused(401, "Unauthorized", "Invalid access token"))
+            return Response.from_error(Refused(401, "Unauthorized", "Invalid access token"))
         case "server_error":
             status = fault.status or HTTPStatus.SERVICE_UNAVAILABLE
-            return Answer.refusing(Refused(status, "InternalServer", "An internal error occurred"))
+            return Response.from_error(Refused(status, "InternalServer", "An internal error occurred"))
         case "html":
-            return Answer(status=fault.status or HTTPStatus.BAD_GATEWAY, content=PAGE, content_type=HTML)
+            return Response(status=fault.status or HTTPStatus.BAD_GATEWAY, content=PAGE, content_type=HTML)
         case "redirect":
-            return Answer(status=HTTPStatus.FOUND, content=b"", content_type=HTML)
+            return Response(status=HTTPStatus.FOUND, content=b"", content_type=HTML)
         case _:
             return None
 
@@ -141,11 +141,11 @@ def _headers(fault: Fault) -> dict[str, str]:
     return {"Retry-After": wanted if isinstance(wanted, str) else f"{wanted:g}"}
 
 
-def _misshapen(right: Answer) -> Answer:
+def _misshapen(right: Response) -> Response:
     return replace(right, content=b"[]" if right.content[:1] == b"{" else b"{}")
 
 
-def _altered(alter: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Answer], Answer]:
+def _altered(alter: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Response], Response]:
     """Alter every object in an answer; what is no JSON stays as it is."""
 
     def change(value: Any) -> Any:
@@ -155,7 +155,7 @@ def _altered(alter: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Ans
             return alter({name: change(it) for name, it in value.items()})
         return value
 
-    def changed(right: Answer) -> Answer:
+    def changed(right: Response) -> Response:
         try:
             return replace(right, content=json.dumps(change(json.loads(right.content))).encode())
         except ValueError:
@@ -164,7 +164,7 @@ def _altered(alter: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Ans
     return changed
 
 
-_ALTERED: Final[dict[str, Callable[[Answer], Answer]]] = {
+_ALTERED: Final[dict[str, Callable[[Response], Response]]] = {
     "slow": lambda right: right,
     "truncated": lambda right: replace(right, content=right.content[: max(1, len(right.content) // 2)]),
     "empty": lambda right: replace(right, content=b""),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from airflow_provider_losant.emulator.faults import FILES, Faults
-from airflow_provider_losant.emulator.http.wire import Answer
+from airflow_provider_losant.emulator.http.wire import Response
 from airflow_provider_losant.emulator.state.model import content_type
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Files:
         fault = self._faults.take(FILES)
         if fault is None:
             return web.FileResponse(path, headers={"Content-Type": content_type(path.name)})
-        whole = Answer(status=200, content=path.read_bytes(), content_type=content_type(path.name))
+        whole = Response(status=200, content=path.read_bytes(), content_type=content_type(path.name))
         return await self._spoiler.spoil(request, fault, lambda: whole) or web.Response()
 
     def _path(self, parts: list[str]) -> Path | None:
