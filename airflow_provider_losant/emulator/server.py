@@ -21,7 +21,7 @@ from aiohttp import web
 from airflow_provider_losant.emulator.faults import Fault, Faults
 from airflow_provider_losant.emulator.http.app import Api
 from airflow_provider_losant.emulator.http.control import Control
-from airflow_provider_losant.emulator.http.fault_injector import Spoiler
+from airflow_provider_losant.emulator.http.fault_injector import FaultInjector
 from airflow_provider_losant.emulator.http.files import Files
 from airflow_provider_losant.emulator.requestlog import Request, RequestLog
 from airflow_provider_losant.emulator.runtime.callbacks import Callbacks
@@ -110,7 +110,7 @@ class Emulator:
         self._worker = Worker(self.backend)
         self._callbacks = Callbacks(self.backend)
         self._stopping = asyncio.Event()
-        self._spoiler = Spoiler(stopping=self._stopping)
+        self._injector = FaultInjector(stopping=self._stopping)
         self._runners: list[web.AppRunner] = []
 
     @property
@@ -240,7 +240,7 @@ class Emulator:
     async def _start(self) -> None:
         self.url = await self._serve(self._api(), self._ports[0])
         stored = web.Application()
-        stored.router.add_route("*", "/{path:.*}", Files(self.backend, self._faults, self._spoiler).handle)
+        stored.router.add_route("*", "/{path:.*}", Files(self.backend, self._faults, self._injector).handle)
         self.backend.files_url = await self._serve(stored, self._ports[1])
 
     def _api(self) -> web.Application:
@@ -249,7 +249,7 @@ class Emulator:
             faults=self._faults,
             log=self._log,
             changed=self._look,
-            spoiler=self._spoiler,
+            injector=self._injector,
         )
         served = web.Application(client_max_size=LARGEST_UPLOAD)
         served.add_routes(Control(self).routes())

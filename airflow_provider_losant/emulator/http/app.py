@@ -26,7 +26,7 @@ from airflow_provider_losant.emulator.state.timestamps import http_date
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.faults import Faults
-    from airflow_provider_losant.emulator.http.fault_injector import Spoiler
+    from airflow_provider_losant.emulator.http.fault_injector import FaultInjector
     from airflow_provider_losant.emulator.requestlog import RequestLog
     from airflow_provider_losant.emulator.state.backend import Backend
     from airflow_provider_losant.emulator.state.identity import Token
@@ -58,13 +58,13 @@ class Api:
         faults: Faults,
         log: RequestLog,
         changed: Callable[[], None],
-        spoiler: Spoiler,
+        injector: FaultInjector,
     ) -> None:
         self._backend = backend
         self._faults = faults
         self._log = log
         self._changed = changed
-        self._spoiler = spoiler
+        self._injector = injector
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request, or let it go wrong."""
@@ -80,7 +80,7 @@ class Api:
                 response = self._answer(incoming).to_web(request)
             else:
                 kind = self._backend.switches.rate_limit_type
-                response = await self._spoiler.spoil(request, fault, lambda: self._answer(incoming), kind)
+                response = await self._injector.apply(request, fault, lambda: self._answer(incoming), kind)
             if response is not None and not response.prepared:
                 response.headers["Date"] = http_date(self._backend.clock())
         finally:

@@ -13,7 +13,7 @@ from airflow_provider_losant.emulator.http.wire import Response
 from airflow_provider_losant.emulator.state.model import content_type
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.http.fault_injector import Spoiler
+    from airflow_provider_losant.emulator.http.fault_injector import FaultInjector
     from airflow_provider_losant.emulator.state.backend import Backend
 
 _KINDS: Final = ("inputs", "outputs")
@@ -22,10 +22,10 @@ _KINDS: Final = ("inputs", "outputs")
 class Files:
     """Serves the files port."""
 
-    def __init__(self, backend: Backend, faults: Faults, spoiler: Spoiler) -> None:
+    def __init__(self, backend: Backend, faults: Faults, injector: FaultInjector) -> None:
         self._backend = backend
         self._faults = faults
-        self._spoiler = spoiler
+        self._injector = injector
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Send a file, let it go wrong as ordered, or say 403 without a reason as object stores do."""
@@ -46,7 +46,7 @@ class Files:
         if fault is None:
             return web.FileResponse(path, headers={"Content-Type": content_type(path.name)})
         whole = Response(status=200, content=path.read_bytes(), content_type=content_type(path.name))
-        return await self._spoiler.spoil(request, fault, lambda: whole) or web.Response()
+        return await self._injector.apply(request, fault, lambda: whole) or web.Response()
 
     def _path(self, parts: list[str]) -> Path | None:
         owner, kind, *name = parts
