@@ -62,7 +62,7 @@ def test_a_refusal_comes_without_effect(
 
 
 def test_a_server_error_can_hide_an_effect(client: Client, notebook_id: str) -> None:
-    answer = spoilt(client, notebook_id, Fault("server_error", effect=True))
+    answer = spoilt(client, notebook_id, Fault("server_error", processed=True))
 
     assert (answer.status_code, executed(client, notebook_id)) == (503, 1)
 
@@ -87,17 +87,17 @@ def test_a_reset_comes_before_or_after_the_effect(
     assert client.losant.requests[-1].status is None
 
 
-@pytest.mark.parametrize("effect", [False, True])
+@pytest.mark.parametrize("processed", [False, True])
 def test_a_hang_answers_nothing_and_then_cuts_the_line(
-    client: Client, notebook_id: str, *, effect: bool
+    client: Client, notebook_id: str, *, processed: bool
 ) -> None:
     began = time.monotonic()
 
     with pytest.raises(requests.ConnectionError):
-        spoilt(client, notebook_id, Fault("hang", seconds=0.05, effect=effect))
+        spoilt(client, notebook_id, Fault("hang", seconds=0.05, processed=processed))
 
     assert time.monotonic() - began >= 0.05
-    assert executed(client, notebook_id) == int(effect)
+    assert executed(client, notebook_id) == int(processed)
 
 
 def test_a_slow_answer_is_late_but_whole(client: Client, notebook_id: str) -> None:
@@ -114,7 +114,7 @@ def test_a_slow_request_can_take_effect_long_before_its_answer() -> None:
         client = Client(losant)
         made = losant.add_notebook()
         losant.script(made, Script())
-        fault = Fault("slow", seconds=60, effect=True)
+        fault = Fault("slow", seconds=60, processed=True)
         asking = threading.Thread(target=spoilt, args=(client, made, fault))
         asking.start()
         until = time.monotonic() + 4
@@ -133,12 +133,12 @@ def test_a_slow_request_can_take_effect_long_before_its_answer() -> None:
     ("fault", "content", "effects"),
     [
         (Fault("empty"), b"", 1),
-        (Fault("misshapen"), b"[]", 1),
-        (Fault("bomb", size=1_000_000), b" " * (16 * 65_536), 0),
-        (Fault("bomb", size=10, effect=True), b" " * 65_536, 1),
+        (Fault("wrong_shape"), b"[]", 1),
+        (Fault("gzip_bomb", size=1_000_000), b" " * (16 * 65_536), 0),
+        (Fault("gzip_bomb", size=10, processed=True), b" " * 65_536, 1),
         (Fault("endless", seconds=0), b"", 0),
     ],
-    ids=["empty", "misshapen", "bomb", "bomb with effect", "endless"],
+    ids=["empty", "wrong_shape", "gzip_bomb", "gzip_bomb, processed", "endless"],
 )
 def test_an_answer_can_be_another_than_the_right_one(
     client: Client, notebook_id: str, fault: Fault, content: bytes, effects: int
@@ -150,7 +150,7 @@ def test_an_answer_can_be_another_than_the_right_one(
 
 
 def test_a_right_answer_can_be_called_another_thing(client: Client, notebook_id: str) -> None:
-    answer = spoilt(client, notebook_id, Fault("mislabelled"))
+    answer = spoilt(client, notebook_id, Fault("wrong_content_type"))
 
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
     assert answer.json()["success"]
@@ -159,7 +159,7 @@ def test_a_right_answer_can_be_called_another_thing(client: Client, notebook_id:
 def test_a_right_answer_can_come_bit_by_bit(client: Client, notebook_id: str) -> None:
     began = time.monotonic()
 
-    answer = spoilt(client, notebook_id, Fault("drip", seconds=0.05))
+    answer = spoilt(client, notebook_id, Fault("slow_body", seconds=0.05))
 
     assert time.monotonic() - began >= 0.05
     assert answer.json()["success"]

@@ -138,7 +138,9 @@ class Stage:
     @property
     def settings(self) -> Settings:
         seconds = self.row.fault.seconds if self.row.fault else 30.0
-        is_late = self.row.fault is not None and self.row.fault.kind in {"hang", "drip"} and seconds > TIMEOUT
+        is_late = (
+            self.row.fault is not None and self.row.fault.kind in {"hang", "slow_body"} and seconds > TIMEOUT
+        )
         url = self.places[self.row.place] if self.row.place else self.losant.url
         return Settings(token=self.losant.token, base_url=url, timeout=TIMEOUT if is_late else 10.0)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from airflow_provider_losant.emulator.faults import ANY, Fault
+from airflow_provider_losant.emulator.faults import ANY_OPERATION, Fault
 from airflow_provider_losant.emulator.http.openapi import describe
 from airflow_provider_losant.emulator.requestlog import as_json
 from airflow_provider_losant.emulator.state.timeline import Script
@@ -62,7 +62,7 @@ class Control:
     async def inject(self, request: web.Request) -> Any:
         """Order a fault."""
         told = await request.json()
-        times, operation = int(told.pop("times", 1)), str(told.pop("operation", ANY))
+        times, operation = int(told.pop("times", 1)), str(told.pop("operation", ANY_OPERATION))
         self._emulator.inject(operation, Fault.from_json(told), times=times)
         return {}
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 HTML: Final = "text/html; charset=utf-8"
 PAGE: Final = b"<!DOCTYPE html><html><head><title>Bad Gateway</title></head><body>Bad Gateway</body></html>"
 DRIP_CHUNKS: Final = 50
-"""Number of chunks in which a ``drip`` body is sent."""
+"""Number of chunks in which a ``slow_body`` body is sent."""
 SPACES: Final = b" " * 65_536
-"""A chunk of an ``endless`` or ``bomb`` body; JSON parsers ignore leading spaces."""
+"""A chunk of an ``endless`` or ``gzip_bomb`` body; JSON parsers ignore leading spaces."""
 REQUIRED_FIELDS: Final = frozenset(
     {"id", "applicationId", "notebookId", "notebookExecutionId", "executionId", "jobId", "name", "status"}
     | {"success", "items", "counts", "date", "start", "end"}
@@ -53,13 +53,13 @@ class FaultInjector:
         :param respond: processes the request and returns the correct response.
         :param rate_limit_type: the error type of ``rate_limited``.
         """
-        early = respond() if fault.after_effect else None
+        early = respond() if fault.is_processed_first else None
         if fault.kind in ("hang", "slow"):
             await self._pause(fault.seconds)
         if fault.kind in ("hang", "reset_before", "reset_after"):
             reset(request)
             return None
-        if fault.kind == "bomb":
+        if fault.kind == "gzip_bomb":
             return _gzip_bomb(fault.size)
         if fault.kind == "endless":
             return await _stream(request, Response(status=200, content=b""), self._endless(fault.seconds))
@@ -67,7 +67,7 @@ class FaultInjector:
         if error is not None:
             return error.to_web(request, **_headers(fault))
         response = early or respond()
-        if fault.kind == "drip":
+        if fault.kind == "slow_body":
             chunks = self._drip(response.content, fault.seconds)
             return await _stream(request, response, chunks, has_length=True)
         return _CHANGES[fault.kind](response).to_web(request)
@@ -170,8 +170,8 @@ _CHANGES: Final[dict[str, Callable[[Response], Response]]] = {
     "slow": lambda response: response,
     "truncated": lambda it: replace(it, content=it.content[: max(1, len(it.content) // 2)]),
     "empty": lambda response: replace(response, content=b""),
-    "mislabelled": lambda response: replace(response, content_type="text/plain; charset=utf-8"),
-    "misshapen": _change_shape,
+    "wrong_content_type": lambda response: replace(response, content_type="text/plain; charset=utf-8"),
+    "wrong_shape": _change_shape,
     "extra_fields": _change_objects(lambda it: {**it, "_unknown": {"nested": ["value"]}}),
     "missing_fields": _change_objects(lambda it: {name: it[name] for name in it if name in REQUIRED_FIELDS}),
 }
