@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_losant.emulator.runtime.inputs import InputError, gather
+from airflow_provider_losant.emulator.runtime.inputs import InputError, prepare_inputs
 from airflow_provider_losant.emulator.runtime.kernel import NotebookBroken, RunningNotebook
-from airflow_provider_losant.emulator.runtime.outputs import Harvest
-from airflow_provider_losant.emulator.runtime.templates import values
+from airflow_provider_losant.emulator.runtime.outputs import OutputCollector
+from airflow_provider_losant.emulator.runtime.templates import template_values
 from airflow_provider_losant.emulator.state.timeline import STOPPED, Execution, File
 
 if TYPE_CHECKING:
@@ -94,16 +94,18 @@ class Worker:
         (folder / "work" / "output").mkdir(parents=True, exist_ok=True)
         shutil.copyfile(backend.notebook_path(notebook.id), folder / "work" / "notebook.ipynb")
         try:
-            inputs = await asyncio.to_thread(gather, notebook, execution, folder / "inputs", backend.tables)
+            inputs = await asyncio.to_thread(
+                prepare_inputs, notebook, execution, folder / "inputs", backend.tables
+            )
         except InputError as error:
             return "errored", [("InputError", str(error))], {}
         execution = self._mark(execution, inputs_at=backend.clock(), inputs=inputs)
         ending, errors = await self._run_notebook(execution)
         if ending == "timeout":
             return ending, errors, {}
-        harvest = await asyncio.to_thread(self._harvest, notebook, execution)
+        collector = await asyncio.to_thread(self._collect_outputs, notebook, execution)
         # What a failed notebook did not write is no news.
-        return ending, [*errors, *(harvest.errors if ending == "completed" else ())], harvest.files
+        return ending, [*errors, *(collector.errors if ending == "completed" else ())], collector.files
 
     async def _run_notebook(self, execution: Execution) -> tuple[str, Errors]:
         folder = self._backend.execution_folder(execution.id)
@@ -130,21 +132,21 @@ class Worker:
         finally:
             await running.kill()
 
-    def _harvest(self, notebook: Notebook, execution: Execution) -> Harvest:
+    def _collect_outputs(self, notebook: Notebook, execution: Execution) -> OutputCollector:
         backend, folder = self._backend, self._backend.execution_folder(execution.id)
-        harvest = Harvest(
-            written=folder / "work" / "output",
+        collector = OutputCollector(
+            output_dir=folder / "work" / "output",
             results=folder / "work" / "results",
-            kept=folder / "outputs",
+            collected=folder / "outputs",
             application_files=backend.folder / "application_files" / notebook.application_id,
             tables=backend.tables,
-            known=values(notebook, execution),
+            values=template_values(notebook, execution),
         )
         for wanted in notebook.outputs:
-            harvest.take(wanted)
+            collector.collect(wanted)
         if backend.switches.unconfigured_results:
-            harvest.take_results()
-        return harvest
+            collector.collect_results()
+        return collector
 
     def _mark(self, execution: Execution, **learnt: Any) -> Execution:
         """Write down what has become known of an execution, beside what requests have changed of it."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow_provider_losant.emulator.state.identity import Signer, Token, object_id, token_text
-from airflow_provider_losant.emulator.state.model import Application, Entity, Notebook, describe
+from airflow_provider_losant.emulator.state.model import Application, Entity, Notebook, describe_file
 from airflow_provider_losant.emulator.state.timeline import Execution, Script
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class Backend:
         for name, content in script.files.items():
             (folder / name).write_bytes(content)
         return replace(
-            line, outputs={name: describe(name, len(content)) for name, content in script.files.items()}
+            line, outputs={name: describe_file(name, len(content)) for name, content in script.files.items()}
         )
 
     def show(self, execution: Execution) -> dict[str, Any]:

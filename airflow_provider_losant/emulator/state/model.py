@@ -51,6 +51,6 @@ def content_type(name: str) -> str:
     return known.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
-def describe(name: str, size: int) -> File:
+def describe_file(name: str, size: int) -> File:
     """Describe a file for the log."""
     return File(size=size, content_type=content_type(name))

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_losant.emulator import Emulator
-from airflow_provider_losant.emulator.runtime.inputs import InputError, gather
-from airflow_provider_losant.emulator.runtime.outputs import Harvest
-from airflow_provider_losant.emulator.runtime.templates import render, values
+from airflow_provider_losant.emulator.runtime.inputs import InputError, prepare_inputs
+from airflow_provider_losant.emulator.runtime.outputs import OutputCollector
+from airflow_provider_losant.emulator.runtime.templates import render, template_values
 from airflow_provider_losant.emulator.state.identity import Token
 from airflow_provider_losant.emulator.state.model import Application, Entity, Notebook
 from airflow_provider_losant.emulator.state.storage import Storage
@@ -53,7 +53,7 @@ def sample(tmp_path: Path) -> Path:
 
 def made(tmp_path: Path, sample: Path, wanted: Mapping[str, Any]) -> list[dict[str, str]]:
     notebook = replace(NOTEBOOK, inputs=[wanted], samples={"energy.csv": sample})
-    gather(notebook, EXECUTION, tmp_path / "in", tmp_path / "tables")
+    prepare_inputs(notebook, EXECUTION, tmp_path / "in", tmp_path / "tables")
     with (tmp_path / "in" / "energy.csv").open(newline="") as source:
         return list(csv.DictReader(source))
 
@@ -99,19 +99,19 @@ def test_the_context_lies_beside_the_inputs(tmp_path: Path, sample: Path) -> Non
 
 def test_a_missing_sample_is_said_in_plain_words(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no sample data for the input file energy\.csv"):
-        gather(replace(NOTEBOOK, inputs=[LAST_HOUR]), EXECUTION, tmp_path, tmp_path)
+        prepare_inputs(replace(NOTEBOOK, inputs=[LAST_HOUR]), EXECUTION, tmp_path, tmp_path)
 
 
 def test_a_template_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
     wicked = replace(EXECUTION, template_context='{"site": "../../x"}')
     notebook = replace(NOTEBOOK, inputs=[{**LAST_HOUR, "fileName": "{{site}}"}])
 
-    with pytest.raises(InputError, match="gives no file name"):
-        gather(notebook, wicked, tmp_path, tmp_path)
+    with pytest.raises(InputError, match="gives an invalid file name"):
+        prepare_inputs(notebook, wicked, tmp_path, tmp_path)
 
 
 def test_templates_know_the_context_the_notebook_and_the_execution() -> None:
-    known = values(NOTEBOOK, replace(EXECUTION, template_context='{"a": {"b": "x & y"}}'))
+    known = template_values(NOTEBOOK, replace(EXECUTION, template_context='{"a": {"b": "x & y"}}'))
 
     assert render("{{a.b}} {{{a.b}}} {{notebook.name}} {{execution.runStartedAt}}", known) == (
         "x & y x & y Energy 2026-02-01T00:01:00.000Z"
@@ -119,73 +119,77 @@ def test_templates_know_the_context_the_notebook_and_the_execution() -> None:
 
 
 def test_a_context_that_is_no_object_has_no_values() -> None:
-    assert render("[{{site}}]", values(NOTEBOOK, replace(EXECUTION, template_context="plain"))) == "[]"
+    assert (
+        render("[{{site}}]", template_values(NOTEBOOK, replace(EXECUTION, template_context="plain"))) == "[]"
+    )
 
 
 @pytest.fixture
-def harvest(tmp_path: Path) -> Harvest:
+def collector(tmp_path: Path) -> OutputCollector:
     for name in ("written/plots", "results"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "written" / "out.csv").write_text("site,kwh\nnorth,4\n")
     (tmp_path / "written" / "plots" / "a.png").write_bytes(b"png")
     (tmp_path / "results" / "result.html").write_text("<html>")
-    return Harvest(
-        written=tmp_path / "written",
+    return OutputCollector(
+        output_dir=tmp_path / "written",
         results=tmp_path / "results",
-        kept=tmp_path / "kept",
+        collected=tmp_path / "collected",
         application_files=tmp_path / "files",
         tables=tmp_path / "tables",
-        known=values(NOTEBOOK, EXECUTION),
+        values=template_values(NOTEBOOK, EXECUTION),
     )
 
 
-def test_only_configured_outputs_are_kept(harvest: Harvest) -> None:
-    harvest.take({"outputType": "executionResult", "fileName": "result.html"})
-    harvest.take({"outputType": "executionResult", "fileName": "result.error.log"})
-    harvest.take({"outputType": "temporaryUrl", "fileName": "out.csv"})
+def test_only_configured_outputs_are_kept(collector: OutputCollector) -> None:
+    collector.collect({"outputType": "executionResult", "fileName": "result.html"})
+    collector.collect({"outputType": "executionResult", "fileName": "result.error.log"})
+    collector.collect({"outputType": "temporaryUrl", "fileName": "out.csv"})
 
-    assert harvest.files == {
+    assert collector.files == {
         "result.html": File(size=6, content_type="text/html"),
         "out.csv": File(size=17, content_type="text/csv"),
     }
-    assert harvest.errors == []
+    assert collector.errors == []
 
 
-def test_an_output_that_was_not_written_and_a_pdf_are_reported(harvest: Harvest) -> None:
-    harvest.take({"outputType": "temporaryUrl", "fileName": "missing.csv"})
-    harvest.take({"outputType": "executionResult", "fileName": "result.pdf"})
+def test_an_output_that_was_not_written_and_a_pdf_are_reported(collector: OutputCollector) -> None:
+    collector.collect({"outputType": "temporaryUrl", "fileName": "missing.csv"})
+    collector.collect({"outputType": "executionResult", "fileName": "result.pdf"})
 
-    assert [name for name, _ in harvest.errors] == ["MissingOutputError", "PdfNotProduced"]
+    assert [name for name, _ in collector.errors] == ["MissingOutputError", "PdfNotProduced"]
 
 
-def test_files_and_directories_reach_the_application_files(harvest: Harvest, tmp_path: Path) -> None:
+def test_files_and_directories_reach_the_application_files(
+    collector: OutputCollector, tmp_path: Path
+) -> None:
     place = {"destinationDirectoryTemplate": "/{{notebook.name}}/{{site}}"}
-    harvest.take(
+    collector.collect(
         {"outputType": "file", "fileName": "out.csv", "destinationFileNameTemplate": "day.csv", **place}
     )
-    harvest.take({"outputType": "directory", "directoryName": "plots", **place})
+    collector.collect({"outputType": "directory", "directoryName": "plots", **place})
 
     assert (tmp_path / "files" / "Energy" / "north" / "day.csv").read_text() == "site,kwh\nnorth,4\n"
     assert (tmp_path / "files" / "Energy" / "north" / "a.png").is_file()
-    assert "plots/a.png" in harvest.files
+    assert "plots/a.png" in collector.files
 
 
-def test_an_output_cannot_leave_the_application_files(harvest: Harvest, tmp_path: Path) -> None:
-    harvest.take({"outputType": "file", "fileName": "out.csv", "destinationFileNameTemplate": "../../x"})
+def test_an_output_cannot_leave_the_application_files(collector: OutputCollector, tmp_path: Path) -> None:
+    collector.collect({"outputType": "file", "fileName": "out.csv", "destinationFileNameTemplate": "../../x"})
 
-    assert [name for name, _ in harvest.errors] == ["OutputError"]
+    assert [name for name, _ in collector.errors] == ["OutputError"]
     assert not (tmp_path.parent / "x").exists()
 
 
-def test_a_data_table_grows_or_starts_anew_as_configured(harvest: Harvest, tmp_path: Path) -> None:
+def test_a_data_table_grows_or_starts_anew_as_configured(collector: OutputCollector, tmp_path: Path) -> None:
     table = tmp_path / "tables" / f"{NORTH}.csv"
     add = {"outputType": "dataTable", "fileName": "out.csv", "dataTableId": "{{device}}"}
 
-    harvest.take(add)
+    collector.collect(add)
     (tmp_path / "written" / "out.csv").write_text("site,cost\nsouth,9\n")
-    harvest.take({**add, "createMissingColumns": True})
+    collector.collect({**add, "createMissingColumns": True})
     grown = table.read_text().splitlines()
-    harvest.take({**add, "truncateExistingTable": True})
+    collector.collect({**add, "truncateExistingTable": True})
 
     assert grown == ["site,kwh,cost", "north,4,", "south,,9"]
     assert table.read_text().splitlines() == ["site,kwh,cost", "south,,9"]
