@@ -248,7 +248,7 @@ class Emulator:
             backend=self.backend,
             faults=self._faults,
             log=self._log,
-            changed=self._look,
+            changed=self._wake,
             injector=self._injector,
         )
         served = web.Application(client_max_size=LARGEST_UPLOAD)
@@ -256,9 +256,9 @@ class Emulator:
         served.router.add_route("*", "/{path:.*}", api.handle)
         return served
 
-    def _look(self) -> None:
-        self._worker.look()
-        self._callbacks.look()
+    def _wake(self) -> None:
+        self._worker.wake()
+        self._callbacks.wake()
 
     async def _serve(self, app: web.Application, port: int) -> str:
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)

@@ -72,7 +72,9 @@ class Api:
         incoming = _Incoming(
             request=request, operation=operation, ids=ids, body=await parse_body(request, operation)
         )
-        ticket = self._log.arrive(log_entry(request, operation, incoming.body.json, self._backend.clock()))
+        request_id = self._log.record(
+            log_entry(request, operation, incoming.body.json, self._backend.clock())
+        )
         fault = self._faults.take(operation.name if operation else "")
         response: web.StreamResponse | None = None
         try:
@@ -84,7 +86,7 @@ class Api:
             if response is not None and not response.prepared:
                 response.headers["Date"] = http_date(self._backend.clock())
         finally:
-            self._log.leave(ticket, None if response is None else response.status)
+            self._log.complete(request_id, None if response is None else response.status)
         return response or web.Response()
 
     def _answer(self, incoming: _Incoming) -> Response:
