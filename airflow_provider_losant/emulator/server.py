@@ -231,7 +231,8 @@ class Emulator:
         """Show all executions of a notebook as its log would, newest first."""
         with self.backend.lock:
             return [
-                self.backend.show(execution) for execution in self.backend.executions(notebook_id.lower())
+                self.backend.execution_to_api(execution)
+                for execution in self.backend.executions(notebook_id.lower())
             ]
 
     def _call(self, step: Any) -> Any:

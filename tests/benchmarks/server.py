@@ -129,14 +129,14 @@ class Stage(Emulator):
             template_context=CONTEXT,
             outputs=OUTPUTS,
         )
-        self.backend.put(made.follow(UNTIL_LATER))
+        self.backend.put(made.apply(UNTIL_LATER))
         return Run(number=number, notebook_id=notebook_id, execution_id=made.id, made_at=now)
 
     async def _go(self, request: web.Request) -> web.Response:
         """Let the seconds of all runs begin now; forget what has been counted so far."""
         now = self.backend.clock()
         for run, at in self._runs:
-            line = self._execution(run.number).follow(Script(notebook=now + at - run.made_at))
+            line = self._execution(run.number).apply(Script(notebook=now + at - run.made_at))
             self.backend.put(line)
         self._forget()
         return web.json_response({"now": now})

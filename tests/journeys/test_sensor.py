@@ -45,7 +45,7 @@ def let_it_complete(stage: Stage) -> None:
     backend = stage.losant.backend
     with backend.lock:
         for execution in backend.executions(stage.notebook_id):
-            backend.put(execution.follow(Script(notebook=backend.clock() - execution.queued_at + 1)))
+            backend.put(execution.apply(Script(notebook=backend.clock() - execution.queued_at + 1)))
 
 
 @pytest.mark.timeout(420)  # as long as an outage has to be, and a triggerer's slow first trigger, twice

@@ -100,7 +100,7 @@ def let_all_complete(losant: Emulator, notebook_id: str) -> None:
     with losant.backend.lock:
         for execution in losant.backend.executions(notebook_id):
             past = losant.backend.clock() - execution.queued_at
-            losant.backend.put(execution.follow(Script(notebook=past + 1)))
+            losant.backend.put(execution.apply(Script(notebook=past + 1)))
 
 
 def spared(job: int, home: Path) -> int:

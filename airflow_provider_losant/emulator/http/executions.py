@@ -114,7 +114,7 @@ def logs(context: RequestContext) -> tuple[int, Any]:
         return at is not None and since <= at <= now
 
     shown = islice(filter(listed, backend.executions(context.notebook.id)), limit)
-    return 200, [backend.show(execution) for execution in shown]
+    return 200, [backend.execution_to_api(execution) for execution in shown]
 
 
 def minute_counts(context: RequestContext) -> tuple[int, Any]:

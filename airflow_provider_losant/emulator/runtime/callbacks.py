@@ -62,6 +62,6 @@ class Callbacks:
                     return {
                         "success": current.ending == "completed",
                         "notebook": serializers.notebook(backend, notebook, links=False),
-                        "execution": backend.show(current),
+                        "execution": backend.execution_to_api(current),
                     }
             await asyncio.sleep(POLL_INTERVAL)

@@ -151,7 +151,7 @@ class Backend:
 
     def apply_script(self, execution: Execution, script: Script) -> Execution:
         """Lay out an execution as its script says, with its result files."""
-        line = execution.follow(script)
+        line = execution.apply(script)
         folder = self.execution_folder(execution.id) / "outputs"
         if script.files:
             folder.mkdir(parents=True, exist_ok=True)
@@ -161,11 +161,11 @@ class Backend:
             line, outputs={name: describe_file(name, len(content)) for name, content in script.files.items()}
         )
 
-    def show(self, execution: Execution) -> dict[str, Any]:
+    def execution_to_api(self, execution: Execution) -> dict[str, Any]:
         """Write the log entry of an execution as it looks now."""
         now = self.clock()
         signed_at = now if self.switches.resign_urls else execution.ended_at or now
-        return execution.show(
+        return execution.to_api(
             now, lambda kind, name: self.address(f"/{execution.id}/{kind}/{quote(name)}", signed_at)
         )
 

@@ -121,7 +121,7 @@ class Execution:
         """Say whether anything can still happen to it."""
         return self.ended_at is not None and self.ended_at <= now
 
-    def follow(self, script: Script) -> Execution:
+    def apply(self, script: Script) -> Execution:
         """Lay out the whole line in advance, as the script declares it."""
         started = self.queued_at + script.queue
         gathered = started + script.inputs
@@ -171,7 +171,7 @@ class Execution:
             return 0
         return max(1, -int(-(min(*stops, now) - began) // 60))
 
-    def show(self, now: float, address: Callable[[str, str], str]) -> dict[str, Any]:
+    def to_api(self, now: float, address: Callable[[str, str], str]) -> dict[str, Any]:
         """
         Write the log entry that can be seen now; what is not known yet is absent.
 

@@ -197,7 +197,7 @@ def _let_end(losant: Emulator, seed: int) -> dict[str, float]:
         for notebook_id in backend.notebooks:
             for execution in backend.executions(notebook_id):
                 ends[execution.id] = backend.clock() + chance.uniform(1.0, ENDS_WITHIN)
-                backend.put(execution.follow(Script(notebook=ends[execution.id] - execution.queued_at)))
+                backend.put(execution.apply(Script(notebook=ends[execution.id] - execution.queued_at)))
     return ends
 
 

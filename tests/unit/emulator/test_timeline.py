@@ -37,7 +37,7 @@ scripts = st.builds(
 
 
 def shown(execution: Execution, after: float) -> dict[str, object]:
-    return execution.show(T0 + after, lambda kind, name: f"{kind}/{name}")
+    return execution.to_api(T0 + after, lambda kind, name: f"{kind}/{name}")
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,14 @@ def shown(execution: Execution, after: float) -> dict[str, object]:
     ],
 )
 def test_a_scripted_execution_shows_only_what_has_happened(after: float, status: str, marks: int) -> None:
-    entry = shown(QUEUED.follow(SLOW), after)
+    entry = shown(QUEUED.apply(SLOW), after)
 
     assert entry["status"] == status
     assert len([key for key in entry if key.endswith("At")]) == marks
 
 
 def test_files_and_errors_appear_when_they_are_there_and_not_before() -> None:
-    line = QUEUED.follow(replace(SLOW, ending="errored", errors=(("ValueError", "boom"),)))
+    line = QUEUED.apply(replace(SLOW, ending="errored", errors=(("ValueError", "boom"),)))
     line = replace(line, outputs={"report.csv": File(size=3, content_type="text/csv")})
 
     before, after = shown(line, 9.9), shown(line, 10)
@@ -74,7 +74,7 @@ def test_files_and_errors_appear_when_they_are_there_and_not_before() -> None:
 
 
 def test_a_timed_out_execution_never_completes_its_notebook() -> None:
-    entry = shown(QUEUED.follow(replace(SLOW, ending="timeout")), 60)
+    entry = shown(QUEUED.apply(replace(SLOW, ending="timeout")), 60)
 
     assert entry["status"] == "timeout"
     assert "notebookCompletedAt" not in entry
@@ -82,15 +82,15 @@ def test_a_timed_out_execution_never_completes_its_notebook() -> None:
 
 
 def test_a_hanging_execution_stays_in_progress() -> None:
-    assert QUEUED.follow(Script(ending="hang")).status(T0 + 1e9) == "inProgress"
+    assert QUEUED.apply(Script(ending="hang")).status(T0 + 1e9) == "inProgress"
 
 
 def test_an_execution_can_end_in_a_word_that_nobody_has_documented() -> None:
-    assert QUEUED.follow(Script(ending="paused")).status(T0 + 60) == "paused"
+    assert QUEUED.apply(Script(ending="paused")).status(T0 + 60) == "paused"
 
 
 def test_cancelling_takes_its_time_and_undoes_the_future() -> None:
-    canceled = QUEUED.follow(SLOW).cancel(T0 + 4, 0.5)
+    canceled = QUEUED.apply(SLOW).cancel(T0 + 4, 0.5)
 
     assert [canceled.status(T0 + after) for after in (0, 2, 4, 4.4, 4.5, 99)] == [
         "queued",
@@ -104,7 +104,7 @@ def test_cancelling_takes_its_time_and_undoes_the_future() -> None:
 
 
 def test_cancelling_twice_changes_nothing() -> None:
-    once = QUEUED.follow(SLOW).cancel(T0 + 4, 0.5)
+    once = QUEUED.apply(SLOW).cancel(T0 + 4, 0.5)
 
     assert once.cancel(T0 + 4.2, 0.5) is once
 
@@ -115,7 +115,7 @@ def test_a_real_execution_is_canceled_only_when_its_kernel_is_gone() -> None:
 
 def test_a_restart_ends_what_had_a_kernel_and_lets_scripts_go_on() -> None:
     now = T0 + 2
-    scripted = QUEUED.follow(SLOW)
+    scripted = QUEUED.apply(SLOW)
 
     stopped = replace(QUEUED, started_at=T0).after_restart(now)
 
@@ -124,14 +124,14 @@ def test_a_restart_ends_what_had_a_kernel_and_lets_scripts_go_on() -> None:
 
 
 def test_a_begun_minute_counts_whole() -> None:
-    line = QUEUED.follow(Script(queue=30, inputs=30, notebook=61))
+    line = QUEUED.apply(Script(queue=30, inputs=30, notebook=61))
 
     assert [line.minutes(T0 + after) for after in (59, 60.5, 120.5, 500)] == [0, 1, 2, 2]
 
 
 @given(script=scripts, looks=st.lists(st.floats(0, 100), min_size=2))
 def test_a_life_never_goes_backwards(script: Script, looks: list[float]) -> None:
-    line = QUEUED.follow(script)
+    line = QUEUED.apply(script)
     statuses = [line.status(T0 + after) for after in sorted(looks)]
     ranks = [ORDER.index(status) if status in ORDER else len(ORDER) for status in statuses]
 
@@ -142,7 +142,7 @@ def test_a_life_never_goes_backwards(script: Script, looks: list[float]) -> None
 def test_whatever_is_cancelled_before_its_end_ends_as_canceled(
     script: Script, at: float, delay: float
 ) -> None:
-    line = QUEUED.follow(script)
+    line = QUEUED.apply(script)
     if line.is_over(T0 + at):
         return
 
