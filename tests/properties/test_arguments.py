@@ -20,7 +20,7 @@ from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact, context_text, execution_options
 from airflow_provider_losant.api.timestamps import instant, spell
 from airflow_provider_losant.emulator.http.schemas import body_problem
-from airflow_provider_losant.emulator.state.timestamps import read_relative_to
+from airflow_provider_losant.emulator.state.timestamps import parse_relative_to
 from tests.support.hypothesis_settings import often, seldom
 
 ZONES = st.sampled_from(
@@ -52,7 +52,7 @@ def test_an_instant_is_the_same_one_in_every_spelling_and_at_losant(spelling: st
     def check(moment: datetime) -> None:
         sent = spell(instant(SPELLINGS[spelling](moment), field="relative_to"))
 
-        arrived = read_relative_to(sent, 0.0)
+        arrived = parse_relative_to(sent, 0.0)
         assert arrived is not None
         assert abs(arrived - moment.timestamp()) < 0.0011  # a float of seconds is no more exact
         assert sent.endswith("Z")
@@ -82,7 +82,7 @@ def test_what_is_no_instant_is_refused_and_never_sent_as_now(value: Any) -> None
     except InvalidArgument as error:
         assert error.field == "relative_to"  # noqa: PT017 - it may as well be one
         return
-    assert read_relative_to(spell(moment), 0.0) == pytest.approx(moment.timestamp(), abs=0.001)
+    assert parse_relative_to(spell(moment), 0.0) == pytest.approx(moment.timestamp(), abs=0.001)
 
 
 # -- template contexts ------------------------------------------------------------------------------------

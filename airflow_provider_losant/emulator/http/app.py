@@ -22,7 +22,7 @@ from airflow_provider_losant.emulator.http.wire import (
     log_entry,
     parse_body,
 )
-from airflow_provider_losant.emulator.state.timestamps import http_date
+from airflow_provider_losant.emulator.state.timestamps import format_http_date
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.faults import Faults
@@ -84,7 +84,7 @@ class Api:
                 kind = self._backend.switches.rate_limit_type
                 response = await self._injector.apply(request, fault, lambda: self._answer(incoming), kind)
             if response is not None and not response.prepared:
-                response.headers["Date"] = http_date(self._backend.clock())
+                response.headers["Date"] = format_http_date(self._backend.clock())
         finally:
             self._log.complete(request_id, None if response is None else response.status)
         return response or web.Response()

@@ -13,7 +13,7 @@ from airflow_provider_losant.emulator.http.context import SUCCESS, RequestContex
 from airflow_provider_losant.emulator.http.wire import Refused
 from airflow_provider_losant.emulator.state.identity import job_id, object_id
 from airflow_provider_losant.emulator.state.timeline import FINAL, Execution
-from airflow_provider_losant.emulator.state.timestamps import iso, read_relative_to
+from airflow_provider_losant.emulator.state.timestamps import format_timestamp, parse_relative_to
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.state.backend import Backend
@@ -27,7 +27,7 @@ def execute(context: RequestContext) -> tuple[int, Any]:
     backend, notebook, options = context.backend, context.notebook, context.body
     now = backend.clock()
     _refuse_too_much(backend, notebook, now)
-    relative_to = read_relative_to(options.get("relativeTo"), now)
+    relative_to = parse_relative_to(options.get("relativeTo"), now)
     if relative_to is None and not backend.switches.relative_to_fallback:
         raise Refused(400, "Validation", "executionOptions.relativeTo is not a time")
     execution = Execution(
@@ -135,8 +135,8 @@ def minute_counts(context: RequestContext) -> tuple[int, Any]:
         count["minutes"] += execution.minutes(now)
         if execution.ending in FINAL:
             count[str(execution.ending)] += 1
-    counts = [{"date": iso(day.timestamp()), **days[day]} for day in sorted(days)]
-    return 200, {"start": iso(start), "end": iso(end), "counts": counts}
+    counts = [{"date": format_timestamp(day.timestamp()), **days[day]} for day in sorted(days)]
+    return 200, {"start": format_timestamp(start), "end": format_timestamp(end), "counts": counts}
 
 
 def request_export(context: RequestContext) -> tuple[int, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from airflow_provider_losant.emulator.runtime.templates import render, template_values
 from airflow_provider_losant.emulator.state.identity import is_safe_name
 from airflow_provider_losant.emulator.state.model import Notebook, describe_file
-from airflow_provider_losant.emulator.state.timestamps import read_text
+from airflow_provider_losant.emulator.state.timestamps import parse_timestamp
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.state.timeline import Execution, File
@@ -132,7 +132,7 @@ def _timestamp(row: Row) -> float:
     text = row.get("Timestamp") or row.get("time") or row.get("ISO Date") or ""
     if text.lstrip("-").isdecimal():
         return int(text) / 1000
-    timestamp = read_text(text)
+    timestamp = parse_timestamp(text)
     if timestamp is None:
         raise InputError(
             "A device data sample needs a column Timestamp (epoch milliseconds) or time (ISO-8601)."

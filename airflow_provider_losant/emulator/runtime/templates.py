@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant.emulator.state.timestamps import iso
+from airflow_provider_losant.emulator.state.timestamps import format_timestamp
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.state.model import Notebook
@@ -30,9 +30,9 @@ def template_values(notebook: Notebook, execution: Execution) -> Mapping[str, An
         "notebook": {"id": notebook.id, "name": notebook.name},
         "execution": {
             "id": execution.id,
-            "runQueuedAt": iso(execution.queued_at),
-            "runStartedAt": iso(started),
-            "executionRelativeTo": iso(execution.relative_to),
+            "runQueuedAt": format_timestamp(execution.queued_at),
+            "runStartedAt": format_timestamp(started),
+            "executionRelativeTo": format_timestamp(execution.relative_to),
         },
     }
 

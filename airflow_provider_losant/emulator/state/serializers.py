@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant.emulator.state.timestamps import iso
+from airflow_provider_losant.emulator.state.timestamps import format_timestamp
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.state.backend import Backend
@@ -45,8 +45,8 @@ def application(backend: Backend, shown: Application, *, links: bool, stats: boo
         "id": shown.id,
         "applicationId": shown.id,
         "name": shown.name,
-        "creationDate": iso(shown.created_at),
-        "lastUpdated": iso(shown.created_at),
+        "creationDate": format_timestamp(shown.created_at),
+        "lastUpdated": format_timestamp(shown.created_at),
         "summary": {
             "notebookCount": sum(
                 notebook.application_id == shown.id for notebook in backend.notebooks.values()
@@ -66,8 +66,8 @@ def notebook(backend: Backend, shown: Notebook, *, links: bool) -> dict[str, Any
         "id": shown.id,
         "notebookId": shown.id,
         "applicationId": shown.application_id,
-        "creationDate": iso(shown.created_at),
-        "lastUpdated": iso(shown.updated_at),
+        "creationDate": format_timestamp(shown.created_at),
+        "lastUpdated": format_timestamp(shown.updated_at),
         "name": shown.name,
         "imageVersion": shown.image_version,
         "inputs": list(shown.inputs),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 from airflow_provider_losant.emulator.state.identity import is_safe_name
-from airflow_provider_losant.emulator.state.timestamps import iso
+from airflow_provider_losant.emulator.state.timestamps import format_timestamp
 
 FINAL: Final = frozenset({"completed", "errored", "timeout", "canceled"})
 HANG: Final = "hang"
@@ -188,7 +188,7 @@ class Execution:
             "applicationId": self.application_id,
             "imageVersion": self.image_version,
             "status": self.status(now),
-            "executionRelativeTo": iso(self.relative_to),
+            "executionRelativeTo": format_timestamp(self.relative_to),
             "maxAllowedRunMinutes": self.max_minutes,
             "sourceType": "apiToken",
             "sourceId": self.source_id,
@@ -200,7 +200,7 @@ class Execution:
             ("notebookCompletedAt", self.notebook_at),
             ("outputsCompletedAt", self.outputs_at),
         )
-        entry |= {name: iso(at) for name, at in marks if at is not None and at <= now}
+        entry |= {name: format_timestamp(at) for name, at in marks if at is not None and at <= now}
         if self.template_context is not None:
             entry["templateContext"] = self.template_context
         for key, files, at in (
