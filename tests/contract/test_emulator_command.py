@@ -103,7 +103,7 @@ def test_the_command_serves_its_seed_and_stops_on_sigterm(command: Command) -> N
     assert command.ready["application_id"] == SEED["application"]["id"]  # type: ignore[index]
     assert (notebook_id, entry["maxAllowedRunMinutes"], report) == ("575ed78e7ae143cd83dc4aab", 7, "a,b\n")
     assert command.ready["url"] in printed
-    assert "This is no production server." in printed
+    assert "Not for production use." in printed
     assert "a-token-of-mine" not in printed
 
 

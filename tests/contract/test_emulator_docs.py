@@ -28,18 +28,18 @@ def test_the_example_of_a_test_runs() -> None:
     exec(compile(example, "docs/emulator.md", "exec"), {})
 
 
-def test_the_example_of_a_seed_can_be_sown(tmp_path: Path) -> None:
+def test_the_seed_example_can_be_applied(tmp_path: Path) -> None:
     (example,) = snippets("json")
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "energy.ipynb").write_text("{}")
     (tmp_path / "seed.json").write_text(example)
-    told = json.loads(example)["notebooks"][0]
+    notebook = json.loads(example)["notebooks"][0]
 
     with Emulator() as losant:
-        sown = Seed.read(tmp_path / "seed.json").sow(losant)
+        ids = Seed.load(tmp_path / "seed.json").apply(losant.backend, losant.application_id)
 
-    assert sown == {"Daily energy": "575ed78e7ae143cd83dc4aab"}
-    assert body_problem("newNotebook", {key: told[key] for key in ("name", "inputs", "outputs")}) is None
+    assert ids == {"Daily energy": "575ed78e7ae143cd83dc4aab"}
+    assert body_problem("newNotebook", {key: notebook[key] for key in ("name", "inputs", "outputs")}) is None
 
 
 def test_every_switch_is_in_the_table_with_its_default_and_meaning() -> None:

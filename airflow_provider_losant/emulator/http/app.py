@@ -48,7 +48,7 @@ class Api:
     """
     Serves the API port.
 
-    :param changed: called after every request that may have given a worker something to do.
+    :param on_change: called after every request that may have changed the state.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class Api:
         backend: Backend,
         faults: Faults,
         log: RequestLog,
-        changed: Callable[[], None],
+        on_change: Callable[[], None],
         injector: FaultInjector,
     ) -> None:
         self._backend = backend
         self._faults = faults
         self._log = log
-        self._changed = changed
+        self._on_change = on_change
         self._injector = injector
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -103,14 +103,14 @@ class Api:
                 status, body = HANDLERS[incoming.operation.name](context)
         except Refused as refused:
             return Response.from_error(refused)
-        self._changed()
+        self._on_change()
         return Response.from_json(status, body)
 
     def _authorize(self, incoming: _Incoming, operation: Operation) -> RequestContext:
         """Check who asks, and find what the request is about."""
         query = incoming.request.query
         token = self._token(incoming.request)
-        if not token.allows(operation.scopes, reads=operation.reads):
+        if not token.allows(operation.scopes, accepts_read_scopes=operation.accepts_read_scopes):
             raise Refused(403, "Forbidden", "Access is forbidden")
         application = self._backend.applications.get(incoming.ids["applicationId"].lower())
         if application is None or not token.sees(application.id):

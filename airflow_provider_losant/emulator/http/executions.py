@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_losant.emulator.http.context import SUCCESS, RequestContext
 from airflow_provider_losant.emulator.http.wire import Refused
+from airflow_provider_losant.emulator.state import serializers
 from airflow_provider_losant.emulator.state.identity import job_id, object_id
 from airflow_provider_losant.emulator.state.timeline import FINAL, Execution
 from airflow_provider_losant.emulator.state.timestamps import format_timestamp, parse_relative_to
@@ -62,7 +63,7 @@ def execute(context: RequestContext) -> tuple[int, Any]:
 
 def _refuse_too_much(backend: Backend, notebook: Notebook, now: float) -> None:
     switches, reason = backend.switches, ""
-    others = partial(backend.of_application, notebook.application_id)
+    others = partial(backend.executions_of_application, notebook.application_id)
     if (
         switches.over_parallel == "refuse"
         and sum(not run.is_over(now) for run in others()) >= switches.parallel
@@ -114,7 +115,7 @@ def logs(context: RequestContext) -> tuple[int, Any]:
         return at is not None and since <= at <= now
 
     shown = islice(filter(listed, backend.executions(context.notebook.id)), limit)
-    return 200, [backend.execution_to_api(execution) for execution in shown]
+    return 200, [serializers.execution(backend, execution) for execution in shown]
 
 
 def minute_counts(context: RequestContext) -> tuple[int, Any]:

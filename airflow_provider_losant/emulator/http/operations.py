@@ -42,7 +42,7 @@ class Operation:
 
     :param path: the segments of its path; those in braces are ids.
     :param scopes: the scopes that allow it beside the broad ones.
-    :param reads: whether a token that may only read is enough.
+    :param accepts_read_scopes: whether a scope for reading is enough.
     :param body: the shape of its JSON body, if it has one.
     :param file: the name of the part that holds a file, if it takes one.
     """
@@ -51,7 +51,7 @@ class Operation:
     method: str
     path: tuple[str, ...]
     scopes: tuple[str, ...]
-    reads: bool = False
+    accepts_read_scopes: bool = False
     query: Mapping[str, Query] = field(default_factory=dict)
     body: str | None = None
     file: str | None = None
@@ -70,7 +70,13 @@ class Operation:
 
 
 def _of_notebook(
-    name: str, method: str, tail: str = "", *, reads: bool = False, scope: str = "", **more: Query
+    name: str,
+    method: str,
+    tail: str = "",
+    *,
+    accepts_read_scopes: bool = False,
+    scope: str = "",
+    **more: Query,
 ) -> Operation:
     body = {
         "execute": "executionOptions",
@@ -82,7 +88,7 @@ def _of_notebook(
         method=method,
         path=(*_NOTEBOOK, tail) if tail else _NOTEBOOK,
         scopes=(f"notebook.{scope or name}", "notebook.*"),
-        reads=reads,
+        accepts_read_scopes=accepts_read_scopes,
         query=more,
         body=body,
         file="jupyterFile" if name == "upload" else None,
@@ -96,14 +102,14 @@ OPERATIONS: Final = (
         name="application.get",
         method="GET",
         path=_APPLICATION,
-        reads=True,
+        accepts_read_scopes=True,
         scopes=("application.get", "application.*", "all.Application.cli"),
     ),
     Operation(
         name="notebooks.get",
         method="GET",
         path=_NOTEBOOKS,
-        reads=True,
+        accepts_read_scopes=True,
         scopes=("notebooks.get", "notebooks.*"),
         query={
             "sortField": Query(enum=_SORT_FIELDS),
@@ -121,7 +127,7 @@ OPERATIONS: Final = (
         scopes=("notebooks.post", "notebooks.*"),
         body="newNotebook",
     ),
-    _of_notebook("get", "GET", reads=True),
+    _of_notebook("get", "GET", accepts_read_scopes=True),
     _of_notebook("patch", "PATCH"),
     _of_notebook("delete", "DELETE"),
     _of_notebook("execute", "POST", "execute"),
@@ -132,11 +138,16 @@ OPERATIONS: Final = (
         scope="execute",
         executionId=Query(required=True, pattern=ID),
     ),
-    _of_notebook("logs", "GET", "logs", reads=True, limit=Query(), since=Query()),
+    _of_notebook("logs", "GET", "logs", accepts_read_scopes=True, limit=Query(), since=Query()),
     _of_notebook(
-        "notebookMinuteCounts", "GET", "notebookMinuteCounts", reads=True, start=Query(), end=Query()
+        "notebookMinuteCounts",
+        "GET",
+        "notebookMinuteCounts",
+        accepts_read_scopes=True,
+        start=Query(),
+        end=Query(),
     ),
-    _of_notebook("requestInputDataExport", "POST", "requestInputDataExport", reads=True),
+    _of_notebook("requestInputDataExport", "POST", "requestInputDataExport", accepts_read_scopes=True),
     _of_notebook("upload", "POST", "upload"),
 )
 

@@ -61,7 +61,7 @@ class Callbacks:
                     notebook = backend.notebooks[current.notebook_id]
                     return {
                         "success": current.ending == "completed",
-                        "notebook": serializers.notebook(backend, notebook, links=False),
-                        "execution": backend.execution_to_api(current),
+                        "notebook": serializers.notebook(backend, notebook, include_links=False),
+                        "execution": serializers.execution(backend, current),
                     }
             await asyncio.sleep(POLL_INTERVAL)

@@ -15,7 +15,7 @@ from airflow_provider_losant.emulator.state.timeline import Execution, File, Scr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Application:
-    """An application: the space that notebooks and tokens belong to."""
+    """An application, to which notebooks and tokens belong."""
 
     id: str
     name: str
@@ -24,7 +24,16 @@ class Application:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notebook:
-    """A notebook: its settings, and the sample data that stands for what Losant would query."""
+    """
+    A notebook and its settings.
+
+    :param inputs: Losant's input objects.
+    :param outputs: Losant's output objects.
+    :param requested_at: when an execution was last requested, in epoch seconds.
+    :param max_minutes: run minutes after which an execution ends as ``timeout``.
+    :param samples: by input file name, the local file that stands for the data that Losant would query.
+    :param script: how its executions go; ``None`` runs the notebook in a kernel.
+    """
 
     id: str
     application_id: str
@@ -46,11 +55,11 @@ Entity = Application | Notebook | Token | Execution
 
 
 def content_type(name: str) -> str:
-    """Guess what a file holds from its name."""
-    known = {".ipynb": "application/x-ipynb+json", ".log": "text/plain", ".csv": "text/csv"}
-    return known.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+    """Guess the content type of a file from its name."""
+    by_suffix = {".ipynb": "application/x-ipynb+json", ".log": "text/plain", ".csv": "text/csv"}
+    return by_suffix.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
 def describe_file(name: str, size: int) -> File:
-    """Describe a file for the log."""
+    """Return what the execution log says about a file of ``size`` bytes."""
     return File(size=size, content_type=content_type(name))

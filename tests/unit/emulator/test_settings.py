@@ -83,7 +83,7 @@ def test_a_token_looks_like_a_jwt_and_hides_in_repr() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scope", "reads", "allowed"),
+    ("scope", "accepts_read_scopes", "allowed"),
     [
         ("notebook.logs", True, True),
         ("notebook.*", True, True),
@@ -95,8 +95,13 @@ def test_a_token_looks_like_a_jwt_and_hides_in_repr() -> None:
         ("all.Device", True, False),
     ],
 )
-def test_scopes_cover_what_losant_says_they_cover(scope: str, *, reads: bool, allowed: bool) -> None:
-    assert token(scope).allows(("notebook.logs", "notebook.*"), reads=reads) == allowed
+def test_scopes_cover_what_losant_says_they_cover(
+    scope: str, *, accepts_read_scopes: bool, allowed: bool
+) -> None:
+    assert (
+        token(scope).allows(("notebook.logs", "notebook.*"), accepts_read_scopes=accepts_read_scopes)
+        == allowed
+    )
 
 
 def test_application_tokens_see_their_application_only() -> None:
