@@ -48,9 +48,8 @@ def _serve(options: argparse.Namespace, seed: Seed | None) -> None:
         if options.ready_file:
             _write_ready_file(options.ready_file, emulator, notebooks)
         if not options.quiet:
-            print(
-                f"Losant API {emulator.url}  files {emulator.files_url}  application {emulator.application_id}"
-            )
+            urls = f"Losant API {emulator.url}  files {emulator.files_url}"
+            print(f"{urls}  application {emulator.application_id}")
             print("Not for production use.", flush=True)
         stop.wait()
 

@@ -12,7 +12,7 @@ from typing import get_args
 
 from airflow_provider_losant.emulator import Emulator, faults, switches
 from airflow_provider_losant.emulator.__main__ import main
-from airflow_provider_losant.emulator.http.schemas import body_problem
+from airflow_provider_losant.emulator.http.schemas import body_error
 from airflow_provider_losant.emulator.seed import Seed
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "emulator.md").read_text()
@@ -39,7 +39,7 @@ def test_the_seed_example_can_be_applied(tmp_path: Path) -> None:
         ids = Seed.load(tmp_path / "seed.json").apply(losant.backend, losant.application_id)
 
     assert ids == {"Daily energy": "575ed78e7ae143cd83dc4aab"}
-    assert body_problem("newNotebook", {key: notebook[key] for key in ("name", "inputs", "outputs")}) is None
+    assert body_error("newNotebook", {key: notebook[key] for key in ("name", "inputs", "outputs")}) is None
 
 
 def test_every_switch_is_in_the_table_with_its_default_and_meaning() -> None:

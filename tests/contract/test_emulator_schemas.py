@@ -12,7 +12,7 @@ from jsonschema import Draft7Validator, FormatChecker
 
 from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.emulator.http.operations import OPERATIONS
-from airflow_provider_losant.emulator.http.schemas import body_problem
+from airflow_provider_losant.emulator.http.schemas import body_error
 
 if TYPE_CHECKING:
     from tests.contract.conftest import Client
@@ -92,7 +92,7 @@ def test_published_examples_of_requests_are_accepted(schemas: dict[str, Any], sh
     examples = schemas[name]["examples"]
 
     assert examples
-    assert [body_problem(shape, example) for example in examples] == [None] * len(examples)
+    assert [body_error(shape, example) for example in examples] == [None] * len(examples)
 
 
 REQUESTS: list[Any] = [
@@ -158,7 +158,7 @@ def test_we_accept_and_refuse_what_the_published_schemas_do(schemas: dict[str, A
     }
 
     for shape, name in pairs.items():
-        assert (body_problem(shape, body) is None) == (not problems(schemas, name, body)), shape
+        assert (body_error(shape, body) is None) == (not problems(schemas, name, body)), shape
 
 
 def test_we_know_every_published_operation_on_notebooks() -> None:

@@ -19,7 +19,7 @@ from airflow_provider_losant.api.flows.ownership import KEY, Chain
 from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact, context_text, execution_options
 from airflow_provider_losant.api.timestamps import instant, spell
-from airflow_provider_losant.emulator.http.schemas import body_problem
+from airflow_provider_losant.emulator.http.schemas import body_error
 from airflow_provider_losant.emulator.state.timestamps import parse_relative_to
 from tests.support.hypothesis_settings import often, seldom
 
@@ -107,7 +107,7 @@ def test_a_context_arrives_as_it_was_given(context: dict[str, Any]) -> None:
 
     assert json.loads(sent["templateContext"]) == context
     assert context_text(text) == text
-    assert body_problem("executionOptions", sent) is None
+    assert body_error("executionOptions", sent) is None
 
 
 @often
@@ -137,12 +137,12 @@ def test_the_longest_context_is_counted_in_characters_to_the_last(character: str
 
     if len(text) <= MAX_CONTEXT:
         assert context_text(given_) == text
-        assert body_problem("executionOptions", {"templateContext": text}) is None
+        assert body_error("executionOptions", {"templateContext": text}) is None
     else:
         for value in (given_, text):
             with pytest.raises(InvalidArgument, match="32,767"):
                 context_text(value)
-        assert body_problem("executionOptions", {"templateContext": text}) is not None
+        assert body_error("executionOptions", {"templateContext": text}) is not None
 
 
 @often

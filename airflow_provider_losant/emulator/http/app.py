@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The API port: checks a request in Losant's order, answers it, or spoils the answer as ordered."""
+"""The API port: checks a request in the same order as Losant, handles it, and applies injected faults."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from aiohttp import web
 
 from airflow_provider_losant.emulator.http.context import RequestContext
 from airflow_provider_losant.emulator.http.handlers import HANDLERS
-from airflow_provider_losant.emulator.http.operations import Operation, Query, find
-from airflow_provider_losant.emulator.http.schemas import ID, body_problem
+from airflow_provider_losant.emulator.http.operations import Operation, QueryParameter, match
+from airflow_provider_losant.emulator.http.schemas import ID, body_error
 from airflow_provider_losant.emulator.http.wire import (
     TOKEN_PARAMETERS,
     ParsedBody,
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from airflow_provider_losant.emulator.state.backend import Backend
     from airflow_provider_losant.emulator.state.identity import Token
 
-_ID_RULE: Final = Query(required=True, pattern=ID)
+_ID_PARAMETER: Final = QueryParameter(required=True, pattern=ID)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Incoming:
-    """A request, the operation that it names, and what could be read of its body."""
+    """A request with its operation, the ids in its path, and its parsed body."""
 
     request: web.Request
     operation: Operation | None
@@ -48,7 +48,11 @@ class Api:
     """
     Serves the API port.
 
+    :param backend: the state of the emulator.
+    :param faults: the injected faults.
+    :param log: the request log.
     :param on_change: called after every request that may have changed the state.
+    :param injector: applies the faults.
     """
 
     def __init__(
@@ -67,37 +71,36 @@ class Api:
         self._injector = injector
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer one request, or let it go wrong."""
-        operation, ids = find(request.method, request.rel_url.raw_path) or (None, {})
-        incoming = _Incoming(
-            request=request, operation=operation, ids=ids, body=await parse_body(request, operation)
-        )
-        request_id = self._log.record(
-            log_entry(request, operation, incoming.body.json, self._backend.clock())
-        )
+        """Respond to a request, applying the fault that is injected into it, if any."""
+        operation, ids = match(request.method, request.rel_url.raw_path) or (None, {})
+        body = await parse_body(request, operation)
+        incoming = _Incoming(request=request, operation=operation, ids=ids, body=body)
+        request_id = self._log.record(log_entry(request, operation, body.json, self._backend.clock()))
         fault = self._faults.take(operation.name if operation else "")
         response: web.StreamResponse | None = None
         try:
             if fault is None:
-                response = self._answer(incoming).to_web(request)
+                response = self._respond(incoming).to_web(request)
             else:
-                kind = self._backend.switches.rate_limit_type
-                response = await self._injector.apply(request, fault, lambda: self._answer(incoming), kind)
+                rate_limit_type = self._backend.switches.rate_limit_type
+                response = await self._injector.apply(
+                    request, fault, lambda: self._respond(incoming), rate_limit_type
+                )
             if response is not None and not response.prepared:
                 response.headers["Date"] = format_http_date(self._backend.clock())
         finally:
             self._log.complete(request_id, None if response is None else response.status)
         return response or web.Response()
 
-    def _answer(self, incoming: _Incoming) -> Response:
+    def _respond(self, incoming: _Incoming) -> Response:
         if incoming.operation is None:
             message = f"{incoming.request.method} is not allowed"
             return Response.from_error(Refused(405, "MethodNotAllowed", message))
         if incoming.body.error is not None:
-            # The body parser answers before Losant's own code does, and says "code" instead of "type".
+            # Losant's body parser responds before the API does, and its errors have "code" instead of "type".
             return Response.from_json(400, {"code": "InvalidContent", "message": incoming.body.error})
         try:
-            _check_shape(incoming, incoming.operation)
+            _validate(incoming, incoming.operation)
             with self._backend.lock:
                 context = self._authorize(incoming, incoming.operation)
                 status, body = HANDLERS[incoming.operation.name](context)
@@ -107,7 +110,7 @@ class Api:
         return Response.from_json(status, body)
 
     def _authorize(self, incoming: _Incoming, operation: Operation) -> RequestContext:
-        """Check who asks, and find what the request is about."""
+        """Check the token and find the application and the notebook."""
         query = incoming.request.query
         token = self._token(incoming.request)
         if not token.allows(operation.scopes, accepts_read_scopes=operation.accepts_read_scopes):
@@ -145,16 +148,19 @@ class Api:
         return token
 
 
-def _check_shape(incoming: _Incoming, operation: Operation) -> None:
-    query = incoming.request.query
-    problems = [_ID_RULE.problem(name, [given]) for name, given in incoming.ids.items()]
-    problems += [rule.problem(name, query.getall(name, [])) for name, rule in operation.query.items()]
+def _validate(incoming: _Incoming, operation: Operation) -> None:
+    """
+    Check path, query and body.
+
+    :raises Refused: for the first error.
+    """
+    query, body = incoming.request.query, incoming.body
+    errors = [_ID_PARAMETER.error(name, [value]) for name, value in incoming.ids.items()]
+    errors += [parameter.error(name, query.getall(name, [])) for name, parameter in operation.query.items()]
     if operation.body is not None:
-        problems.append(body_problem(operation.body, incoming.body.json))
-    if operation.file is not None and incoming.body.file is None:
-        problems.append(
-            f"{operation.file} is {'not a valid file' if incoming.body.is_not_a_file else 'required'}"
-        )
-    for problem in problems:
-        if problem is not None:
-            raise Refused(400, "Validation", problem)
+        errors.append(body_error(operation.body, body.json))
+    if operation.file is not None and body.file is None:
+        errors.append(f"{operation.file} is {'not a valid file' if body.is_not_a_file else 'required'}")
+    for error in errors:
+        if error is not None:
+            raise Refused(400, "Validation", error)

@@ -14,7 +14,7 @@ from airflow_provider_losant.emulator.http.operations import OPERATIONS
 from airflow_provider_losant.emulator.http.schemas import BODIES, ID
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.http.operations import Operation, Query
+    from airflow_provider_losant.emulator.http.operations import Operation, QueryParameter
 
 Described = dict[str, Any]
 
@@ -205,7 +205,7 @@ def _ids(operation: Operation) -> list[str]:
     return [part for part in operation.path if part.startswith("{")]
 
 
-def _parameter(name: str, query: Query) -> Described:
+def _parameter(name: str, query: QueryParameter) -> Described:
     schema: Described = {"type": "string"}
     if query.pattern:
         schema["pattern"] = query.pattern

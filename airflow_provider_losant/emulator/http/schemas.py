@@ -122,7 +122,7 @@ BODIES: Final[Mapping[str, Shape]] = {
 }
 
 
-def body_problem(shape: str, given: Any) -> str | None:
+def body_error(shape: str, given: Any) -> str | None:
     """
     Say what is wrong with the body of a request; ``None`` when nothing is.
 

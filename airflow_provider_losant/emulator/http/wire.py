@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HEADERS: Final = {"Server": "Losant API", "Cache-Control": "no-cache, no-store, must-revalidate"}
 TOKEN_PARAMETERS: Final = ("access_token", "jwt")
-"""Query parameters that may carry the token."""
+"""QueryParameter parameters that may carry the token."""
 
 
 class Refused(Exception):
