@@ -18,7 +18,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from airflow_provider_losant.emulator import Emulator, Script
-from airflow_provider_losant.emulator.http.openapi import ANSWERS, describe
+from airflow_provider_losant.emulator.http.openapi import RESPONSES, describe
 from airflow_provider_losant.emulator.http.operations import OPERATIONS
 from tests.contract.conftest import Client
 from tests.contract.request_generator import JUNK, doubtful, fitting
@@ -59,7 +59,7 @@ def references(value: Any) -> Iterator[str]:
 def test_the_description_names_every_operation_once() -> None:
     assert DESCRIBED["openapi"] == "3.1.0"
     assert list(BY_NAME) == sorted(BY_NAME, key=[it.name for it in OPERATIONS].index)
-    assert set(BY_NAME) == set(ANSWERS) == {it.name for it in OPERATIONS}
+    assert set(BY_NAME) == set(RESPONSES) == {it.name for it in OPERATIONS}
     assert len(BY_NAME) == 12
 
 

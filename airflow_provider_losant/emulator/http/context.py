@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request that has passed every check."""
+"""What a handler gets to know about a request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,18 @@ SUCCESS: Final = {"success": True}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestContext:
-    """A request that has passed every check, about things that exist."""
+    """
+    A request that has passed all checks.
+
+    :param backend: the state of the emulator.
+    :param token: the token of the request.
+    :param application: the application in the path.
+    :param found_notebook: the notebook in the path; ``None`` if the path has none.
+    :param query: the query parameters.
+    :param body: the parsed JSON body.
+    :param file: name and content of the uploaded file.
+    :param include_links: whether the response has ``_links``.
+    """
 
     backend: Backend
     token: Token
@@ -30,20 +41,24 @@ class RequestContext:
 
     @property
     def notebook(self) -> Notebook:
-        """The notebook in question, which operations on a notebook always have."""
+        """
+        The notebook in the path.
+
+        :raises LookupError: if the path has none.
+        """
         if self.found_notebook is None:
-            raise LookupError("this operation is not about a notebook")
+            raise LookupError("the path of this operation has no notebook")
         return self.found_notebook
 
     def integer(self, name: str, default: int) -> int:
-        """Read a whole number from the query; what cannot be read counts as absent."""
+        """Parse a query parameter as an integer; like Losant, ignore it if that fails."""
         try:
             return int(self.query[name])
         except (KeyError, ValueError):
             return default
 
     def timestamp(self, name: str) -> float | None:
-        """Read milliseconds since the epoch from the query; what cannot be read counts as absent."""
+        """Convert a query parameter from milliseconds to epoch seconds; ignore it if that fails."""
         try:
             return float(self.query[name]) / 1000
         except (KeyError, ValueError):
@@ -51,3 +66,4 @@ class RequestContext:
 
 
 Handler = Callable[[RequestContext], tuple[int, Any]]
+"""Handles a request; returns the status and the JSON of the response, or raises ``Refused``."""

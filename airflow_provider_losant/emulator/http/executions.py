@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the operations on executions do, and what they answer."""
+"""The handlers of the operations on executions."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from airflow_provider_losant.emulator.state.backend import Backend
     from airflow_provider_losant.emulator.state.model import Notebook
 
-DAY: Final = timedelta(days=1)
+DEFAULT_RANGE: Final = timedelta(days=30)
 
 
 def execute(context: RequestContext) -> tuple[int, Any]:
-    """Queue an execution, or lay it out at once when the notebook has a script."""
+    """Queue an execution; if the notebook has a script, apply it at once."""
     backend, notebook, options = context.backend, context.notebook, context.body
     now = backend.clock()
-    _refuse_too_much(backend, notebook, now)
+    _check_limits(backend, notebook, now)
     relative_to = parse_relative_to(options.get("relativeTo"), now)
     if relative_to is None and not backend.switches.relative_to_fallback:
         raise Refused(400, "Validation", "executionOptions.relativeTo is not a time")
@@ -35,7 +35,7 @@ def execute(context: RequestContext) -> tuple[int, Any]:
         id=object_id(now),
         notebook_id=notebook.id,
         application_id=notebook.application_id,
-        # What a log entry shows must match when it is sent back as `since`.
+        # Rounded to milliseconds as in the log, so that a `since` with this value includes the execution.
         queued_at=round(now, 3),
         relative_to=now if relative_to is None else relative_to,
         max_minutes=notebook.max_minutes,
@@ -61,23 +61,28 @@ def execute(context: RequestContext) -> tuple[int, Any]:
     return 200, {**SUCCESS, "executionId": execution.id}
 
 
-def _refuse_too_much(backend: Backend, notebook: Notebook, now: float) -> None:
+def _check_limits(backend: Backend, notebook: Notebook, now: float) -> None:
+    """
+    Check the limits for parallel executions and for run minutes.
+
+    :raises Refused: if one of them is reached.
+    """
     switches, reason = backend.switches, ""
-    others = partial(backend.executions_of_application, notebook.application_id)
+    executions = partial(backend.executions_of_application, notebook.application_id)
     if (
         switches.over_parallel == "refuse"
-        and sum(not run.is_over(now) for run in others()) >= switches.parallel
+        and sum(not execution.is_over(now) for execution in executions()) >= switches.parallel
     ):
         reason = "Too many notebooks are running in parallel"
     quota = switches.notebook_minutes
-    if quota is not None and sum(run.minutes(now) for run in others()) >= quota:
+    if quota is not None and sum(execution.minutes(now) for execution in executions()) >= quota:
         reason = "The notebook minutes of this period are used up"
     if reason:
         raise Refused(switches.refusal_status, switches.refusal_type, reason)
 
 
 def cancel_execution(context: RequestContext) -> tuple[int, Any]:
-    """Mark an execution for cancellation."""
+    """Cancel an execution."""
     backend, switches, now = context.backend, context.backend.switches, context.backend.clock()
     execution = backend.execution(context.notebook.id, context.query["executionId"].lower())
     if execution is None:
@@ -96,35 +101,35 @@ def cancel_execution(context: RequestContext) -> tuple[int, Any]:
 
 
 def logs(context: RequestContext) -> tuple[int, Any]:
-    """Show executions of the notebook, newest first; only one unless more are asked for."""
+    """Return the notebook's executions, newest first; by default only one."""
     backend, switches, now = context.backend, context.backend.switches, context.backend.clock()
     limit, since = max(1, context.integer("limit", 1)), context.timestamp("since")
     limit = min(limit, switches.max_limit or limit)
 
-    def listed(execution: Execution) -> bool:
+    def is_listed(execution: Execution) -> bool:
         if switches.listing_lag and execution.queued_at > now - switches.listing_lag:
             return False
         if since is None:
             return True
-        instants = {
+        timestamps = {
             "queued": execution.queued_at,
             "started": execution.started_at,
             "completed": execution.ended_at,
         }
-        at = instants[switches.since_field]
-        return at is not None and since <= at <= now
+        timestamp = timestamps[switches.since_field]
+        return timestamp is not None and since <= timestamp <= now
 
-    shown = islice(filter(listed, backend.executions(context.notebook.id)), limit)
-    return 200, [serializers.execution(backend, execution) for execution in shown]
+    listed = islice(filter(is_listed, backend.executions(context.notebook.id)), limit)
+    return 200, [serializers.execution(backend, execution) for execution in listed]
 
 
 def minute_counts(context: RequestContext) -> tuple[int, Any]:
-    """Count run minutes and endings by day; the last thirty days unless a range is given."""
+    """Count run minutes and final statuses by day; by default of the last thirty days."""
     backend, now = context.backend, context.backend.clock()
     end = context.timestamp("end")
     end = now if end is None else end
     start = context.timestamp("start")
-    start = end - 30 * DAY.total_seconds() if start is None else start
+    start = end - DEFAULT_RANGE.total_seconds() if start is None else start
     days: dict[datetime, dict[str, int]] = {}
     for execution in backend.executions(context.notebook.id):
         if not execution.is_over(now) or not start <= execution.queued_at <= end:
@@ -141,7 +146,7 @@ def minute_counts(context: RequestContext) -> tuple[int, Any]:
 
 
 def request_export(context: RequestContext) -> tuple[int, Any]:
-    """Accept an export of the input data, but not twice in a quarter of an hour."""
+    """Accept an export of the input data, unless there was one less than ``export_interval`` seconds ago."""
     backend, now = context.backend, context.backend.clock()
     last = backend.exported_at.get(context.notebook.id)
     if last is not None and now - last < backend.switches.export_interval:
