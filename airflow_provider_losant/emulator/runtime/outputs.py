@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Collects the output files of an execution, as the notebook's configuration says."""
+"""Collects the output files of an execution, as configured for the notebook."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class OutputCollector:
     errors: list[tuple[str, str]] = field(default_factory=list)
 
     def collect(self, output: Mapping[str, Any]) -> None:
-        """Copy the files of one configured output, or add an error that says why it is not possible."""
+        """Copy the files of one configured output, or add an error with the reason why not."""
         name = render(output.get("fileName") or output["directoryName"], self.values)
         if name == "result.pdf":
             self.errors.append(

@@ -67,7 +67,7 @@ class Token:
 
 
 def token_text(token_id: str, scopes: Sequence[str], now: float, *, expired: bool) -> str:
-    """Return the text of a new token; it looks like a JWT, but the emulator only looks it up."""
+    """Return the text of a new token; it has the form of a JWT, but its claims are not used."""
     claims: dict[str, object] = {"sub": token_id, "subtype": "apiToken", "iat": int(now), "iss": "emulator"}
     claims["scope"] = list(scopes)
     if expired:

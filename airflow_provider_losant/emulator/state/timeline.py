@@ -171,11 +171,11 @@ class Execution:
 
     def minutes(self, now: float) -> int:
         """Return the run minutes used so far, rounded up."""
-        began = self.inputs_at
+        start = self.inputs_at
         ends = [at for at in (self.notebook_at, self.ended_at, now) if at is not None]
-        if began is None or began >= now:
+        if start is None or start >= now:
             return 0
-        return max(1, -int(-(min(*ends, now) - began) // 60))
+        return max(1, -int(-(min(*ends, now) - start) // 60))
 
     def to_api(self, now: float, url: Callable[[str, str], str]) -> dict[str, Any]:
         """
