@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page about the emulator says what is so."""
+"""docs/emulator.md agrees with the emulator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def snippets(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_the_example_of_a_test_runs() -> None:
+def test_the_python_example_runs() -> None:
     (example,) = snippets("python")
 
     exec(compile(example, "docs/emulator.md", "exec"), {})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Input and output files of an execution, made without a kernel."""
+"""Input and output files of an execution, and the data folder, without a kernel."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ def sample(tmp_path: Path) -> Path:
     return path
 
 
-def made(tmp_path: Path, sample: Path, wanted: Mapping[str, Any]) -> list[dict[str, str]]:
-    notebook = replace(NOTEBOOK, inputs=[wanted], samples={"energy.csv": sample})
+def input_rows(tmp_path: Path, sample: Path, config: Mapping[str, Any]) -> list[dict[str, str]]:
+    notebook = replace(NOTEBOOK, inputs=[config], samples={"energy.csv": sample})
     prepare_inputs(notebook, EXECUTION, tmp_path / "in", tmp_path / "tables")
     with (tmp_path / "in" / "energy.csv").open(newline="") as source:
         return list(csv.DictReader(source))
 
 
 def test_device_data_covers_the_window_before_the_query_time(tmp_path: Path, sample: Path) -> None:
-    rows = made(tmp_path, sample, LAST_HOUR)
+    rows = input_rows(tmp_path, sample, LAST_HOUR)
 
     assert [row["kwh"] for row in rows if row["site"] == "north"] == ["-4", "-3", "-2", "-1"]
 
@@ -73,52 +73,52 @@ def test_device_data_covers_the_window_before_the_query_time(tmp_path: Path, sam
         {"deviceIds": [SOUTH.replace("3", "9")], "deviceTags": [{"key": "site", "value": "north"}]},
     ],
 )
-def test_device_data_comes_from_the_devices_asked_for(
+def test_device_data_is_of_the_configured_devices(
     tmp_path: Path, sample: Path, choice: dict[str, Any]
 ) -> None:
-    assert {row["Device ID"] for row in made(tmp_path, sample, {**LAST_HOUR, **choice})} == {NORTH}
+    assert {row["Device ID"] for row in input_rows(tmp_path, sample, {**LAST_HOUR, **choice})} == {NORTH}
 
 
 def test_a_tag_without_a_value_means_any_value(tmp_path: Path, sample: Path) -> None:
-    rows = made(tmp_path, sample, {**LAST_HOUR, "deviceTags": [{"key": "site"}]})
+    rows = input_rows(tmp_path, sample, {**LAST_HOUR, "deviceTags": [{"key": "site"}]})
 
     assert {row["site"] for row in rows} == {"north", "south"}
 
 
-def test_only_the_attributes_asked_for_are_columns(tmp_path: Path, sample: Path) -> None:
-    rows = made(tmp_path, sample, {**LAST_HOUR, "attributes": ["kwh"]})
+def test_only_the_configured_attributes_are_columns(tmp_path: Path, sample: Path) -> None:
+    rows = input_rows(tmp_path, sample, {**LAST_HOUR, "attributes": ["kwh"]})
 
     assert list(rows[0]) == ["Timestamp", "Device ID", "kwh"]
 
 
-def test_the_context_lies_beside_the_inputs(tmp_path: Path, sample: Path) -> None:
-    made(tmp_path, sample, LAST_HOUR)
+def test_the_template_context_is_in_the_input_folder(tmp_path: Path, sample: Path) -> None:
+    input_rows(tmp_path, sample, LAST_HOUR)
 
     assert json.loads((tmp_path / "in" / "context.json").read_text()) == {"site": "north", "device": NORTH}
 
 
-def test_a_missing_sample_is_said_in_plain_words(tmp_path: Path) -> None:
+def test_a_missing_sample_is_reported_with_the_file_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no sample data for the input file energy\.csv"):
         prepare_inputs(replace(NOTEBOOK, inputs=[LAST_HOUR]), EXECUTION, tmp_path, tmp_path)
 
 
-def test_a_template_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
-    wicked = replace(EXECUTION, template_context='{"site": "../../x"}')
+def test_a_template_cannot_write_outside_of_the_folder(tmp_path: Path) -> None:
+    malicious = replace(EXECUTION, template_context='{"site": "../../x"}')
     notebook = replace(NOTEBOOK, inputs=[{**LAST_HOUR, "fileName": "{{site}}"}])
 
     with pytest.raises(InputError, match="gives an invalid file name"):
-        prepare_inputs(notebook, wicked, tmp_path, tmp_path)
+        prepare_inputs(notebook, malicious, tmp_path, tmp_path)
 
 
-def test_templates_know_the_context_the_notebook_and_the_execution() -> None:
-    known = template_values(NOTEBOOK, replace(EXECUTION, template_context='{"a": {"b": "x & y"}}'))
+def test_templates_can_use_the_context_the_notebook_and_the_execution() -> None:
+    values = template_values(NOTEBOOK, replace(EXECUTION, template_context='{"a": {"b": "x & y"}}'))
 
-    assert render("{{a.b}} {{{a.b}}} {{notebook.name}} {{execution.runStartedAt}}", known) == (
+    assert render("{{a.b}} {{{a.b}}} {{notebook.name}} {{execution.runStartedAt}}", values) == (
         "x & y x & y Energy 2026-02-01T00:01:00.000Z"
     )
 
 
-def test_a_context_that_is_no_object_has_no_values() -> None:
+def test_a_context_that_is_not_an_object_has_no_values() -> None:
     assert (
         render("[{{site}}]", template_values(NOTEBOOK, replace(EXECUTION, template_context="plain"))) == "[]"
     )
@@ -126,13 +126,13 @@ def test_a_context_that_is_no_object_has_no_values() -> None:
 
 @pytest.fixture
 def collector(tmp_path: Path) -> OutputCollector:
-    for name in ("written/plots", "results"):
+    for name in ("output/plots", "results"):
         (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "written" / "out.csv").write_text("site,kwh\nnorth,4\n")
-    (tmp_path / "written" / "plots" / "a.png").write_bytes(b"png")
+    (tmp_path / "output" / "out.csv").write_text("site,kwh\nnorth,4\n")
+    (tmp_path / "output" / "plots" / "a.png").write_bytes(b"png")
     (tmp_path / "results" / "result.html").write_text("<html>")
     return OutputCollector(
-        output_dir=tmp_path / "written",
+        output_dir=tmp_path / "output",
         results=tmp_path / "results",
         collected=tmp_path / "collected",
         application_files=tmp_path / "files",
@@ -153,49 +153,53 @@ def test_only_configured_outputs_are_kept(collector: OutputCollector) -> None:
     assert collector.errors == []
 
 
-def test_an_output_that_was_not_written_and_a_pdf_are_reported(collector: OutputCollector) -> None:
+def test_a_missing_output_and_a_pdf_are_reported(collector: OutputCollector) -> None:
     collector.collect({"outputType": "temporaryUrl", "fileName": "missing.csv"})
     collector.collect({"outputType": "executionResult", "fileName": "result.pdf"})
 
     assert [name for name, _ in collector.errors] == ["MissingOutputError", "PdfNotProduced"]
 
 
-def test_files_and_directories_reach_the_application_files(
+def test_files_and_directories_are_copied_to_the_application_files(
     collector: OutputCollector, tmp_path: Path
 ) -> None:
-    place = {"destinationDirectoryTemplate": "/{{notebook.name}}/{{site}}"}
+    destination = {"destinationDirectoryTemplate": "/{{notebook.name}}/{{site}}"}
     collector.collect(
-        {"outputType": "file", "fileName": "out.csv", "destinationFileNameTemplate": "day.csv", **place}
+        {"outputType": "file", "fileName": "out.csv", "destinationFileNameTemplate": "day.csv", **destination}
     )
-    collector.collect({"outputType": "directory", "directoryName": "plots", **place})
+    collector.collect({"outputType": "directory", "directoryName": "plots", **destination})
 
     assert (tmp_path / "files" / "Energy" / "north" / "day.csv").read_text() == "site,kwh\nnorth,4\n"
     assert (tmp_path / "files" / "Energy" / "north" / "a.png").is_file()
     assert "plots/a.png" in collector.files
 
 
-def test_an_output_cannot_leave_the_application_files(collector: OutputCollector, tmp_path: Path) -> None:
+def test_an_output_cannot_be_written_outside_of_the_application_files(
+    collector: OutputCollector, tmp_path: Path
+) -> None:
     collector.collect({"outputType": "file", "fileName": "out.csv", "destinationFileNameTemplate": "../../x"})
 
     assert [name for name, _ in collector.errors] == ["OutputError"]
     assert not (tmp_path.parent / "x").exists()
 
 
-def test_a_data_table_grows_or_starts_anew_as_configured(collector: OutputCollector, tmp_path: Path) -> None:
+def test_rows_are_added_to_a_data_table_or_replace_its_rows(
+    collector: OutputCollector, tmp_path: Path
+) -> None:
     table = tmp_path / "tables" / f"{NORTH}.csv"
-    add = {"outputType": "dataTable", "fileName": "out.csv", "dataTableId": "{{device}}"}
+    output = {"outputType": "dataTable", "fileName": "out.csv", "dataTableId": "{{device}}"}
 
-    collector.collect(add)
-    (tmp_path / "written" / "out.csv").write_text("site,cost\nsouth,9\n")
-    collector.collect({**add, "createMissingColumns": True})
-    grown = table.read_text().splitlines()
-    collector.collect({**add, "truncateExistingTable": True})
+    collector.collect(output)
+    (tmp_path / "output" / "out.csv").write_text("site,cost\nsouth,9\n")
+    collector.collect({**output, "createMissingColumns": True})
+    after_adding = table.read_text().splitlines()
+    collector.collect({**output, "truncateExistingTable": True})
 
-    assert grown == ["site,kwh,cost", "north,4,", "south,,9"]
+    assert after_adding == ["site,kwh,cost", "north,4,", "south,,9"]
     assert table.read_text().splitlines() == ["site,kwh,cost", "south,,9"]
 
 
-def test_everything_kept_in_the_data_folder_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_saved_entities_are_loaded_as_they_were(tmp_path: Path) -> None:
     entities: list[Entity] = [
         Application(id="6" * 24, name="Plant", created_at=1.5),
         Token(id="8" * 24, text="t.o.k", application_id="6" * 24, scopes=("all.Application",)),
@@ -217,11 +221,11 @@ def test_everything_kept_in_the_data_folder_comes_back_as_it_was(tmp_path: Path)
 
 def test_a_notebook_without_samples_gets_those_of_its_application(tmp_path: Path) -> None:
     with Emulator() as losant:
-        elsewhere = losant.add_application()
+        other_application = losant.add_application()
         losant.add_notebook("Seeded", samples={"a.csv": tmp_path / "a", "b.csv": tmp_path / "b"})
-        losant.add_notebook("Foreign", samples={"c.csv": tmp_path / "c"}, application_id=elsewhere)
-        made = losant.add_notebook("Deployed", samples={"b.csv": tmp_path / "own"})
+        losant.add_notebook("Foreign", samples={"c.csv": tmp_path / "c"}, application_id=other_application)
+        notebook_id = losant.add_notebook("Deployed", samples={"b.csv": tmp_path / "own"})
 
-        samples = losant.backend.samples(losant.backend.notebooks[made])
+        samples = losant.backend.samples(losant.backend.notebooks[notebook_id])
 
     assert samples == {"a.csv": tmp_path / "a", "b.csv": tmp_path / "own"}

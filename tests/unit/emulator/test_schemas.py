@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which requests are refused, and in which words."""
+"""Which requests are refused, and with which messages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_every_documented_option_is_accepted(body: dict[str, Any]) -> None:
         ({"callbackUrl": "no address"}, "executionOptions.callbackUrl must be uri format"),
     ],
 )
-def test_other_options_are_refused_in_losants_words(body: Any, message: str) -> None:
+def test_invalid_options_are_refused_with_losants_message(body: Any, message: str) -> None:
     assert body_error("executionOptions", body) == message
 
 
@@ -78,25 +78,25 @@ def test_other_options_are_refused_in_losants_words(body: Any, message: str) -> 
         ),
     ],
 )
-def test_a_new_notebook_is_checked_to_the_bottom(body: dict[str, Any], message: str | None) -> None:
+def test_all_settings_of_a_new_notebook_are_checked(body: dict[str, Any], message: str | None) -> None:
     assert body_error("newNotebook", body) == message
 
 
-def test_a_changed_notebook_needs_no_name() -> None:
+def test_a_change_of_a_notebook_needs_no_name() -> None:
     assert body_error("notebook", {"description": "x"}) is None
 
 
-def test_all_twelve_operations_are_found_by_method_and_path() -> None:
+def test_all_twelve_operations_match_their_method_and_path() -> None:
     for operation in OPERATIONS:
         path = "/" + "/".join(ID if part.startswith("{") else part for part in operation.path)
 
-        found, ids = match(operation.method, path + "/") or (None, {})
+        operation_found, ids = match(operation.method, path + "/") or (None, {})
 
-        assert found is operation
+        assert operation_found is operation
         assert set(ids.values()) == {ID}
     assert len(OPERATIONS) == 12
 
 
 @pytest.mark.parametrize("request_line", ["GET /", "PUT /applications/x/notebooks", "GET /applications/a/b"])
-def test_anything_else_is_no_operation(request_line: str) -> None:
+def test_no_operation_matches_another_method_or_path(request_line: str) -> None:
     assert match(*request_line.split()) is None
