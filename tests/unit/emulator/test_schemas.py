@@ -38,7 +38,7 @@ def test_every_documented_option_is_accepted(body: dict[str, Any]) -> None:
         ({"templateContext": "x" * 32768}, "executionOptions.templateContext has longer length than allowed"),
         ({"relativeTo": None}, "executionOptions.relativeTo no (or more than one) schemas match"),
         ({"relativeTo": True}, "executionOptions.relativeTo no (or more than one) schemas match"),
-        ({"email": "nobody"}, "executionOptions.email must be email format"),
+        ({"email": "no address"}, "executionOptions.email must be email format"),
         ({"callbackUrl": "no address"}, "executionOptions.callbackUrl must be uri format"),
     ],
 )
