@@ -19,26 +19,26 @@ from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.flows import polling
 from airflow_provider_losant.api.flows.deploy import Content
 from airflow_provider_losant.api.flows.outputs import Choice, save
-from airflow_provider_losant.api.flows.ownership import Chain
+from airflow_provider_losant.api.flows.ownership import Owner
 from airflow_provider_losant.api.flows.steps import Sleep
-from airflow_provider_losant.api.flows.submission import Order, Terms
-from airflow_provider_losant.api.flows.submit import start
+from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
+from airflow_provider_losant.api.flows.submit import submit_once
 from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target
 from airflow_provider_losant.api.http import decoding
-from airflow_provider_losant.api.payloads import compact, execution_options
+from airflow_provider_losant.api.payloads import compact_json, execution_options
 from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from tests.contract.fault_table import (
     ADOPTED,
     ASKED_FOR,
-    DONE,
     FRESH,
     LATER,
     LEFT,
     LONG_LEFT,
-    MOST,
+    MAX_BODY,
     NOW,
     OMITTED,
+    SUCCESS,
     TABLE,
     TIMEOUT,
     WATCHED,
@@ -203,7 +203,7 @@ def stage(
     places: dict[Place, str],
     elsewhere: Loopback,
 ) -> Callable[[Row, str], Stage]:
-    monkeypatch.setattr(decoding, "MOST", MOST)
+    monkeypatch.setattr(decoding, "MOST", MAX_BODY)
     elsewhere.requests.clear()
     return lambda row, kind: Stage(shared, clock, Driver(kind), row, places, elsewhere)
 
@@ -257,7 +257,7 @@ def check(story: Stage, promise: Promise, name: str) -> None:
     call = call_for(story, name)
     story.inject(call.operation)
     try:
-        answer, error = story.run(polling.repeat(call, story.retries)), None
+        answer, error = story.run(polling.call_with_retry(call, story.retries)), None
     except LosantError as raised:
         answer, error = None, raised
 
@@ -299,17 +299,21 @@ def test_what_is_allowed_once_in_a_while(stage: Callable[[Row, str], Stage], row
     check(stage(row, kind), row.export, "export")
 
 
-CHAIN = Chain(
+OWNER = Owner(
     dag_id="dag", task_id="task", run_id="run", map_index=-1, try_number=1, max_tries=3, deployment="here"
 )
 
 
 def beginning(story: Stage) -> Any:
     """Start a run as a task does."""
-    context = execution_options(template_context=compact(CHAIN.mark({"story": story.name})))
-    order = Order(application_id=story.application, notebook_id=story.notebook, options=context, chain=CHAIN)
-    terms = Terms(retries=story.retries, listing_patience=60.0, max_poll_outage=OUTAGE, lookback=2 * 86_400.0)
-    return start(order, terms, is_retry=False, clock=story.clock)
+    context = execution_options(template_context=compact_json(OWNER.add_marker({"story": story.name})))
+    submission = Submission(
+        application_id=story.application, notebook_id=story.notebook, options=context, owner=OWNER
+    )
+    policy = SubmitPolicy(
+        retries=story.retries, max_log_lag=60.0, max_poll_outage=OUTAGE, lookback=2 * 86_400.0
+    )
+    return submit_once(submission, policy, is_retry=False, clock=story.clock)
 
 
 @pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].start])
@@ -369,7 +373,7 @@ def test_a_file_is_fetched_whole_or_not_at_all(stage: Callable[[Row, str], Stage
     got: list[BytesIO] = []
     story.inject("files.get")
 
-    def into() -> Any:
+    def open_sink() -> Any:
         got.append(BytesIO())
         return nullcontext(got[-1])
 
@@ -378,7 +382,7 @@ def test_a_file_is_fetched_whole_or_not_at_all(stage: Callable[[Row, str], Stage
             stack.callback(setattr, story.losant.backend, "files_url", story.losant.files_url)
             story.losant.backend.files_url = story.places[row.place]
         near = Settings(token=story.losant.token, base_url=story.losant.url, timeout=story.settings.timeout)
-        fetching = save(ref, Choice(), lambda _: into, story.retries)
+        fetching = save(ref, Choice(), lambda _: open_sink, story.retries)
         if promise.error is not None:
             with pytest.raises(promise.error):
                 story.run(fetching, near)
@@ -386,7 +390,9 @@ def test_a_file_is_fetched_whole_or_not_at_all(stage: Callable[[Row, str], Stage
             assert story.run(fetching, near) == {"out.csv": len(FILE)}
             assert got[-1].getvalue() == FILE
     assert story.asked("notebook.logs") == (2 if promise is FRESH else 1)
-    repeated = story.retries if promise.error else int(promise not in {DONE, FRESH} and promise.attempts == 2)
+    repeated = (
+        story.retries if promise.error else int(promise not in {SUCCESS, FRESH} and promise.attempts == 2)
+    )
     assert len(story.pauses) == repeated
     assert story.elsewhere.head("authorization") == [""] * len(story.elsewhere.requests)
 
@@ -418,7 +424,7 @@ def test_an_error_log_that_cannot_be_read_changes_no_outcome(
 
 # -- faults that stay -------------------------------------------------------------------------------------
 
-STAYING = [it for it in ROWS if it.values[0].fault and it.values[0].safe is not DONE]
+STAYING = [it for it in ROWS if it.values[0].fault and it.values[0].safe is not SUCCESS]
 
 
 @pytest.mark.parametrize("row", STAYING)
@@ -431,7 +437,7 @@ def test_a_fault_that_stays_is_an_error_after_so_many_attempts(
     story.inject(call.operation, times=20)
 
     with pytest.raises(LosantError):
-        story.run(polling.repeat(call, story.retries))
+        story.run(polling.call_with_retry(call, story.retries))
     assert story.asked(call.operation) <= RETRIES + 1
 
 

@@ -16,9 +16,9 @@ from unittest.mock import patch
 import pytest
 from airflow.providers.common.compat.sdk import DAG, TaskGroup, task
 
-from airflow_provider_losant.api.flows.ownership import Chain
+from airflow_provider_losant.api.flows.ownership import Owner
 from airflow_provider_losant.api.model import Execution, ExecutionRef, Status
-from airflow_provider_losant.api.payloads import context_text
+from airflow_provider_losant.api.payloads import encode_context
 from airflow_provider_losant.decorators.notebook import losant_notebook_task
 from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.emulator.seed import Seed
@@ -133,7 +133,7 @@ def test_what_a_json_example_is_for_takes_it(block: Block, tmp_path: Path) -> No
         assert list(told) == [*an_execution().to_result(), "url"]
         assert list(told["durations"]) == list(an_execution().durations)
     elif "airflow" in told:
-        context_text(told)
+        encode_context(told)
         assert told["airflow"].keys() <= a_mark().keys()
     else:
         read_settings({"password": "token", "extra": told})
@@ -163,5 +163,5 @@ def an_execution() -> Execution:
 
 
 def a_mark() -> dict[str, Any]:
-    chain = Chain(dag_id="", task_id="", run_id="", map_index=0, try_number=1, max_tries=0, deployment="here")
-    return chain.mark({}, {"OPENLINEAGE_PARENT_ID": ""})["airflow"]  # type: ignore[no-any-return]
+    owner = Owner(dag_id="", task_id="", run_id="", map_index=0, try_number=1, max_tries=0, deployment="here")
+    return owner.add_marker({}, {"OPENLINEAGE_PARENT_ID": ""})["airflow"]  # type: ignore[no-any-return]

@@ -16,8 +16,8 @@ from airflow.providers.common.compat.sdk import AirflowException
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_losant._compat import storage_path
-from airflow_provider_losant.api.errors import FileRefused, OutputError, TransportError
-from airflow_provider_losant.api.flows.steps import Fetch, Halted
+from airflow_provider_losant.api.errors import FileAccessDenied, OutputError, TransportError
+from airflow_provider_losant.api.flows.steps import Fetch, Interrupted
 from airflow_provider_losant.api.http.client import Client
 from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.emulator import Emulator, Fault, Script
@@ -311,14 +311,14 @@ def test_an_address_that_stays_refused_fails_the_task_so_that_airflow_may_retry(
 ) -> None:
     losant.switches.file_url_ttl = -10
 
-    with pytest.raises(FileRefused, match="answered 403"):
+    with pytest.raises(FileAccessDenied, match="answered 403"):
         transfer(notebook, ended, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def fetch(url: str, into: Any, **more: Any) -> Any:
+def fetch(url: str, open_sink: Any, **more: Any) -> Any:
     client = Client(Settings(token="secret-token", timeout=2), lambda *_: None)
-    return client.run(steps(Fetch(url=url, into=into, **more)))
+    return client.run(steps(Fetch(url=url, open_sink=open_sink, **more)))
 
 
 def test_the_token_never_goes_to_the_host_of_the_files(tmp_path: Path) -> None:
@@ -340,9 +340,9 @@ def test_the_token_never_goes_to_the_host_of_the_files(tmp_path: Path) -> None:
         (http(b"hello!"), {"size": 5}, TransportError),
         (http(b"hello"), {"limit": 4}, OutputError),
         (http(b"hello")[:-2], {}, TransportError),
-        (http(b"no", status="403 Forbidden"), {}, FileRefused),
-        (http(b"no", status="410 Gone"), {}, FileRefused),
-        (http(b"no", status="404 Not Found"), {}, FileRefused),
+        (http(b"no", status="403 Forbidden"), {}, FileAccessDenied),
+        (http(b"no", status="410 Gone"), {}, FileAccessDenied),
+        (http(b"no", status="404 Not Found"), {}, FileAccessDenied),
         (http(b"no", status="503 Slow Down"), {}, TransportError),
         (None, {}, TransportError),
     ],
@@ -377,11 +377,11 @@ def test_a_kill_stops_a_download_between_two_pieces(tmp_path: Path) -> None:
     client = Client(Settings(token="t", timeout=2), lambda *_: None)
 
     def opened() -> Any:
-        client.is_halted = True
+        client.is_interrupted = True
         return landing(storage_path(tmp_path / "x"))
 
-    with Loopback(http(b"hello")) as host, pytest.raises(Halted):
-        client.run(steps(Fetch(url=f"{host.url}/x", into=opened)))
+    with Loopback(http(b"hello")) as host, pytest.raises(Interrupted):
+        client.run(steps(Fetch(url=f"{host.url}/x", open_sink=opened)))
     assert list(tmp_path.iterdir()) == []
 
 

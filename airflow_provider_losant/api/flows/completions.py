@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.api.errors import ProtocolError
-from airflow_provider_losant.api.flows.steps import Note
+from airflow_provider_losant.api.flows.steps import LogLine
 from airflow_provider_losant.api.flows.wait import SINCE_MARGIN
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Harvest:
         self._begin = now - FIRST_REACH if progress is None else progress.since
         self._done = {} if progress is None else dict(progress.told)
         self._news: Sequence[News] = ()
-        self._notes: Sequence[Note] = ()
+        self._notes: Sequence[LogLine] = ()
         self._unreadable: set[str] = set()
         self._is_blind = False
 
@@ -115,7 +115,7 @@ class Harvest:
         return True
 
     def is_settled_by(self, log: ExecutionLog) -> bool:
-        return any(it.queued < self._begin for it in self._read(log, log.ids))
+        return any(it.queued_time < self._begin for it in self._read(log, log.ids))
 
     def due(self, last_look: float, stretch: float) -> float:
         return -inf if self.is_urgent else last_look + self.poll_interval * stretch
@@ -125,13 +125,13 @@ class Harvest:
 
     def saw(self, log: ExecutionLog, now: float) -> bool:
         fresh = list(self._read(log, (it for it in log.ids if it not in self._done)))
-        for execution in sorted(fresh, key=attrgetter("latest")):
+        for execution in sorted(fresh, key=attrgetter("last_event_time")):
             if execution.status.is_final:
                 self._take_in(execution)
         under_way = [
-            it.queued
+            it.queued_time
             for it in fresh
-            if not it.status.is_final and it.queued > now - STUCK and self._counts(it)
+            if not it.status.is_final and it.queued_time > now - STUCK and self._counts(it)
         ]
         self._forget(log, under_way)
         if self.is_urgent:
@@ -155,7 +155,7 @@ class Harvest:
         news, self._news = self._news, ()
         return news
 
-    def take_notes(self) -> Sequence[Note]:
+    def take_notes(self) -> Sequence[LogLine]:
         notes, self._notes = self._notes, ()
         return notes
 
@@ -175,10 +175,10 @@ class Harvest:
                 yield found
 
     def _counts(self, execution: Execution) -> bool:
-        return execution.queued >= self._begin
+        return execution.queued_time >= self._begin
 
     def _take_in(self, execution: Execution) -> None:
-        self._done[execution.ref.execution_id] = execution.queued
+        self._done[execution.ref.execution_id] = execution.queued_time
         if self._counts(execution) and not self.is_urgent and execution.status.name in self._statuses:
             self._tell(execution)
 
@@ -197,4 +197,4 @@ class Harvest:
         self._unreadable = {name for name in self._unreadable if name in log}
 
     def _note(self, text: str) -> None:
-        self._notes = (*self._notes, Note(text, logging.WARNING))
+        self._notes = (*self._notes, LogLine(text, logging.WARNING))

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
-from airflow_provider_losant.api.errors import AnswerTooLarge, BadRequest, LosantError
+from airflow_provider_losant.api.errors import BadRequest, LosantError, ResponseTooLarge
 from airflow_provider_losant.api.flows.retry import Jitter, backoff
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows.steps import Note
+    from airflow_provider_losant.api.flows.steps import LogLine
     from airflow_provider_losant.api.model import ExecutionLog
 
 FIRST_LIMIT = 20
@@ -69,7 +69,7 @@ class Onlooker(Protocol):
     def expire(self, now: float) -> bool:
         """Take in that there was no look; tell whether that ends it."""
 
-    def take_notes(self) -> Sequence[Note]:
+    def take_notes(self) -> Sequence[LogLine]:
         """Hand over what has become worth a line in the log since the last time."""
 
 
@@ -151,7 +151,7 @@ class Lookout:
 
     def missed(self, error: LosantError, now: float) -> list[Onlooker]:
         """Take in that a look failed; return the waits that have to bear it."""
-        if isinstance(error, BadRequest | AnswerTooLarge) and self._reach > FIRST_LIMIT:
+        if isinstance(error, BadRequest | ResponseTooLarge) and self._reach > FIRST_LIMIT:
             # Losant documents no longest log, so ours may be longer than it gives, or than we take.
             self._furthest, self._is_in_vain = self._reach // 2, True
             return []
