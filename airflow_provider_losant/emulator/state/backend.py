@@ -24,8 +24,7 @@ class Backend:
     """
     Holds the state of the emulator.
 
-    Requests and the Python interface use it from different threads, so every access that spans more than one
-    call has to hold ``lock``.
+    Requests and the Python interface use it from different threads: hold ``lock`` while reading or changing it.
 
     :param clock: returns the current time in epoch seconds.
     :param switches: the emulator's switches.
