@@ -24,7 +24,7 @@ class Backend:
     """
     Holds the state of the emulator.
 
-    Requests and the Python interface use it from different threads: hold ``lock`` while reading or changing it.
+    Requests and the Python interface use it from different threads: hold ``lock`` to read or change it.
 
     :param clock: returns the current time in epoch seconds.
     :param switches: the emulator's switches.
