@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Defaults of the connection's fields, in a module of their own so that the connection form can import them."""
+"""Defaults of the connection's fields; a module of its own, which the connection form can import."""
 
 from __future__ import annotations
 

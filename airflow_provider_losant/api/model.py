@@ -308,7 +308,7 @@ class Notebook:
     """
     A notebook in Losant: the Jupyter file with its configured inputs and outputs.
 
-    :param file_url: A signed URL of the Jupyter file that expires. It is a secret: it grants access to the file.
+    :param file_url: A signed URL of the Jupyter file that expires. It is a secret: it grants access.
     :param minutes_this_period: Run minutes used in the current billing period.
     """
 

@@ -42,7 +42,7 @@ def parse_timestamp(value: object, *, field: str) -> datetime:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _from_milliseconds(value, field)
     raise InvalidArgument(
-        field, f"{value!r} is not a timestamp: use a datetime, ISO-8601 text or epoch milliseconds"
+        field, f"{value!r} is not a timestamp: use a datetime, ISO-8601 or epoch ms"
     )
 
 
@@ -65,7 +65,7 @@ def _from_text(text: str, field: str) -> datetime | int:
     except ValueError:
         raise InvalidArgument(
             field,
-            f"{text!r} is not a timestamp (Losant would use the current time): use ISO-8601 or epoch milliseconds",
+            f"{text!r} is not a timestamp (Losant would use the current time): use ISO-8601 or epoch ms",
         ) from None
 
 

@@ -254,7 +254,7 @@ def iter_raw(response: requests.Response) -> Iterator[bytes]:
 
 
 def iter_decoded(response: requests.Response) -> Iterator[bytes]:
-    """Yield a file's decoded content; errors of requests are replaced, because they contain the signed URL."""
+    """Yield a file's decoded content; errors of requests contain the URL and are replaced."""
     decoder = GzipDecoder(response.headers)
     try:
         for received in iter_raw(response):
