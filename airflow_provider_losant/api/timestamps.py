@@ -41,9 +41,7 @@ def parse_timestamp(value: object, *, field: str) -> datetime:
         return datetime.combine(value, clock_time(), tzinfo=UTC)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _from_milliseconds(value, field)
-    raise InvalidArgument(
-        field, f"{value!r} is not a timestamp: use a datetime, ISO-8601 or epoch ms"
-    )
+    raise InvalidArgument(field, f"{value!r} is not a timestamp: use a datetime, ISO-8601 or epoch ms")
 
 
 def format_timestamp(timestamp: datetime) -> str:

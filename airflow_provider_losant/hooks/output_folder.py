@@ -49,8 +49,7 @@ class OutputFolder:
         :raises InvalidArgument: Airflow has no storage for the URL, or ``if_exists`` is unknown.
         """
         if if_exists not in get_args(IfExists):
-            choices = ", ".join(get_args(IfExists))
-            raise InvalidArgument("if_exists", f"{if_exists!r} is not one of {choices}")
+            raise InvalidArgument("if_exists", f"{if_exists!r} is none of {', '.join(get_args(IfExists))}")
         try:
             path = storage_path(folder)
             _ = path.fs

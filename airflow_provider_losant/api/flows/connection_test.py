@@ -69,7 +69,9 @@ def _explain(error: LosantError) -> str:
         case TlsError():
             return f"{error}; for a private certificate authority, set verify to its CA bundle"
         case ResponseError(type="", is_transient=False):
-            return f"The host returned {error.status}, but not in Losant's format; check that it is Losant's API"
+            return (
+                f"The host returned {error.status}, but not in Losant's format; check that it is Losant's API"
+            )
         case TransportError() | ProtocolError():
             return f"{error}; check the host"
         case NotFound():
