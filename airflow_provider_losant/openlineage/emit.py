@@ -3,8 +3,8 @@
 Convert executions to OpenLineage's facets and events; the only module that imports OpenLineage.
 
 It is imported when Airflow calls an operator's OpenLineage method. A notebook is an OpenLineage job in the
-namespace of Losant's API, and an execution is a run of that job: always the same run, no matter which task, try
-or Airflow deployment reports it. Its parent is the task that submitted it.
+namespace of Losant's API, and an execution is a run of that job: always the same run, no matter which task,
+try or Airflow deployment reports it. Its parent is the task that submitted it.
 """
 
 from __future__ import annotations

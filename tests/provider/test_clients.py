@@ -371,12 +371,12 @@ def test_a_file_that_cannot_be_had_is_an_error_without_its_address(driver: Drive
     with Loopback(http(b"expired", status=status)) as storage, pytest.raises(TransportError) as caught:
         driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{storage.url}/log?signature=secret")))
 
-    assert str(caught.value) == f"the file's host answered {status[:3]}"
+    assert str(caught.value) == f"the file host returned {status[:3]}"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/log?signature=secret", "nonsense?signature=secret"])
 def test_a_file_whose_host_is_away_is_an_error_without_its_address(driver: Driver, url: str) -> None:
-    with pytest.raises(TransportError, match="the file's host did not answer") as caught:
+    with pytest.raises(TransportError, match="the file host did not respond") as caught:
         driver.run(to("http://127.0.0.1:9"), steps(Tail(url.format(port=closed_port()))))
 
     assert "secret" not in str(caught.value)

@@ -40,7 +40,7 @@ def test_a_good_connection_is_told_what_answers_and_changes_nothing(losant: Emul
     is_well, told = LosantHook().test_connection()
 
     assert is_well, told
-    assert told == f"Losant answers: 1 notebook in application {losant.application_id}"
+    assert told == f"Connected to Losant: 1 notebook in application {losant.application_id}"
     assert saw(losant) == ["notebooks.get", "notebook.logs", "notebook.cancelExecution"]
     assert notebook not in "".join(it.path for it in losant.requests)
 
@@ -52,7 +52,7 @@ def test_a_good_connection_is_told_what_answers_and_changes_nothing(losant: Emul
         ({"password": ""}, {}, "password: is empty"),
         ({}, {"application_id": None}, "application_id: is missing"),
         ({}, {"application_id": "mine"}, "application_id: 'mine' is not a Losant id"),
-        ({}, {"application_id": NONEXISTENT_ID}, "Application was not found; is application_id right"),
+        ({}, {"application_id": NONEXISTENT_ID}, "Application was not found; check application_id"),
         (
             {"host": "http://losant.example"},
             {},
@@ -140,12 +140,12 @@ def test_an_unknown_application_is_found_out_by_a_token_that_may_not_list(
             http(b"", "302 Found", Location="https://app.example"),
             "was redirected (302): the host is not Losant",
         ),
-        (http({"detail": "Not Found"}, "404 Not Found"), "The host answered 404, but not as Losant does"),
+        (http({"detail": "Not Found"}, "404 Not Found"), "The host returned 404, but not in Losant"),
         (
             http({"detail": "Who are you?"}, "401 Unauthorized"),
-            "The host answered 401, but not as Losant does",
+            "The host returned 401, but not in Losant",
         ),
-        (http({"hello": "world"}), "has an unknown shape: KeyError 'items'; is the host right?"),
+        (http({"hello": "world"}), "has an unknown shape: KeyError 'items'; check the host"),
         (http({"type": "Busy", "message": "later"}, "503 Service Unavailable"), "503 Busy"),
         (None, "the connection broke"),
     ],
@@ -177,7 +177,7 @@ def test_a_host_where_nobody_listens_is_told_so(losant: Emulator, monkeypatch: p
 
     assert not is_well
     assert told.startswith(f"notebooks.get at {url}: no connection (")
-    assert told.endswith("Connection refused); is the host right?")
+    assert told.endswith("Connection refused); check the host")
 
 
 def test_a_certificate_that_nobody_vouches_for_is_told_so(
@@ -189,5 +189,5 @@ def test_a_certificate_that_nobody_vouches_for_is_told_so(
 
     assert not is_well
     assert "the server's certificate was not accepted" in told
-    assert told.endswith("if a private authority vouches for it, name its bundle in verify")
+    assert told.endswith("for a private certificate authority, set verify to its CA bundle")
     assert server.requests == []

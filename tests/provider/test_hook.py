@@ -259,7 +259,7 @@ def test_a_run_is_found_by_its_id_in_capitals(losant: Emulator, notebook: str) -
 
 
 def test_a_run_that_the_log_does_not_show_is_not_found(losant: Emulator, notebook: str) -> None:
-    with pytest.raises(NotFound, match="does not show"):
+    with pytest.raises(NotFound, match="does not list"):
         LosantHook().get_execution(notebook, NONEXISTENT_ID)
 
 
@@ -371,15 +371,15 @@ def test_a_token_that_was_rotated_is_read_again_in_a_triggerer_too(
         (lambda hook, it: hook.cancel_execution(it, ""), "execution_id: is missing"),
         (
             lambda hook, it: hook.execute_notebook(it, relative_to="soon"),
-            "relative_to: 'soon' is not an instant",
+            "relative_to: 'soon' is not a timestamp",
         ),
         (lambda hook, it: hook.execute_notebook(it, template_context="{"), "template_context: is not JSON"),
         (
             lambda hook, it: hook.execute_notebook(it, template_context={"a": "b" * 33_000}),
-            "Losant takes 32,767",
+            "Losant accepts at most 32,767",
         ),
-        (lambda hook, it: hook.get_execution_logs(it, since="soon"), "since: 'soon' is not an instant"),
-        (lambda hook, it: hook.get_minute_counts(it, end="soon"), "end: 'soon' is not an instant"),
+        (lambda hook, it: hook.get_execution_logs(it, since="soon"), "since: 'soon' is not a timestamp"),
+        (lambda hook, it: hook.get_minute_counts(it, end="soon"), "end: 'soon' is not a timestamp"),
         (lambda hook, it: hook.request_input_data_export(it, relative_to=7), "relative_to: 7 is too small"),
         (lambda hook, _: hook.update_notebook("abc"), "notebook_id: 'abc' is not a Losant id"),
         (lambda hook, _: hook.delete_notebook("abc"), "notebook_id: 'abc' is not a Losant id"),
@@ -398,7 +398,7 @@ def test_an_argument_that_losant_would_refuse_is_named_before_any_request(
 
 def test_what_losant_itself_refuses_is_told_in_its_own_words(losant: Emulator, notebook: str) -> None:
     with pytest.raises(
-        BadRequest, match=r"400 Validation to notebook.execute: executionOptions\.email must be"
+        BadRequest, match=r"400 Validation for notebook.execute: executionOptions\.email must be"
     ):
         LosantHook().execute_notebook(notebook, email="nobody")
 

@@ -72,7 +72,7 @@ def test_a_small_answer_that_unpacks_to_a_flood_is_given_up(driver: Driver) -> N
         error = failure(driver, to(server.url))
 
     assert type(error) is ResponseTooLarge
-    assert str(error) == f"the answer to notebook.get has more than {decoding.MAX_BODY:,} bytes"
+    assert str(error) == f"the response to notebook.get has more than {decoding.MAX_BODY:,} bytes"
 
 
 def test_an_answer_without_end_is_given_up(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ def test_an_answer_that_comes_byte_by_byte_has_to_be_there_in_time(driver: Drive
 
     assert time.monotonic() - began < 1.0
     assert type(error) is TransportError
-    assert "no answer in time" in str(error)
+    assert "no response in time" in str(error)
     assert error.may_have_taken_effect
 
 
@@ -201,11 +201,11 @@ def test_an_address_that_is_none_is_an_error_of_ours(driver: Driver, address: st
 
 def test_a_file_whose_host_points_to_no_address_is_refused(driver: Driver) -> None:
     with Loopback(http(status="304 Not Modified")) as storage:
-        with pytest.raises(FileAccessDenied, match="answered 304"):
+        with pytest.raises(FileAccessDenied, match="returned 304"):
             fetch(f"{storage.url}/out.csv")
         error = failure(driver, to(NOWHERE), Tail(f"{storage.url}/log"))
 
-    assert str(error) == "the file's host answered 304"
+    assert str(error) == "the file host returned 304"
 
 
 def test_a_file_that_moved_to_where_nobody_listens_is_an_error_that_may_pass(driver: Driver) -> None:

@@ -308,7 +308,7 @@ def test_what_the_triggerer_cannot_begin_is_left_to_a_worker(
     monkeypatch: pytest.MonkeyPatch,
     options: dict[str, Any],
 ) -> None:
-    monkeypatch.setattr(trigger_module, "BEGINNING", 0.3)
+    monkeypatch.setattr(trigger_module, "START_TIMEOUT", 0.3)
     with triggerer.dag:
         sensor(notebook, **options)
 
@@ -325,5 +325,5 @@ def test_a_worker_that_has_to_begin_does(notebook: str, execution: str) -> None:
 
 
 def test_what_is_wrong_with_the_arguments_is_said_by_the_worker(notebook: str) -> None:
-    with pytest.raises(LosantConfigError, match="since: 'yesterday' is not an instant"):
+    with pytest.raises(LosantConfigError, match="since: 'yesterday' is not a timestamp"):
         sensor(notebook, since="yesterday").execute_complete(context_of(Ti()), None)

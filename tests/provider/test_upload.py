@@ -129,7 +129,7 @@ def test_a_file_that_is_no_notebook_is_refused_before_any_request(
     [
         ({}, "give either a notebook_id or a name"),
         ({"notebook_id": "f" * 24, "name": "Report"}, "give either a notebook_id or a name"),
-        ({"notebook_id": "f" * 24, "create": True}, "create: a notebook can only be made by its name"),
+        ({"notebook_id": "f" * 24, "create": True}, "create: needs name"),
         ({"notebook_id": "mine"}, "notebook_id: 'mine' is not a Losant id"),
         ({"path": "/tmp/nowhere.ipynb", "name": "Report"}, "/tmp/nowhere.ipynb cannot be read"),
         ({"path": "/tmp", "name": "Report"}, "/tmp cannot be read"),
@@ -149,9 +149,9 @@ def test_a_wrong_argument_is_named_before_any_request(
 def test_an_unknown_name_and_an_ambiguous_one_change_nothing(losant: Emulator, file: Path) -> None:
     twins = sorted(losant.add_notebook("Twin") for _ in range(2))
 
-    with pytest.raises(LosantConfigError, match="there is no notebook 'Report'"):
+    with pytest.raises(LosantConfigError, match="the application has no notebook named 'Report'"):
         upload(file, name="Report")
-    with pytest.raises(LosantConfigError, match=f"2 notebooks are called 'Twin' \\({', '.join(twins)}\\)"):
+    with pytest.raises(LosantConfigError, match=f"2 notebooks are named 'Twin' \\({', '.join(twins)}\\)"):
         upload(file, name="Twin", create=True)
     with pytest.raises(LosantConfigError, match="404 NotFound"):
         upload(file, notebook_id="f" * 24)
@@ -239,7 +239,7 @@ def test_an_export_whose_answer_was_lost_is_not_asked_for_again_by_itself(
     ("options", "says"),
     [
         ({"notebook": "mine"}, "notebook_id: 'mine' is not a Losant id"),
-        ({"relative_to": "soon"}, "relative_to: 'soon' is not an instant"),
+        ({"relative_to": "soon"}, "relative_to: 'soon' is not a timestamp"),
         ({"template_context": "{"}, "template_context: is not JSON"),
     ],
     ids=range(3),

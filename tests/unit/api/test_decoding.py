@@ -62,7 +62,7 @@ def test_an_answer_without_end_is_given_up_in_time() -> None:
     for _ in range(decoding.MAX_BODY // 1024**2 - 1):
         gathered.feed(bomb.compress(bytes(1024**2)))
     with pytest.raises(
-        ResponseTooLarge, match=r"the answer to notebook\.logs has more than 67,108,864 bytes"
+        ResponseTooLarge, match=r"the response to notebook\.logs has more than 67,108,864 bytes"
     ):
         gathered.feed(bomb.compress(bytes(3 * 1024**2)))
 

@@ -68,7 +68,7 @@ def test_only_the_settings_that_differ_are_changed() -> None:
 
 
 def test_a_notebook_is_made_only_when_that_is_asked_for() -> None:
-    with pytest.raises(InvalidArgument, match="there is no notebook 'Report'"):
+    with pytest.raises(InvalidArgument, match="the application has no notebook named 'Report'"):
         carry_out([listed()])
 
     hand, done = carry_out([listed(), notebook(outputs=OUTPUTS)], may_create=True, body={"outputs": OUTPUTS})
@@ -90,7 +90,7 @@ def test_a_notebook_whose_making_got_no_answer_is_looked_for_instead_of_made_aga
 def test_two_notebooks_of_the_same_name_are_both_named_and_neither_is_touched() -> None:
     other = NOTEBOOK.replace("5", "6")
 
-    with pytest.raises(InvalidArgument, match=f"2 notebooks are called 'Report' \\({NOTEBOOK}, {other}\\)"):
+    with pytest.raises(InvalidArgument, match=f"2 notebooks are named 'Report' \\({NOTEBOOK}, {other}\\)"):
         carry_out([listed(notebook(), notebook(notebook_id=other))])
 
 

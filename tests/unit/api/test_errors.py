@@ -75,8 +75,10 @@ def test_an_error_without_a_status_knows_it_too(error: LosantError, passing: boo
 def test_a_message_says_what_was_asked_what_came_back_and_what_to_do() -> None:
     error = Forbidden(403, "Forbidden", "Access is forbidden", operation="notebook.logs", hint="add a scope")
 
-    assert str(error) == ("Losant answered 403 Forbidden to notebook.logs: Access is forbidden (add a scope)")
-    assert str(ServerError(502, "", "no message")) == "Losant answered 502: no message"
+    assert str(error) == (
+        "Losant returned 403 Forbidden for notebook.logs: Access is forbidden (add a scope)"
+    )
+    assert str(ServerError(502, "", "no message")) == "Losant returned 502: no message"
 
 
 @pytest.mark.parametrize(

@@ -75,18 +75,18 @@ def test_a_run_without_outputs_has_nothing_to_fetch() -> None:
 @pytest.mark.parametrize(
     ("listed", "names", "max_bytes", "says"),
     [
-        (run("a.csv"), ["a.csv", "b.csv"], None, r"has no output 'b\.csv'; it has: a\.csv"),
-        (run(), ["*.csv"], None, r"has no output '\*\.csv'; it has: none"),
+        (run("a.csv"), ["a.csv", "b.csv"], None, r"has no output 'b\.csv'; its outputs: a\.csv"),
+        (run(), ["*.csv"], None, r"has no output '\*\.csv'; its outputs: none"),
         (run("a.csv", status="inProgress"), ["a.csv"], None, r"has not ended \(inProgress\)"),
         (run("a.csv", "b.csv"), ["*"], 5, r"a\.csv, b\.csv: 6 bytes, more than max_bytes \(5\)"),
-        (run("a.csv", url=None), ["*"], None, r"no address for a\.csv"),
-        (run("../a"), ["*"], None, "is no name for a file"),
-        (run("a/../../b"), ["*"], None, "is no name for a file"),
-        (run("/etc/passwd"), ["*"], None, "is no name for a file"),
-        (run("s3://bucket/a"), ["*"], None, "is no name for a file"),
-        (run("a\\b"), ["*"], None, "is no name for a file"),
-        (run(".."), ["*"], None, "is no name for a file"),
-        (run("a\n"), ["*"], None, "is no name for a file"),
+        (run("a.csv", url=None), ["*"], None, r"no URL for a\.csv"),
+        (run("../a"), ["*"], None, "is not a valid file name"),
+        (run("a/../../b"), ["*"], None, "is not a valid file name"),
+        (run("/etc/passwd"), ["*"], None, "is not a valid file name"),
+        (run("s3://bucket/a"), ["*"], None, "is not a valid file name"),
+        (run("a\\b"), ["*"], None, "is not a valid file name"),
+        (run(".."), ["*"], None, "is not a valid file name"),
+        (run("a\n"), ["*"], None, "is not a valid file name"),
     ],
     ids=range(12),
 )
@@ -136,7 +136,7 @@ def test_an_address_that_has_expired_is_asked_for_again_once() -> None:
 
 
 def test_an_output_that_is_gone_when_it_is_listed_again_is_an_error() -> None:
-    with pytest.raises(OutputError, match="any more"):
+    with pytest.raises(OutputError, match="no longer has"):
         fetch(Hand([[run("a.csv")], [run()]], files=[FileAccessDenied("403")]))
 
 
@@ -164,7 +164,7 @@ def test_an_execution_is_looked_for_near_its_making_and_then_everywhere() -> Non
 
     assert hand.drive(find_execution(REF, 0)).ref == REF
     assert [float(it.query["since"]) / 1000 for it in hand.calls] == [MADE - 300, 0]
-    with pytest.raises(NotFound, match="does not show"):
+    with pytest.raises(NotFound, match="does not list"):
         Hand([[]]).drive(find_execution(REF, 0))
     with pytest.raises(ServerError):
         Hand([ServerError(503, "", "away")]).drive(find_execution(REF, 1))

@@ -44,7 +44,7 @@ def test_a_call_that_does_no_harm_is_repeated_while_its_error_may_pass(error: Lo
 
     assert hand.drive(call_with_retry(READ, 2)) == ANSWER
     assert hand.calls == [READ] * 3
-    assert "trying again (2 of 2)" in hand.log
+    assert "retrying (2 of 2)" in hand.log
 
 
 @pytest.mark.parametrize("error", [LOST, DOWN, ProtocolError("cut short")], ids=str)

@@ -280,7 +280,7 @@ def test_the_end_of_the_error_log_is_fetched_for_a_failed_run() -> None:
 
 def test_an_error_log_that_cannot_be_read_does_not_change_the_outcome() -> None:
     failed = execution("errored", outputInfo={"result.error.log": {"url": SIGNED}})
-    hand = at([failed], tail=TransportError("the file's host answered 403"))
+    hand = at([failed], tail=TransportError("the file host returned 403"))
 
     outcome = look(hand)
 
@@ -518,7 +518,7 @@ FILES = st.dictionaries(
     files=FILES,
     inputs=FILES,
     status=st.sampled_from(["completed", "errored", "timeout", "canceled", "inProgress", "hibernating"]),
-    tail=st.sampled_from(["Traceback", TransportError("the file's host answered 403")]),
+    tail=st.sampled_from(["Traceback", TransportError("the file host returned 403")]),
 )
 def test_no_signed_address_is_in_any_outcome_event_or_note(
     files: dict[str, Any], inputs: dict[str, Any], status: str, tail: str | LosantError
