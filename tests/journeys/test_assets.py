@@ -115,7 +115,7 @@ def remembered(airflow: LocalAirflow) -> set[str] | None:
     """Return the executions that Airflow keeps as told; None before the first look."""
     (asset,) = airflow.request("GET", f"/assets?uri_pattern={ENERGY_REPORT}")["assets"]
     kept = airflow.request("GET", f"/assets/{asset['id']}/state-store")["asset_state_store"]
-    return set(kept[0]["value"]["told"]) if kept else None
+    return set(kept[0]["value"]["delivered"]) if kept else None
 
 
 def told_by(airflow: LocalAirflow, run_id: str) -> list[str]:

@@ -129,7 +129,7 @@ def test_the_retry_of_a_killed_worker_takes_over_the_running_execution(stage: St
     assert stage.link == link
     assert len(stage.saw("execute")) == len(stage.executions) == 1
     assert stage.saw("cancelExecution") == []
-    assert "Took over execution" in stage.log(2)
+    assert "Reconnecting to execution" in stage.log(2)
 
 
 @RETRIED_WHEN_KILLED
@@ -264,7 +264,7 @@ def test_a_context_that_has_a_key_airflow_or_is_not_durable_is_sent_untouched_wi
     (order,) = stage.saw("execute")
     text = order.body.get("templateContext")
     assert (text and json.loads(text)) == sent
-    assert stage.log().count("A retry will not find this run again") == 1
+    assert stage.log().count("A retry cannot reconnect to this execution") == 1
 
 
 def test_the_task_state_store_names_the_execution_and_a_clear_does_not_bring_it_back(stage: Stage) -> None:

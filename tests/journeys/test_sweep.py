@@ -77,7 +77,7 @@ def test_the_sweep_leaves_alone_what_is_waited_for_what_may_outlive_its_task_and
     report = sweep(stage)
 
     assert report["cancelled"] == []
-    assert report["looked_at"] == 7
+    assert report["checked"] == 7
     assert report["left"] == {
         "its task is running": 1,
         "its task is deferred": 1,
@@ -110,7 +110,7 @@ def test_an_execution_whose_cancel_was_lost_is_cancelled_by_the_sweep(stage: Sta
     assert sorted(report["cancelled"]) == sorted(statuses(stage))
     assert set(statuses(stage).values()) == {"canceled"}
     assert sorted(stage.cancelled()) == sorted(statuses(stage))
-    assert sweep(stage)["looked_at"] == 0
+    assert sweep(stage)["checked"] == 0
 
 
 def test_an_execution_that_is_young_is_left_in_peace(stage: Stage) -> None:
@@ -134,7 +134,7 @@ def test_the_example_sweeps_all_notebooks_of_the_connection(airflow: LocalAirflo
 
     assert airflow.wait_for_run("losant_orphan_sweep", run_id, timeout=60) == "success"
     report = airflow.xcom("losant_orphan_sweep", run_id, "sweep")
-    assert set(report) == {"looked_at", "cancelled", "left"}
+    assert set(report) == {"checked", "cancelled", "left"}
     looked = {it.path for it in losant.requests if it.headers["user-agent"].startswith("airflow-provider")}
     assert len([path for path in looked if path.endswith("/logs")]) >= 2
 

@@ -340,7 +340,7 @@ def test_what_is_kept_is_known_by_what_is_watched_and_not_by_how_often(
 
 
 def told(supervisor: Supervisor) -> set[str]:
-    return {name for value in supervisor.kept.values() for name in value["told"]}
+    return {name for value in supervisor.kept.values() for name in value["delivered"]}
 
 
 # -- arguments --------------------------------------------------------------------------------------------
