@@ -12,8 +12,9 @@ import os
 import sys
 from pathlib import Path
 
-from tests.support.airflow_versions import CONSTRAINTS, MINORS, NEWEST, ROOT
+from tests.support.airflow_versions import CONSTRAINTS, MINORS, NEWEST
 from tests.support.environment import ensure
+from tests.support.paths import ROOT
 
 EXTRAS = ("test", "docs", "distributed")
 SIDE_BY_SIDE = ("-n", "2", "--no-loadscope-reorder")

@@ -23,7 +23,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.airflow_versions import MINORS, NEWEST, ROOT
+from tests.support.airflow_versions import MINORS, NEWEST
+from tests.support.paths import ROOT
 
 SUITES = ("tests/unit", "tests/provider", "tests/meta")
 LATEST_PYTHON = (3, 14)

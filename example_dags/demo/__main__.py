@@ -20,7 +20,8 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from tests.support.environment import ROOT, ensure, reenter
+from tests.support.environment import ensure, reenter
+from tests.support.paths import ROOT
 from tests.support.progress import Step
 
 if TYPE_CHECKING:

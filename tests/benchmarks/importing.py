@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from tests.benchmarks.processes import ROOT, ask
+from tests.benchmarks.processes import ask
 from tests.benchmarks.records import DATABRICKS, DBT_CLOUD, LOSANT
+from tests.support.paths import ROOT
 
 ROUNDS = 5
 PACKAGE = "airflow_provider_losant"

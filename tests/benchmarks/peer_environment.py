@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.benchmarks.processes import ROOT
 from tests.support.environment import ensure
+from tests.support.paths import ROOT
 
 FOLDER = ROOT / ".venv-benchmarks"
 CONSTRAINTS = ROOT / "tests" / "constraints" / "airflow-3.3.txt"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.records import Address
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 600.0
 
 

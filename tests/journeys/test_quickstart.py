@@ -21,9 +21,9 @@ from airflow_provider_losant.hooks.losant import LosantHook
 from tests.support.airflow_api import AirflowApi
 from tests.support.airflow_versions import CONSTRAINTS, NEWEST
 from tests.support.installed import build, run
+from tests.support.paths import ROOT
 from tests.support.processes import wait_for
 from tests.support.quickstart_reader import Section, Shell
-from tests.support.source_files import ROOT
 
 pytestmark = pytest.mark.airflow(since=NEWEST)
 

@@ -17,7 +17,7 @@ from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.hooks import connection_form
 from tests.support.installed import Run, json_in
-from tests.support.source_files import ROOT
+from tests.support.paths import ROOT
 
 AIRFLOW = Version(version("apache-airflow"))
 USUAL = connection_form.declared()["ui-field-behaviour"]

@@ -15,12 +15,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support.paths import ROOT
 from tests.support.progress import Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv"
 
 

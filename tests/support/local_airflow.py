@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Self
 import requests
 
 from tests.support.airflow_api import AirflowApi
+from tests.support.paths import ROOT
 from tests.support.processes import Process, free_port, kill_by_environment, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-ROOT = Path(__file__).resolve().parents[2]
 
 # Airflow's own defaults suit a cluster that nobody watches; here somebody waits in front of the screen.
 BRISK = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tests.support.source_files import ROOT
+from tests.support.paths import ROOT
 
 _FENCE = re.compile(
     r"^ *(?P<fence>`{3,}|:{3,})(?P<kind>\{?[\w-]*\}?) ?(?P<told>[^\n`]*)\n(?P<body>.*?)^ *(?P=fence)$",
