@@ -56,7 +56,7 @@ class Cell:
         """
         shares = self.airflow == NEWEST and self.interpreter == sys.executable
         which = [] if shares else ["--airflow", self.airflow]
-        # In one process, for what runs side by side here are the cells; and each has its folders for itself.
+        # In one process, because the environments run in parallel; each has temporary folders of its own.
         alone = ["-n", "0", "-p", "no:cacheprovider", f"--basetemp={report.with_suffix('')}"]
         return [self.interpreter, "-m", "tests", *which, *tests, "-q", *alone, f"--junitxml={report}"]
 

@@ -80,7 +80,7 @@ def perform(*, keep: bool, whole: bool = False) -> list[str]:
     """Start Losant and Airflow, run the example DAGs, show and check the results, stop everything."""
     from example_dags.demo import checks, lineage, steps
     from example_dags.demo.losant import LocalLosant
-    from tests.support.local_airflow import LocalAirflow
+    from tests.support.local_airflow import LocalAirflow, tails
 
     results = FOLDER / "results"
     with ExitStack() as stage:
@@ -97,7 +97,7 @@ def perform(*, keep: bool, whole: bool = False) -> list[str]:
         try:
             runs = steps.run_dags(airflow, losant, *([checks.LANDING_DAG] if whole else []))
         except Exception:
-            print(airflow.tails(15))
+            print(tails(HOME, 15))
             raise
         reports = steps.read_reports(airflow, runs)
         with Step("Downloading the reports and checking them"):

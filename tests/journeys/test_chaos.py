@@ -10,6 +10,7 @@ from tests.journeys.chaos.dags.chaos import WIDTH
 from tests.journeys.chaos.report import Plan
 
 
+@pytest.mark.xdist_group("stopped-airflow")
 @pytest.mark.timeout(300)  # an Airflow of its own, and its storm
 def test_each_task_has_one_run_of_its_own_whatever_dies() -> None:
     report = ride_out(Plan(runs=2 * WIDTH, seed=7, deferrable=(True, False), limit=180.0))

@@ -12,6 +12,7 @@ from tests.journeys.distributed.__main__ import ride
 from tests.support import postgres
 
 
+@pytest.mark.xdist_group("stopped-airflow")
 @pytest.mark.timeout(400)  # an Airflow of nine processes, and what it takes to notice that three of them died
 @pytest.mark.skipif(redis.program() is None, reason="needs Redis (Debian: redis-server)")
 @pytest.mark.skipif(postgres.programs() is None, reason="needs PostgreSQL's programs (Debian: postgresql)")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_losant.emulator import Emulator
 
+pytestmark = pytest.mark.xdist_group("other-airflow")
+
 BROKEN = Script(notebook=0.1, ending="errored", errors=(("ValueError", "no readings"),))
 
 

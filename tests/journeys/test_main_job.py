@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_losant.emulator import Emulator
-    from tests.support.local_airflow import LocalAirflow
+    from tests.support.journey import RunningAirflow
+
+pytestmark = pytest.mark.xdist_group("examples")
 
 
 @pytest.mark.kernel
 def test_a_deployed_notebook_runs_for_each_site_and_its_files_land(
-    airflow: LocalAirflow, losant: Emulator, tmp_path: Path
+    airflow: RunningAirflow, losant: Emulator, tmp_path: Path
 ) -> None:
     landing = {"key": "losant_landing", "value": f"file://{tmp_path}"}
     airflow.request("POST", "/variables", json=landing)
@@ -43,7 +45,7 @@ def test_a_deployed_notebook_runs_for_each_site_and_its_files_land(
 
 @pytest.mark.kernel
 def test_every_site_gets_the_report_of_its_own_numbers(
-    airflow: LocalAirflow, losant: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    airflow: RunningAirflow, losant: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_LOSANT_DEFAULT", json.dumps(connection(losant)))
     airflow.wait_for_dag(checks.REPORT_DAG)

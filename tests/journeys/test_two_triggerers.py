@@ -32,6 +32,12 @@ TRAPPED = {"3.3.0", "3.3.1", "3.3.2"}
 
 
 @pytest.fixture(scope="module")
+def losant() -> Iterator[Emulator]:
+    with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="module")
 def database() -> Iterator[str]:
     with best_database() as url:
         if url is None:
@@ -113,6 +119,7 @@ def seen(losant: Emulator, notebook_id: str, operation: str) -> int:
     return sum(it.operation == operation and notebook_id in it.path for it in losant.requests)
 
 
+@pytest.mark.xdist_group("stopped-airflow")
 @pytest.mark.timeout(420)  # an Airflow of its own, three moves and a triggerer's slow first trigger
 def test_waits_that_move_between_triggerers_are_never_cancelled_and_end_in_success(
     airflow: LocalAirflow, losant: Emulator, database: str

@@ -67,6 +67,7 @@ print(json.dumps({
     reason="Airflow 3.0 makes forms only where Flask-AppBuilder is installed",
 )
 @pytest.mark.timeout(180)
+@pytest.mark.xdist_group("built-wheel")
 def test_the_form_of_airflow_3_shows_our_fields_in_our_words(airflow: Run) -> None:
     form, warned = json_in(airflow("-c", FORM_OF_3))
     shown, own = form["standard_fields"], form["extra_fields"]
@@ -86,6 +87,7 @@ def test_the_form_of_airflow_3_shows_our_fields_in_our_words(airflow: Run) -> No
 
 @pytest.mark.skipif(AIRFLOW_3, reason="Airflow 3 makes its form another way")
 @pytest.mark.usefixtures("airflow_db")
+@pytest.mark.xdist_group("built-wheel")
 @pytest.mark.timeout(180)
 def test_the_form_of_airflow_2_shows_our_fields_and_stores_them_by_their_own_names(airflow: Run) -> None:
     filled = '{"extra__losant__application_id": " 575ec8687ae143cd83dc4a97", "extra__losant__timeout": "2.5"}'

@@ -93,7 +93,7 @@ class LocalAirflow(AirflowApi):
         except BaseException as error:
             self.stop()
             if isinstance(error, TimeoutError):
-                raise TimeoutError(f"{error}\n{self.tails(15)}") from error
+                raise TimeoutError(f"{error}\n{tails(self.home, 15)}") from error
             raise
         return self
 
@@ -127,10 +127,6 @@ class LocalAirflow(AirflowApi):
         for component in self.components:
             component.stop(grace=2)
         kill_by_environment("AIRFLOW_HOME", str(self.home))
-
-    def tails(self, lines: int = 30) -> str:
-        """Return the last lines of every component's log, for a report of what went wrong."""
-        return "\n".join(f"--- {part.name} ({part.log})\n{part.tail(lines)}" for part in self.components)
 
     def _commands(self, port: int) -> list[tuple[str, ...]]:
         """Return the commands, with arguments, that run beside scheduler and triggerers."""
@@ -181,6 +177,13 @@ class LocalAirflow(AirflowApi):
             return all(status == "healthy" for status in self.health().values())
         except requests.RequestException:
             return False
+
+
+def tails(home: Path, lines: int) -> str:
+    """Return the last lines that each component of an Airflow has printed, for the report of a failure."""
+    logs = sorted((home / "components").glob("*.log"))
+    ends = {log: log.read_text(errors="replace").splitlines()[-lines:] for log in logs}
+    return "\n".join("\n".join([f"--- {log}", *end]) for log, end in ends.items())
 
 
 def _never_reuse_trigger_ids(database: Path) -> None:

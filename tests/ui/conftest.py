@@ -16,7 +16,7 @@ from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.emulator.seed import Seed
 from example_dags.demo.checks import EXAMPLES, QUERY_TIME, REPORT_DAG, SEED
 from tests.support.airflow_connection import connection
-from tests.support.local_airflow import LocalAirflow
+from tests.support.local_airflow import LocalAirflow, tails
 from tests.ui.browser import Browser, Camera, chromium
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every story, give it the time that real processes need, and leave it out without a browser."""
+    """Mark every test, give it the time that real processes need, and skip it without a browser."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.journey)
@@ -62,7 +62,7 @@ def pytest_runtest_makereport(
         page, picture = given["page"], given["tmp_path"] / "failed.png"
         page.screenshot(path=picture)
         report.sections.append(("The page", f"{page.url}, see {picture}\n{page.inner_text('body')[:4000]}"))
-        report.sections.append(("Airflow's components", given["airflow"].tails(15)))
+        report.sections.append(("Airflow's components", tails(given["airflow"].home, 15)))
     return report
 
 

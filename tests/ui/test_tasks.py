@@ -11,7 +11,7 @@ from playwright.sync_api import Page, ViewportSize, expect
 
 from airflow_provider_losant.emulator import Emulator, Request, Script
 from example_dags.demo.checks import QUERY_TIME, REPORT_DAG, REPORT_NOTEBOOK, REPORT_TASK
-from tests.support.journey import settle
+from tests.support.journey import wait_for_late_requests
 from tests.support.processes import wait_for
 from tests.ui.browser import VIEWPORT
 from tests.ui.conftest import APPLICATION, ASSET_DAG, BATTERIES, SENSOR_DAG, SILENT, start
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from tests.support.local_airflow import LocalAirflow
     from tests.ui.browser import Camera
 
-pytestmark = pytest.mark.airflow(since="3.3")
+pytestmark = [pytest.mark.airflow(since="3.3"), pytest.mark.xdist_group("other-airflow")]
 
 RUN = f"daily_{QUERY_TIME:%Y-%m-%d}"
 HAMBURG, LYON, AUSTIN = range(3)
-FOR_EVER = Script(queue=1, inputs=1, ending="hang")
+ENDLESS = Script(queue=1, inputs=1, ending="hang")
 NOTEBOOKS = f"https://app.losant.com/applications/{APPLICATION}/notebooks"
 TALL = ViewportSize(width=VIEWPORT["width"], height=880)
 HEAD, LOG = 350, 720
@@ -37,7 +37,7 @@ def test_a_mark_in_the_ui_cancels_the_execution_of_that_deferred_task_and_no_oth
     airflow.wait_for_run(REPORT_DAG, RUN, timeout=90)
     others = {it["id"] for it in losant.executions(REPORT_NOTEBOOK)}
     looks = len(saw(losant, "logs"))
-    losant.script(REPORT_NOTEBOOK, FOR_EVER)
+    losant.script(REPORT_NOTEBOOK, ENDLESS)
     run_id = start(airflow, REPORT_DAG, days=1)
     place = (REPORT_DAG, run_id, REPORT_TASK)
     for index in (HAMBURG, LYON, AUSTIN):
@@ -59,7 +59,7 @@ def test_a_mark_in_the_ui_cancels_the_execution_of_that_deferred_task_and_no_oth
     started = [it for it in losant.executions(REPORT_NOTEBOOK) if it["id"] not in others]
     (lyon,) = [it["id"] for it in started if '"lyon-depot"' in it["templateContext"]]
     wait_for(lambda: cancelled(losant), what="a cancel", timeout=30)
-    settle()
+    wait_for_late_requests()
     assert cancelled(losant) == [lyon]
     now = {it["id"]: it["status"] for it in losant.executions(REPORT_NOTEBOOK) if it["id"] not in others}
     assert now == {it["id"]: "canceled" if it["id"] == lyon else "inProgress" for it in started}

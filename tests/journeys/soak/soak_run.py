@@ -22,7 +22,7 @@ from airflow_provider_losant.emulator import Emulator, Script
 from tests.journeys.chaos.fault_schedule import HTTP_TIMEOUT, Weather
 from tests.journeys.soak.dags.soak import WIDTH
 from tests.support.airflow_connection import connection, execute
-from tests.support.journey import FOR_EVER
+from tests.support.journey import ENDLESS
 from tests.support.local_airflow import LocalAirflow
 from tests.support.postgres import best_database
 from tests.support.processes import wait_for
@@ -121,7 +121,7 @@ class Report:
 
 
 @contextmanager
-def stage() -> Iterator[tuple[Emulator, LocalAirflow]]:
+def journey() -> Iterator[tuple[Emulator, LocalAirflow]]:
     """Run a Losant and an Airflow that knows it."""
     with (
         tempfile.TemporaryDirectory(prefix="losant-soak-", ignore_cleanup_errors=True) as home,
@@ -143,7 +143,7 @@ def endure(
     :param warming: Seconds before the triggerer is weighed for the first time.
     """
     report = Report(waits=-(-waits // WIDTH) * WIDTH, minutes=minutes)
-    with stage() as (losant, airflow), _rows_of(airflow.database) as rows:
+    with journey() as (losant, airflow), _rows_of(airflow.database) as rows:
         meant = _begin(losant, airflow, report.waits // WIDTH)
         wait_for(lambda: len(rows("deferred")) == report.waits, what="all to wait", timeout=900, every=2)
         # Nobody goes on with what has ended: this is about the triggerer, and workers would be in its way.
@@ -172,7 +172,7 @@ def _begin(losant: Emulator, airflow: LocalAirflow, dag_runs: int) -> dict[Key, 
     meant = {}
     for number in range(dag_runs):
         notebook_id = losant.add_notebook(name=f"soak {number}")
-        losant.script(notebook_id, FOR_EVER)
+        losant.script(notebook_id, ENDLESS)
         executions = [execute(losant, notebook_id) for _ in range(WIDTH)]
         run_id = airflow.trigger("soak", conf={"notebook_id": notebook_id, "executions": executions})
         meant |= {(run_id, f"wait_{index}"): it for index, it in enumerate(executions)}
