@@ -58,11 +58,11 @@ class NotebookWaitTimedOut(NotebookExecutionError):
 
 
 @contextmanager
-def refusals_are_final(where: str = "") -> Iterator[None]:
+def permanent_errors_as_config_error(where: str = "") -> Iterator[None]:
     """Turn an error of Losant's that trying again cannot change into the one that Airflow does not retry."""
     try:
         yield
     except LosantError as error:
-        if error.is_passing:
+        if error.is_transient:
             raise
         raise LosantConfigError(f"{where}{error}") from error

@@ -18,7 +18,7 @@ import pytest
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import (
     LosantError,
-    NotLosant,
+    NotLosantApi,
     ProtocolError,
     RateLimited,
     ServerError,
@@ -32,7 +32,7 @@ from airflow_provider_losant.api.flows.wait import Patience, Target
 from airflow_provider_losant.api.http.async_client import SharedClient
 from airflow_provider_losant.api.http.client import Client
 from airflow_provider_losant.api.model import ExecutionRef
-from airflow_provider_losant.api.payloads import context_text, execution_options
+from airflow_provider_losant.api.payloads import encode_context, execution_options
 from airflow_provider_losant.api.settings import CA_BUNDLES, Settings
 from airflow_provider_losant.emulator import Emulator, Fault
 from tests.support.client_kinds import KINDS, Driver, steps
@@ -70,7 +70,7 @@ def story(losant: Emulator, notebook: str, file: Path) -> polling.Flow[list[Any]
     uploaded = yield endpoints.upload_notebook(application, notebook, file)
     read = yield endpoints.get_notebook(application, notebook)
     made = yield endpoints.create_notebook(application, {"name": "Zürich ✓", "description": "Täglich"})
-    options = execution_options(template_context=context_text({"site": "Zürich"}))
+    options = execution_options(template_context=encode_context({"site": "Zürich"}))
     ref = yield endpoints.execute(application, notebook, options)
     patience = Patience(poll_interval=0.02, deadline=time.time() + 10, max_poll_outage=5.0)
     outcome = yield from polling.watch(Target.of(ref), patience, jitter=lambda low, _: low)
@@ -143,14 +143,14 @@ def test_a_request_without_a_body_names_no_content_type(driver: Driver, request:
         (Fault("server_error"), (ServerError, True, 0)),
         (Fault("server_error", effect=True), (ServerError, True, 1)),
         (Fault("html"), (ServerError, True, 0)),
-        (Fault("html", status=200), (NotLosant, True, 0)),
-        (Fault("html", status=404), (NotLosant, False, 0)),
+        (Fault("html", status=200), (NotLosantApi, True, 0)),
+        (Fault("html", status=404), (NotLosantApi, False, 0)),
         (Fault("truncated"), (ProtocolError, True, 1)),
         (Fault("reset_before"), (TransportError, True, 0)),
         (Fault("reset_after"), (TransportError, True, 1)),
         (Fault("hang", seconds=2), (TransportError, True, 0)),
         (Fault("hang", seconds=2, effect=True), (TransportError, True, 1)),
-        (Fault("redirect"), (NotLosant, False, 0)),
+        (Fault("redirect"), (NotLosantApi, False, 0)),
         (Fault("unauthorized"), (Unauthorized, False, 0)),
     ],
     ids=lambda value: (
@@ -172,7 +172,7 @@ def test_each_fault_is_the_error_it_means(
     )
 
     assert type(error) is kind
-    assert error.may_have_landed is landed
+    assert error.may_have_taken_effect is landed
     assert error.retry_after == fault.retry_after
     assert len(losant.executions(notebook)) == runs
     assert "notebook.execute" in str(error)
@@ -213,8 +213,8 @@ def test_a_connection_that_breaks_off_may_have_carried_the_order(driver: Driver,
         error = failure(driver, to(server.url))
 
     assert type(error) in {TransportError, ProtocolError}
-    assert error.may_have_landed
-    assert error.is_passing
+    assert error.may_have_taken_effect
+    assert error.is_transient
 
 
 def test_a_refused_connection_carried_nothing(driver: Driver) -> None:
@@ -223,7 +223,7 @@ def test_a_refused_connection_carried_nothing(driver: Driver) -> None:
     error = failure(driver, to(url))
 
     assert type(error) is TransportError
-    assert (error.may_have_landed, error.is_passing) == (False, True)
+    assert (error.may_have_taken_effect, error.is_transient) == (False, True)
     assert f"notebook.execute at {url}: no connection" in str(error)
 
 
@@ -232,7 +232,7 @@ def test_an_unknown_host_was_sent_nothing(driver: Driver, request: pytest.Fixtur
     error = failure(driver, to("http://no-such-host.invalid"))
 
     assert type(error) is TransportError
-    assert (error.may_have_landed, error.is_passing) == (False, True)
+    assert (error.may_have_taken_effect, error.is_transient) == (False, True)
     assert "no connection" in str(error)
 
 
@@ -245,7 +245,7 @@ def test_a_certificate_nobody_vouches_for_is_refused_for_good(driver: Driver, tm
         error = failure(driver, to(server.url))
 
     assert type(error) is TlsError
-    assert (error.may_have_landed, error.is_passing) == (False, False)
+    assert (error.may_have_taken_effect, error.is_transient) == (False, False)
     assert "certificate was not accepted" in str(error)
     assert server.requests == []
 
@@ -303,14 +303,14 @@ def test_a_bundle_that_holds_no_certificate_is_no_lost_order(
     with Loopback(ANSWER, context) as server:
         error = failure(driver, to(server.url, verify=str(empty)))
 
-    assert not error.may_have_landed
+    assert not error.may_have_taken_effect
 
 
 def test_a_server_without_tls_is_no_lost_order(driver: Driver) -> None:
     with Loopback(None, greeting=http(status="400 Bad Request")) as server:
         error = failure(driver, to(f"https://{server.address}"))
 
-    assert not error.may_have_landed
+    assert not error.may_have_taken_effect
 
 
 # -- where the token goes ---------------------------------------------------------------------------------
@@ -323,7 +323,7 @@ def test_a_redirect_is_not_followed(driver: Driver) -> None:
     ):
         error = failure(driver, to(server.url))
 
-        assert type(error) is NotLosant
+        assert type(error) is NotLosantApi
         assert elsewhere.connections == 0
 
 
@@ -437,12 +437,12 @@ def test_the_token_is_in_no_repr_of_what_carries_it() -> None:
 def test_a_rotated_token_is_read_again_once(losant: Emulator, notebook: str, driver: Driver) -> None:
     asked: list[int] = []
 
-    def renew() -> Settings:
+    def refresh() -> Settings:
         asked.append(1)
         return to_losant(losant)
 
     get = endpoints.get_notebook(losant.application_id, notebook)
-    read = driver.run(to(losant.url, token="old"), steps(get, get), renew)
+    read = driver.run(to(losant.url, token="old"), steps(get, get), refresh)
 
     assert read.id == notebook
     assert len(asked) == 1
@@ -454,28 +454,28 @@ def test_of_many_requests_that_meet_a_rotated_token_one_reads_the_connection(
 ) -> None:
     asked: list[int] = []
 
-    async def renew() -> Settings:
+    async def refresh() -> Settings:
         asked.append(1)
         return to_losant(losant)
 
     async def main() -> list[Any]:
         get = endpoints.get_notebook(losant.application_id, notebook)
-        async with SharedClient(to(losant.url, token="old"), renew) as client:
+        async with SharedClient(to(losant.url, token="old"), refresh) as client:
             return await asyncio.gather(*(client.run(steps(get), logging.log) for _ in range(10)))
 
     assert [it.id for it in asyncio.run(main())] == [notebook] * 10
     assert len(asked) == 1
 
 
-@pytest.mark.parametrize(("renewed", "requests"), [("old", 1), ("just as wrong", 2)])
+@pytest.mark.parametrize(("refreshed", "requests"), [("old", 1), ("just as wrong", 2)])
 def test_a_token_that_stays_wrong_is_an_error(
-    losant: Emulator, notebook: str, driver: Driver, renewed: str, requests: int
+    losant: Emulator, notebook: str, driver: Driver, refreshed: str, requests: int
 ) -> None:
     with pytest.raises(Unauthorized, match="token is wrong, expired or revoked"):
         driver.call(
             to(losant.url, token="old"),
             endpoints.get_notebook(losant.application_id, notebook),
-            lambda: to(losant.url, token=renewed),
+            lambda: to(losant.url, token=refreshed),
         )
 
     assert len(losant.requests) == requests
@@ -532,7 +532,7 @@ def test_a_proxy_that_is_away_was_sent_nothing(
     error = failure(driver, to(base))
 
     assert type(error) is TransportError
-    assert not error.may_have_landed
+    assert not error.may_have_taken_effect
 
 
 def test_a_proxy_that_opens_no_tunnel_let_nothing_through(
@@ -543,7 +543,7 @@ def test_a_proxy_that_opens_no_tunnel_let_nothing_through(
         error = failure(driver, to("https://losant.invalid"))
 
     assert proxy.first_lines[0].startswith("CONNECT losant.invalid:443")
-    assert not error.may_have_landed
+    assert not error.may_have_taken_effect
     assert TOKEN.encode() not in b"".join(proxy.requests)
 
 
