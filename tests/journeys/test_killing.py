@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Whoever stops a task stops its execution; whoever stops only a triggerer does not.
+Stopping a task cancels its execution; stopping a triggerer does not.
 
-Marking and clearing a task that waits, in a worker or in the triggerer, are in ``test_marking``.
+Marking and clearing a waiting task are in ``test_marking``.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from tests.support.journey import ENDLESS, Journey, wait_for_late_requests
 if TYPE_CHECKING:
     from tests.support.local_airflow import LocalAirflow
 
-OPERATORS_BUDGET = 4.0
+CANCEL_BUDGET = 4.0
+"""Seconds within which a task that gets SIGTERM has to cancel, before SIGKILL."""
 
 
 def assert_cancelled_once(journey: Journey) -> None:
-    """Check that the only execution was cancelled by one request, and that nothing was begun after it."""
+    """Check that the only execution was cancelled by one request, and that no other one was submitted."""
     journey.wait_until(lambda: journey.requests_to("cancelExecution"), "a cancel")
     wait_for_late_requests()
     assert journey.statuses == ["canceled"]
@@ -49,16 +50,16 @@ def test_sigterm_while_a_look_hangs_cancels_the_execution_within_the_time_a_kill
 ) -> None:
     journey.start("waiting", ENDLESS)
     journey.wait_for_poll()
-    looks = len(journey.requests_to("logs"))
+    polls = len(journey.requests_to("logs"))
     journey.losant.inject("notebook.logs", Fault("hang", seconds=60))
-    journey.wait_until(lambda: len(journey.requests_to("logs")) > looks, "a look that hangs")
+    journey.wait_until(lambda: len(journey.requests_to("logs")) > polls, "a poll that hangs")
 
     killed_at = time.time()
     journey.signal(SIGTERM)
 
     assert_cancelled_once(journey)
-    assert journey.requests_to("cancelExecution")[0].at - killed_at < OPERATORS_BUDGET
-    # The interrupted look goes on until its own end; it is for Airflow to wait for that, or not.
+    assert journey.requests_to("cancelExecution")[0].at - killed_at < CANCEL_BUDGET
+    # The interrupted poll lasts until its timeout. Whether Airflow waits for that does not matter here.
     journey.mark("failed")
 
 
@@ -117,7 +118,7 @@ def test_a_kill_while_the_answer_to_the_order_is_lost_cancels_what_has_begun(jou
     journey.losant.inject("notebook.execute", Fault("reset_after"))
     journey.losant.inject("notebook.logs", Fault("slow", seconds=2))
     journey.start("waiting", ENDLESS)
-    journey.wait_until(lambda: journey.requests_to("logs"), "a look for the lost execution")
+    journey.wait_until(lambda: journey.requests_to("logs"), "a search for the lost execution")
 
     journey.signal(SIGTERM)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The main job: a DAG runs a real notebook for each site, and the reports hold the right numbers."""
+"""A DAG runs a real notebook for each site, and the reports contain the right numbers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_every_site_gets_the_report_of_its_own_numbers(
     assert sorted(report.site for report in reports) == sorted(checks.expected_energy())
     for report in reports:
         assert steps.download(report, tmp_path / report.site) == []
-    # The checks can tell sites apart: nobody else's numbers would do.
+    # The checks distinguish the sites: the numbers of another one are wrong.
     files = [(tmp_path / reports[0].site / name).read_text() for name in checks.FILES]
     assert checks.report_complaints(reports[1].site, *files) != []
     requests = [asdict(it) for it in losant.requests if checks.REPORT_NOTEBOOK in it.path]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people do to a task in Airflow's web pages while its notebook runs, and what Losant sees of it."""
+"""Users mark and clear tasks whose notebook is running, and Losant cancels the executions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.support.journey import ENDLESS, SHORT, Journey, wait_for_late_request
 
 pytestmark = pytest.mark.every_airflow
 
-WAYS_TO_WAIT = pytest.mark.parametrize(
+BOTH_MODES = pytest.mark.parametrize(
     ("variant", "waiting"), [("waiting", "running"), ("deferred", "deferred")], ids=["waiting", "deferred"]
 )
 
 
 @pytest.mark.parametrize("mark", ["failed", "success"])
-@WAYS_TO_WAIT
+@BOTH_MODES
 def test_marking_a_waiting_task_cancels_its_execution_once(
     journey: Journey, variant: str, waiting: str, mark: str
 ) -> None:
@@ -32,7 +32,7 @@ def test_marking_a_waiting_task_cancels_its_execution_once(
     assert journey.wait_for_end() == mark
 
 
-@WAYS_TO_WAIT
+@BOTH_MODES
 def test_clearing_a_waiting_task_cancels_its_execution_once_and_starts_a_fresh_one(
     journey: Journey, variant: str, waiting: str
 ) -> None:
@@ -51,7 +51,7 @@ def test_clearing_a_waiting_task_cancels_its_execution_once_and_starts_a_fresh_o
     assert journey.statuses == ["canceled", "completed"]
     old = journey.executions[0]["id"]
     assert journey.cancelled() == [old]
-    # The fresh try makes sure that nothing is left of the old one, and may be faster than the kill.
+    # The new try cancels the old execution too, and may be faster than the kill of the old try.
     assert {it.query["executionId"] for it in journey.requests_to("cancelExecution")} == {old}
     assert len(journey.requests_to("execute")) == 2
     assert journey.result["execution_id"] == journey.executions[1]["id"]

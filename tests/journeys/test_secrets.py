@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must not be known is kept nowhere: not in a debug log, not in the database, not after an error."""
+"""Secrets are stored nowhere: not in a debug log, not in the database, not after an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_losant.emulator import Fault, Script
-from tests.journeys.secret_scan import kept_by, places_of, secrets_pattern
+from tests.journeys.secret_scan import places_of, secrets_pattern, stored_by
 from tests.journeys.shared_airflow import HERE
 from tests.support.journey import ENDLESS, Journey, running
 from tests.support.local_airflow import LocalAirflow
@@ -26,7 +26,7 @@ FILES = {
 }
 GOOD = Script(notebook=0.1, files=FILES)
 BAD = Script(notebook=0.1, files=FILES, ending="errored", errors=(("ValueError", "boom"),))
-MISHAPS = (
+FAULTS = (
     "server_error",
     "html",
     "truncated",
@@ -50,21 +50,21 @@ VARIANTS = {
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    """Yield an Airflow that writes down everything it could be asked to."""
-    talkative = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG", "AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}
+    """Yield an Airflow that logs as much as it can."""
+    settings = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG", "AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}
     home = tmp_path_factory.mktemp("secrets")
     with (
         best_database() as database,
-        LocalAirflow(home, HERE / "dags", env=talkative, sql_alchemy_conn=database) as running,
+        LocalAirflow(home, HERE / "dags", env=settings, sql_alchemy_conn=database) as running,
     ):
         yield running
 
 
 def run_all(airflow: LocalAirflow, journeys: dict[str, Journey]) -> None:
-    """Let everything happen that tells Airflow something, good and bad, and wait for the ends."""
+    """Run all variants, with and without faults, and test connections; wait for the ends."""
     for name, journey in journeys.items():
         script, _ = VARIANTS[name]
-        for kind in MISHAPS if name in {"waiting", "deferred", "retrying_deferred"} else ():
+        for kind in FAULTS if name in {"waiting", "deferred", "retrying_deferred"} else ():
             journey.losant.inject("notebook.logs", Fault(kind))  # type: ignore[arg-type]  # one of its kinds
         journey.start(name, script, waits=False)
         fields = {"conn_type": "losant", "host": journey.losant.url, "connection_id": journey.conn_id}
@@ -92,8 +92,8 @@ def test_neither_token_nor_signed_address_is_left_in_a_debug_log_or_in_the_datab
 
         tokens = {token for journey in (*journeys.values(), still) for token in journey.losant.world.tokens}
         runs = [run["id"] for journey in (*journeys.values(), still) for run in journey.executions]
-        kept = list(kept_by(airflow))
+        stored = list(stored_by(airflow))
     assert len(tokens) >= 2 * len(VARIANTS)
-    assert places_of(secrets_pattern(tokens), kept) == []
-    for run in runs:  # whoever looks for secrets in the same places finds what is none
-        assert {"logs", "table"} <= {re.split(r"[/ ]", place)[0] for place in places_of(run, kept)}
+    assert places_of(secrets_pattern(tokens), stored) == []
+    for run in runs:  # the search finds the ids of executions, which are no secrets
+        assert {"logs", "table"} <= {re.split(r"[/ ]", place)[0] for place in places_of(run, stored)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sensors that begin in the triggerer, on a real scheduler: no worker, until there is something to return."""
+"""Sensors that start in the triggerer, on a real scheduler, use no worker until the execution has ended."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sensors(journey: Journey) -> dict[str, Any]:
 
 
 def logs(journey: Journey, task_id: str) -> list[Path]:
-    """Return the logs of a task's only try, a worker's before those of triggerers."""
+    """Return the logs of a task's only try, that of a worker before those of triggerers."""
     folder = (
         journey.airflow.home
         / "logs"
@@ -40,21 +40,21 @@ def logs(journey: Journey, task_id: str) -> list[Path]:
     return sorted(folder.rglob("attempt=1.log*"))
 
 
-def wrote(log: Path, text: str) -> datetime:
-    """Return when the first line that begins with a text was written into a log."""
+def time_of(log: Path, text: str) -> datetime:
+    """Return the time of the first line in a log that begins with a text."""
     lines = map(json.loads, log.read_text().splitlines())
     return next(datetime.fromisoformat(it["timestamp"]) for it in lines if it["event"].startswith(text))
 
 
 def let_it_complete(journey: Journey) -> None:
-    """Give the execution that would never end an end in the near future."""
+    """Let the endless execution complete soon."""
     world = journey.losant.world
     with world.lock:
         for execution in world.executions(journey.notebook_id):
             world.put(execution.follow(Script(notebook=world.clock() - execution.queued_at + 1)))
 
 
-@pytest.mark.timeout(420)  # as long as an outage has to be, and a triggerer's slow first trigger, twice
+@pytest.mark.timeout(420)  # an outage that outlasts a timeout of 60 s, and two slow starts of a triggerer
 @pytest.mark.xdist_group("stopped-airflow")
 def test_a_sensor_takes_no_worker_before_the_end_and_keeps_its_deadline_over_a_restart(
     own_airflow: LocalAirflow, own_journey: Journey
@@ -67,7 +67,7 @@ def test_a_sensor_takes_no_worker_before_the_end_and_keeps_its_deadline_over_a_r
         return len(found) == 4 and all(it["state"] == "deferred" for it in found) and bool(journey.link)
 
     journey.wait_until(all_wait, "all sensors to wait")
-    journey.wait_until(lambda: len(logs(journey, "scarce")) == 2, "a worker to begin what it has to")
+    journey.wait_until(lambda: len(logs(journey, "scarce")) == 2, "a worker to start the task that needs one")
     for task_id in ("run", "limited"):
         task = sensors(journey)[task_id]
         assert (task["pid"], task["queued_when"], task["try_number"]) == (None, None, 1)
@@ -78,12 +78,12 @@ def test_a_sensor_takes_no_worker_before_the_end_and_keeps_its_deadline_over_a_r
     began = datetime.fromisoformat(sensors(journey)["limited"]["start_date"]).timestamp()
     time.sleep(max(0.0, began + LIMIT - time.time()))
     own_airflow.triggerer.start()
-    journey.wait_until(lambda: sensors(journey)["limited"]["state"] == "failed", "its time to be up")
-    _, _, heir = logs(journey, "limited")
-    # A triggerer takes long to begin, but then it has one look.
-    assert (wrote(heir, "Trigger fired") - wrote(heir, "Execution")).total_seconds() < LIMIT / 4
-    told = journey.airflow.task_log(journey.dag_id, journey.run_id, "limited")
-    assert "had not ended (inProgress) when timeout (60 s) was over" in told
+    journey.wait_until(lambda: sensors(journey)["limited"]["state"] == "failed", "its timeout")
+    _, _, second = logs(journey, "limited")
+    # The triggerer starts slowly, but then the sensor polls once.
+    assert (time_of(second, "Trigger fired") - time_of(second, "Execution")).total_seconds() < LIMIT / 4
+    log = journey.airflow.task_log(journey.dag_id, journey.run_id, "limited")
+    assert "had not ended (inProgress) when timeout (60 s) was over" in log
 
     journey.wait_for_poll()
     let_it_complete(journey)

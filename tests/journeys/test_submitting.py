@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One task, one execution: whatever is lost on the way, dies, or is cleared."""
+"""One task has one execution, whichever request is lost, process is killed or task is cleared."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from airflow_provider_losant.emulator import Fault, Script
 from tests.support.journey import ENDLESS, RESULT_KEYS, SHORT, Journey
 
 BOTH_MODES = pytest.mark.parametrize("mode", ["", "_deferred"], ids=["waiting", "deferred"])
-WHILE_IT_LASTS = 25.0 if version("apache-airflow").startswith("2.") else 10.0
-"""Seconds an execution takes whose task dies and is tried again meanwhile; Airflow 2 notices it later."""
+LONG_ENOUGH = 25.0 if version("apache-airflow").startswith("2.") else 10.0
+"""Seconds of an execution whose task is killed and retried meanwhile; Airflow 2 notices the death later."""
 RETRIED_WHEN_KILLED = pytest.mark.every_airflow(not_3_0="Airflow 3.0 does not retry a task that was killed")
 
 
-def mark_of(execution: dict[str, str]) -> dict[str, str]:
-    """Return the mark that the task has left in an execution's context."""
+def marker_of(execution: dict[str, str]) -> dict[str, str]:
+    """Return the marker in an execution's context."""
     found: dict[str, str] = json.loads(execution["templateContext"])["airflow"]
     return found
 
 
 def assert_result_of_execution(number: int, journey: Journey) -> None:
-    """Check that the task succeeds with the whole result of this execution, and links to it."""
+    """Check that the task succeeds with the complete result of this execution, and links to it."""
     assert journey.wait_for_end() == "success"
     result = journey.result
     assert result["execution_id"] == journey.executions[number]["id"]
@@ -45,9 +45,9 @@ def test_a_clean_first_try_asks_once_and_looks_nothing_up_before(journey: Journe
     journey.start(variant)
 
     assert_result_of_execution(0, journey)
-    asked = [it.operation for it in journey.requests]
-    assert asked[0] == "notebook.execute"
-    assert asked.count("notebook.execute") == 1
+    operations = [it.operation for it in journey.requests]
+    assert operations[0] == "notebook.execute"
+    assert operations.count("notebook.execute") == 1
     assert journey.requests_to("cancelExecution") == []
 
 
@@ -102,7 +102,7 @@ def test_a_refused_connection_is_tried_again(journey: Journey) -> None:
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_too_many_requests_are_tried_again_but_not_before_losant_said(journey: Journey, form: str) -> None:
-    # A date is whole seconds, and has to lie ahead still when the task has started.
+    # A date has whole seconds, and must be in the future when the task has started.
     date = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=15)
     wait = Fault("rate_limited", retry_after=2 if form == "seconds" else format_datetime(date, usegmt=True))
     journey.losant.inject("notebook.execute", wait)
@@ -118,7 +118,7 @@ def test_too_many_requests_are_tried_again_but_not_before_losant_said(journey: J
 
 @RETRIED_WHEN_KILLED
 def test_the_retry_of_a_killed_worker_takes_over_the_running_execution(journey: Journey) -> None:
-    journey.start("retrying", Script(notebook=WHILE_IT_LASTS, files={"report.csv": b"1"}))
+    journey.start("retrying", Script(notebook=LONG_ENOUGH, files={"report.csv": b"1"}))
     journey.wait_for_poll()
     link = journey.link
 
@@ -138,7 +138,7 @@ def test_a_worker_killed_before_the_answer_came_leaves_an_execution_that_the_ret
     journey: Journey, mode: str
 ) -> None:
     journey.losant.inject("notebook.execute", Fault("slow", seconds=30, effect=True))
-    journey.start(f"retrying{mode}", Script(notebook=WHILE_IT_LASTS, files={"report.csv": b"1"}))
+    journey.start(f"retrying{mode}", Script(notebook=LONG_ENOUGH, files={"report.csv": b"1"}))
     journey.wait_until(lambda: journey.executions, "an execution")
 
     journey.signal(SIGKILL)
@@ -205,7 +205,7 @@ def test_clearing_a_task_that_had_succeeded_runs_the_notebook_again(journey: Jou
     assert_result_of_execution(1, journey)
     assert journey.statuses == ["completed", "completed"]
     assert len(journey.requests_to("execute")) == 2
-    first, second = map(mark_of, journey.executions)
+    first, second = map(marker_of, journey.executions)
     assert first["id"] != second["id"]
 
 
@@ -263,8 +263,8 @@ def test_a_context_that_has_a_key_airflow_or_is_not_durable_is_sent_untouched_wi
     journey.start(variant)
 
     assert_result_of_execution(0, journey)
-    (order,) = journey.requests_to("execute")
-    text = order.body.get("templateContext")
+    (submission,) = journey.requests_to("execute")
+    text = submission.body.get("templateContext")
     assert (text and json.loads(text)) == sent
     assert journey.log().count("A retry will not find this run again") == 1
 
@@ -289,9 +289,9 @@ def test_every_mapped_task_has_an_execution_and_a_chain_of_its_own(journey: Jour
     journey.start("mapped")
 
     assert journey.wait_for_end() == "success"
-    marks = [mark_of(it) for it in journey.executions]
-    assert sorted(mark["map_index"] for mark in marks) == [0, 1]
-    assert len({mark["id"] for mark in marks}) == 2
+    markers = [marker_of(it) for it in journey.executions]
+    assert sorted(it["map_index"] for it in markers) == [0, 1]
+    assert len({it["id"] for it in markers}) == 2
     results = [
         journey.airflow.xcom(journey.dag_id, journey.run_id, "run", map_index=index) for index in (0, 1)
     ]
@@ -300,12 +300,12 @@ def test_every_mapped_task_has_an_execution_and_a_chain_of_its_own(journey: Jour
 
 
 def cancel_in_losant(journey: Journey, execution_id: str) -> None:
-    """Cancel an execution as somebody would in Losant's web pages."""
+    """Cancel an execution without Airflow, as in Losant's web pages."""
     losant = journey.losant
-    answer = requests.post(
+    response = requests.post(
         f"{losant.url}/applications/{losant.application_id}/notebooks/{journey.notebook_id}/cancelExecution",
         params={"executionId": execution_id},
         headers={"Authorization": f"Bearer {losant.token}"},
         timeout=10,
     )
-    assert answer.ok
+    assert response.ok

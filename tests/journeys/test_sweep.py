@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Airflow tells nobody, the orphan sweep finds; and it finds nothing else."""
+"""The orphan sweep cancels the executions of tasks that were stopped unnoticed, and no others."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from tests.support.local_airflow import LocalAirflow
 
 
-class Told:
-    """A run of one variant on a journey that several stories share."""
+class DagRun:
+    """One of several DAG runs of a journey."""
 
     def __init__(self, journey: Journey, variant: str, state: str) -> None:
         self.journey = journey
@@ -35,8 +35,8 @@ class Told:
         """Mark the task, as its button does."""
         self.journey.airflow.set_task_state(self.dag_id, self.run_id, "run", state)
 
-    def mark_of(self) -> dict[str, Any]:
-        """Return the mark in the execution's context."""
+    def marker(self) -> dict[str, Any]:
+        """Return the marker in the execution's context."""
         (context,) = (
             it["templateContext"] for it in self.journey.executions if it["id"] == self.execution_id
         )
@@ -57,24 +57,24 @@ def statuses(journey: Journey) -> dict[str, str]:
     return {it["id"]: it["status"] for it in journey.executions}
 
 
-def execute_as(journey: Journey, mark: dict[str, Any] | None) -> str:
-    """Start an execution as another Airflow would, or somebody without one."""
-    options = {"templateContext": json.dumps({"airflow": mark})} if mark else {}
+def execute_as(journey: Journey, marker: dict[str, Any] | None) -> str:
+    """Start an execution with the marker of another Airflow, or without one."""
+    options = {"templateContext": json.dumps({"airflow": marker})} if marker else {}
     return execute(journey.losant, journey.notebook_id, **options)
 
 
 def test_the_sweep_leaves_alone_what_is_waited_for_what_may_outlive_its_task_and_what_others_started(
     journey: Journey,
 ) -> None:
-    waiting = Told(journey, "waiting", "running")
-    deferred = Told(journey, "deferred", "deferred")
-    unawaited = Told(journey, "unawaited", "success")
-    keeping = Told(journey, "keeping", "running")
+    waiting = DagRun(journey, "waiting", "running")
+    deferred = DagRun(journey, "deferred", "deferred")
+    unawaited = DagRun(journey, "unawaited", "success")
+    keeping = DagRun(journey, "keeping", "running")
     keeping.mark("failed")
-    mark = waiting.mark_of()
+    marker = waiting.marker()
     others = [
-        execute_as(journey, mark | {"run_id": "manual__of_another_airflow"}),
-        execute_as(journey, mark | {"id": f"{'0' * 20}.0"}),
+        execute_as(journey, marker | {"run_id": "manual__of_another_airflow"}),
+        execute_as(journey, marker | {"id": f"{'0' * 20}.0"}),
         execute_as(journey, None),
     ]
 
@@ -92,22 +92,22 @@ def test_the_sweep_leaves_alone_what_is_waited_for_what_may_outlive_its_task_and
     assert set(statuses(journey).values()) == {"inProgress"}
     assert journey.requests_to("cancelExecution") == []
     assert {unawaited.execution_id, keeping.execution_id, *others} <= statuses(journey).keys()
-    for told in (waiting, deferred):
-        told.mark("failed")
+    for run in (waiting, deferred):
+        run.mark("failed")
 
 
 def test_an_execution_whose_cancel_was_lost_is_cancelled_by_the_sweep(journey: Journey) -> None:
     for variant, state, attempts in (("waiting", "running", 1), ("deferred", "deferred", 3)):
-        told = Told(journey, variant, state)
+        run = DagRun(journey, variant, state)
         journey.wait_for_poll()
         journey.losant.inject("notebook.cancelExecution", Fault("server_error"), times=attempts)
         tried = len(journey.requests_to("cancelExecution"))
-        told.mark("failed")
+        run.mark("failed")
         journey.wait_until(
             lambda wanted=tried + attempts: len(journey.requests_to("cancelExecution")) == wanted,  # type: ignore[misc]
             "the cancel to be tried",
         )
-        assert statuses(journey)[told.execution_id] == "inProgress"
+        assert statuses(journey)[run.execution_id] == "inProgress"
 
     report = sweep(journey)
 
@@ -118,16 +118,16 @@ def test_an_execution_whose_cancel_was_lost_is_cancelled_by_the_sweep(journey: J
 
 
 def test_an_execution_that_is_young_is_left_in_peace(journey: Journey) -> None:
-    told = Told(journey, "waiting", "running")
+    run = DagRun(journey, "waiting", "running")
     journey.losant.inject("notebook.cancelExecution", Fault("server_error"))
-    told.mark("failed")
+    run.mark("failed")
     journey.wait_until(lambda: journey.requests_to("cancelExecution"), "the cancel to be tried")
 
     journey.start("sweep_patient", ENDLESS, waits=False)
 
     assert journey.wait_for_end() == "success"
     assert journey.result["left"] == {"too young": 1}
-    assert statuses(journey)[told.execution_id] == "inProgress"
+    assert statuses(journey)[run.execution_id] == "inProgress"
 
 
 @pytest.mark.xdist_group("examples")
@@ -169,10 +169,10 @@ def test_what_was_marked_or_cleared_while_no_triggerer_ran_is_cancelled_once_by_
     journey = own_journey
     own_airflow.triggerer.kill()
     try:
-        failed, succeeded, cleared, left = (Told(journey, "deferred", "deferred") for _ in range(4))
+        failed, succeeded, cleared, left = (DagRun(journey, "deferred", "deferred") for _ in range(4))
         failed.mark("failed")
         succeeded.mark("success")
-        # A paused DAG does not start the cleared task again, so its next try cannot heal this.
+        # A paused DAG does not start the cleared task again, so no next try cancels the execution.
         pause(journey, "journey_deferred", paused=True)
         journey.airflow.clear(cleared.dag_id, cleared.run_id, "run")
     finally:
@@ -182,9 +182,9 @@ def test_what_was_marked_or_cleared_while_no_triggerer_ran_is_cancelled_once_by_
 
     report = sweep(journey)
 
-    orphans = sorted(told.execution_id for told in (failed, succeeded, cleared))
+    orphans = sorted(run.execution_id for run in (failed, succeeded, cleared))
     assert sorted(journey.cancelled()) == orphans
-    # Its trigger is gone with the clear, so the next triggerer never hears of it.
+    # Clearing deletes its trigger, so the next triggerer does not load it.
     assert cleared.execution_id in report["cancelled"]
     assert report["left"] == {"its task is deferred": 1}
     assert statuses(journey)[left.execution_id] == "inProgress"
@@ -193,5 +193,5 @@ def test_what_was_marked_or_cleared_while_no_triggerer_ran_is_cancelled_once_by_
 
 
 def pause(journey: Journey, dag_id: str, *, paused: bool) -> None:
-    """Turn the switch of a DAG."""
+    """Pause or unpause a DAG."""
     journey.airflow.request("PATCH", f"/dags/{dag_id}", json={"is_paused": paused})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One deadline for each execution, whoever waits for it; and what happens when a trigger never fires."""
+"""Each execution has one deadline, in every mode and try; and what happens if a trigger never fires."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ BOTH_MODES = pytest.mark.parametrize("mode", ["", "_deferred"], ids=["waiting", 
 
 
 def waited(journey: Journey) -> float:
-    """Return the seconds from the order of the only execution to its only cancel."""
-    (order,), (cancel,) = journey.requests_to("execute"), journey.requests_to("cancelExecution")
-    return cancel.at - order.at
+    """Return the seconds from the submission of the only execution to its only cancel."""
+    (submission,), (cancel,) = journey.requests_to("execute"), journey.requests_to("cancelExecution")
+    return cancel.at - submission.at
 
 
 @BOTH_MODES
@@ -89,7 +89,7 @@ def test_the_time_of_a_retry_counts_from_the_submission(journey: Journey) -> Non
 
 
 def test_a_crash_of_the_trigger_does_not_fail_a_task_whose_execution_has_completed(journey: Journey) -> None:
-    # The trigger crashes as soon as it is loaded; until the worker is back, this execution is over.
+    # The trigger crashes as soon as it is loaded. The execution ends before the task runs in a worker again.
     journey.start("crashing", Script(notebook=0.2))
 
     assert journey.wait_for_end() == "success"
@@ -131,7 +131,7 @@ def test_when_no_triggerer_is_left_the_deferral_timeout_cancels_the_execution_an
 
 
 def bring_deferral_timeout_forward(airflow: LocalAirflow, run_id: str) -> None:
-    """Let the minutes pass that Airflow's net leaves below our deadline."""
+    """Skip the minutes between the operator's deadline and Airflow's deferral timeout."""
     moved = execute(
         airflow.database,
         "UPDATE task_instance SET trigger_timeout = start_date"

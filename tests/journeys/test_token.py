@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A token that is rotated while tasks wait: they read their connection again, wherever they wait."""
+"""A token is rotated while tasks wait: they read their connection again, in every mode."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def test_a_wait_survives_a_rotation_of_the_token(journey: Journey, variant: str)
     journey.wait_for_poll()
     old, new = journey.losant.token, journey.losant.add_token(["all.Application"])
 
-    told = {"connection_id": journey.conn_id, "conn_type": "losant", "password": new}
-    journey.airflow.request("PATCH", f"/connections/{journey.conn_id}?update_mask=password", json=told)
+    fields = {"connection_id": journey.conn_id, "conn_type": "losant", "password": new}
+    journey.airflow.request("PATCH", f"/connections/{journey.conn_id}?update_mask=password", json=fields)
     del journey.losant.world.tokens[old]
 
     assert journey.wait_for_end() == "success"
