@@ -32,13 +32,16 @@ AT_ONCE_ON_SQLITE = 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every journey, give it the time that real processes need, and skip it where it cannot run."""
+    """Mark, skip and sort the journeys, and give each the time that real processes need."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.journey)
-            item.add_marker(pytest.mark.timeout(240))
+            # Without fixtures: starting an Airflow has limits of its own.
+            item.add_marker(pytest.mark.timeout(240, func_only=True))
             if reason := _reason_to_skip(item):
                 item.add_marker(pytest.mark.skip(reason=reason))
+    # First, because they take longest, and together, so that they find the shared Airflow running.
+    items.sort(key=lambda item: HERE not in item.path.parents)
 
 
 def _reason_to_skip(item: pytest.Item) -> str | None:

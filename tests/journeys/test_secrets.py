@@ -75,7 +75,7 @@ def run_all(airflow: LocalAirflow, journeys: dict[str, Journey]) -> None:
 
 
 @pytest.mark.xdist_group("other-airflow")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300, func_only=True)
 def test_neither_token_nor_signed_address_is_left_in_a_debug_log_or_in_the_database(
     airflow: LocalAirflow, tmp_path: Path
 ) -> None:

@@ -122,7 +122,7 @@ def seen(losant: Emulator, notebook_id: str, operation: str) -> int:
 
 
 @pytest.mark.xdist_group("stopped-airflow")
-@pytest.mark.timeout(420)  # starts an Airflow, and moves the waits three times
+@pytest.mark.timeout(420, func_only=True)  # moves the waits three times
 def test_waits_that_move_between_triggerers_are_never_cancelled_and_end_in_success(
     airflow: LocalAirflow, losant: Emulator, database: str
 ) -> None:
