@@ -63,7 +63,7 @@ def local_airflow(home: Path, database: str | None) -> LocalAirflow:
 
 
 def main(folder: Path) -> None:
-    """Run an Airflow until nobody uses it."""
+    """Run an Airflow until no worker uses it."""
     signal.signal(signal.SIGTERM, _stop)
     home = Path(tempfile.mkdtemp(prefix="airflow-", dir=folder))
     with Server(folder) as server, best_database() as database, local_airflow(home, database) as airflow:

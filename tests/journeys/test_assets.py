@@ -54,7 +54,7 @@ def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield running
 
 
-def test_a_dag_that_depends_on_a_notebook_starts_with_the_execution_that_has_ended(
+def test_a_dag_that_depends_on_a_notebook_starts_when_an_execution_has_ended(
     airflow: LocalAirflow, losant: Emulator
 ) -> None:
     losant.script(BATTERY_HEALTH, SHORT)

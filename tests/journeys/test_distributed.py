@@ -17,7 +17,7 @@ from tests.support import postgres
 @pytest.mark.skipif(redis.program() is None, reason="needs Redis (Debian: redis-server)")
 @pytest.mark.skipif(postgres.programs() is None, reason="needs PostgreSQL's programs (Debian: postgresql)")
 @pytest.mark.skipif(find_spec("celery") is None, reason="needs the extra distributed")
-def test_each_task_has_one_run_though_a_worker_a_triggerer_and_the_broker_die() -> None:
+def test_each_task_has_one_execution_though_a_worker_a_triggerer_and_the_broker_are_killed() -> None:
     report = run_distributed(10, limit=300.0)
 
     print(report)

@@ -45,7 +45,7 @@ def test_sigterm_to_a_waiting_task_cancels_its_execution_once(journey: Journey) 
     assert journey.result is None
 
 
-def test_sigterm_while_a_look_hangs_cancels_the_execution_within_the_time_a_kill_leaves(
+def test_sigterm_while_a_poll_hangs_cancels_the_execution_before_sigkill(
     journey: Journey,
 ) -> None:
     journey.start("waiting", ENDLESS)
@@ -64,7 +64,7 @@ def test_sigterm_while_a_look_hangs_cancels_the_execution_within_the_time_a_kill
 
 
 @pytest.mark.every_airflow
-def test_the_retry_of_a_terminated_task_starts_afresh_when_its_execution_was_cancelled(
+def test_the_retry_of_a_terminated_task_submits_again_when_its_execution_was_cancelled(
     journey: Journey,
 ) -> None:
     journey.start("retrying", ENDLESS)
@@ -91,7 +91,7 @@ def test_the_retry_of_a_terminated_task_starts_afresh_when_its_execution_was_can
     ],
 )
 @pytest.mark.parametrize("variant", ["waiting", "deferred"])
-def test_a_kill_while_the_order_is_in_flight_cancels_the_execution_as_soon_as_it_has_a_name(
+def test_a_kill_during_the_submission_cancels_the_execution_as_soon_as_its_id_is_known(
     journey: Journey, variant: str, effect: bool
 ) -> None:
     journey.losant.inject("notebook.execute", Fault("slow", seconds=2.5, effect=effect))
@@ -104,7 +104,7 @@ def test_a_kill_while_the_order_is_in_flight_cancels_the_execution_as_soon_as_it
 
 
 @pytest.mark.parametrize("mark", ["failed", "success"])
-def test_marking_a_task_whose_order_is_in_flight_cancels_the_execution(journey: Journey, mark: str) -> None:
+def test_marking_a_task_during_the_submission_cancels_the_execution(journey: Journey, mark: str) -> None:
     journey.losant.inject("notebook.execute", Fault("slow", seconds=3, effect=True))
     journey.start("waiting", ENDLESS)
 
@@ -114,7 +114,7 @@ def test_marking_a_task_whose_order_is_in_flight_cancels_the_execution(journey: 
     assert journey.wait_for_end() == mark
 
 
-def test_a_kill_while_the_answer_to_the_order_is_lost_cancels_what_has_begun(journey: Journey) -> None:
+def test_a_kill_after_a_lost_submit_response_cancels_the_execution(journey: Journey) -> None:
     journey.losant.inject("notebook.execute", Fault("reset_after"))
     journey.losant.inject("notebook.logs", Fault("slow", seconds=2))
     journey.start("waiting", ENDLESS)
@@ -128,7 +128,7 @@ def test_a_kill_while_the_answer_to_the_order_is_lost_cancels_what_has_begun(jou
 
 @pytest.mark.parametrize("mark", ["failed", "success"])
 @pytest.mark.parametrize(("variant", "waiting"), [("keeping", "running"), ("keeping_deferred", "deferred")])
-def test_without_cancel_on_kill_a_mark_leaves_the_execution_alone(
+def test_without_cancel_on_kill_a_mark_leaves_the_execution_running(
     journey: Journey, variant: str, waiting: str, mark: str
 ) -> None:
     journey.start(variant, ENDLESS)
@@ -144,7 +144,7 @@ def test_without_cancel_on_kill_a_mark_leaves_the_execution_alone(
     assert len(journey.requests_to("execute")) == 1
 
 
-def test_without_cancel_on_kill_the_retry_of_a_terminated_task_takes_the_execution_over(
+def test_without_cancel_on_kill_the_retry_of_a_terminated_task_reconnects(
     journey: Journey,
 ) -> None:
     journey.start("keeping_retrying", Script(notebook=10))
@@ -163,7 +163,7 @@ def test_without_cancel_on_kill_the_retry_of_a_terminated_task_takes_the_executi
 @pytest.mark.every_airflow
 @pytest.mark.parametrize("number", [SIGTERM, SIGKILL], ids=lambda number: str(number.name))
 @pytest.mark.xdist_group("stopped-airflow")
-def test_a_triggerer_that_goes_away_cancels_nothing_and_the_wait_goes_on_in_the_next(
+def test_a_triggerer_that_ends_cancels_nothing_and_the_next_one_continues_the_wait(
     own_airflow: LocalAirflow, own_journey: Journey, number: Signals
 ) -> None:
     journey = own_journey

@@ -76,7 +76,7 @@ def run(airflow: LocalAirflow, *, day: int) -> str:
 
 
 @pytest.mark.kernel
-def test_each_deferred_task_tells_of_its_notebooks_run_as_of_a_child(
+def test_each_deferred_task_emits_events_of_its_execution_as_a_child_run(
     airflow: LocalAirflow, losant: Emulator
 ) -> None:
     assert run(airflow, day=0) == "success"
@@ -93,7 +93,7 @@ def test_each_deferred_task_tells_of_its_notebooks_run_as_of_a_child(
         assert variables["OPENLINEAGE_PARENT_ID"].rpartition("/")[2] in task_runs
 
 
-def test_each_deferred_task_that_fails_tells_why_its_notebook_did(
+def test_each_deferred_task_that_fails_emits_the_error_of_its_notebook(
     airflow: LocalAirflow, losant: Emulator
 ) -> None:
     losant.script(REPORT_NOTEBOOK, BROKEN)

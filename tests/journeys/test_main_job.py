@@ -22,7 +22,7 @@ pytestmark = pytest.mark.xdist_group("examples")
 
 
 @pytest.mark.kernel
-def test_a_deployed_notebook_runs_for_each_site_and_its_files_land(
+def test_a_deployed_notebook_runs_for_each_site_and_its_files_are_stored(
     airflow: RunningAirflow, losant: Emulator, tmp_path: Path
 ) -> None:
     variable = {"key": "losant_landing", "value": f"file://{tmp_path}"}

@@ -33,7 +33,7 @@ def test_marking_a_waiting_task_cancels_its_execution_once(
 
 
 @BOTH_MODES
-def test_clearing_a_waiting_task_cancels_its_execution_once_and_starts_a_fresh_one(
+def test_clearing_a_waiting_task_cancels_its_execution_once_and_submits_a_new_one(
     journey: Journey, variant: str, waiting: str
 ) -> None:
     journey.start(variant, ENDLESS)

@@ -68,7 +68,7 @@ def _pip_that_finds(dist: Path) -> dict[str, str]:
 
 
 @pytest.mark.timeout(INSTALLING + 180)
-def test_a_newcomer_reaches_a_finished_run(shell: Shell) -> None:
+def test_the_quickstart_leads_to_a_finished_run(shell: Shell) -> None:
     for title in ("Install", SAVED, "Run it"):
         shell.save(QUICKSTART[title].files)
         for command in QUICKSTART[title].commands:
@@ -78,7 +78,7 @@ def test_a_newcomer_reaches_a_finished_run(shell: Shell) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_the_dag_is_tested_as_the_guide_tells(shell: Shell) -> None:
+def test_the_dag_is_tested_as_the_guide_shows(shell: Shell) -> None:
     guide = Section.sections(ROOT / "docs" / "emulator.md")["Test your DAGs"]
 
     shell.save(guide.files)
@@ -88,7 +88,7 @@ def test_the_dag_is_tested_as_the_guide_tells(shell: Shell) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_the_run_is_seen_in_the_ui_and_another_one_is_started_there(shell: Shell) -> None:
+def test_the_ui_shows_the_run_and_starts_another_one(shell: Shell) -> None:
     *starting, interrupting, waiting, stopping = QUICKSTART["See it in the UI"].commands
     airflow = AirflowApi("http://127.0.0.1:8080")
 
@@ -125,6 +125,6 @@ def test_the_connection_to_an_account_is_one(monkeypatch: pytest.MonkeyPatch) ->
     assert settings.application_id is not None
 
 
-def test_whatever_else_is_to_be_typed_needs_an_account() -> None:
+def test_all_other_commands_need_an_account() -> None:
     assert {title for title, page in QUICKSTART.items() if page.commands} == {*TYPED, ACCOUNT}
     assert {title for title, page in QUICKSTART.items() if page.files} == {SAVED}

@@ -58,7 +58,7 @@ def let_it_complete(journey: Journey) -> None:
     420, func_only=True
 )  # an outage that outlasts a timeout of 60 s, and two slow starts of a triggerer
 @pytest.mark.xdist_group("stopped-airflow")
-def test_a_sensor_takes_no_worker_before_the_end_and_keeps_its_deadline_over_a_restart(
+def test_a_sensor_uses_no_worker_before_the_end_and_keeps_its_deadline_over_a_restart(
     own_airflow: LocalAirflow, own_journey: Journey
 ) -> None:
     journey = own_journey

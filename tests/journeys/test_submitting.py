@@ -41,7 +41,7 @@ def assert_result_of_execution(number: int, journey: Journey) -> None:
 
 @pytest.mark.every_airflow
 @pytest.mark.parametrize("variant", ["waiting", "deferred"])
-def test_a_clean_first_try_asks_once_and_looks_nothing_up_before(journey: Journey, variant: str) -> None:
+def test_a_first_try_submits_once_and_searches_for_nothing_before(journey: Journey, variant: str) -> None:
     journey.start(variant)
 
     assert_result_of_execution(0, journey)
@@ -61,7 +61,7 @@ def test_a_clean_first_try_asks_once_and_looks_nothing_up_before(journey: Journe
     ],
     ids=lambda fault: str(fault.kind),
 )
-def test_an_execution_whose_answer_was_lost_is_adopted(journey: Journey, fault: Fault) -> None:
+def test_a_lost_submit_response_reconnects_to_the_execution(journey: Journey, fault: Fault) -> None:
     journey.losant.inject("notebook.execute", fault)
     journey.start("waiting", extra={"timeout": 2})
 
@@ -70,7 +70,7 @@ def test_an_execution_whose_answer_was_lost_is_adopted(journey: Journey, fault: 
     assert "adopted execution" in journey.log()
 
 
-def test_an_adopted_execution_is_found_in_a_log_that_lags(journey: Journey) -> None:
+def test_a_lost_submit_response_reconnects_though_the_log_lags(journey: Journey) -> None:
     journey.losant.switches.listing_lag = 2.0
     journey.losant.inject("notebook.execute", Fault("reset_after"))
     journey.start("deferred")
@@ -79,7 +79,7 @@ def test_an_adopted_execution_is_found_in_a_log_that_lags(journey: Journey) -> N
     assert len(journey.requests_to("execute")) == len(journey.executions) == 1
 
 
-def test_an_order_that_provably_got_lost_is_placed_again(journey: Journey) -> None:
+def test_a_lost_submission_that_had_no_effect_is_repeated(journey: Journey) -> None:
     journey.losant.inject("notebook.execute", Fault("reset_before"))
     journey.start("waiting")
 
@@ -117,7 +117,7 @@ def test_too_many_requests_are_tried_again_but_not_before_losant_said(journey: J
 
 
 @RETRIED_WHEN_KILLED
-def test_the_retry_of_a_killed_worker_takes_over_the_running_execution(journey: Journey) -> None:
+def test_the_retry_of_a_killed_worker_reconnects_to_the_running_execution(journey: Journey) -> None:
     journey.start("retrying", Script(notebook=LONG_ENOUGH, files={"report.csv": b"1"}))
     journey.wait_for_poll()
     link = journey.link
@@ -134,7 +134,7 @@ def test_the_retry_of_a_killed_worker_takes_over_the_running_execution(journey: 
 
 @RETRIED_WHEN_KILLED
 @BOTH_MODES
-def test_a_worker_killed_before_the_answer_came_leaves_an_execution_that_the_retry_finds(
+def test_a_worker_killed_before_the_response_leaves_an_execution_that_the_retry_finds(
     journey: Journey, mode: str
 ) -> None:
     journey.losant.inject("notebook.execute", Fault("slow", seconds=30, effect=True))
@@ -150,7 +150,7 @@ def test_a_worker_killed_before_the_answer_came_leaves_an_execution_that_the_ret
 
 
 @BOTH_MODES
-def test_an_execution_that_completed_while_nobody_looked_gives_its_result_to_the_retry(
+def test_the_retry_gets_the_result_of_an_execution_that_completed_without_polls(
     journey: Journey, mode: str
 ) -> None:
     journey.losant.inject("notebook.execute", Fault("slow", seconds=30, effect=True))
@@ -167,7 +167,7 @@ def test_an_execution_that_completed_while_nobody_looked_gives_its_result_to_the
 
 @BOTH_MODES
 @pytest.mark.parametrize("ending", ["errored", "timeout"])
-def test_the_retry_of_a_failed_execution_starts_afresh(journey: Journey, ending: str, mode: str) -> None:
+def test_the_retry_of_a_failed_execution_submits_again(journey: Journey, ending: str, mode: str) -> None:
     journey.start(f"late_retry{mode}", Script(ending=ending, errors=(("ValueError", "boom"),)))
     journey.wait_for_state("up_for_retry")
     journey.losant.script(journey.notebook_id, SHORT)
@@ -180,7 +180,7 @@ def test_the_retry_of_a_failed_execution_starts_afresh(journey: Journey, ending:
     assert journey.requests_to("cancelExecution") == []
 
 
-def test_the_retry_of_an_execution_that_somebody_canceled_starts_afresh(journey: Journey) -> None:
+def test_the_retry_of_an_execution_canceled_by_a_user_submits_again(journey: Journey) -> None:
     journey.start("late_retry", ENDLESS)
     journey.wait_for_poll()
     journey.losant.script(journey.notebook_id, SHORT)
@@ -242,7 +242,7 @@ def test_an_execution_from_before_a_clear_is_cancelled_before_the_next_begins(
     assert len(journey.requests_to("execute")) == 2
 
 
-def test_without_cancel_on_kill_a_clear_leaves_the_old_execution_running_beside_the_new(
+def test_without_cancel_on_kill_a_clear_leaves_the_old_execution_running(
     journey: Journey,
 ) -> None:
     journey.start("keeping", ENDLESS)
@@ -257,7 +257,7 @@ def test_without_cancel_on_kill_a_clear_leaves_the_old_execution_running_beside_
 
 
 @pytest.mark.parametrize(("variant", "sent"), [("own_key", {"airflow": "mine"}), ("not_durable", None)])
-def test_a_context_that_has_a_key_airflow_or_is_not_durable_is_sent_untouched_with_one_warning(
+def test_a_context_with_a_key_airflow_or_without_durable_is_sent_unchanged_with_one_warning(
     journey: Journey, variant: str, sent: object
 ) -> None:
     journey.start(variant)
@@ -285,7 +285,7 @@ def test_the_task_state_store_names_the_execution_and_a_clear_does_not_bring_it_
     assert journey.executions[1]["id"] in json.dumps(journey.airflow.request("GET", path))
 
 
-def test_every_mapped_task_has_an_execution_and_a_chain_of_its_own(journey: Journey) -> None:
+def test_every_mapped_task_has_an_execution_and_an_owner_of_its_own(journey: Journey) -> None:
     journey.start("mapped")
 
     assert journey.wait_for_end() == "success"

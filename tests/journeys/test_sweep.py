@@ -63,7 +63,7 @@ def execute_as(journey: Journey, marker: dict[str, Any] | None) -> str:
     return execute(journey.losant, journey.notebook_id, **options)
 
 
-def test_the_sweep_leaves_alone_what_is_waited_for_what_may_outlive_its_task_and_what_others_started(
+def test_the_sweep_cancels_no_execution_that_a_task_waits_for_or_may_outlive_its_task_or_is_not_ours(
     journey: Journey,
 ) -> None:
     waiting = DagRun(journey, "waiting", "running")
@@ -117,7 +117,7 @@ def test_an_execution_whose_cancel_was_lost_is_cancelled_by_the_sweep(journey: J
     assert sweep(journey)["looked_at"] == 0
 
 
-def test_an_execution_that_is_young_is_left_in_peace(journey: Journey) -> None:
+def test_the_sweep_does_not_cancel_a_young_execution(journey: Journey) -> None:
     run = DagRun(journey, "waiting", "running")
     journey.losant.inject("notebook.cancelExecution", Fault("server_error"))
     run.mark("failed")
@@ -146,7 +146,7 @@ def test_the_example_sweeps_all_notebooks_of_the_connection(
     assert len([path for path in looked if path.endswith("/logs")]) >= 2
 
 
-def test_a_task_marked_in_the_instant_it_defers_leaves_nothing_running_behind_a_sweep(
+def test_the_execution_of_a_task_marked_while_it_defers_is_not_running_after_a_sweep(
     journey: Journey,
 ) -> None:
     journey.losant.inject("notebook.execute", Fault("slow", seconds=0.7))

@@ -26,7 +26,7 @@ def waited(journey: Journey) -> float:
 
 
 @BOTH_MODES
-def test_when_our_timeout_has_passed_the_execution_is_cancelled_and_the_task_says_so(
+def test_when_timeout_has_passed_the_execution_is_cancelled_and_the_log_says_so(
     journey: Journey, mode: str
 ) -> None:
     journey.start(f"limited{mode}", ENDLESS)
@@ -39,7 +39,7 @@ def test_when_our_timeout_has_passed_the_execution_is_cancelled_and_the_task_say
 
 
 @BOTH_MODES
-def test_without_cancel_on_timeout_the_execution_is_left_alone_and_the_task_says_so(
+def test_without_cancel_on_timeout_the_execution_is_left_running_and_the_log_says_so(
     journey: Journey, mode: str
 ) -> None:
     journey.start(f"lenient{mode}", ENDLESS)
@@ -64,7 +64,7 @@ def test_when_execution_timeout_has_passed_the_execution_is_cancelled_once(
     assert len(journey.requests_to("execute")) == 1
 
 
-def test_an_execution_timeout_while_the_order_is_in_flight_cancels_what_has_begun(journey: Journey) -> None:
+def test_an_execution_timeout_during_the_submission_cancels_the_execution(journey: Journey) -> None:
     journey.losant.inject("notebook.execute", Fault("slow", seconds=15, effect=True))
     journey.start("hurried", ENDLESS)
 
@@ -99,7 +99,7 @@ def test_a_crash_of_the_trigger_does_not_fail_a_task_whose_execution_has_complet
     assert journey.log().count("The trigger came to no end") == 1
 
 
-def test_after_some_crashes_of_the_trigger_the_worker_waits_itself(journey: Journey) -> None:
+def test_after_several_crashes_of_the_trigger_the_task_waits_in_the_worker(journey: Journey) -> None:
     journey.start("crashing", Script(notebook=35))
 
     assert journey.wait_for_end() == "success"
