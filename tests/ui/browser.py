@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from PIL import Image
-from playwright.sync_api import Locator, Page, Route, ViewportSize, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Page, Route, ViewportSize, expect, sync_playwright
 
 VIEWPORT = ViewportSize(width=1360, height=800)
 TIMEOUT_MS = 30_000
@@ -36,46 +36,54 @@ def chromium() -> str | None:
 
 class Browser:
     """
-    Run Chromium while a ``with`` block lasts; its pages share a cache.
+    Run Chromium while a ``with`` block lasts; the pages of a site share a cache.
 
     :param program: The path of Chromium.
-    :param url: The base of relative URLs.
     :ivar refused: URLs of other hosts that pages requested.
     """
 
-    def __init__(self, program: str, url: str) -> None:
+    def __init__(self, program: str) -> None:
         self.refused: list[str] = []
         self._program = program
-        self._url = url
+        self._contexts: dict[str, BrowserContext] = {}
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
         playwright = self._stack.enter_context(sync_playwright())
         # Chromium has no sandbox for root, and all pages come from this machine.
-        chromium = playwright.chromium.launch(
+        self._chromium = playwright.chromium.launch(
             executable_path=self._program, args=OFFLINE, chromium_sandbox=False
         )
-        self._stack.callback(chromium.close)
-        self._context = chromium.new_context(
-            base_url=self._url,
+        self._stack.callback(self._chromium.close)
+        expect.set_options(timeout=TIMEOUT_MS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def open(self, url: str) -> Page:
+        """
+        Open an empty page.
+
+        :param url: The base of its relative URLs.
+        """
+        if url not in self._contexts:
+            self._contexts[url] = self._new_context(url)
+        return self._contexts[url].new_page()
+
+    def _new_context(self, url: str) -> BrowserContext:
+        context = self._chromium.new_context(
+            base_url=url,
             viewport=VIEWPORT,
             color_scheme="light",
             reduced_motion="reduce",
             locale="en-GB",
             timezone_id="UTC",
         )
-        self._context.set_default_timeout(TIMEOUT_MS)
-        expect.set_options(timeout=TIMEOUT_MS)
-        self._context.add_init_script(LOG_SETTINGS)
-        self._context.route(OTHER_HOSTS, self._refuse)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def open(self) -> Page:
-        """Open an empty page."""
-        return self._context.new_page()
+        context.set_default_timeout(TIMEOUT_MS)
+        context.add_init_script(LOG_SETTINGS)
+        context.route(OTHER_HOSTS, self._refuse)
+        return context
 
     def _refuse(self, route: Route) -> None:
         self.refused.append(route.request.url)
