@@ -84,7 +84,7 @@ def test_the_retry_of_a_terminated_task_submits_again_when_its_execution_was_can
 
 
 @pytest.mark.parametrize(
-    "effect",
+    "processed",
     [
         pytest.param(True, id="taken", marks=pytest.mark.every_airflow),
         pytest.param(False, id="not yet taken"),
@@ -92,9 +92,9 @@ def test_the_retry_of_a_terminated_task_submits_again_when_its_execution_was_can
 )
 @pytest.mark.parametrize("variant", ["waiting", "deferred"])
 def test_a_kill_during_the_submission_cancels_the_execution_as_soon_as_its_id_is_known(
-    journey: Journey, variant: str, effect: bool
+    journey: Journey, variant: str, processed: bool
 ) -> None:
-    journey.losant.inject("notebook.execute", Fault("slow", seconds=2.5, effect=effect))
+    journey.losant.inject("notebook.execute", Fault("slow", seconds=2.5, processed=processed))
     journey.start(variant, ENDLESS)
 
     journey.signal(SIGTERM)
@@ -105,7 +105,7 @@ def test_a_kill_during_the_submission_cancels_the_execution_as_soon_as_its_id_is
 
 @pytest.mark.parametrize("mark", ["failed", "success"])
 def test_marking_a_task_during_the_submission_cancels_the_execution(journey: Journey, mark: str) -> None:
-    journey.losant.inject("notebook.execute", Fault("slow", seconds=3, effect=True))
+    journey.losant.inject("notebook.execute", Fault("slow", seconds=3, processed=True))
     journey.start("waiting", ENDLESS)
 
     journey.mark(mark)

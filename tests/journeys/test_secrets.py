@@ -90,7 +90,7 @@ def test_neither_token_nor_signed_address_is_left_in_a_debug_log_or_in_the_datab
 
         run_all(airflow, journeys)
 
-        tokens = {token for journey in (*journeys.values(), still) for token in journey.losant.world.tokens}
+        tokens = {token for journey in (*journeys.values(), still) for token in journey.losant.backend.tokens}
         runs = [run["id"] for journey in (*journeys.values(), still) for run in journey.executions]
         stored = list(stored_by(airflow))
     assert len(tokens) >= 2 * len(VARIANTS)

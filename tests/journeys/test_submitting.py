@@ -56,8 +56,8 @@ def test_a_first_try_submits_once_and_searches_for_nothing_before(journey: Journ
     [
         Fault("reset_after"),
         Fault("truncated"),
-        Fault("server_error", status=503, effect=True),
-        Fault("hang", seconds=5, effect=True),
+        Fault("server_error", status=503, processed=True),
+        Fault("hang", seconds=5, processed=True),
     ],
     ids=lambda fault: str(fault.kind),
 )
@@ -137,7 +137,7 @@ def test_the_retry_of_a_killed_worker_reconnects_to_the_running_execution(journe
 def test_a_worker_killed_before_the_response_leaves_an_execution_that_the_retry_finds(
     journey: Journey, mode: str
 ) -> None:
-    journey.losant.inject("notebook.execute", Fault("slow", seconds=30, effect=True))
+    journey.losant.inject("notebook.execute", Fault("slow", seconds=30, processed=True))
     journey.start(f"retrying{mode}", Script(notebook=LONG_ENOUGH, files={"report.csv": b"1"}))
     journey.wait_until(lambda: journey.executions, "an execution")
 
@@ -153,7 +153,7 @@ def test_a_worker_killed_before_the_response_leaves_an_execution_that_the_retry_
 def test_the_retry_gets_the_result_of_an_execution_that_completed_without_polls(
     journey: Journey, mode: str
 ) -> None:
-    journey.losant.inject("notebook.execute", Fault("slow", seconds=30, effect=True))
+    journey.losant.inject("notebook.execute", Fault("slow", seconds=30, processed=True))
     journey.start(f"late_retry{mode}", Script(notebook=1.0, files={"report.csv": b"1"}))
     journey.wait_until(lambda: journey.executions, "an execution")
 
@@ -266,7 +266,7 @@ def test_a_context_with_a_key_airflow_or_without_durable_is_sent_unchanged_with_
     (submission,) = journey.requests_to("execute")
     text = submission.body.get("templateContext")
     assert (text and json.loads(text)) == sent
-    assert journey.log().count("A retry will not find this run again") == 1
+    assert journey.log().count("A retry cannot reconnect to this execution") == 1
 
 
 def test_the_task_state_store_names_the_execution_and_a_clear_does_not_bring_it_back(

@@ -21,7 +21,7 @@ def test_a_wait_survives_a_rotation_of_the_token(journey: Journey, variant: str)
 
     fields = {"connection_id": journey.conn_id, "conn_type": "losant", "password": new}
     journey.airflow.request("PATCH", f"/connections/{journey.conn_id}?update_mask=password", json=fields)
-    del journey.losant.world.tokens[old]
+    del journey.losant.backend.tokens[old]
 
     assert journey.wait_for_end() == "success"
     assert 401 in [it.status for it in journey.requests_to("logs")]

@@ -105,16 +105,16 @@ def start_waits(airflow: LocalAirflow, losant: Emulator) -> tuple[str, str]:
 
 def let_all_complete(losant: Emulator, notebook_id: str) -> None:
     """Let the endless executions complete soon."""
-    with losant.world.lock:
-        for execution in losant.world.executions(notebook_id):
-            past = losant.world.clock() - execution.queued_at
-            losant.world.put(execution.follow(Script(notebook=past + 1)))
+    with losant.backend.lock:
+        for execution in losant.backend.executions(notebook_id):
+            past = losant.backend.clock() - execution.queued_at
+            losant.backend.put(execution.apply(Script(notebook=past + 1)))
 
 
 def left_running(job: int, home: Path) -> int:
     """Count the waits for which a triggerer called ``on_kill`` without effect."""
     logs = (home / "logs").rglob(f"*.trigger.{job}.log")
-    return sum("is left running: its task is still deferred" in log.read_text() for log in logs)
+    return sum("its task is still deferred" in log.read_text() for log in logs)
 
 
 def seen(losant: Emulator, notebook_id: str, operation: str) -> int:

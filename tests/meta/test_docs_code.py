@@ -128,7 +128,7 @@ def test_what_a_json_example_is_for_takes_it(block: Block, tmp_path: Path) -> No
         accept_connection(block.body)
     elif "notebooks" in told:
         (tmp_path / "seed.json").write_text(block.body)
-        assert Seed.read(tmp_path / "seed.json").notebooks
+        assert Seed.load(tmp_path / "seed.json").notebooks
     elif "execution_id" in told:
         assert list(told) == [*an_execution().to_result(), "url"]
         assert list(told["durations"]) == list(an_execution().durations)

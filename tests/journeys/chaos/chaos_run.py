@@ -209,11 +209,11 @@ class ChaosRun:
             and it.status == HTTPStatus.OK
             and (marker := _marker(it.body["templateContext"]))
         }
-        with self._losant.world.lock:
+        with self._losant.backend.lock:
             executions = [
-                it for notebook in self._notebooks for it in self._losant.world.executions(notebook)
+                it for notebook in self._notebooks for it in self._losant.backend.executions(notebook)
             ]
-        now = self._losant.world.clock()
+        now = self._losant.backend.clock()
         for it in executions:
             marker = _marker(it.template_context)
             is_over = it.is_over(now)

@@ -195,12 +195,12 @@ def _pause(losant: Emulator, schedule: FaultSchedule, seconds: float) -> None:
 
 def _end_executions(losant: Emulator, seed: int) -> dict[str, float]:
     """Let each execution end soon; return the times by execution id."""
-    dice, world, ends = random.Random(seed), losant.world, {}
-    with world.lock:
-        for notebook_id in world.notebooks:
-            for execution in world.executions(notebook_id):
-                ends[execution.id] = world.clock() + dice.uniform(1.0, ENDS_WITHIN)
-                world.put(execution.follow(Script(notebook=ends[execution.id] - execution.queued_at)))
+    dice, backend, ends = random.Random(seed), losant.backend, {}
+    with backend.lock:
+        for notebook_id in backend.notebooks:
+            for execution in backend.executions(notebook_id):
+                ends[execution.id] = backend.clock() + dice.uniform(1.0, ENDS_WITHIN)
+                backend.put(execution.apply(Script(notebook=ends[execution.id] - execution.queued_at)))
     return ends
 
 
