@@ -265,7 +265,7 @@ def test_a_connection_that_does_not_work_is_waited_for(
 
     asyncio.run(main())
 
-    (line,) = (it.message for it in caplog.records if "is not watched" in it.message)
+    (line,) = (it.message for it in caplog.records if "Cannot poll notebook" in it.message)
     assert "'losant_later': password: is empty" in line
 
 
