@@ -28,7 +28,7 @@ version = release = __version__
 project_copyright = "the authors of airflow-provider-losant"
 
 extensions = ["myst_parser"]
-exclude_patterns = ["_build", "fault-table.md"]  # the table is part of another page
+exclude_patterns = ["_build", "project/fault-table.md"]  # the table is part of another page
 html_theme = "furo"
 html_title = f"Losant for Airflow {__version__}"
 html_static_path = ["_static"]

@@ -2,7 +2,7 @@
 """
 What is promised for every kind of call in every fault; ``test_fault_table.py`` holds the provider to it.
 
-``python -m tests.contract.fault_table`` prints it as the Markdown table in ``docs/fault-table.md``.
+``python -m tests.contract.fault_table`` prints it as the Markdown table in ``docs/project/fault-table.md``.
 """
 
 from __future__ import annotations

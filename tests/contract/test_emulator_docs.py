@@ -15,7 +15,7 @@ from airflow_provider_losant.emulator.__main__ import main
 from airflow_provider_losant.emulator.http.schemas import body_problem
 from airflow_provider_losant.emulator.seed import Seed
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "emulator.md").read_text()
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "guides" / "local-emulator.md").read_text()
 
 
 def snippets(language: str) -> list[str]:
@@ -25,7 +25,7 @@ def snippets(language: str) -> list[str]:
 def test_the_example_of_a_test_runs() -> None:
     (example,) = snippets("python")
 
-    exec(compile(example, "docs/emulator.md", "exec"), {})
+    exec(compile(example, "docs/guides/local-emulator.md", "exec"), {})
 
 
 def test_the_example_of_a_seed_can_be_sown(tmp_path: Path) -> None:

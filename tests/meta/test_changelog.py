@@ -10,7 +10,7 @@ from packaging.version import Version
 from airflow_provider_losant import __version__
 from tests.support.source_files import ROOT
 
-TEXT = (ROOT / "docs" / "changelog.md").read_text()
+TEXT = (ROOT / "docs" / "project" / "changelog.md").read_text()
 HEADINGS = re.findall(r"^## (.+)$", TEXT, re.MULTILINE)
 RELEASES = [re.fullmatch(r"\[(\S+)\] - \d{4}-\d\d-\d\d", it) for it in HEADINGS if it != "[Unreleased]"]
 KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}

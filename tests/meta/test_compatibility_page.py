@@ -14,7 +14,7 @@ import pytest
 from tests.support.airflow_versions import MINORS, is_for
 from tests.support.source_files import ROOT, tree
 
-PAGE = (ROOT / "docs" / "compatibility.md").read_text()
+PAGE = (ROOT / "docs" / "reference" / "compatibility.md").read_text()
 PROVIDER = ROOT / "tests" / "provider"
 SKIPPING = {"skip", "skipif", "importorskip", "xfail"}
 

@@ -34,9 +34,9 @@ pytestmark = [
     pytest.mark.skipif(find_spec("sphinx") is None, reason="the extra docs is not installed"),
 ]
 
-PLAYED = {"docs/quickstart.md": "tests/journeys/test_quickstart.py"}
+PLAYED = {"docs/get-started/quickstart.md": "tests/journeys/test_quickstart.py"}
 """Pages whose blocks another test plays through, word for word."""
-RUN = ("example_dags", "tests", "docs/quickstart")
+RUN = ("example_dags", "tests", "docs/get-started/quickstart")
 """Folders whose files tests run."""
 SHELLS = {"console", "shell"}
 CHECKED = {"python", "json", "ini", "{literalinclude}", *SHELLS}

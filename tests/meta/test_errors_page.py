@@ -14,7 +14,7 @@ from airflow_provider_losant._compat import AirflowFailException
 from airflow_provider_losant.api import errors
 from tests.support.source_files import ROOT
 
-PAGE = (ROOT / "docs" / "errors.md").read_text()
+PAGE = (ROOT / "docs" / "reference" / "exceptions.md").read_text()
 ROWS = {
     cells[0].strip("`"): cells[1:]
     for line in PAGE.splitlines()

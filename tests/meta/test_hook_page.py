@@ -12,7 +12,7 @@ from tests.support.source_files import ROOT
 
 ROWS = [
     [cell.strip() for cell in line.strip("|\n").split("|")]
-    for line in (ROOT / "docs" / "hook.md").read_text().splitlines()
+    for line in (ROOT / "docs" / "guides" / "hook.md").read_text().splitlines()
     if line.startswith("| [`")
 ]
 

@@ -13,7 +13,9 @@ from tests.meta.public import PUBLIC, resolved
 from tests.support.source_files import PACKAGE, ROOT
 
 DOCS = ROOT / "docs"
-PAGES = "\n".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
+PAGES = "\n".join(
+    page.read_text() for folder in ("operators", "reference") for page in (DOCS / folder).glob("*.md")
+)
 ENTRIES = set(re.findall(rf"^\.\. auto(?:class|function):: ({PACKAGE}\.[\w.]+)", PAGES, re.MULTILINE))
 WHOLE = set(re.findall(rf"^\.\. automodule:: ({PACKAGE}\.[\w.]+)\n   :members:", PAGES, re.MULTILINE))
 

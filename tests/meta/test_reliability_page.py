@@ -10,7 +10,7 @@ from tests.contract.fault_table import markdown
 from tests.support.source_files import ROOT, tree
 
 JOURNEYS = ROOT / "tests" / "journeys"
-PAGE = (ROOT / "docs" / "reliability.md").read_text()
+PAGE = (ROOT / "docs" / "project" / "guarantees.md").read_text()
 WHOLLY_NAMED = ("test_submitting.py", "test_killing.py", "test_time.py", "test_sweep.py")
 
 
@@ -37,8 +37,8 @@ def test_every_journey_about_reliability_is_on_the_page() -> None:
 
 
 def test_the_table_of_faults_is_the_one_that_is_tested() -> None:
-    assert (ROOT / "docs" / "fault-table.md").read_text() == markdown(), (
-        "python -m tests.contract.fault_table > docs/fault-table.md"
+    assert (ROOT / "docs" / "project" / "fault-table.md").read_text() == markdown(), (
+        "python -m tests.contract.fault_table > docs/project/fault-table.md"
     )
     assert "```{include} fault-table.md\n" in PAGE
 
