@@ -62,9 +62,9 @@ def test_what_airflow_does_not_retry_is_listed_so(name: str) -> None:
 @pytest.mark.parametrize("name", OF_THE_HOOK)
 def test_what_may_pass_and_what_may_have_landed_is_listed_so(name: str) -> None:
     error = made(OF_THE_HOOK[name])
-    may_pass, may_have_landed = (cell.startswith("yes") for cell in ROWS[name][1:3])
+    may_pass, may_have_taken_effect = (cell.startswith("yes") for cell in ROWS[name][1:3])
 
-    assert (may_pass, may_have_landed) == (error.is_passing, error.may_have_landed)
+    assert (may_pass, may_have_taken_effect) == (error.is_transient, error.may_have_taken_effect)
 
 
 @pytest.mark.parametrize("status", [408, 425])
@@ -72,5 +72,5 @@ def test_the_statuses_that_may_pass_without_a_class_of_their_own_are_on_the_page
     error = errors.error_class(status)(status, "", "")
 
     assert type(error) is errors.ResponseError
-    assert (error.is_passing, str(status) in ROWS["ResponseError"][1]) == (True, True)
-    assert error.may_have_landed == (str(status) in ROWS["ResponseError"][2])
+    assert (error.is_transient, str(status) in ROWS["ResponseError"][1]) == (True, True)
+    assert error.may_have_taken_effect == (str(status) in ROWS["ResponseError"][2])
