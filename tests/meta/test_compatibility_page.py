@@ -93,7 +93,7 @@ def test_a_feature_is_there_where_one_of_its_tests_runs_and_nowhere_else(row: Ro
 
 
 def test_what_happens_without_a_feature_is_said_where_it_is_missing_and_only_there() -> None:
-    assert MISSING == [row.feature for row in ROWS if "no" in row.on.values()]
+    assert [row.feature for row in ROWS if "no" in row.on.values()] == MISSING
 
 
 def test_the_tests_on_the_page_are_left_out_for_their_airflow_and_for_no_other_reason() -> None:
