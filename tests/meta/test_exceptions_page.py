@@ -72,9 +72,9 @@ def test_what_is_transient_and_what_may_have_taken_effect_is_listed_so(name: str
     assert (is_transient, may_have_taken_effect) == (error.is_transient, error.may_have_taken_effect)
 
 
-@pytest.mark.parametrize("kind", STATUS.keys() - {errors.ResponseError, errors.ServerError})
-def test_a_status_that_has_a_class_is_on_the_page(kind: type[errors.ResponseError]) -> None:
-    assert CAUSES[kind.__name__].startswith(f"{STATUS[kind]}, ")
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429])
+def test_a_status_that_has_a_class_is_on_the_page(status: int) -> None:
+    assert CAUSES[errors.error_class(status).__name__].startswith(f"{status}, ")
 
 
 @pytest.mark.parametrize("status", [408, 425])
