@@ -32,7 +32,7 @@ exclude_patterns = ["_build", "project/fault-table.md"]  # the table is part of 
 html_theme = "furo"
 html_title = f"Losant for Airflow {__version__}"
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["docs.css"]
 
 # Anchors for links like quickstart.md#find-the-ids.
 myst_heading_anchors = 3

@@ -12,8 +12,8 @@ def energy_report():
     LosantNotebookExecuteOperator(
         task_id="report",
         notebook_id="5c782b8d4f3a8e51c1db42e4",
-        relative_to="{{ data_interval_end }}",  # the notebook's Query Time
-        template_context={"site": "hamburg-harbour", "day": "{{ ds }}"},  # arrives as context.json
+        relative_to="{{ data_interval_end }}",  # the Query Time
+        template_context={"site": "hamburg-harbour", "day": "{{ ds }}"},
         save_outputs_to="reports/{{ ds }}",
         deferrable=True,
     )
