@@ -63,6 +63,6 @@ def refusals_are_final(where: str = "") -> Iterator[None]:
     try:
         yield
     except LosantError as error:
-        if error.is_passing:
+        if error.is_transient:
             raise
         raise LosantConfigError(f"{where}{error}") from error

@@ -9,16 +9,16 @@ What can go wrong between us and Losant, as one tree.
     ├── TransportError           no answer came back
     │   └── TlsError             the server's certificate was not accepted
     ├── ProtocolError            an answer came back, but cut short or unreadable
-    │   ├── AnswerTooLarge       the answer is longer than any of Losant's
-    │   └── NotLosant            the answer is a web page or a redirect: the host is not Losant's API
-    ├── FileRefused              the host of a file refuses its address, which has expired as a rule
+    │   ├── ResponseTooLarge       the answer is longer than any of Losant's
+    │   └── NotLosantApi            the answer is a web page or a redirect: the host is not Losant's API
+    ├── FileAccessDenied              the host of a file refuses its address, which has expired as a rule
     ├── OutputError              an output cannot be had: there is none, or it is too large
     └── ResponseError            Losant answered with an error status
         ├── BadRequest 400   ├── Unauthorized 401   ├── Forbidden 403
         ├── NotFound 404     ├── RateLimited 429    └── ServerError 5xx
 
 Two questions decide what may happen next, and each error answers them itself: *may it pass?*
-(``is_passing``) and *may Losant have acted on the request all the same?* (``may_have_landed``).
+(``is_transient``) and *may Losant have acted on the request all the same?* (``may_have_taken_effect``).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-UNREADABLE = (ValueError, RecursionError)
+JSON_ERRORS = (ValueError, RecursionError)
 """What a text raises that is no JSON, or JSON nested so deep that only malice can mean it."""
-UNKNOWN_SHAPE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+SHAPE_ERRORS = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading JSON raises that is not built as expected."""
 
 
-def is_passing(status: int) -> bool:
+def is_transient_status(status: int) -> bool:
     """Tell whether an HTTP status says that the same request may be answered another time."""
     return status in {408, 425, 429} or status >= 500  # noqa: PLR2004 - HTTP's own numbers
 
@@ -41,13 +41,13 @@ class LosantError(Exception):
     """
     Base of everything this package raises about Losant; the message never holds the token.
 
-    :ivar is_passing: Whether the same request may be answered another time.
-    :ivar may_have_landed: Whether Losant may have acted on the request all the same.
+    :ivar is_transient: Whether the same request may be answered another time.
+    :ivar may_have_taken_effect: Whether Losant may have acted on the request all the same.
     :ivar retry_after: Seconds that Losant asked to wait, when it did.
     """
 
-    is_passing = False
-    may_have_landed = False
+    is_transient = False
+    may_have_taken_effect = False
     retry_after: float | None = None
 
 
@@ -76,17 +76,17 @@ class TransportError(LosantError):
     :param was_sent: False when the request certainly never left (refused connection, unknown host).
     """
 
-    is_passing = True
+    is_transient = True
 
     def __init__(self, message: str, *, was_sent: bool = True) -> None:
         super().__init__(message)
-        self.may_have_landed = was_sent
+        self.may_have_taken_effect = was_sent
 
 
 class TlsError(TransportError):
     """The server's certificate was not accepted; trying again cannot help."""
 
-    is_passing = False
+    is_transient = False
 
     def __init__(self, message: str) -> None:
         super().__init__(message, was_sent=False)
@@ -95,35 +95,35 @@ class TlsError(TransportError):
 class ProtocolError(LosantError):
     """An answer that broke off or cannot be read, so nobody knows what it would have said."""
 
-    is_passing = True
-    may_have_landed = True
+    is_transient = True
+    may_have_taken_effect = True
 
 
-class AnswerTooLarge(ProtocolError):
+class ResponseTooLarge(ProtocolError):
     """An answer that was not read to its end, as there is no end to be seen; the next would be as long."""
 
-    is_passing = False
+    is_transient = False
 
 
-class NotLosant(ProtocolError):
+class NotLosantApi(ProtocolError):
     """
     A web page or a redirect where Losant answers JSON: something else lives at this address.
 
     :param message: What came, in one sentence.
-    :param may_have_landed: False when the answer itself says that the request was not taken.
+    :param may_have_taken_effect: False when the answer itself says that the request was not taken.
     """
 
-    is_passing = False
+    is_transient = False
 
-    def __init__(self, message: str, *, may_have_landed: bool = False) -> None:
+    def __init__(self, message: str, *, may_have_taken_effect: bool = False) -> None:
         super().__init__(message)
-        self.may_have_landed = may_have_landed
+        self.may_have_taken_effect = may_have_taken_effect
 
 
-class FileRefused(LosantError):
+class FileAccessDenied(LosantError):
     """The host of a file refuses its address; a fresh one may do."""
 
-    is_passing = True
+    is_transient = True
 
 
 class OutputError(LosantError):
@@ -160,8 +160,8 @@ class ResponseError(LosantError):
         self.message = message
         self.operation = operation
         self.retry_after = retry_after
-        self.is_passing = is_passing(status)
-        self.may_have_landed = status == 408 or status >= 500  # noqa: PLR2004 - HTTP's own numbers
+        self.is_transient = is_transient_status(status)
+        self.may_have_taken_effect = status == 408 or status >= 500  # noqa: PLR2004 - HTTP's own numbers
         self._hint = hint
 
     def __reduce__(self) -> tuple[Any, ...]:

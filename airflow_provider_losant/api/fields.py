@@ -2,7 +2,7 @@
 """
 Taking what is expected out of JSON.
 
-Whatever else is there raises one of :data:`~airflow_provider_losant.api.errors.UNKNOWN_SHAPE` here, where
+Whatever else is there raises one of :data:`~airflow_provider_losant.api.errors.SHAPE_ERRORS` here, where
 that is told as what it is, and not somewhere later, where nobody would expect it.
 """
 

@@ -16,7 +16,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from airflow_provider_losant.api.errors import UNKNOWN_SHAPE, InvalidArgument, ProtocolError
+from airflow_provider_losant.api.errors import SHAPE_ERRORS, InvalidArgument, ProtocolError
 from airflow_provider_losant.api.fields import (
     brief,
     instant_or_none,
@@ -296,7 +296,7 @@ def _execution_id(entry: Mapping[str, Any]) -> str:
 def _read(entry: Mapping[str, Any]) -> Execution:
     try:
         return Execution.from_api(entry)
-    except UNKNOWN_SHAPE as error:
+    except SHAPE_ERRORS as error:
         raise ProtocolError(
             f"an execution has an unknown shape: {type(error).__name__} {brief(error)}"
         ) from None

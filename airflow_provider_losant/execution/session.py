@@ -160,7 +160,7 @@ class Running:
             raise NotebookNotStarted(str(reason)) from reason
         except LosantError as error:
             where = f"No run of {order} was started through connection {self._task.losant_conn_id!r}"
-            raised = NotebookExecutionError if error.is_passing else LosantConfigError
+            raised = NotebookExecutionError if error.is_transient else LosantConfigError
             raise raised(f"{where}: {error}") from error
 
     def _announce(self, ref: ExecutionRef) -> str:

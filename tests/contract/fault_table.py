@@ -14,12 +14,12 @@ from email.utils import format_datetime
 from typing import Any, Literal
 
 from airflow_provider_losant.api.errors import (
-    AnswerTooLarge,
     LosantError,
-    NotLosant,
+    NotLosantApi,
     ProtocolError,
     RateLimited,
     ResponseError,
+    ResponseTooLarge,
     ServerError,
     TlsError,
     TransportError,
@@ -182,11 +182,11 @@ TABLE = [
     _final("an unknown status, 418", Fault("server_error", status=418), ResponseError, file=FRESH),
     _final("401", Fault("unauthorized"), Unauthorized, wait=LOOKED, file=FRESH),
     _final(
-        "200 with an HTML page", Fault("html", status=200), NotLosant,
+        "200 with an HTML page", Fault("html", status=200), NotLosantApi,
         start=SOUGHT, wait=LOOKED, file=AGAIN, tail=READ,
     ),
     _final(
-        "a redirect to another host", Fault("redirect"), NotLosant,
+        "a redirect to another host", Fault("redirect"), NotLosantApi,
         wait=LOOKED, file=Promise("followed, without the token"), tail=READ,
     ),
     _unclear("truncated JSON", Fault("truncated"), ProtocolError, ADOPTED, tail=READ),
@@ -203,11 +203,11 @@ TABLE = [
     _unclear("a reset before it was done", Fault("reset_before"), TransportError, SOUGHT),
     _unclear("a reset after it was done", Fault("reset_after"), TransportError, ADOPTED),
     _final(
-        "a gzip bomb", Fault("bomb", size=2 * MOST), AnswerTooLarge,
+        "a gzip bomb", Fault("bomb", size=2 * MOST), ResponseTooLarge,
         start=SOUGHT, wait=LOOKED, file=AGAIN, tail=READ,
     ),
     _final(
-        "a body without end", Fault("endless", seconds=5), AnswerTooLarge,
+        "a body without end", Fault("endless", seconds=5), ResponseTooLarge,
         start=SOUGHT, wait=LOOKED, file=AGAIN,
     ),
     _away("a closed port", "closed port"),

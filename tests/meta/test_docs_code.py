@@ -40,7 +40,13 @@ RUN = ("example_dags", "tests", "docs/get-started/quickstart")
 """Folders whose files tests run."""
 SHELLS = {"console", "shell"}
 CHECKED = {"python", "json", "ini", "{literalinclude}", *SHELLS}
-NO_CODE = {"text", "{toctree}", "{eval-rst}", "{note}", "{figure}", "{image}", "{include}"}
+NO_CODE = {"text", "{toctree}", "{eval-rst}", "{glossary}", "{figure}", "{image}", "{include}"} | {
+    "{note}",
+    "{tip}",
+    "{important}",
+    "{warning}",
+    "{seealso}",
+}
 """Diagrams and what is printed, and what Sphinx checks."""
 NOTEBOOK = "5c782b8d4f3a8e51c1db42e4"
 APPLICATION = "575ec8687ae143cd83dc4a97"

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import (
-    AnswerTooLarge,
     BadRequest,
-    FileRefused,
+    FileAccessDenied,
     Forbidden,
     LosantError,
     NotFound,
-    NotLosant,
+    NotLosantApi,
     OutputError,
     ProtocolError,
     RateLimited,
+    ResponseTooLarge,
     ServerError,
     TlsError,
     TransportError,
@@ -49,9 +49,9 @@ ERRORS: list[LosantError] = [
     TransportError("refused", was_sent=False),
     TlsError("self-signed"),
     ProtocolError("cut short"),
-    AnswerTooLarge("endless"),
-    NotLosant("a page"),
-    NotLosant("a page, afterwards", may_have_landed=True),
+    ResponseTooLarge("endless"),
+    NotLosantApi("a page"),
+    NotLosantApi("a page, afterwards", may_have_taken_effect=True),
     BadRequest(400, "Validation", "no"),
     Unauthorized(401, "", "no"),
     Forbidden(403, "", "no"),
@@ -107,7 +107,9 @@ class Chance:
 
     def _answer(self, step: Any) -> Any:
         if self._draw(st.integers(0, 2)) == 0:
-            return self._draw(st.sampled_from([*ERRORS, FileRefused("expired"), OutputError("too large")]))
+            return self._draw(
+                st.sampled_from([*ERRORS, FileAccessDenied("expired"), OutputError("too large")])
+            )
         if isinstance(step, Tail):
             return "the end"
         if isinstance(step, Fetch):

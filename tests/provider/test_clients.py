@@ -18,7 +18,7 @@ import pytest
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import (
     LosantError,
-    NotLosant,
+    NotLosantApi,
     ProtocolError,
     RateLimited,
     ServerError,
@@ -143,14 +143,14 @@ def test_a_request_without_a_body_names_no_content_type(driver: Driver, request:
         (Fault("server_error"), (ServerError, True, 0)),
         (Fault("server_error", effect=True), (ServerError, True, 1)),
         (Fault("html"), (ServerError, True, 0)),
-        (Fault("html", status=200), (NotLosant, True, 0)),
-        (Fault("html", status=404), (NotLosant, False, 0)),
+        (Fault("html", status=200), (NotLosantApi, True, 0)),
+        (Fault("html", status=404), (NotLosantApi, False, 0)),
         (Fault("truncated"), (ProtocolError, True, 1)),
         (Fault("reset_before"), (TransportError, True, 0)),
         (Fault("reset_after"), (TransportError, True, 1)),
         (Fault("hang", seconds=2), (TransportError, True, 0)),
         (Fault("hang", seconds=2, effect=True), (TransportError, True, 1)),
-        (Fault("redirect"), (NotLosant, False, 0)),
+        (Fault("redirect"), (NotLosantApi, False, 0)),
         (Fault("unauthorized"), (Unauthorized, False, 0)),
     ],
     ids=lambda value: (
@@ -172,7 +172,7 @@ def test_each_fault_is_the_error_it_means(
     )
 
     assert type(error) is kind
-    assert error.may_have_landed is landed
+    assert error.may_have_taken_effect is landed
     assert error.retry_after == fault.retry_after
     assert len(losant.executions(notebook)) == runs
     assert "notebook.execute" in str(error)
@@ -213,8 +213,8 @@ def test_a_connection_that_breaks_off_may_have_carried_the_order(driver: Driver,
         error = failure(driver, to(server.url))
 
     assert type(error) in {TransportError, ProtocolError}
-    assert error.may_have_landed
-    assert error.is_passing
+    assert error.may_have_taken_effect
+    assert error.is_transient
 
 
 def test_a_refused_connection_carried_nothing(driver: Driver) -> None:
@@ -223,7 +223,7 @@ def test_a_refused_connection_carried_nothing(driver: Driver) -> None:
     error = failure(driver, to(url))
 
     assert type(error) is TransportError
-    assert (error.may_have_landed, error.is_passing) == (False, True)
+    assert (error.may_have_taken_effect, error.is_transient) == (False, True)
     assert f"notebook.execute at {url}: no connection" in str(error)
 
 
@@ -232,7 +232,7 @@ def test_an_unknown_host_was_sent_nothing(driver: Driver, request: pytest.Fixtur
     error = failure(driver, to("http://no-such-host.invalid"))
 
     assert type(error) is TransportError
-    assert (error.may_have_landed, error.is_passing) == (False, True)
+    assert (error.may_have_taken_effect, error.is_transient) == (False, True)
     assert "no connection" in str(error)
 
 
@@ -245,7 +245,7 @@ def test_a_certificate_nobody_vouches_for_is_refused_for_good(driver: Driver, tm
         error = failure(driver, to(server.url))
 
     assert type(error) is TlsError
-    assert (error.may_have_landed, error.is_passing) == (False, False)
+    assert (error.may_have_taken_effect, error.is_transient) == (False, False)
     assert "certificate was not accepted" in str(error)
     assert server.requests == []
 
@@ -303,14 +303,14 @@ def test_a_bundle_that_holds_no_certificate_is_no_lost_order(
     with Loopback(ANSWER, context) as server:
         error = failure(driver, to(server.url, verify=str(empty)))
 
-    assert not error.may_have_landed
+    assert not error.may_have_taken_effect
 
 
 def test_a_server_without_tls_is_no_lost_order(driver: Driver) -> None:
     with Loopback(None, greeting=http(status="400 Bad Request")) as server:
         error = failure(driver, to(f"https://{server.address}"))
 
-    assert not error.may_have_landed
+    assert not error.may_have_taken_effect
 
 
 # -- where the token goes ---------------------------------------------------------------------------------
@@ -323,7 +323,7 @@ def test_a_redirect_is_not_followed(driver: Driver) -> None:
     ):
         error = failure(driver, to(server.url))
 
-        assert type(error) is NotLosant
+        assert type(error) is NotLosantApi
         assert elsewhere.connections == 0
 
 
@@ -532,7 +532,7 @@ def test_a_proxy_that_is_away_was_sent_nothing(
     error = failure(driver, to(base))
 
     assert type(error) is TransportError
-    assert not error.may_have_landed
+    assert not error.may_have_taken_effect
 
 
 def test_a_proxy_that_opens_no_tunnel_let_nothing_through(
@@ -543,7 +543,7 @@ def test_a_proxy_that_opens_no_tunnel_let_nothing_through(
         error = failure(driver, to("https://losant.invalid"))
 
     assert proxy.first_lines[0].startswith("CONNECT losant.invalid:443")
-    assert not error.may_have_landed
+    assert not error.may_have_taken_effect
     assert TOKEN.encode() not in b"".join(proxy.requests)
 
 

@@ -16,10 +16,10 @@ import pytest
 
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import (
-    AnswerTooLarge,
-    FileRefused,
+    FileAccessDenied,
     LosantError,
     OutputError,
+    ResponseTooLarge,
     TransportError,
 )
 from airflow_provider_losant.api.flows.steps import Fetch, Tail
@@ -71,7 +71,7 @@ def test_a_small_answer_that_unpacks_to_a_flood_is_given_up(driver: Driver) -> N
     with Loopback(http(bomb, Content_Encoding="gzip")) as server:
         error = failure(driver, to(server.url))
 
-    assert type(error) is AnswerTooLarge
+    assert type(error) is ResponseTooLarge
     assert str(error) == f"the answer to notebook.get has more than {decoding.MOST:,} bytes"
 
 
@@ -81,7 +81,7 @@ def test_an_answer_without_end_is_given_up(driver: Driver, monkeypatch: pytest.M
     with Loopback(endless) as server:
         error = failure(driver, to(server.url))
 
-    assert type(error) is AnswerTooLarge
+    assert type(error) is ResponseTooLarge
 
 
 def test_an_answer_that_comes_byte_by_byte_has_to_be_there_in_time(driver: Driver) -> None:
@@ -92,7 +92,7 @@ def test_an_answer_that_comes_byte_by_byte_has_to_be_there_in_time(driver: Drive
     assert time.monotonic() - began < 1.0
     assert type(error) is TransportError
     assert "no answer in time" in str(error)
-    assert error.may_have_landed
+    assert error.may_have_taken_effect
 
 
 def test_a_redirect_is_not_read_to_its_end(driver: Driver) -> None:
@@ -108,7 +108,7 @@ def test_a_host_name_that_cannot_be_is_an_error_of_ours(driver: Driver, host: st
     error = failure(driver, to(f"https://{host}"))
 
     assert type(error) is TransportError
-    assert not error.may_have_landed
+    assert not error.may_have_taken_effect
 
 
 # -- files ------------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def test_an_address_that_is_none_is_an_error_of_ours(driver: Driver, address: st
 
 def test_a_file_whose_host_points_to_no_address_is_refused(driver: Driver) -> None:
     with Loopback(http(status="304 Not Modified")) as storage:
-        with pytest.raises(FileRefused, match="answered 304"):
+        with pytest.raises(FileAccessDenied, match="answered 304"):
             fetch(f"{storage.url}/out.csv")
         error = failure(driver, to(NOWHERE), Tail(f"{storage.url}/log"))
 
@@ -214,5 +214,5 @@ def test_a_file_that_moved_to_where_nobody_listens_is_an_error_that_may_pass(dri
     ) as storage:
         error = failure(driver, to(NOWHERE), Tail(f"{storage.url}/log"))
 
-    assert error.is_passing
+    assert error.is_transient
     assert "secret" not in str(error)

@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_losant._compat import storage_path
-from airflow_provider_losant.api.errors import FileRefused, OutputError, TransportError
+from airflow_provider_losant.api.errors import FileAccessDenied, OutputError, TransportError
 from airflow_provider_losant.api.flows.steps import Fetch, Halted
 from airflow_provider_losant.api.http.client import Client
 from airflow_provider_losant.api.settings import Settings
@@ -311,7 +311,7 @@ def test_an_address_that_stays_refused_fails_the_task_so_that_airflow_may_retry(
 ) -> None:
     losant.switches.file_url_ttl = -10
 
-    with pytest.raises(FileRefused, match="answered 403"):
+    with pytest.raises(FileAccessDenied, match="answered 403"):
         transfer(notebook, ended, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -340,9 +340,9 @@ def test_the_token_never_goes_to_the_host_of_the_files(tmp_path: Path) -> None:
         (http(b"hello!"), {"size": 5}, TransportError),
         (http(b"hello"), {"limit": 4}, OutputError),
         (http(b"hello")[:-2], {}, TransportError),
-        (http(b"no", status="403 Forbidden"), {}, FileRefused),
-        (http(b"no", status="410 Gone"), {}, FileRefused),
-        (http(b"no", status="404 Not Found"), {}, FileRefused),
+        (http(b"no", status="403 Forbidden"), {}, FileAccessDenied),
+        (http(b"no", status="410 Gone"), {}, FileAccessDenied),
+        (http(b"no", status="404 Not Found"), {}, FileAccessDenied),
         (http(b"no", status="503 Slow Down"), {}, TransportError),
         (None, {}, TransportError),
     ],

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import (
-    UNKNOWN_SHAPE,
+    SHAPE_ERRORS,
     BadRequest,
     Forbidden,
     LosantError,
     NotFound,
-    NotLosant,
+    NotLosantApi,
     ProtocolError,
     ResponseError,
     TlsError,
@@ -57,18 +57,18 @@ def expiry(token: str) -> datetime | None:
     try:
         claims = json.loads(urlsafe_b64decode(token.split(".")[1] + "=="))
         return datetime.fromtimestamp(claims["exp"], UTC)
-    except (*UNKNOWN_SHAPE, IndexError, OverflowError, OSError):
+    except (*SHAPE_ERRORS, IndexError, OverflowError, OSError):
         return None
 
 
 def _explain(error: LosantError) -> str:
     """Say what went wrong, and where to look."""
     match error:
-        case NotLosant():
+        case NotLosantApi():
             return str(error)
         case TlsError():
             return f"{error}; if a private authority vouches for it, name its bundle in verify"
-        case ResponseError(type="", is_passing=False):
+        case ResponseError(type="", is_transient=False):
             return f"The host answered {error.status}, but not as Losant does; is it Losant's API?"
         case TransportError() | ProtocolError():
             return f"{error}; is the host right?"

@@ -12,7 +12,7 @@ from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from airflow_provider_losant.api import endpoints
-from airflow_provider_losant.api.errors import UNREADABLE, InvalidArgument, LosantError
+from airflow_provider_losant.api.errors import JSON_ERRORS, InvalidArgument, LosantError
 from airflow_provider_losant.api.flows import polling
 from airflow_provider_losant.api.flows.steps import Fetch, Note
 
@@ -41,7 +41,7 @@ class Content:
             return True
         try:
             return bool(json.loads(self.raw) == json.loads(other))
-        except UNREADABLE:
+        except JSON_ERRORS:
             return False
 
 
@@ -129,7 +129,7 @@ def _create(plan: Plan, retries: int) -> Flow[Notebook]:
     try:
         made: Notebook = yield from polling.repeat(call, retries)
     except LosantError as error:
-        if not error.may_have_landed:
+        if not error.may_have_taken_effect:
             raise
         yield Note(f"{error}; looking whether the notebook was made all the same", logging.WARNING)
         found = yield from _named(plan, retries)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import (
-    FileRefused,
+    FileAccessDenied,
     InvalidArgument,
     LosantError,
     NotFound,
@@ -133,14 +133,14 @@ def _fetch(ref: ExecutionRef, file: File, into: Into, limit: int | None, retries
     for attempt in count(1):
         try:
             got: int = yield Fetch(url=file.url or "", into=into, size=file.size, limit=limit)
-        except FileRefused as error:
+        except FileAccessDenied as error:
             if is_fresh:
                 raise
             yield Note(f"{file.name}: {error}; its address has expired, so the log is asked for another")
             file = yield from _listed_again(ref, file)
             is_fresh = True
         except LosantError as error:
-            if not error.is_passing or attempt > retries:
+            if not error.is_transient or attempt > retries:
                 raise
             yield Note(f"{file.name}: {error}; trying again ({attempt} of {retries})", logging.WARNING)
             yield Sleep(backoff(attempt))

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant.api.errors import UNREADABLE
+from airflow_provider_losant.api.errors import JSON_ERRORS
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.model import Execution
@@ -104,7 +104,7 @@ def read_mark(execution: Execution) -> Mapping[str, Any]:
     """Return an execution's mark; empty when it has none, or none of ours."""
     try:
         context = json.loads(execution.template_context or "null")
-    except UNREADABLE:
+    except JSON_ERRORS:
         return {}
     mark = context.get(KEY) if isinstance(context, dict) else None
     return mark if isinstance(mark, dict) and mark.keys() >= _FIELDS else {}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
-from airflow_provider_losant.api.errors import AnswerTooLarge, BadRequest, LosantError
+from airflow_provider_losant.api.errors import BadRequest, LosantError, ResponseTooLarge
 from airflow_provider_losant.api.flows.retry import Jitter, backoff
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Lookout:
 
     def missed(self, error: LosantError, now: float) -> list[Onlooker]:
         """Take in that a look failed; return the waits that have to bear it."""
-        if isinstance(error, BadRequest | AnswerTooLarge) and self._reach > FIRST_LIMIT:
+        if isinstance(error, BadRequest | ResponseTooLarge) and self._reach > FIRST_LIMIT:
             # Losant documents no longest log, so ours may be longer than it gives, or than we take.
             self._furthest, self._is_in_vain = self._reach // 2, True
             return []

@@ -47,9 +47,9 @@ def repeat(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow
             if may_be_done and call.ends and isinstance(error, NotFound | BadRequest):
                 return call.read(endpoints.DONE)
             attempt += 1
-            may_be_done = may_be_done or error.may_have_landed
-            is_safe = call.repeatable or not error.may_have_landed
-            is_soon_over = error.is_passing and not (call.spacing and isinstance(error, RateLimited))
+            may_be_done = may_be_done or error.may_have_taken_effect
+            is_safe = call.repeatable or not error.may_have_taken_effect
+            is_soon_over = error.is_transient and not (call.spacing and isinstance(error, RateLimited))
             if attempt > retries or not (is_soon_over and is_safe):
                 raise
             yield Note(f"{error}; trying again ({attempt} of {retries})", logging.WARNING)

@@ -12,7 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from airflow_provider_losant.api import endpoints
-from airflow_provider_losant.api.errors import LosantError, NotLosant
+from airflow_provider_losant.api.errors import LosantError, NotLosantApi
 from airflow_provider_losant.api.flows.ownership import try_number
 from airflow_provider_losant.api.flows.polling import Flow, cancel
 from airflow_provider_losant.api.flows.retry import Jitter, backoff
@@ -30,7 +30,7 @@ LOOK_CAP = 15.0
 class FateUnknown(LosantError):
     """The answer to ``execute`` was lost, and nothing tells whether Losant started a run."""
 
-    is_passing = True
+    is_transient = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ class Search:
         for look in count():
             try:
                 recent = yield from self._log(lost_at - self.terms.lookback)
-            except NotLosant:
+            except NotLosantApi:
                 raise  # neither the order nor this look met Losant: nothing was taken
             except LosantError as error:
                 if not may_pass(error) or self._is_over(lost_at):

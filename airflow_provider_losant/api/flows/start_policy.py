@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow_provider_losant.api import endpoints
-from airflow_provider_losant.api.errors import UNREADABLE, InvalidArgument, LosantError, ProtocolError
+from airflow_provider_losant.api.errors import JSON_ERRORS, InvalidArgument, LosantError, ProtocolError
 from airflow_provider_losant.api.flows import polling
 from airflow_provider_losant.api.flows.ownership import KEY
 from airflow_provider_losant.api.flows.steps import Note, Sleep
@@ -36,7 +36,7 @@ OnExceeded = Literal["fail", "skip"]
 class Closed(LosantError):
     """The gate is shut, so nothing was started; it may be open another time."""
 
-    is_passing = True
+    is_transient = True
 
 
 class Skipped(LosantError):
@@ -195,6 +195,6 @@ def _is_for_the_same(execution: Execution, order: Order) -> bool:
 def _unmarked(context: str | None) -> Any:
     try:
         told = json.loads(context or "{}")
-    except UNREADABLE:
+    except JSON_ERRORS:
         return context
     return {name: value for name, value in told.items() if name != KEY} if isinstance(told, Mapping) else told

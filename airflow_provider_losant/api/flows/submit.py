@@ -62,7 +62,7 @@ def start(
             found = yield from _after(error, search, is_last=attempt > terms.retries)
             if found is not None:
                 return Started.found(found)
-            if not error.may_have_landed:
+            if not error.may_have_taken_effect:
                 yield Sleep(backoff(attempt, floor=error.retry_after, jitter=jitter))
         else:
             return Started(ref=ref, submitted_at=asked_at)
@@ -71,8 +71,8 @@ def start(
 
 def _after(error: LosantError, search: Search, *, is_last: bool) -> Flow[Execution | None]:
     """Decide what a failed ``execute`` means: the end, another attempt (None), or a run that had landed."""
-    if not error.may_have_landed:
-        if is_last or not error.is_passing:
+    if not error.may_have_taken_effect:
+        if is_last or not error.is_transient:
             raise error
         yield Note(f"{error}; asking again", logging.WARNING)
         return None

@@ -16,10 +16,10 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_losant.api.errors import (
-    AnswerTooLarge,
     LosantError,
-    NotLosant,
+    NotLosantApi,
     ProtocolError,
+    ResponseTooLarge,
     Unauthorized,
 )
 from airflow_provider_losant.api.flows.steps import Note
@@ -321,7 +321,7 @@ def may_pass(error: LosantError) -> bool:
 
     It can after a token was rotated, in Losant before Airflow, and after a proxy sent something of its own.
     """
-    return error.is_passing or isinstance(error, Unauthorized | NotLosant | AnswerTooLarge)
+    return error.is_transient or isinstance(error, Unauthorized | NotLosantApi | ResponseTooLarge)
 
 
 def spent(durations: Mapping[str, float | None], max_run_minutes: float | None) -> str:

@@ -17,13 +17,13 @@ from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 
 from airflow_provider_losant.api.endpoints import Call
 from airflow_provider_losant.api.errors import (
-    FileRefused,
+    FileAccessDenied,
     LosantError,
     OutputError,
     TlsError,
     TransportError,
     Unauthorized,
-    is_passing,
+    is_transient_status,
 )
 from airflow_provider_losant.api.flows.steps import Fetch, Halted, Log, Note, Sleep, Tail
 from airflow_provider_losant.api.http.decoding import PACKING, PIECE, Body, Unpacking
@@ -188,7 +188,7 @@ class Client:
     def _fetch(self, fetch: Fetch) -> int:
         with self._open_file(fetch.url) as response:
             if not is_there(response.status_code):
-                refused = TransportError if is_passing(response.status_code) else FileRefused
+                refused = TransportError if is_transient_status(response.status_code) else FileAccessDenied
                 raise refused(f"the file's host answered {response.status_code}")
             with fetch.into() as sink:
                 return self._copy(response, fetch, sink)

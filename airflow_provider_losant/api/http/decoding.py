@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from airflow_provider_losant.api.errors import AnswerTooLarge, ProtocolError
+from airflow_provider_losant.api.errors import ProtocolError, ResponseTooLarge
 
 PACKING: Final = "gzip"
 """How an answer may be packed: what is asked for, and the one thing that is unpacked."""
@@ -86,12 +86,12 @@ class Body:
         """
         Take in some more of it.
 
-        :raises AnswerTooLarge: it is more than any answer of Losant's.
+        :raises ResponseTooLarge: it is more than any answer of Losant's.
         """
         for piece in self._unpacking.feed(packed):
             self._whole += piece
             if len(self._whole) > MOST:
-                raise AnswerTooLarge(f"the answer to {self._operation} has more than {MOST:,} bytes")
+                raise ResponseTooLarge(f"the answer to {self._operation} has more than {MOST:,} bytes")
 
     def whole(self) -> bytes:
         """Return all of it."""

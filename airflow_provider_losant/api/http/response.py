@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_losant.api.errors import (
-    UNKNOWN_SHAPE,
-    UNREADABLE,
-    NotLosant,
+    JSON_ERRORS,
+    SHAPE_ERRORS,
+    NotLosantApi,
     ProtocolError,
     ResponseError,
     error_class,
@@ -35,30 +35,30 @@ def read_answer(call: Call[T], status: int, headers: Mapping[str, str], body: by
 
     :param headers: Case-insensitive.
     :raises ResponseError: an error status.
-    :raises NotLosant: a redirect, or a web page.
+    :raises NotLosantApi: a redirect, or a web page.
     :raises ProtocolError: JSON that breaks off or has another shape.
     """
     if 300 <= status < 400:  # noqa: PLR2004 - HTTP's own numbers
-        raise NotLosant(f"{call.operation} was redirected ({status}): the host is not Losant's API")
+        raise NotLosantApi(f"{call.operation} was redirected ({status}): the host is not Losant's API")
     answer = _json(body)
     kind = brief(headers.get("content-type") or "no content type")
     if status >= 400:  # noqa: PLR2004 - as above
         error = _error(call, status, headers, answer)
-        if body and answer is _UNREADABLE and not error.is_passing:
-            raise NotLosant(f"{call.operation} got {status} with {kind}: the host is not Losant's API")
+        if body and answer is _UNREADABLE and not error.is_transient:
+            raise NotLosantApi(f"{call.operation} got {status} with {kind}: the host is not Losant's API")
         raise error
     if answer is _UNREADABLE:
         # Without a body it may as well have broken off before its headers were complete.
         if body and "json" not in kind:
             # A gateway may have said so after it had passed the request on.
-            raise NotLosant(
+            raise NotLosantApi(
                 f"{call.operation} got {kind} instead of JSON: the host is not Losant's API",
-                may_have_landed=True,
+                may_have_taken_effect=True,
             )
         raise ProtocolError(f"the answer to {call.operation} broke off after {len(body)} bytes")
     try:
         return call.read(answer)
-    except UNKNOWN_SHAPE as error:
+    except SHAPE_ERRORS as error:
         raise ProtocolError(
             f"the answer to {call.operation} has an unknown shape: {type(error).__name__} {brief(error)}"
         ) from None
@@ -70,7 +70,7 @@ _UNREADABLE: Any = object()
 def _json(body: bytes) -> Any:
     try:
         return json.loads(body)
-    except UNREADABLE:
+    except JSON_ERRORS:
         return _UNREADABLE
 
 

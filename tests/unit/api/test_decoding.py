@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_losant.api.errors import AnswerTooLarge, ProtocolError
+from airflow_provider_losant.api.errors import ProtocolError, ResponseTooLarge
 from airflow_provider_losant.api.http import decoding
 from airflow_provider_losant.api.http.decoding import Body, Unpacking
 from tests.support.factories import briefly
@@ -61,7 +61,9 @@ def test_an_answer_without_end_is_given_up_in_time() -> None:
 
     for _ in range(decoding.MOST // 1024**2 - 1):
         gathered.take(bomb.compress(bytes(1024**2)))
-    with pytest.raises(AnswerTooLarge, match=r"the answer to notebook\.logs has more than 67,108,864 bytes"):
+    with pytest.raises(
+        ResponseTooLarge, match=r"the answer to notebook\.logs has more than 67,108,864 bytes"
+    ):
         gathered.take(bomb.compress(bytes(3 * 1024**2)))
 
 
@@ -80,8 +82,8 @@ def test_what_cannot_be_unpacked_is_an_error_of_ours(content: bytes, headers: di
     with pytest.raises(ProtocolError) as caught:
         read(content, headers)
 
-    assert caught.value.is_passing
-    assert caught.value.may_have_landed
+    assert caught.value.is_transient
+    assert caught.value.may_have_taken_effect
 
 
 @pytest.mark.parametrize("packing", ["", "identity", "GZIP", " gzip ", "x-gzip"])

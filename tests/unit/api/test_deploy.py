@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_losant.api.endpoints import Page
-from airflow_provider_losant.api.errors import FileRefused, InvalidArgument, NotFound, TransportError
+from airflow_provider_losant.api.errors import FileAccessDenied, InvalidArgument, NotFound, TransportError
 from airflow_provider_losant.api.flows.deploy import Content, Deployed, Plan, deploy
 from airflow_provider_losant.api.model import Notebook
 from tests.support.factories import APPLICATION, NOTEBOOK
@@ -45,7 +45,7 @@ def test_what_is_right_already_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "present", [b'{"cells": [2]}', b"not even JSON", FileRefused("403"), TransportError("gone")]
+    "present", [b'{"cells": [2]}', b"not even JSON", FileAccessDenied("403"), TransportError("gone")]
 )
 def test_a_file_that_differs_or_cannot_be_compared_is_uploaded(present: Any) -> None:
     there = notebook(jupyterFileUrl="https://files.example/x")

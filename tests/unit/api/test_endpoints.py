@@ -23,7 +23,7 @@ from airflow_provider_losant.api.errors import (
     InvalidArgument,
     LosantError,
     NotFound,
-    NotLosant,
+    NotLosantApi,
     ProtocolError,
     RateLimited,
     ResponseError,
@@ -282,14 +282,14 @@ def test_an_answer_becomes_what_the_call_promises() -> None:
         (429, b"<html>slow down</html>", "text/html", RateLimited, "429"),
         (502, b"<html>Bad Gateway</html>", "text/html", ServerError, "502"),
         (503, b"", "text/plain", ServerError, "503"),
-        (404, b"<html>Not here</html>", "text/html", NotLosant, "the host is not Losant's API"),
-        (403, b"<html>Firewall</html>", "text/html", NotLosant, "the host is not Losant's API"),
-        (200, b"<html>Welcome</html>", "text/html", NotLosant, "got text/html instead of JSON"),
+        (404, b"<html>Not here</html>", "text/html", NotLosantApi, "the host is not Losant's API"),
+        (403, b"<html>Firewall</html>", "text/html", NotLosantApi, "the host is not Losant's API"),
+        (200, b"<html>Welcome</html>", "text/html", NotLosantApi, "got text/html instead of JSON"),
         (200, b"", "text/plain", ProtocolError, "broke off after 0 bytes"),
         (204, b"", "", ProtocolError, "broke off after 0 bytes"),
-        (301, b"", "text/html", NotLosant, "was redirected (301)"),
-        (302, {"id": NOTEBOOK}, "json", NotLosant, "was redirected (302)"),
-        (304, b"", "text/plain", NotLosant, "was redirected (304)"),
+        (301, b"", "text/html", NotLosantApi, "was redirected (301)"),
+        (302, {"id": NOTEBOOK}, "json", NotLosantApi, "was redirected (302)"),
+        (304, b"", "text/plain", NotLosantApi, "was redirected (304)"),
         (200, b'{"id": "5c78', "application/json; charset=utf-8", ProtocolError, "broke off after 12 bytes"),
         (200, b"", "application/json", ProtocolError, "broke off after 0 bytes"),
         (200, b"\xff\xfe", "application/json", ProtocolError, "broke off"),
@@ -334,7 +334,7 @@ def test_a_lost_shape_of_execute_may_have_landed() -> None:
     with pytest.raises(ProtocolError) as caught:
         answer(200, {"success": True}, call=TABLE["notebook.execute"][0])
 
-    assert caught.value.may_have_landed
+    assert caught.value.may_have_taken_effect
 
 
 def test_a_missing_scope_for_a_cancel_is_that_of_execute() -> None:

@@ -14,7 +14,7 @@ from airflow_provider_losant.api.errors import (
     InvalidArgument,
     LosantError,
     NotFound,
-    NotLosant,
+    NotLosantApi,
     ProtocolError,
     RateLimited,
     ResponseError,
@@ -52,7 +52,7 @@ def test_each_status_is_an_error_that_knows_what_may_follow(
     error = error_class(status)(status, "Type", "Message")
 
     assert type(error) is kind
-    assert (error.is_passing, error.may_have_landed) == (passing, landed)
+    assert (error.is_transient, error.may_have_taken_effect) == (passing, landed)
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ def test_each_status_is_an_error_that_knows_what_may_follow(
         (TransportError("refused", was_sent=False), True, False),
         (TlsError("self-signed"), False, False),
         (ProtocolError("cut short"), True, True),
-        (NotLosant("a redirect"), False, False),
-        (NotLosant("a page", may_have_landed=True), False, True),
+        (NotLosantApi("a redirect"), False, False),
+        (NotLosantApi("a page", may_have_taken_effect=True), False, True),
     ],
     ids=str,
 )
 def test_an_error_without_a_status_knows_it_too(error: LosantError, passing: bool, landed: bool) -> None:
-    assert (error.is_passing, error.may_have_landed, error.retry_after) == (passing, landed, None)
+    assert (error.is_transient, error.may_have_taken_effect, error.retry_after) == (passing, landed, None)
 
 
 def test_a_message_says_what_was_asked_what_came_back_and_what_to_do() -> None:
@@ -86,7 +86,7 @@ def test_a_message_says_what_was_asked_what_came_back_and_what_to_do() -> None:
         TransportError("refused", was_sent=False),
         TlsError("self-signed"),
         ProtocolError("cut short"),
-        NotLosant("a page", may_have_landed=True),
+        NotLosantApi("a page", may_have_taken_effect=True),
         BadRequest(400, "Validation", "limit is the wrong type"),
         RateLimited(429, "TooMany", "slow down", operation="notebook.logs", retry_after=7.0, hint="wait"),
     ],

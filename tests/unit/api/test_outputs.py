@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_losant.api.errors import (
-    FileRefused,
+    FileAccessDenied,
     InvalidArgument,
     NotFound,
     OutputError,
@@ -122,7 +122,7 @@ def test_what_is_to_be_left_alone_is_asked_about_first_and_not_fetched() -> None
 
 def test_an_address_that_has_expired_is_asked_for_again_once() -> None:
     again = run("a.csv", url="https://x/2")
-    hand = Hand([[run("a.csv")], [again]], files=[FileRefused("403"), b"one"])
+    hand = Hand([[run("a.csv")], [again]], files=[FileAccessDenied("403"), b"one"])
 
     stored, _ = fetch(hand)
 
@@ -130,14 +130,14 @@ def test_an_address_that_has_expired_is_asked_for_again_once() -> None:
     assert stored == {"a.csv": b"one"}
     assert "https" not in hand.log
 
-    hand = Hand([[run("a.csv")], [again]], files=[FileRefused("403"), FileRefused("403"), b"one"])
-    with pytest.raises(FileRefused):
+    hand = Hand([[run("a.csv")], [again]], files=[FileAccessDenied("403"), FileAccessDenied("403"), b"one"])
+    with pytest.raises(FileAccessDenied):
         fetch(hand)
 
 
 def test_an_output_that_is_gone_when_it_is_listed_again_is_an_error() -> None:
     with pytest.raises(OutputError, match="any more"):
-        fetch(Hand([[run("a.csv")], [run()]], files=[FileRefused("403")]))
+        fetch(Hand([[run("a.csv")], [run()]], files=[FileAccessDenied("403")]))
 
 
 def test_an_interrupted_download_begins_again_a_few_times() -> None:

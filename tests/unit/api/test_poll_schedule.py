@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_losant.api.errors import (
-    AnswerTooLarge,
     BadRequest,
     Forbidden,
     LosantError,
     RateLimited,
+    ResponseTooLarge,
     ServerError,
     TransportError,
 )
@@ -384,7 +384,7 @@ def test_a_log_that_is_longer_than_any_answer_may_be_is_asked_for_in_less() -> N
         return (
             log(*crowd(1_000)[:limit])
             if limit < 1_000
-            else AnswerTooLarge("it has more than there is room for")
+            else ResponseTooLarge("it has more than there is room for")
         )
 
     deep = wait(0)
