@@ -104,7 +104,9 @@ def test_what_is_included_comes_from_a_file_that_tests_run(block: Block) -> None
     assert all(f"# [START {tag}]" in block.included.read_text() for tag in tags)
 
 
-@pytest.mark.parametrize("page", sorted({it.page for it in PARTS}), ids=lambda page: f"{page.parent.name}/{page.stem}")
+@pytest.mark.parametrize(
+    "page", sorted({it.page for it in PARTS}), ids=lambda page: f"{page.parent.name}/{page.stem}"
+)
 @pytest.mark.usefixtures("losant")
 def test_the_python_of_a_page_runs_from_its_top_to_its_end(page: Path, tmp_path: Path) -> None:
     """One block after the other, as they are read; pieces of a DAG go into one of the page's own."""
