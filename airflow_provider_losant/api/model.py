@@ -18,15 +18,15 @@ from typing import Any
 
 from airflow_provider_losant.api.errors import SHAPE_ERRORS, InvalidArgument, ProtocolError
 from airflow_provider_losant.api.fields import (
-    brief,
-    instant_or_none,
+    integer,
     number,
-    text,
-    text_or_none,
-    things,
-    whole,
+    objects,
+    one_line,
+    string,
+    string_or_none,
+    timestamp_or_none,
 )
-from airflow_provider_losant.api.timestamps import spell
+from airflow_provider_losant.api.timestamps import format_timestamp
 
 _ID = re.compile(r"[0-9A-Fa-f]{24}")
 
@@ -131,9 +131,9 @@ class File:
         return {
             name: cls(
                 name=name,
-                size=whole(it, "size"),
-                content_type=text_or_none(it, "contentType"),
-                url=text_or_none(it, "url"),
+                size=integer(it, "size"),
+                content_type=string_or_none(it, "contentType"),
+                url=string_or_none(it, "url"),
             )
             for name, it in files.items()
         }
@@ -167,22 +167,22 @@ class Execution:
         """Read one entry of a notebook's log."""
         return cls(
             ref=ExecutionRef(
-                application_id=text(entry, "applicationId"),
-                notebook_id=text(entry, "notebookId"),
+                application_id=string(entry, "applicationId"),
+                notebook_id=string(entry, "notebookId"),
                 execution_id=losant_id(_execution_id(entry), field="notebookExecutionId"),
             ),
-            status=Status.of(text(entry, "status")),
-            relative_to=instant_or_none(entry, "executionRelativeTo"),
-            queued_at=instant_or_none(entry, "runQueuedAt"),
-            started_at=instant_or_none(entry, "runStartedAt"),
-            inputs_at=instant_or_none(entry, "inputsCompletedAt"),
-            notebook_at=instant_or_none(entry, "notebookCompletedAt"),
-            outputs_at=instant_or_none(entry, "outputsCompletedAt"),
+            status=Status.of(string(entry, "status")),
+            relative_to=timestamp_or_none(entry, "executionRelativeTo"),
+            queued_at=timestamp_or_none(entry, "runQueuedAt"),
+            started_at=timestamp_or_none(entry, "runStartedAt"),
+            inputs_at=timestamp_or_none(entry, "inputsCompletedAt"),
+            notebook_at=timestamp_or_none(entry, "notebookCompletedAt"),
+            outputs_at=timestamp_or_none(entry, "outputsCompletedAt"),
             max_run_minutes=number(entry, "maxAllowedRunMinutes"),
             inputs=File.all_from_api(entry.get("inputInfo")),
             outputs=File.all_from_api(entry.get("outputInfo")),
-            errors=tuple(dict(error) for error in things(entry, "executionErrors")),
-            template_context=text_or_none(entry, "templateContext"),
+            errors=tuple(dict(error) for error in objects(entry, "executionErrors")),
+            template_context=string_or_none(entry, "templateContext"),
             raw=entry,
         )
 
@@ -298,7 +298,7 @@ def _read(entry: Mapping[str, Any]) -> Execution:
         return Execution.from_api(entry)
     except SHAPE_ERRORS as error:
         raise ProtocolError(
-            f"an execution has an unknown shape: {type(error).__name__} {brief(error)}"
+            f"an execution has an unknown shape: {type(error).__name__} {one_line(error)}"
         ) from None
 
 
@@ -328,21 +328,21 @@ class Notebook:
         """Read one notebook of Losant's answer."""
         return cls(
             id=losant_id(entry.get("notebookId") or entry["id"], field="notebookId"),
-            application_id=text(entry, "applicationId"),
-            name=text(entry, "name"),
-            description=text_or_none(entry, "description"),
-            file_name=text_or_none(entry, "jupyterFileName"),
-            file_url=text_or_none(entry, "jupyterFileUrl"),
-            image_version=text_or_none(entry, "imageVersion"),
-            inputs=things(entry, "inputs"),
-            outputs=things(entry, "outputs"),
+            application_id=string(entry, "applicationId"),
+            name=string(entry, "name"),
+            description=string_or_none(entry, "description"),
+            file_name=string_or_none(entry, "jupyterFileName"),
+            file_url=string_or_none(entry, "jupyterFileUrl"),
+            image_version=string_or_none(entry, "imageVersion"),
+            inputs=objects(entry, "inputs"),
+            outputs=objects(entry, "outputs"),
             minutes_this_period=number(entry.get("stats") or {}, "minutesThisPeriod"),
             raw=entry,
         )
 
 
 def _spelt(moment: datetime | None) -> str | None:
-    return None if moment is None else spell(moment)
+    return None if moment is None else format_timestamp(moment)
 
 
 def _between(start: datetime | None, end: datetime | None) -> float | None:

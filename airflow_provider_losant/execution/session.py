@@ -19,7 +19,7 @@ from airflow_provider_losant.api.flows.outputs import Choice
 from airflow_provider_losant.api.flows.start_policy import Closed, Skipped
 from airflow_provider_losant.api.flows.submission import Order, Started, Terms
 from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target
-from airflow_provider_losant.api.timestamps import instant, seconds, spell
+from airflow_provider_losant.api.timestamps import format_timestamp, parse_seconds, parse_timestamp
 from airflow_provider_losant.assets.notebook import tell_outlets
 from airflow_provider_losant.exceptions import (
     LosantConfigError,
@@ -147,9 +147,9 @@ class Running:
     def _start(self, order: Order, gate: Gate | None, *, is_retry: bool) -> Started | Waiting:
         terms = Terms(
             retries=self._hook.settings.max_retries,
-            listing_patience=seconds(self._task.listing_patience, field="listing_patience"),
-            max_poll_outage=seconds(self._task.max_poll_outage, field="max_poll_outage"),
-            lookback=seconds(self._task.timeout, field="timeout") + DAY,
+            listing_patience=parse_seconds(self._task.listing_patience, field="listing_patience"),
+            max_poll_outage=parse_seconds(self._task.max_poll_outage, field="max_poll_outage"),
+            lookback=parse_seconds(self._task.timeout, field="timeout") + DAY,
             cancel_stale=self._task.cancel_on_kill,
         )
         try:
@@ -193,9 +193,9 @@ class Running:
 
     def _patience(self, since: float) -> Patience:
         return Patience(
-            poll_interval=seconds(self._task.poll_interval, field="poll_interval"),
+            poll_interval=parse_seconds(self._task.poll_interval, field="poll_interval"),
             deadline=self._deadline(since)[0],
-            max_poll_outage=seconds(self._task.max_poll_outage, field="max_poll_outage"),
+            max_poll_outage=parse_seconds(self._task.max_poll_outage, field="max_poll_outage"),
         )
 
     def _deadline(self, submitted_at: float) -> tuple[float, str]:
@@ -205,7 +205,10 @@ class Running:
         Airflow does not watch ``execution_timeout`` while a task is deferred, so the trigger has to.
         """
         ends = [
-            (submitted_at + seconds(self._task.timeout, field="timeout"), f"timeout ({self._task.timeout})")
+            (
+                submitted_at + parse_seconds(self._task.timeout, field="timeout"),
+                f"timeout ({self._task.timeout})",
+            )
         ]
         began = getattr(self._context["ti"], "start_date", None)
         if self._task.deferrable and self._task.execution_timeout and began:
@@ -283,6 +286,6 @@ class Running:
         used = outcome.result.get("relative_to")
         if self._task.relative_to is None or used is None:
             return
-        asked = spell(instant(self._task.relative_to, field="relative_to"))
+        asked = format_timestamp(parse_timestamp(self._task.relative_to, field="relative_to"))
         if asked != used:
             self._task.log.warning("relative_to: asked for %s, but the run used %s", asked, used)

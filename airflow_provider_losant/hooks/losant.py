@@ -22,9 +22,9 @@ from airflow_provider_losant.api.flows import polling
 from airflow_provider_losant.api.flows.outputs import Choice, find
 from airflow_provider_losant.api.flows.poll_schedule import FIRST_LIMIT
 from airflow_provider_losant.api.model import ExecutionRef, losant_id
-from airflow_provider_losant.api.payloads import context_text, execution_options, notebook_body
+from airflow_provider_losant.api.payloads import encode_context, execution_options, notebook_body
 from airflow_provider_losant.api.settings import Settings
-from airflow_provider_losant.api.timestamps import instant
+from airflow_provider_losant.api.timestamps import parse_timestamp
 from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.hooks import connection_form
 from airflow_provider_losant.hooks.output_folder import Folder
@@ -173,7 +173,7 @@ class LosantHook(BaseHook):
         sort_by: SortField = "name",
         descending: bool = False,
         page: int | None = None,
-        per_page: int = endpoints.PER_PAGE,
+        per_page: int = endpoints.PAGE_SIZE,
         application_id: str | None = None,
     ) -> list[Notebook]:
         """
@@ -289,7 +289,7 @@ class LosantHook(BaseHook):
         :param since: Datetime, ISO-8601 text or epoch *milliseconds*; by default as far back as Losant goes.
         """
         with self.explained():
-            epoch = 0.0 if since is None else instant(since, field="since").timestamp()
+            epoch = 0.0 if since is None else parse_timestamp(since, field="since").timestamp()
         look = partial(endpoints.execution_logs, notebook_id=notebook_id, limit=limit, since=epoch)
         log: ExecutionLog = self._ask(application_id, look)
         return list(log)
@@ -349,7 +349,7 @@ class LosantHook(BaseHook):
         """
         with self.explained():
             span = {
-                field: instant(value, field=field).timestamp()
+                field: parse_timestamp(value, field=field).timestamp()
                 for field, value in {"start": start, "end": end}.items()
                 if value is not None
             }
@@ -458,8 +458,10 @@ class LosantHook(BaseHook):
     ) -> dict[str, Any]:
         with self.explained():
             return execution_options(
-                relative_to=None if relative_to is None else instant(relative_to, field="relative_to"),
-                template_context=context_text(template_context),
+                relative_to=None
+                if relative_to is None
+                else parse_timestamp(relative_to, field="relative_to"),
+                template_context=encode_context(template_context),
                 email=email,
                 callback_url=callback_url,
             )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.flows.wait import Target
 from airflow_provider_losant.api.model import losant_id
-from airflow_provider_losant.api.timestamps import instant
+from airflow_provider_losant.api.timestamps import parse_timestamp
 
 if TYPE_CHECKING:
     from airflow_provider_losant.hooks.losant import LosantHook
@@ -28,5 +28,5 @@ def aim(hook: LosantHook, *, notebook_id: str, execution_id: str | None, since: 
         return Target(
             application_id=hook.application(),
             notebook_id=losant_id(notebook_id, field="notebook_id"),
-            since=instant(since, field="since").timestamp(),
+            since=parse_timestamp(since, field="since").timestamp(),
         )

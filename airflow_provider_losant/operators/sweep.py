@@ -10,11 +10,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import BaseOperator, dag_run_start, deployment_id, task_state
-from airflow_provider_losant.api.endpoints import WIDEST_LIMIT
+from airflow_provider_losant.api.endpoints import MAX_LOG_LIMIT
 from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.flows import polling
 from airflow_provider_losant.api.flows.ownership import Chain, read_mark
-from airflow_provider_losant.api.timestamps import seconds
+from airflow_provider_losant.api.timestamps import parse_seconds
 from airflow_provider_losant.exceptions import NotebookExecutionError
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
         hook = LosantHook(self.losant_conn_id, self.application_id)
         now = time.time()
         with hook.explained():
-            oldest = now - seconds(self.max_age, field="max_age")
-            youngest = now - seconds(self.min_age, field="min_age")
+            oldest = now - parse_seconds(self.max_age, field="max_age")
+            youngest = now - parse_seconds(self.min_age, field="min_age")
         left: Counter[str] = Counter()
         cancelled: list[str] = []
         problems: list[str] = []
@@ -111,7 +111,7 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
         active: list[Execution] = []
         for notebook_id in self.notebook_ids or [it.id for it in hook.list_notebooks()]:
             try:
-                recent = hook.get_execution_logs(notebook_id, limit=WIDEST_LIMIT, since=oldest * 1000)
+                recent = hook.get_execution_logs(notebook_id, limit=MAX_LOG_LIMIT, since=oldest * 1000)
             except LosantError as error:
                 problems.append(f"notebook {notebook_id}: {error}")
             else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_losant.api.flows.wait import Patience
-from airflow_provider_losant.api.timestamps import instant
+from airflow_provider_losant.api.timestamps import parse_timestamp
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.hooks.target import aim
 from airflow_provider_losant.links.notebook import LosantNotebookLink
@@ -134,7 +134,7 @@ class LosantNotebookSensorTrigger(BaseTrigger):
             return time.time() + self.timeout
         execution_timeout = getattr(self.task, "execution_timeout", None) or timedelta.max
         allowed = min(timedelta(seconds=self.net), execution_timeout)
-        began = instant(end, field="timeout_after") - allowed
+        began = parse_timestamp(end, field="timeout_after") - allowed
         return began.timestamp() + self.timeout
 
 

@@ -52,7 +52,7 @@ def test_what_is_never_sent_twice_is_listed_so() -> None:
         endpoints.request_export(*ids, {}),
     ]
 
-    assert [it.repeatable for it in once] == [False] * 3
+    assert [it.idempotent for it in once] == [False] * 3
     assert {named(row[0])[0] for row in ROWS if row[3] == "no"} == {it.operation for it in once}
 
 

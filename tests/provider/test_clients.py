@@ -32,7 +32,7 @@ from airflow_provider_losant.api.flows.wait import Patience, Target
 from airflow_provider_losant.api.http.async_client import SharedClient
 from airflow_provider_losant.api.http.client import Client
 from airflow_provider_losant.api.model import ExecutionRef
-from airflow_provider_losant.api.payloads import context_text, execution_options
+from airflow_provider_losant.api.payloads import encode_context, execution_options
 from airflow_provider_losant.api.settings import CA_BUNDLES, Settings
 from airflow_provider_losant.emulator import Emulator, Fault
 from tests.support.client_kinds import KINDS, Driver, steps
@@ -70,7 +70,7 @@ def story(losant: Emulator, notebook: str, file: Path) -> polling.Flow[list[Any]
     uploaded = yield endpoints.upload_notebook(application, notebook, file)
     read = yield endpoints.get_notebook(application, notebook)
     made = yield endpoints.create_notebook(application, {"name": "Zürich ✓", "description": "Täglich"})
-    options = execution_options(template_context=context_text({"site": "Zürich"}))
+    options = execution_options(template_context=encode_context({"site": "Zürich"}))
     ref = yield endpoints.execute(application, notebook, options)
     patience = Patience(poll_interval=0.02, deadline=time.time() + 10, max_poll_outage=5.0)
     outcome = yield from polling.watch(Target.of(ref), patience, jitter=lambda low, _: low)

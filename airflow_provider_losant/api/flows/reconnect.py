@@ -149,9 +149,9 @@ class Search:
             log: ExecutionLog = yield endpoints.execution_logs(
                 self.order.application_id, self.order.notebook_id, limit=limit, since=since
             )
-            if len(log) < limit or limit >= endpoints.WIDEST_LIMIT:
+            if len(log) < limit or limit >= endpoints.MAX_LOG_LIMIT:
                 return list(log)
-            limit = min(limit * 4, endpoints.WIDEST_LIMIT)
+            limit = min(limit * 4, endpoints.MAX_LOG_LIMIT)
 
     def _is_over(self, began: float) -> bool:
         return self.clock() - began > self.terms.max_poll_outage

@@ -24,7 +24,7 @@ from airflow_provider_losant.api.errors import (
 )
 from airflow_provider_losant.api.flows.steps import Note
 from airflow_provider_losant.api.model import QUEUED, ExecutionRef
-from airflow_provider_losant.api.timestamps import spell
+from airflow_provider_losant.api.timestamps import format_timestamp
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.model import Execution, ExecutionLog
@@ -156,7 +156,7 @@ class Target:
     def __str__(self) -> str:
         if self.execution_id is not None:
             return f"execution {self.execution_id} of notebook {self.notebook_id}"
-        since = spell(datetime.fromtimestamp(self.since, UTC))
+        since = format_timestamp(datetime.fromtimestamp(self.since, UTC))
         return f"first execution of notebook {self.notebook_id} since {since}"
 
 
