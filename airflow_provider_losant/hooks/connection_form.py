@@ -57,7 +57,7 @@ def _own_fields() -> dict[str, Any]:
         },
         "app_url": {
             "label": "Web UI address",
-            "description": f"Address of the Losant web UI, for the links of tasks. Default: {defaults.APP_URL}",
+            "description": f"Address of the Losant web UI, for links of tasks. Default: {defaults.APP_URL}",
             "schema": _NULLABLE_STRING,
         },
         "timeout": {
