@@ -122,38 +122,38 @@ BEHIND, AHEAD = {"clock_skew": -600.0}, {"clock_skew": 600.0}
 
 
 def _passing(name: str, fault: Fault, **more: Any) -> Row:
-    """A fault in which Losant itself reports that it did nothing."""
+    """Describe a fault in which Losant itself reports that it did nothing."""
     outcomes = {"safe": AGAIN, "creating": AGAIN, "export": AGAIN, "start": AGAIN, "wait": LOOKED}
     return Row(name=name, fault=fault, **outcomes | {"file": AGAIN, "tail": OMITTED} | more)
 
 
 def _limited(name: str, after: float | str | None, **more: Any) -> Row:
-    """A rate limit; an export is left to Airflow's retry, because the pause may be long."""
+    """Describe a rate limit; an export is left to Airflow's retry, because the pause may be long."""
     again = AGAIN if after is None else LATER
     outcomes = {"safe": again, "creating": again, "start": again, "export": at_once(RateLimited)}
     return _passing(name, Fault("rate_limited", retry_after=after), **outcomes | more)
 
 
 def _unclear(name: str, fault: Fault, error: type[LosantError], start: Promise, **more: Any) -> Row:
-    """A fault after which it is unknown whether Losant processed the request."""
+    """Describe a fault after which it is unknown whether Losant processed the request."""
     outcomes = {"safe": AGAIN, "creating": at_once(error), "export": at_once(error), "start": start}
     return Row(name=name, fault=fault, **outcomes | {"wait": LOOKED, "file": AGAIN, "tail": OMITTED} | more)
 
 
 def _final(name: str, fault: Fault, error: type[LosantError], **more: Any) -> Row:
-    """A response that another attempt would not change."""
+    """Describe a response that another attempt would not change."""
     outcomes = dict.fromkeys(("safe", "creating", "export", "start"), at_once(error))
     return Row(name=name, fault=fault, **outcomes | {"wait": LEFT, "tail": OMITTED} | more)
 
 
 def _harmless(name: str, fault: Fault | None, **more: Any) -> Row:
-    """A fault that changes nothing."""
+    """Describe a fault that changes nothing."""
     outcomes = dict.fromkeys(("safe", "creating", "export", "start", "wait"), DONE)
     return Row(name=name, fault=fault, **outcomes | more)
 
 
 def _away(name: str, place: Place) -> Row:
-    """A place that cannot be reached."""
+    """Describe a place that cannot be reached."""
     vain = in_vain(TransportError)
     outcomes = dict.fromkeys(("safe", "creating", "export", "start", "file"), vain)
     return Row(name=name, place=place, **outcomes, wait=LONG_LEFT, tail=OMITTED)
