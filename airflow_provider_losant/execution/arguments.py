@@ -13,6 +13,7 @@ from airflow_provider_losant.api.flows.submission import Order
 from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact_json, encode_context, execution_options
 from airflow_provider_losant.api.timestamps import parse_seconds, parse_timestamp
+from airflow_provider_losant.exceptions import permanent_errors_as_config_error
 from airflow_provider_losant.openlineage.collect import parent_of_notebook
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def make_order(task: LosantNotebookExecuteOperator, context: Context, hook: Losa
 
     :raises LosantConfigError: an argument is missing or makes no sense; the message names it.
     """
-    with hook.explained():
+    with permanent_errors_as_config_error():
         notebook_id = losant_id(task.notebook_id, field="notebook_id")
         for name in ("poll_interval", "timeout", "max_poll_outage", "listing_patience"):
             parse_seconds(getattr(task, name), field=name)
@@ -49,7 +50,7 @@ def make_order(task: LosantNotebookExecuteOperator, context: Context, hook: Losa
         callback_url=task.callback_url,
     )
     return Order(
-        application_id=hook.application(),
+        application_id=hook.resolve_application_id(),
         notebook_id=notebook_id,
         options=options,
         chain=None if problem else chain,
@@ -57,9 +58,7 @@ def make_order(task: LosantNotebookExecuteOperator, context: Context, hook: Losa
     )
 
 
-def make_gate(
-    task: LosantNotebookExecuteOperator, hook: LosantHook, began: float, *, give_up_at: float
-) -> Gate | None:
+def make_gate(task: LosantNotebookExecuteOperator, began: float, *, give_up_at: float) -> Gate | None:
     """
     Put the conditions for a start into a gate; None when there are none, and so nothing to ask Losant.
 
@@ -69,7 +68,7 @@ def make_gate(
     """
     from airflow_provider_losant.api.flows.start_policy import Gate
 
-    with hook.explained():
+    with permanent_errors_as_config_error():
         gate = Gate(
             if_running=task.if_running,
             max_minutes=task.max_minutes,

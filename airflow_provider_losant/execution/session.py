@@ -25,7 +25,7 @@ from airflow_provider_losant.exceptions import (
     LosantConfigError,
     NotebookExecutionError,
     NotebookNotStarted,
-    refusals_are_final,
+    permanent_errors_as_config_error,
 )
 from airflow_provider_losant.execution.arguments import make_gate, make_order, remember
 from airflow_provider_losant.execution.canceller import Leash
@@ -85,7 +85,7 @@ class Running:
         task, context = self._task, self._context
         began = own_xcom(task, context, BEGAN_KEY) if is_resumed else time.time()
         order = make_order(task, context, self._hook)
-        gate = make_gate(task, self._hook, began, give_up_at=self._deadline(began)[0])
+        gate = make_gate(task, began, give_up_at=self._deadline(began)[0])
         started = self._start(order, gate, is_retry=context["ti"].try_number > 1)
         if not isinstance(started, Started):
             self._defer_until_free(started.execution.ref, began)
@@ -137,7 +137,7 @@ class Running:
         self._leash.kill()
 
     def _look_again(self, execution_id: str, *, may_defer: bool = True) -> dict[str, Any]:
-        ref = self._hook.ref(self._task.notebook_id, execution_id)
+        ref = self._hook.execution_ref(self._task.notebook_id, execution_id)
         is_ours = not own_xcom(self._task, self._context, ADOPTED_KEY)
         if is_ours:
             self._leash.hold(ref)
@@ -165,7 +165,7 @@ class Running:
 
     def _announce(self, ref: ExecutionRef) -> str:
         """Show the run to people the moment it has an id."""
-        url = self._hook.link(ref)
+        url = self._hook.notebook_url(ref)
         self._context["ti"].xcom_push(key=EXECUTION_KEY, value=ref.execution_id)
         LosantNotebookLink().push(self._context, url)
         self._task.log.info("Execution %s in Losant: %s", ref.execution_id, url)
@@ -251,9 +251,9 @@ class Running:
         self._leash.let_go()
         self._check_query_time(outcome)
         self._note(outcome.result, outcome)
-        ref = self._hook.ref(self._task.notebook_id, outcome.result["execution_id"])
+        ref = self._hook.execution_ref(self._task.notebook_id, outcome.result["execution_id"])
         _, limit = self._deadline(ref.created_at)
-        result = finish(outcome, url=self._hook.link(ref), limit=limit, log=self._task.log.log)
+        result = finish(outcome, url=self._hook.notebook_url(ref), limit=limit, log=self._task.log.log)
         if self._task.save_outputs_to is not None:
             result["saved_outputs"] = self._save_outputs(ref)
         return self._publish(result)
@@ -275,7 +275,7 @@ class Running:
 
     def _save_outputs(self, ref: ExecutionRef) -> dict[str, str]:
         """Copy the outputs; should that fail, the retry finds the run completed and only copies again."""
-        with refusals_are_final():
+        with permanent_errors_as_config_error():
             folder = Folder.at(self._task.save_outputs_to or "", field="save_outputs_to")
             return self._leash.run(
                 self._hook.client, folder.land(ref, Choice(), self._hook.settings.max_retries)

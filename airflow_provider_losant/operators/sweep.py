@@ -15,7 +15,7 @@ from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.flows import polling
 from airflow_provider_losant.api.flows.ownership import Chain, read_mark
 from airflow_provider_losant.api.timestamps import parse_seconds
-from airflow_provider_losant.exceptions import NotebookExecutionError
+from airflow_provider_losant.exceptions import NotebookExecutionError, permanent_errors_as_config_error
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
@@ -79,7 +79,7 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
 
         hook = LosantHook(self.losant_conn_id, self.application_id)
         now = time.time()
-        with hook.explained():
+        with permanent_errors_as_config_error():
             oldest = now - parse_seconds(self.max_age, field="max_age")
             youngest = now - parse_seconds(self.min_age, field="min_age")
         left: Counter[str] = Counter()
@@ -92,7 +92,7 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
                 self.log.info("Left alone: execution %s (%s)", execution_id, reason)
                 left[reason] += 1
                 continue
-            done = hook.run(polling.cancel(execution.ref, "nobody waits for it any more", retries=2))
+            done = hook.client.run(polling.cancel(execution.ref, "nobody waits for it any more", retries=2))
             if done == "failed":
                 problems.append(f"execution {execution_id} could not be cancelled")
             else:
@@ -124,7 +124,7 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
             return "not started by Airflow"
         if not mark.get("sweep"):
             return "meant to outlive its task"
-        if execution.queued > youngest:
+        if execution.queued_time > youngest:
             return "too young"
         is_known, started = dag_run_start(mark["dag_id"], mark["run_id"])
         deployment = deployment_id(started)

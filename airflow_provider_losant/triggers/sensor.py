@@ -103,10 +103,10 @@ class LosantNotebookSensorTrigger(BaseTrigger):
         if self._context is not None:
             self._fill_in(self._context)
         hook = LosantHook(self.losant_conn_id, self.application_id)
-        await hook.aprepare()
+        await hook.aload_settings()
         target = aim(hook, notebook_id=self.notebook_id, execution_id=self.execution_id, since=self.since)
         if self._context is not None:
-            await LosantNotebookLink().apush(self._context, hook.link(target))
+            await LosantNotebookLink().apush(self._context, hook.notebook_url(target))
         patience = Patience(
             poll_interval=self.poll_interval, deadline=self._deadline(), max_poll_outage=self.timeout
         )

@@ -35,7 +35,7 @@ from tests.contract.fault_table import (
     LATER,
     LEFT,
     LONG_LEFT,
-    MOST,
+    MAX_BODY,
     NOW,
     OMITTED,
     SUCCESS,
@@ -201,7 +201,7 @@ def stage(
     places: dict[Place, str],
     elsewhere: Loopback,
 ) -> Callable[[Row, str], Stage]:
-    monkeypatch.setattr(decoding, "MOST", MOST)
+    monkeypatch.setattr(decoding, "MOST", MAX_BODY)
     elsewhere.requests.clear()
     return lambda row, kind: Stage(shared, clock, Driver(kind), row, places, elsewhere)
 

@@ -129,7 +129,7 @@ class Gate:
         others = yield from search.others()
         if self.if_running != "cancel_previous":
             return others
-        return [it for it in others if it.queued < self.began]
+        return [it for it in others if it.queued_time < self.began]
 
     def _cancel(self, search: Search) -> Flow[None]:
         for execution in (yield from self._others(search)):
@@ -145,8 +145,8 @@ class Gate:
         """Choose the newest run that was ordered for the same."""
         if self.if_running != "adopt":
             return None
-        same = (it for it in others if it.status.is_worth_adopting and _is_for_the_same(it, order))
-        newest = max(same, key=lambda it: it.queued, default=None)
+        same = (it for it in others if it.status.can_reconnect and _is_for_the_same(it, order))
+        newest = max(same, key=lambda it: it.queued_time, default=None)
         return None if newest is None else Started.adopted(newest)
 
     def _turn_away(self, other: Execution) -> None:

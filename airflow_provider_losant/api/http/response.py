@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def is_there(status: int) -> bool:
+def is_success(status: int) -> bool:
     """Tell whether a host that was asked for a file gives it."""
     return 200 <= status < 300  # noqa: PLR2004 - HTTP's own numbers
 
 
-def read_answer(call: Call[T], status: int, headers: Mapping[str, str], body: bytes) -> T:
+def parse_response(call: Call[T], status: int, headers: Mapping[str, str], body: bytes) -> T:
     """
     Turn an HTTP answer into what the call promises, or into the error it means.
 

@@ -30,7 +30,7 @@ from airflow_provider_losant.api.errors import (
     ServerError,
     Unauthorized,
 )
-from airflow_provider_losant.api.http.response import read_answer
+from airflow_provider_losant.api.http.response import parse_response
 from airflow_provider_losant.api.payloads import MAX_CONTEXT, encode_context, execution_options, notebook_body
 from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN, briefly, entry, published
 
@@ -252,7 +252,7 @@ def answer(
     given: CaseInsensitiveDict[str] = CaseInsensitiveDict(
         {"Content-Type": kind, **{name.replace("_", "-"): value for name, value in headers.items()}}
     )
-    return read_answer(call or TABLE["notebook.get"][0], status, given, content)
+    return parse_response(call or TABLE["notebook.get"][0], status, given, content)
 
 
 def test_an_answer_becomes_what_the_call_promises() -> None:
