@@ -201,7 +201,7 @@ def stage(
     places: dict[Place, str],
     elsewhere: Loopback,
 ) -> Callable[[Row, str], Stage]:
-    monkeypatch.setattr(decoding, "MOST", MAX_BODY)
+    monkeypatch.setattr(decoding, "MAX_BODY", MAX_BODY)
     elsewhere.requests.clear()
     return lambda row, kind: Stage(shared, clock, Driver(kind), row, places, elsewhere)
 
