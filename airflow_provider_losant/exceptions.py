@@ -58,7 +58,7 @@ class NotebookWaitTimedOut(NotebookExecutionError):
 
 
 @contextmanager
-def refusals_are_final(where: str = "") -> Iterator[None]:
+def permanent_errors_as_config_error(where: str = "") -> Iterator[None]:
     """Turn an error of Losant's that trying again cannot change into the one that Airflow does not retry."""
     try:
         yield

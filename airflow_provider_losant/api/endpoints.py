@@ -12,20 +12,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
-from airflow_provider_losant.api.fields import text, whole
+from airflow_provider_losant.api.fields import integer, string
 from airflow_provider_losant.api.model import ExecutionLog, ExecutionRef, Notebook, losant_id
-from airflow_provider_losant.api.timestamps import milliseconds
+from airflow_provider_losant.api.timestamps import to_milliseconds
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.usage import MinuteCounts
 
 T = TypeVar("T")
 
-PER_PAGE = 100
-WIDEST_LIMIT = 1_000
+PAGE_SIZE = 100
+MAX_LOG_LIMIT = 1_000
 """How long a log is asked for where something has to be found in it."""
-EXPORT_SPACING = 15 * 60.0
-LEAN = {"_actions": "false", "_links": "false", "_embedded": "false"}
+EXPORT_INTERVAL = 15 * 60.0
+COMPACT = {"_actions": "false", "_links": "false", "_embedded": "false"}
 """Leave out what only a browser needs. Text, because Losant takes ``true``, not ``True``, for true."""
 
 
@@ -46,37 +46,37 @@ class Call(Generic[T]):
     A request as a value.
 
     :param operation: Losant's name for it, which is also the token scope it needs.
-    :param read: Turns the JSON answer into what the caller wants.
-    :param repeatable: Sending it twice does no more than sending it once.
+    :param parse: Turns the JSON answer into what the caller wants.
+    :param idempotent: Sending it twice does no more than sending it once.
     :param upload: A Jupyter file to send as ``multipart/form-data``.
-    :param ends: It takes away what it names. That it finds nothing proves an attempt before it, whose answer
-        was lost, to have been carried out.
-    :param spacing: Seconds that Losant wants between two of these for one notebook, where it does.
+    :param deletes: It takes away what it names. That it finds nothing proves an attempt before it, whose
+        answer was lost, to have been carried out.
+    :param min_interval: Seconds that Losant wants between two of these for one notebook, where it does.
     """
 
     operation: str
     method: str
     path: str
-    read: Callable[[Any], T]
-    repeatable: bool = True
-    ends: bool = False
+    parse: Callable[[Any], T]
+    idempotent: bool = True
+    deletes: bool = False
     scope: str | None = None
     query: Mapping[str, str] = field(default_factory=dict)
     json: Mapping[str, Any] | None = None
     upload: Upload | None = None
-    spacing: float | None = None
+    min_interval: float | None = None
 
 
 def list_notebooks(
-    application_id: str, *, page: int = 0, per_page: int = PER_PAGE, **query: str
+    application_id: str, *, page: int = 0, per_page: int = PAGE_SIZE, **query: str
 ) -> Call[Page]:
     """Ask for one page of an application's notebooks."""
     return Call(
         operation="notebooks.get",
         method="GET",
         path=f"{_application(application_id)}/notebooks",
-        query={"page": str(page), "perPage": str(per_page), **query, **LEAN},
-        read=Page.from_api,
+        query={"page": str(page), "perPage": str(per_page), **query, **COMPACT},
+        parse=Page.from_api,
     )
 
 
@@ -86,8 +86,8 @@ def get_application(application_id: str) -> Call[str]:
         operation="application.get",
         method="GET",
         path=_application(application_id),
-        query=LEAN,
-        read=lambda answer: text(answer, "name"),
+        query=COMPACT,
+        parse=lambda answer: string(answer, "name"),
     )
 
 
@@ -102,15 +102,15 @@ def create_notebook(application_id: str, body: Mapping[str, Any]) -> Call[Notebo
         method="POST",
         path=f"{_application(application_id)}/notebooks",
         json=body,
-        repeatable=False,
-        read=Notebook.from_api,
+        idempotent=False,
+        parse=Notebook.from_api,
     )
 
 
 def get_notebook(application_id: str, notebook_id: str) -> Call[Notebook]:
     """Ask for one notebook."""
     path = _notebook(application_id, notebook_id)
-    return Call(operation="notebook.get", method="GET", path=path, query=LEAN, read=Notebook.from_api)
+    return Call(operation="notebook.get", method="GET", path=path, query=COMPACT, parse=Notebook.from_api)
 
 
 def update_notebook(application_id: str, notebook_id: str, body: Mapping[str, Any]) -> Call[Notebook]:
@@ -120,7 +120,7 @@ def update_notebook(application_id: str, notebook_id: str, body: Mapping[str, An
         method="PATCH",
         path=_notebook(application_id, notebook_id),
         json=body,
-        read=Notebook.from_api,
+        parse=Notebook.from_api,
     )
 
 
@@ -130,8 +130,8 @@ def delete_notebook(application_id: str, notebook_id: str) -> Call[None]:
         operation="notebook.delete",
         method="DELETE",
         path=_notebook(application_id, notebook_id),
-        ends=True,
-        read=_done,
+        deletes=True,
+        parse=_done,
     )
 
 
@@ -142,7 +142,7 @@ def upload_notebook(application_id: str, notebook_id: str, file: Upload) -> Call
         method="POST",
         path=f"{_notebook(application_id, notebook_id)}/upload",
         upload=file,
-        read=Notebook.from_api,
+        parse=Notebook.from_api,
     )
 
 
@@ -153,7 +153,7 @@ def execute(application_id: str, notebook_id: str, options: Mapping[str, Any]) -
     :param options: The body, from :func:`execution_options`; Losant wants one, if an empty one.
     """
 
-    def read(answer: Any) -> ExecutionRef:
+    def parse(answer: Any) -> ExecutionRef:
         execution_id = losant_id(answer["executionId"], field="executionId")
         return ExecutionRef(application_id=application_id, notebook_id=notebook_id, execution_id=execution_id)
 
@@ -162,8 +162,8 @@ def execute(application_id: str, notebook_id: str, options: Mapping[str, Any]) -
         method="POST",
         path=f"{_notebook(application_id, notebook_id)}/execute",
         json=options,
-        repeatable=False,
-        read=read,
+        idempotent=False,
+        parse=parse,
     )
 
 
@@ -175,8 +175,8 @@ def cancel_execution(ref: ExecutionRef) -> Call[None]:
         method="POST",
         path=f"{_notebook(ref.application_id, ref.notebook_id)}/cancelExecution",
         query={"executionId": losant_id(ref.execution_id, field="execution_id")},
-        ends=True,
-        read=_done,
+        deletes=True,
+        parse=_done,
     )
 
 
@@ -191,8 +191,8 @@ def execution_logs(application_id: str, notebook_id: str, *, limit: int, since: 
         operation="notebook.logs",
         method="GET",
         path=f"{_notebook(application_id, notebook_id)}/logs",
-        query={"limit": str(limit), "since": milliseconds(since), **LEAN},
-        read=lambda answer: ExecutionLog(_list(answer)),
+        query={"limit": str(limit), "since": to_milliseconds(since), **COMPACT},
+        parse=lambda answer: ExecutionLog(_list(answer)),
     )
 
 
@@ -212,8 +212,8 @@ def minute_counts(
         operation="notebook.notebookMinuteCounts",
         method="GET",
         path=f"{_notebook(application_id, notebook_id)}/notebookMinuteCounts",
-        query={name: milliseconds(at) for name, at in span.items() if at is not None} | LEAN,
-        read=MinuteCounts.from_api,
+        query={name: to_milliseconds(at) for name, at in span.items() if at is not None} | COMPACT,
+        parse=MinuteCounts.from_api,
     )
 
 
@@ -230,9 +230,9 @@ def request_export(application_id: str, notebook_id: str, options: Mapping[str, 
         method="POST",
         path=f"{_notebook(application_id, notebook_id)}/requestInputDataExport",
         json=options,
-        repeatable=False,
-        spacing=EXPORT_SPACING,
-        read=lambda answer: text(answer, "jobId"),
+        idempotent=False,
+        min_interval=EXPORT_INTERVAL,
+        parse=lambda answer: string(answer, "jobId"),
     )
 
 
@@ -246,11 +246,11 @@ class Page:
     @classmethod
     def from_api(cls, answer: Mapping[str, Any]) -> Page:
         notebooks = [Notebook.from_api(entry) for entry in _list(answer["items"])]
-        total = whole(answer, "totalCount")
+        total = integer(answer, "totalCount")
         return cls(notebooks=notebooks, total=len(notebooks) if total is None else total)
 
 
-DONE: Mapping[str, Any] = {"success": True}
+SUCCESS: Mapping[str, Any] = {"success": True}
 """What Losant says when there is nothing else to say."""
 
 

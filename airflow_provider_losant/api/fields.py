@@ -14,11 +14,11 @@ from typing import Any
 
 Entry = Mapping[str, Any]
 
-LONGEST_SAID = 500
+MAX_MESSAGE = 500
 """Characters of what Losant says that get into a message of ours; its own are shorter by far."""
 
 
-def text(entry: Entry, key: str) -> str:
+def string(entry: Entry, key: str) -> str:
     """Return a text that has to be there."""
     value = entry[key]
     if not isinstance(value, str):
@@ -26,9 +26,9 @@ def text(entry: Entry, key: str) -> str:
     return value
 
 
-def text_or_none(entry: Entry, key: str) -> str | None:
+def string_or_none(entry: Entry, key: str) -> str | None:
     """Return a text, if there is one."""
-    return None if entry.get(key) is None else text(entry, key)
+    return None if entry.get(key) is None else string(entry, key)
 
 
 def number(entry: Entry, key: str) -> float | None:
@@ -41,15 +41,15 @@ def number(entry: Entry, key: str) -> float | None:
     return value
 
 
-def whole(entry: Entry, key: str) -> int | None:
+def integer(entry: Entry, key: str) -> int | None:
     """Return a whole number, if there is a number."""
     value = number(entry, key)
     return None if value is None else int(value)
 
 
-def instant_or_none(entry: Entry, key: str) -> datetime | None:
+def timestamp_or_none(entry: Entry, key: str) -> datetime | None:
     """Return an instant, if there is one; without a time zone it is UTC."""
-    told = text_or_none(entry, key)
+    told = string_or_none(entry, key)
     if not told:
         return None
     moment = datetime.fromisoformat(told)
@@ -57,15 +57,15 @@ def instant_or_none(entry: Entry, key: str) -> datetime | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
 
-def instant(entry: Entry, key: str) -> datetime:
+def timestamp(entry: Entry, key: str) -> datetime:
     """Return an instant that has to be there."""
-    moment = instant_or_none(entry, key)
+    moment = timestamp_or_none(entry, key)
     if moment is None:
         raise KeyError(key)
     return moment
 
 
-def things(entry: Entry, key: str) -> tuple[Entry, ...]:
+def objects(entry: Entry, key: str) -> tuple[Entry, ...]:
     """Return a list of JSON objects, empty if there is none."""
     value = entry.get(key) or ()
     if not isinstance(value, list | tuple) or not all(isinstance(it, Mapping) for it in value):
@@ -73,7 +73,7 @@ def things(entry: Entry, key: str) -> tuple[Entry, ...]:
     return tuple(value)
 
 
-def brief(said: object) -> str:
+def one_line(said: object) -> str:
     """Return what a stranger says in one line of a log, without what could pass for more than that."""
-    told = "".join(it if it.isprintable() else " " for it in str(said)[:LONGEST_SAID])
+    told = "".join(it if it.isprintable() else " " for it in str(said)[:MAX_MESSAGE])
     return " ".join(told.split())

@@ -18,15 +18,15 @@ from typing import Any
 
 from airflow_provider_losant.api.errors import SHAPE_ERRORS, InvalidArgument, ProtocolError
 from airflow_provider_losant.api.fields import (
-    brief,
-    instant_or_none,
+    integer,
     number,
-    text,
-    text_or_none,
-    things,
-    whole,
+    objects,
+    one_line,
+    string,
+    string_or_none,
+    timestamp_or_none,
 )
-from airflow_provider_losant.api.timestamps import spell
+from airflow_provider_losant.api.timestamps import format_timestamp
 
 _ID = re.compile(r"[0-9A-Fa-f]{24}")
 
@@ -56,7 +56,7 @@ class Status:
     :param name: Losant's spelling.
     :param is_final: It will not change any more.
     :param is_success: It ended well.
-    :param is_worth_adopting: A retry takes this run as its own instead of starting another.
+    :param can_reconnect: A retry takes this run as its own instead of starting another.
     :param is_active: It still costs, or will cost, run minutes, and nobody has asked it to stop.
     :param is_known: Losant documents this status.
     """
@@ -64,14 +64,14 @@ class Status:
     name: str
     is_final: bool = False
     is_success: bool = False
-    is_worth_adopting: bool = False
+    can_reconnect: bool = False
     is_active: bool = False
     is_known: bool = True
 
     @classmethod
     def of(cls, name: str) -> Status:
         """Look a status up; one that nobody has documented is not final, and still running."""
-        return STATUSES.get(name) or cls(name, is_worth_adopting=True, is_active=True, is_known=False)
+        return STATUSES.get(name) or cls(name, can_reconnect=True, is_active=True, is_known=False)
 
     def __str__(self) -> str:
         return self.name
@@ -80,9 +80,9 @@ class Status:
 STATUSES: Mapping[str, Status] = {
     status.name: status
     for status in (
-        Status("queued", is_worth_adopting=True, is_active=True),
-        Status("inProgress", is_worth_adopting=True, is_active=True),
-        Status("completed", is_final=True, is_success=True, is_worth_adopting=True),
+        Status("queued", can_reconnect=True, is_active=True),
+        Status("inProgress", can_reconnect=True, is_active=True),
+        Status("completed", is_final=True, is_success=True, can_reconnect=True),
         Status("errored", is_final=True),
         Status("timeout", is_final=True),
         Status("canceling"),
@@ -125,15 +125,15 @@ class File:
     url: str | None = field(default=None, repr=False)
 
     @classmethod
-    def all_from_api(cls, files: Mapping[str, Mapping[str, Any]] | None) -> Mapping[str, File]:
+    def files_from_api(cls, files: Mapping[str, Mapping[str, Any]] | None) -> Mapping[str, File]:
         if not files:
             return _NO_FILES
         return {
             name: cls(
                 name=name,
-                size=whole(it, "size"),
-                content_type=text_or_none(it, "contentType"),
-                url=text_or_none(it, "url"),
+                size=integer(it, "size"),
+                content_type=string_or_none(it, "contentType"),
+                url=string_or_none(it, "url"),
             )
             for name, it in files.items()
         }
@@ -167,34 +167,34 @@ class Execution:
         """Read one entry of a notebook's log."""
         return cls(
             ref=ExecutionRef(
-                application_id=text(entry, "applicationId"),
-                notebook_id=text(entry, "notebookId"),
+                application_id=string(entry, "applicationId"),
+                notebook_id=string(entry, "notebookId"),
                 execution_id=losant_id(_execution_id(entry), field="notebookExecutionId"),
             ),
-            status=Status.of(text(entry, "status")),
-            relative_to=instant_or_none(entry, "executionRelativeTo"),
-            queued_at=instant_or_none(entry, "runQueuedAt"),
-            started_at=instant_or_none(entry, "runStartedAt"),
-            inputs_at=instant_or_none(entry, "inputsCompletedAt"),
-            notebook_at=instant_or_none(entry, "notebookCompletedAt"),
-            outputs_at=instant_or_none(entry, "outputsCompletedAt"),
+            status=Status.of(string(entry, "status")),
+            relative_to=timestamp_or_none(entry, "executionRelativeTo"),
+            queued_at=timestamp_or_none(entry, "runQueuedAt"),
+            started_at=timestamp_or_none(entry, "runStartedAt"),
+            inputs_at=timestamp_or_none(entry, "inputsCompletedAt"),
+            notebook_at=timestamp_or_none(entry, "notebookCompletedAt"),
+            outputs_at=timestamp_or_none(entry, "outputsCompletedAt"),
             max_run_minutes=number(entry, "maxAllowedRunMinutes"),
-            inputs=File.all_from_api(entry.get("inputInfo")),
-            outputs=File.all_from_api(entry.get("outputInfo")),
-            errors=tuple(dict(error) for error in things(entry, "executionErrors")),
-            template_context=text_or_none(entry, "templateContext"),
+            inputs=File.files_from_api(entry.get("inputInfo")),
+            outputs=File.files_from_api(entry.get("outputInfo")),
+            errors=tuple(dict(error) for error in objects(entry, "executionErrors")),
+            template_context=string_or_none(entry, "templateContext"),
             raw=entry,
         )
 
     @property
-    def queued(self) -> float:
+    def queued_time(self) -> float:
         """Epoch seconds at which it was queued, to the best of what Losant tells."""
         return self.queued_at.timestamp() if self.queued_at else self.ref.created_at
 
     @property
-    def latest(self) -> float:
+    def last_event_time(self) -> float:
         """Epoch seconds of the last thing that is known to have happened to it: in the end, its end."""
-        return self._latest_at.timestamp() if self._latest_at else self.queued
+        return self._last_event_at.timestamp() if self._last_event_at else self.queued_time
 
     @property
     def phase(self) -> str:
@@ -208,9 +208,9 @@ class Execution:
     @property
     def durations(self) -> dict[str, float | None]:
         """Seconds spent in each phase that has ended, and in all that is known so far."""
-        spans = [_between(*pair) for pair in itertools.pairwise(self._line)]
+        spans = [_between(*pair) for pair in itertools.pairwise(self._milestones)]
         names = ("queue", "inputs", "notebook", "outputs", "total")
-        return dict(zip(names, (*spans, _between(self.queued_at, self._latest_at)), strict=True))
+        return dict(zip(names, (*spans, _between(self.queued_at, self._last_event_at)), strict=True))
 
     def to_result(self) -> dict[str, Any]:
         """Return the JSON dict that DAGs get (XCom), with no signed URL in it."""
@@ -219,9 +219,9 @@ class Execution:
             "notebook_id": self.ref.notebook_id,
             "application_id": self.ref.application_id,
             "status": self.status.name,
-            "relative_to": _spelt(self.relative_to),
-            "queued_at": _spelt(self.queued_at),
-            "started_at": _spelt(self.started_at),
+            "relative_to": _formatted(self.relative_to),
+            "queued_at": _formatted(self.queued_at),
+            "started_at": _formatted(self.started_at),
             "finished_at": self._finished_at,
             "durations": self.durations,
             "max_run_minutes": self.max_run_minutes,
@@ -232,18 +232,18 @@ class Execution:
         }
 
     @property
-    def _line(self) -> tuple[datetime | None, ...]:
+    def _milestones(self) -> tuple[datetime | None, ...]:
         return (self.queued_at, self.started_at, self.inputs_at, self.notebook_at, self.outputs_at)
 
     @property
-    def _latest_at(self) -> datetime | None:
-        return max((at for at in self._line if at is not None), default=None)
+    def _last_event_at(self) -> datetime | None:
+        return max((at for at in self._milestones if at is not None), default=None)
 
     @property
     def _finished_at(self) -> str | None:
         if not self.status.is_final:
             return None
-        return _spelt(self.outputs_at or self.notebook_at)
+        return _formatted(self.outputs_at or self.notebook_at)
 
 
 _NO_FILES: Mapping[str, File] = MappingProxyType({})
@@ -298,7 +298,7 @@ def _read(entry: Mapping[str, Any]) -> Execution:
         return Execution.from_api(entry)
     except SHAPE_ERRORS as error:
         raise ProtocolError(
-            f"an execution has an unknown shape: {type(error).__name__} {brief(error)}"
+            f"an execution has an unknown shape: {type(error).__name__} {one_line(error)}"
         ) from None
 
 
@@ -328,21 +328,21 @@ class Notebook:
         """Read one notebook of Losant's answer."""
         return cls(
             id=losant_id(entry.get("notebookId") or entry["id"], field="notebookId"),
-            application_id=text(entry, "applicationId"),
-            name=text(entry, "name"),
-            description=text_or_none(entry, "description"),
-            file_name=text_or_none(entry, "jupyterFileName"),
-            file_url=text_or_none(entry, "jupyterFileUrl"),
-            image_version=text_or_none(entry, "imageVersion"),
-            inputs=things(entry, "inputs"),
-            outputs=things(entry, "outputs"),
+            application_id=string(entry, "applicationId"),
+            name=string(entry, "name"),
+            description=string_or_none(entry, "description"),
+            file_name=string_or_none(entry, "jupyterFileName"),
+            file_url=string_or_none(entry, "jupyterFileUrl"),
+            image_version=string_or_none(entry, "imageVersion"),
+            inputs=objects(entry, "inputs"),
+            outputs=objects(entry, "outputs"),
             minutes_this_period=number(entry.get("stats") or {}, "minutesThisPeriod"),
             raw=entry,
         )
 
 
-def _spelt(moment: datetime | None) -> str | None:
-    return None if moment is None else spell(moment)
+def _formatted(moment: datetime | None) -> str | None:
+    return None if moment is None else format_timestamp(moment)
 
 
 def _between(start: datetime | None, end: datetime | None) -> float | None:

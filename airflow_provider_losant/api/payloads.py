@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, NoReturn, TypedDict
 
 from airflow_provider_losant.api.errors import InvalidArgument
-from airflow_provider_losant.api.timestamps import spell
+from airflow_provider_losant.api.timestamps import format_timestamp
 
 MAX_CONTEXT = 32_767
 
@@ -23,7 +23,7 @@ def execution_options(
 ) -> dict[str, Any]:
     """Build the body of ``execute``: only what is given, in Losant's spelling."""
     options = {
-        "relativeTo": relative_to and spell(relative_to),
+        "relativeTo": relative_to and format_timestamp(relative_to),
         "templateContext": template_context,
         "email": email,
         "callbackUrl": callback_url,
@@ -51,7 +51,7 @@ def notebook_body(fields: NotebookFields) -> dict[str, Any]:
     return {"imageVersion" if name == "image_version" else name: value for name, value in fields.items()}
 
 
-def context_text(value: Mapping[str, Any] | str | None, *, field: str = "template_context") -> str | None:
+def encode_context(value: Mapping[str, Any] | str | None, *, field: str = "template_context") -> str | None:
     """
     Return a template context as the text Losant wants.
 
@@ -65,7 +65,7 @@ def context_text(value: Mapping[str, Any] | str | None, *, field: str = "templat
             text = value
             json.loads(text, parse_constant=_refuse, parse_float=_finite)
         else:
-            text = compact(value)
+            text = compact_json(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgument(field, f"is not JSON: {error}") from None
     if len(text) > MAX_CONTEXT:
@@ -82,6 +82,6 @@ def _finite(digits: str) -> float:
     return number if abs(number) < float("inf") else _refuse(digits)
 
 
-def compact(value: Mapping[str, Any]) -> str:
+def compact_json(value: Mapping[str, Any]) -> str:
     """Write JSON in as few characters as it takes."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

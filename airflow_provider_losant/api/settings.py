@@ -48,7 +48,7 @@ class Settings:
     user_agent: str = "airflow-provider-losant"
 
     @classmethod
-    def read(
+    def from_connection(
         cls,
         *,
         host: str | None,
@@ -79,7 +79,7 @@ class Settings:
         )
 
     @property
-    def trust(self) -> bool | str:
+    def ca_bundle(self) -> bool | str:
         """
         Return whose certificates to accept: as ``verify`` says, or the environment, where that is just true.
 
@@ -90,7 +90,7 @@ class Settings:
         named = (os.environ.get(name) for name in CA_BUNDLES)
         return next((it for it in named if it and Path(it).exists()), True)
 
-    def link(self, *, application_id: str, notebook_id: str, execution_id: str) -> str:
+    def notebook_url(self, *, application_id: str, notebook_id: str, execution_id: str) -> str:
         """
         Return the address of a notebook in Losant's web interface.
 

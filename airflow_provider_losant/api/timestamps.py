@@ -19,7 +19,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SMALLEST_MILLISECONDS = 10**12
 
 
-def instant(value: object, *, field: str) -> datetime:
+def parse_timestamp(value: object, *, field: str) -> datetime:
     """
     Read an instant in any of the spellings a DAG may use.
 
@@ -39,12 +39,12 @@ def instant(value: object, *, field: str) -> datetime:
     raise InvalidArgument(field, f"{value!r} is not an instant: give a datetime, ISO-8601 text or epoch ms")
 
 
-def spell(moment: datetime) -> str:
+def format_timestamp(moment: datetime) -> str:
     """Write an instant the one way Losant cannot misread: ISO-8601, UTC, milliseconds, ``Z``."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def milliseconds(epoch_seconds: float) -> str:
+def to_milliseconds(epoch_seconds: float) -> str:
     """Write epoch seconds as the epoch milliseconds of Losant's query parameters, never later."""
     # By way of microseconds, which a float still tells apart: 1.001 s is 1001 ms, not 1000.99 cut to 1000.
     return str(round(epoch_seconds * 1_000_000) // 1000)
@@ -80,7 +80,7 @@ def _from_milliseconds(value: float, field: str) -> datetime:
         raise InvalidArgument(field, f"{value!r} is too large for epoch milliseconds") from None
 
 
-def seconds(value: object, *, field: str) -> float:
+def parse_seconds(value: object, *, field: str) -> float:
     """
     Read a span of time.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_losant.api.fields import instant, whole
+from airflow_provider_losant.api.fields import integer, timestamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +31,8 @@ class DayCount:
     def from_api(cls, entry: Mapping[str, Any]) -> DayCount:
         """Read one day of Losant's answer; what it does not mention is zero."""
         names = ("minutes", "completed", "errored", "canceled", "timeout")
-        counts = {name: whole(entry, name) or 0 for name in names}
-        return cls(date=instant(entry, "date"), **counts)
+        counts = {name: integer(entry, name) or 0 for name in names}
+        return cls(date=timestamp(entry, "date"), **counts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +52,8 @@ class MinuteCounts:
     def from_api(cls, answer: Mapping[str, Any]) -> MinuteCounts:
         """Read Losant's answer."""
         return cls(
-            start=instant(answer, "start"),
-            end=instant(answer, "end"),
+            start=timestamp(answer, "start"),
+            end=timestamp(answer, "end"),
             days=tuple(DayCount.from_api(entry) for entry in answer["counts"]),
             raw=answer,
         )

@@ -95,7 +95,7 @@ def notebook_asset(
     hook = LosantHook(losant_conn_id, application_id)
     return create_asset(
         notebook_id=notebook_id,
-        application_id=hook.application(),
+        application_id=hook.resolve_application_id(),
         host=hook.settings.base_url,
         output=output,
     )

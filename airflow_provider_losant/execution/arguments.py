@@ -11,8 +11,9 @@ from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.flows.ownership import KEY, Chain
 from airflow_provider_losant.api.flows.submission import Order
 from airflow_provider_losant.api.model import losant_id
-from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact, context_text, execution_options
-from airflow_provider_losant.api.timestamps import instant, seconds
+from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact_json, encode_context, execution_options
+from airflow_provider_losant.api.timestamps import parse_seconds, parse_timestamp
+from airflow_provider_losant.exceptions import permanent_errors_as_config_error
 from airflow_provider_losant.openlineage.collect import parent_of_notebook
 
 if TYPE_CHECKING:
@@ -29,14 +30,14 @@ def make_order(task: LosantNotebookExecuteOperator, context: Context, hook: Losa
 
     :raises LosantConfigError: an argument is missing or makes no sense; the message names it.
     """
-    with hook.explained():
+    with permanent_errors_as_config_error():
         notebook_id = losant_id(task.notebook_id, field="notebook_id")
         for name in ("poll_interval", "timeout", "max_poll_outage", "listing_patience"):
-            seconds(getattr(task, name), field=name)
-        text = context_text(task.template_context)
+            parse_seconds(getattr(task, name), field=name)
+        text = encode_context(task.template_context)
         if task.save_outputs_to is not None:
             _check_folder(task)
-        moment = None if task.relative_to is None else instant(task.relative_to, field="relative_to")
+        moment = None if task.relative_to is None else parse_timestamp(task.relative_to, field="relative_to")
     chain = _chain(task, context)
     marked, problem = _mark(chain, text, task, context) if task.durable else (text, "durable is off")
     known_id = _recall(task, context)
@@ -49,7 +50,7 @@ def make_order(task: LosantNotebookExecuteOperator, context: Context, hook: Losa
         callback_url=task.callback_url,
     )
     return Order(
-        application_id=hook.application(),
+        application_id=hook.resolve_application_id(),
         notebook_id=notebook_id,
         options=options,
         chain=None if problem else chain,
@@ -57,9 +58,7 @@ def make_order(task: LosantNotebookExecuteOperator, context: Context, hook: Losa
     )
 
 
-def make_gate(
-    task: LosantNotebookExecuteOperator, hook: LosantHook, began: float, *, give_up_at: float
-) -> Gate | None:
+def make_gate(task: LosantNotebookExecuteOperator, began: float, *, give_up_at: float) -> Gate | None:
     """
     Put the conditions for a start into a gate; None when there are none, and so nothing to ask Losant.
 
@@ -69,7 +68,7 @@ def make_gate(
     """
     from airflow_provider_losant.api.flows.start_policy import Gate
 
-    with hook.explained():
+    with permanent_errors_as_config_error():
         gate = Gate(
             if_running=task.if_running,
             max_minutes=task.max_minutes,
@@ -77,7 +76,7 @@ def make_gate(
             on_exceeded=task.on_exceeded,
             began=began,
             give_up_at=give_up_at,
-            poll_interval=seconds(task.poll_interval, field="poll_interval"),
+            poll_interval=parse_seconds(task.poll_interval, field="poll_interval"),
             may_wait_here=not task.deferrable,
         ).check()
     return None if gate.is_open else gate
@@ -137,7 +136,7 @@ def _mark(
         return text, f"template_context is not a JSON object, or has a key {KEY!r} of its own"
     # To find the run again matters more than what OpenLineage shows, so that goes first.
     for openlineage in (parent_of_notebook(context["ti"], task.log.log), None):
-        marked = compact(chain.mark(given, openlineage))
+        marked = compact_json(chain.mark(given, openlineage))
         if len(marked) <= MAX_CONTEXT:
             return marked, None
     return text, "template_context has no room for the mark"

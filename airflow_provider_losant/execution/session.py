@@ -19,13 +19,13 @@ from airflow_provider_losant.api.flows.outputs import Choice
 from airflow_provider_losant.api.flows.start_policy import Closed, Skipped
 from airflow_provider_losant.api.flows.submission import Order, Started, Terms
 from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target
-from airflow_provider_losant.api.timestamps import instant, seconds, spell
+from airflow_provider_losant.api.timestamps import format_timestamp, parse_seconds, parse_timestamp
 from airflow_provider_losant.assets.notebook import tell_outlets
 from airflow_provider_losant.exceptions import (
     LosantConfigError,
     NotebookExecutionError,
     NotebookNotStarted,
-    refusals_are_final,
+    permanent_errors_as_config_error,
 )
 from airflow_provider_losant.execution.arguments import make_gate, make_order, remember
 from airflow_provider_losant.execution.canceller import Leash
@@ -85,7 +85,7 @@ class Running:
         task, context = self._task, self._context
         began = own_xcom(task, context, BEGAN_KEY) if is_resumed else time.time()
         order = make_order(task, context, self._hook)
-        gate = make_gate(task, self._hook, began, give_up_at=self._deadline(began)[0])
+        gate = make_gate(task, began, give_up_at=self._deadline(began)[0])
         started = self._start(order, gate, is_retry=context["ti"].try_number > 1)
         if not isinstance(started, Started):
             self._defer_until_free(started.execution.ref, began)
@@ -137,7 +137,7 @@ class Running:
         self._leash.kill()
 
     def _look_again(self, execution_id: str, *, may_defer: bool = True) -> dict[str, Any]:
-        ref = self._hook.ref(self._task.notebook_id, execution_id)
+        ref = self._hook.execution_ref(self._task.notebook_id, execution_id)
         is_ours = not own_xcom(self._task, self._context, ADOPTED_KEY)
         if is_ours:
             self._leash.hold(ref)
@@ -147,9 +147,9 @@ class Running:
     def _start(self, order: Order, gate: Gate | None, *, is_retry: bool) -> Started | Waiting:
         terms = Terms(
             retries=self._hook.settings.max_retries,
-            listing_patience=seconds(self._task.listing_patience, field="listing_patience"),
-            max_poll_outage=seconds(self._task.max_poll_outage, field="max_poll_outage"),
-            lookback=seconds(self._task.timeout, field="timeout") + DAY,
+            listing_patience=parse_seconds(self._task.listing_patience, field="listing_patience"),
+            max_poll_outage=parse_seconds(self._task.max_poll_outage, field="max_poll_outage"),
+            lookback=parse_seconds(self._task.timeout, field="timeout") + DAY,
             cancel_stale=self._task.cancel_on_kill,
         )
         try:
@@ -165,7 +165,7 @@ class Running:
 
     def _announce(self, ref: ExecutionRef) -> str:
         """Show the run to people the moment it has an id."""
-        url = self._hook.link(ref)
+        url = self._hook.notebook_url(ref)
         self._context["ti"].xcom_push(key=EXECUTION_KEY, value=ref.execution_id)
         LosantNotebookLink().push(self._context, url)
         self._task.log.info("Execution %s in Losant: %s", ref.execution_id, url)
@@ -193,9 +193,9 @@ class Running:
 
     def _patience(self, since: float) -> Patience:
         return Patience(
-            poll_interval=seconds(self._task.poll_interval, field="poll_interval"),
+            poll_interval=parse_seconds(self._task.poll_interval, field="poll_interval"),
             deadline=self._deadline(since)[0],
-            max_poll_outage=seconds(self._task.max_poll_outage, field="max_poll_outage"),
+            max_poll_outage=parse_seconds(self._task.max_poll_outage, field="max_poll_outage"),
         )
 
     def _deadline(self, submitted_at: float) -> tuple[float, str]:
@@ -205,7 +205,10 @@ class Running:
         Airflow does not watch ``execution_timeout`` while a task is deferred, so the trigger has to.
         """
         ends = [
-            (submitted_at + seconds(self._task.timeout, field="timeout"), f"timeout ({self._task.timeout})")
+            (
+                submitted_at + parse_seconds(self._task.timeout, field="timeout"),
+                f"timeout ({self._task.timeout})",
+            )
         ]
         began = getattr(self._context["ti"], "start_date", None)
         if self._task.deferrable and self._task.execution_timeout and began:
@@ -248,9 +251,9 @@ class Running:
         self._leash.let_go()
         self._check_query_time(outcome)
         self._note(outcome.result, outcome)
-        ref = self._hook.ref(self._task.notebook_id, outcome.result["execution_id"])
+        ref = self._hook.execution_ref(self._task.notebook_id, outcome.result["execution_id"])
         _, limit = self._deadline(ref.created_at)
-        result = finish(outcome, url=self._hook.link(ref), limit=limit, log=self._task.log.log)
+        result = finish(outcome, url=self._hook.notebook_url(ref), limit=limit, log=self._task.log.log)
         if self._task.save_outputs_to is not None:
             result["saved_outputs"] = self._save_outputs(ref)
         return self._publish(result)
@@ -272,7 +275,7 @@ class Running:
 
     def _save_outputs(self, ref: ExecutionRef) -> dict[str, str]:
         """Copy the outputs; should that fail, the retry finds the run completed and only copies again."""
-        with refusals_are_final():
+        with permanent_errors_as_config_error():
             folder = Folder.at(self._task.save_outputs_to or "", field="save_outputs_to")
             return self._leash.run(
                 self._hook.client, folder.land(ref, Choice(), self._hook.settings.max_retries)
@@ -283,6 +286,6 @@ class Running:
         used = outcome.result.get("relative_to")
         if self._task.relative_to is None or used is None:
             return
-        asked = spell(instant(self._task.relative_to, field="relative_to"))
+        asked = format_timestamp(parse_timestamp(self._task.relative_to, field="relative_to"))
         if asked != used:
             self._task.log.warning("relative_to: asked for %s, but the run used %s", asked, used)

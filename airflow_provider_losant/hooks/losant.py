@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from glob import escape
 from os import PathLike
@@ -17,15 +16,14 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_losant import __version__
 from airflow_provider_losant._compat import AIRFLOW_VERSION, read_connection, storage_path
 from airflow_provider_losant.api import endpoints
-from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.flows import polling
 from airflow_provider_losant.api.flows.outputs import Choice, find
 from airflow_provider_losant.api.flows.poll_schedule import FIRST_LIMIT
 from airflow_provider_losant.api.model import ExecutionRef, losant_id
-from airflow_provider_losant.api.payloads import context_text, execution_options, notebook_body
+from airflow_provider_losant.api.payloads import encode_context, execution_options, notebook_body
 from airflow_provider_losant.api.settings import Settings
-from airflow_provider_losant.api.timestamps import instant
-from airflow_provider_losant.exceptions import LosantConfigError
+from airflow_provider_losant.api.timestamps import parse_timestamp
+from airflow_provider_losant.exceptions import LosantConfigError, permanent_errors_as_config_error
 from airflow_provider_losant.hooks import connection_form
 from airflow_provider_losant.hooks.output_folder import Folder
 
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     import requests
 
     from airflow_provider_losant.api.endpoints import Upload
-    from airflow_provider_losant.api.flows.polling import FileFlow, Flow
+    from airflow_provider_losant.api.flows.polling import Flow
     from airflow_provider_losant.api.flows.wait import Target
     from airflow_provider_losant.api.http.async_client import SharedClient
     from airflow_provider_losant.api.http.client import Client
@@ -47,9 +45,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SortField = Literal["name", "id", "creationDate", "lastUpdated", "lastExecutionRequested"]
 
-RECENT = 1.0
+SETTINGS_TTL = 1.0
 """Seconds for which a connection that was read counts as read."""
-_recent: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Future[Settings]] = {}
+_settings_cache: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Future[Settings]] = {}
 
 USER_AGENT = (
     f"airflow-provider-losant/{__version__} apache-airflow/{AIRFLOW_VERSION} "
@@ -102,39 +100,35 @@ class LosantHook(BaseHook):
         """The one pool of connections of this hook."""
         from airflow_provider_losant.api.http.client import Client
 
-        return Client(self.settings, self.log.log, renew=self._read_settings)
+        return Client(self.settings, self.log.log, refresh=self._read_settings)
 
     def get_conn(self) -> requests.Session:
         """Return the session, ready to talk to Losant, for what this hook has no method for."""
         return self.client.session
 
-    def run(self, flow: Flow[T] | FileFlow[T]) -> T:
-        """Carry a flow out in this process."""
-        return self.client.run(flow)
-
     async def aclient(self) -> SharedClient:
         """Borrow the client that all waits of the running event loop share, as long as they mean the same."""
         from airflow_provider_losant.api.http.async_client import SharedClient
 
-        return SharedClient(await self._recent_settings(), self.asettings)
+        return SharedClient(await self._cached_settings(), self.asettings)
 
-    async def aprepare(self) -> None:
+    async def aload_settings(self) -> None:
         """Read the connection without blocking the event loop; what needs no Losant then needs no I/O."""
-        self.settings = await self._recent_settings()
+        self.settings = await self._cached_settings()
 
     async def arun(self, flow: Flow[T]) -> T:
         """Carry a flow out on the running event loop."""
         async with await self.aclient() as client:
             return await client.run(flow, self.log.log)
 
-    async def _recent_settings(self) -> Settings:
+    async def _cached_settings(self) -> Settings:
         """Read the connection once for all waits that begin together, as after a restart of the triggerer."""
         loop = asyncio.get_running_loop()
         key = (loop, self.losant_conn_id)
-        reading = _recent.get(key)
+        reading = _settings_cache.get(key)
         if reading is None:
-            reading = _recent[key] = asyncio.ensure_future(self.asettings())
-            loop.call_later(RECENT, _recent.pop, key, None)
+            reading = _settings_cache[key] = asyncio.ensure_future(self.asettings())
+            loop.call_later(SETTINGS_TTL, _settings_cache.pop, key, None)
         return await asyncio.shield(reading)
 
     async def asettings(self) -> Settings:
@@ -142,7 +136,7 @@ class LosantHook(BaseHook):
         connection, extra = await read_connection(self.losant_conn_id)
         return self._settings_of(connection, extra)
 
-    def application(self, application_id: str | None = None) -> str:
+    def resolve_application_id(self, application_id: str | None = None) -> str:
         """Return the application to work in: the argument's, the hook's, or the connection's."""
         chosen = application_id or self.application_id or self.settings.application_id
         if not chosen:
@@ -150,7 +144,7 @@ class LosantHook(BaseHook):
                 "application_id: is missing; pass it, or set application_id in the extra of connection "
                 f"{self.losant_conn_id!r}"
             )
-        with self.explained():
+        with permanent_errors_as_config_error():
             return losant_id(chosen, field="application_id")
 
     def test_connection(self) -> tuple[bool, str]:
@@ -162,7 +156,7 @@ class LosantHook(BaseHook):
         from airflow_provider_losant.api.flows.connection_test import check_up
 
         try:
-            return self.run(check_up(self.application(), self.settings.token))
+            return self.client.run(check_up(self.resolve_application_id(), self.settings.token))
         except LosantConfigError as error:
             return False, str(error)
 
@@ -173,7 +167,7 @@ class LosantHook(BaseHook):
         sort_by: SortField = "name",
         descending: bool = False,
         page: int | None = None,
-        per_page: int = endpoints.PER_PAGE,
+        per_page: int = endpoints.PAGE_SIZE,
         application_id: str | None = None,
     ) -> list[Notebook]:
         """
@@ -189,9 +183,9 @@ class LosantHook(BaseHook):
         query = {"sortField": sort_by, "sortDirection": "desc" if descending else "asc"}
         if name is not None:
             query |= {"filterField": "name", "filter": name}
-        return self.run(
+        return self.client.run(
             polling.list_notebooks(
-                self.application(application_id),
+                self.resolve_application_id(application_id),
                 query,
                 self.settings.max_retries,
                 page=page,
@@ -209,7 +203,7 @@ class LosantHook(BaseHook):
 
         :param fields: ``name``, and if need be ``description``, ``image_version``, ``inputs``, ``outputs``.
         """
-        return self._ask(application_id, lambda app: endpoints.create_notebook(app, notebook_body(fields)))
+        return self._call(application_id, lambda app: endpoints.create_notebook(app, notebook_body(fields)))
 
     def get_notebook(self, notebook_id: str, *, application_id: str | None = None) -> Notebook:
         """
@@ -217,7 +211,7 @@ class LosantHook(BaseHook):
 
         See Losant's `Notebook: Get <https://docs.losant.com/rest-api/notebook/#get>`__.
         """
-        return self._ask(application_id, lambda app: endpoints.get_notebook(app, notebook_id))
+        return self._call(application_id, lambda app: endpoints.get_notebook(app, notebook_id))
 
     def upload_notebook(
         self, notebook_id: str, path: str | PathLike[str] | Upload, *, application_id: str | None = None
@@ -231,7 +225,7 @@ class LosantHook(BaseHook):
             ``ObjectStoragePath``.
         """
         file = storage_path(path) if isinstance(path, str | PathLike) else path
-        return self._ask(application_id, lambda app: endpoints.upload_notebook(app, notebook_id, file))
+        return self._call(application_id, lambda app: endpoints.upload_notebook(app, notebook_id, file))
 
     def execute_notebook(
         self,
@@ -254,7 +248,7 @@ class LosantHook(BaseHook):
         :param callback_url: Where Losant posts to when the run has ended.
         """
         options = self._options(relative_to, template_context, email, callback_url)
-        return self._ask(
+        return self._call(
             application_id, lambda app: endpoints.execute(app, notebook_id, options)
         ).execution_id
 
@@ -269,8 +263,8 @@ class LosantHook(BaseHook):
 
         :raises NotFound: Losant knows no such run, or it has ended.
         """
-        ref = self.ref(notebook_id, execution_id, application_id=application_id)
-        self._ask(application_id, lambda _: endpoints.cancel_execution(ref))
+        ref = self.execution_ref(notebook_id, execution_id, application_id=application_id)
+        self._call(application_id, lambda _: endpoints.cancel_execution(ref))
 
     def get_execution_logs(
         self,
@@ -288,10 +282,10 @@ class LosantHook(BaseHook):
         :param limit: How many at the most.
         :param since: Datetime, ISO-8601 text or epoch *milliseconds*; by default as far back as Losant goes.
         """
-        with self.explained():
-            epoch = 0.0 if since is None else instant(since, field="since").timestamp()
+        with permanent_errors_as_config_error():
+            epoch = 0.0 if since is None else parse_timestamp(since, field="since").timestamp()
         look = partial(endpoints.execution_logs, notebook_id=notebook_id, limit=limit, since=epoch)
-        log: ExecutionLog = self._ask(application_id, look)
+        log: ExecutionLog = self._call(application_id, look)
         return list(log)
 
     def get_execution(
@@ -302,8 +296,8 @@ class LosantHook(BaseHook):
 
         :raises NotFound: the log does not show it.
         """
-        ref = self.ref(notebook_id, execution_id, application_id=application_id)
-        return self.run(find(ref, self.settings.max_retries))
+        ref = self.execution_ref(notebook_id, execution_id, application_id=application_id)
+        return self.client.run(find(ref, self.settings.max_retries))
 
     def update_notebook(
         self, notebook_id: str, *, application_id: str | None = None, **fields: Unpack[NotebookFields]
@@ -318,7 +312,7 @@ class LosantHook(BaseHook):
         :param fields: ``name``, ``description``, ``image_version``, ``inputs``, ``outputs``.
         """
         body = notebook_body(fields)
-        return self._ask(application_id, lambda app: endpoints.update_notebook(app, notebook_id, body))
+        return self._call(application_id, lambda app: endpoints.update_notebook(app, notebook_id, body))
 
     def delete_notebook(self, notebook_id: str, *, application_id: str | None = None) -> None:
         """
@@ -328,7 +322,7 @@ class LosantHook(BaseHook):
 
         :raises NotFound: there is no such notebook.
         """
-        self._ask(application_id, lambda app: endpoints.delete_notebook(app, notebook_id))
+        self._call(application_id, lambda app: endpoints.delete_notebook(app, notebook_id))
 
     def get_minute_counts(
         self,
@@ -347,13 +341,13 @@ class LosantHook(BaseHook):
         :param start: Datetime, ISO-8601 text or epoch *milliseconds*; Losant chooses where it is None.
         :param end: As ``start``.
         """
-        with self.explained():
+        with permanent_errors_as_config_error():
             span = {
-                field: instant(value, field=field).timestamp()
+                field: parse_timestamp(value, field=field).timestamp()
                 for field, value in {"start": start, "end": end}.items()
                 if value is not None
             }
-        return self._ask(application_id, lambda app: endpoints.minute_counts(app, notebook_id, **span))
+        return self._call(application_id, lambda app: endpoints.minute_counts(app, notebook_id, **span))
 
     def request_input_data_export(
         self,
@@ -380,7 +374,7 @@ class LosantHook(BaseHook):
         :raises RateLimited: there was one a short while ago; ``retry_after`` is what is left, if Losant says.
         """
         options = self._options(relative_to, template_context, email, callback_url)
-        return self._ask(application_id, lambda app: endpoints.request_export(app, notebook_id, options))
+        return self._call(application_id, lambda app: endpoints.request_export(app, notebook_id, options))
 
     def download_output(
         self,
@@ -426,24 +420,26 @@ class LosantHook(BaseHook):
         :raises OutputError: the run has not ended, or has no such output, or they are too large.
         :raises NotebookOutputError: the folder could not be written to.
         """
-        ref = self.ref(notebook_id, execution_id, application_id=application_id)
-        with self.explained():
+        ref = self.execution_ref(notebook_id, execution_id, application_id=application_id)
+        with permanent_errors_as_config_error():
             folder = Folder.at(destination, if_exists)
             choice = Choice.read(outputs, max_bytes)
-        return self.run(folder.land(ref, choice, self.settings.max_retries))
+        return self.client.run(folder.land(ref, choice, self.settings.max_retries))
 
-    def ref(self, notebook_id: str, execution_id: str, *, application_id: str | None = None) -> ExecutionRef:
+    def execution_ref(
+        self, notebook_id: str, execution_id: str, *, application_id: str | None = None
+    ) -> ExecutionRef:
         """Return the three ids as one, once they are known to be ids."""
-        with self.explained():
+        with permanent_errors_as_config_error():
             return ExecutionRef(
-                application_id=self.application(application_id),
+                application_id=self.resolve_application_id(application_id),
                 notebook_id=losant_id(notebook_id, field="notebook_id"),
                 execution_id=losant_id(execution_id, field="execution_id"),
             )
 
-    def link(self, ref: ExecutionRef | Target) -> str:
+    def notebook_url(self, ref: ExecutionRef | Target) -> str:
         """Return the address of an execution's notebook in Losant's web interface."""
-        return self.settings.link(
+        return self.settings.notebook_url(
             application_id=ref.application_id,
             notebook_id=ref.notebook_id,
             execution_id=ref.execution_id or "",
@@ -456,38 +452,31 @@ class LosantHook(BaseHook):
         email: str | None,
         callback_url: str | None,
     ) -> dict[str, Any]:
-        with self.explained():
+        with permanent_errors_as_config_error():
             return execution_options(
-                relative_to=None if relative_to is None else instant(relative_to, field="relative_to"),
-                template_context=context_text(template_context),
+                relative_to=None
+                if relative_to is None
+                else parse_timestamp(relative_to, field="relative_to"),
+                template_context=encode_context(template_context),
                 email=email,
                 callback_url=callback_url,
             )
 
-    def _ask(self, application_id: str | None, make: Callable[[str], endpoints.Call[T]]) -> T:
-        with self.explained():
-            call = make(self.application(application_id))
-        return self.run(polling.repeat(call, self.settings.max_retries))
+    def _call(self, application_id: str | None, make: Callable[[str], endpoints.Call[T]]) -> T:
+        with permanent_errors_as_config_error():
+            call = make(self.resolve_application_id(application_id))
+        return self.client.run(polling.repeat(call, self.settings.max_retries))
 
     def _read_settings(self) -> Settings:
         connection = self.get_connection(self.losant_conn_id)
         return self._settings_of(connection, connection.extra_dejson)
 
     def _settings_of(self, connection: Any, extra: Mapping[str, Any]) -> Settings:
-        with self.explained(f"Connection {self.losant_conn_id!r}: "):
-            return Settings.read(
+        with permanent_errors_as_config_error(f"Connection {self.losant_conn_id!r}: "):
+            return Settings.from_connection(
                 host=connection.host,
                 port=connection.port,
                 token=connection.password,
                 extra=extra,
                 user_agent=USER_AGENT,
             )
-
-    @staticmethod
-    @contextmanager
-    def explained(where: str = "") -> Iterator[None]:
-        """Turn a refused argument into the error that Airflow does not retry."""
-        try:
-            yield
-        except InvalidArgument as error:
-            raise LosantConfigError(f"{where}{error}") from error

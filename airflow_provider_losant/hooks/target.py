@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.flows.wait import Target
 from airflow_provider_losant.api.model import losant_id
-from airflow_provider_losant.api.timestamps import instant
+from airflow_provider_losant.api.timestamps import parse_timestamp
+from airflow_provider_losant.exceptions import permanent_errors_as_config_error
 
 if TYPE_CHECKING:
     from airflow_provider_losant.hooks.losant import LosantHook
@@ -20,13 +21,13 @@ def aim(hook: LosantHook, *, notebook_id: str, execution_id: str | None, since: 
 
     :raises LosantConfigError: an argument is not right, or lacks.
     """
-    with hook.explained():
+    with permanent_errors_as_config_error():
         if execution_id is not None:
-            return Target.of(hook.ref(notebook_id, execution_id))
+            return Target.of(hook.execution_ref(notebook_id, execution_id))
         if since is None:
             raise InvalidArgument("execution_id", "is missing, and so is since; the sensor needs either")
         return Target(
-            application_id=hook.application(),
+            application_id=hook.resolve_application_id(),
             notebook_id=losant_id(notebook_id, field="notebook_id"),
-            since=instant(since, field="since").timestamp(),
+            since=parse_timestamp(since, field="since").timestamp(),
         )

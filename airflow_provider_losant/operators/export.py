@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_losant._compat import BaseOperator
-from airflow_provider_losant.exceptions import refusals_are_final
+from airflow_provider_losant.exceptions import permanent_errors_as_config_error
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
@@ -80,7 +80,7 @@ class LosantNotebookInputDataExportOperator(BaseOperator):
         from airflow_provider_losant.hooks.losant import LosantHook
 
         hook = LosantHook(self.losant_conn_id, self.application_id)
-        with refusals_are_final():
+        with permanent_errors_as_config_error():
             job_id = hook.request_input_data_export(
                 self.notebook_id,
                 relative_to=self.relative_to,
@@ -89,4 +89,8 @@ class LosantNotebookInputDataExportOperator(BaseOperator):
                 callback_url=self.callback_url,
             )
         self.log.info("Losant exports the input data of notebook %s as job %s", self.notebook_id, job_id)
-        return {"job_id": job_id, "notebook_id": self.notebook_id, "application_id": hook.application()}
+        return {
+            "job_id": job_id,
+            "notebook_id": self.notebook_id,
+            "application_id": hook.resolve_application_id(),
+        }

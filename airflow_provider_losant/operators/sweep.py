@@ -10,12 +10,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import BaseOperator, dag_run_start, deployment_id, task_state
-from airflow_provider_losant.api.endpoints import WIDEST_LIMIT
+from airflow_provider_losant.api.endpoints import MAX_LOG_LIMIT
 from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.flows import polling
 from airflow_provider_losant.api.flows.ownership import Chain, read_mark
-from airflow_provider_losant.api.timestamps import seconds
-from airflow_provider_losant.exceptions import NotebookExecutionError
+from airflow_provider_losant.api.timestamps import parse_seconds
+from airflow_provider_losant.exceptions import NotebookExecutionError, permanent_errors_as_config_error
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
@@ -79,9 +79,9 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
 
         hook = LosantHook(self.losant_conn_id, self.application_id)
         now = time.time()
-        with hook.explained():
-            oldest = now - seconds(self.max_age, field="max_age")
-            youngest = now - seconds(self.min_age, field="min_age")
+        with permanent_errors_as_config_error():
+            oldest = now - parse_seconds(self.max_age, field="max_age")
+            youngest = now - parse_seconds(self.min_age, field="min_age")
         left: Counter[str] = Counter()
         cancelled: list[str] = []
         problems: list[str] = []
@@ -92,7 +92,7 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
                 self.log.info("Left alone: execution %s (%s)", execution_id, reason)
                 left[reason] += 1
                 continue
-            done = hook.run(polling.cancel(execution.ref, "nobody waits for it any more", retries=2))
+            done = hook.client.run(polling.cancel(execution.ref, "nobody waits for it any more", retries=2))
             if done == "failed":
                 problems.append(f"execution {execution_id} could not be cancelled")
             else:
@@ -111,7 +111,7 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
         active: list[Execution] = []
         for notebook_id in self.notebook_ids or [it.id for it in hook.list_notebooks()]:
             try:
-                recent = hook.get_execution_logs(notebook_id, limit=WIDEST_LIMIT, since=oldest * 1000)
+                recent = hook.get_execution_logs(notebook_id, limit=MAX_LOG_LIMIT, since=oldest * 1000)
             except LosantError as error:
                 problems.append(f"notebook {notebook_id}: {error}")
             else:
@@ -124,7 +124,7 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
             return "not started by Airflow"
         if not mark.get("sweep"):
             return "meant to outlive its task"
-        if execution.queued > youngest:
+        if execution.queued_time > youngest:
             return "too young"
         is_known, started = dag_run_start(mark["dag_id"], mark["run_id"])
         deployment = deployment_id(started)

@@ -10,7 +10,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import BaseOperator, storage_path
-from airflow_provider_losant.exceptions import LosantConfigError, refusals_are_final
+from airflow_provider_losant.exceptions import LosantConfigError, permanent_errors_as_config_error
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
@@ -92,8 +92,8 @@ class LosantNotebookUploadOperator(BaseOperator):
 
         hook = LosantHook(self.losant_conn_id, self.application_id)
         plan = self._plan(hook)
-        with refusals_are_final(f"{self.path}: "):
-            done = hook.run(deploy(plan, hook.settings.max_retries))
+        with permanent_errors_as_config_error(f"{self.path}: "):
+            done = hook.client.run(deploy(plan, hook.settings.max_retries))
         # As a key of its own, for only such can be picked out of a task's output.
         context["ti"].xcom_push(key="notebook_id", value=done.notebook.id)
         return {
@@ -104,7 +104,7 @@ class LosantNotebookUploadOperator(BaseOperator):
             "created": done.is_created,
             "changed": done.is_changed,
             "uploaded": done.is_uploaded,
-            "url": hook.settings.link(
+            "url": hook.settings.notebook_url(
                 application_id=done.notebook.application_id, notebook_id=done.notebook.id, execution_id=""
             ),
         }
@@ -122,7 +122,7 @@ class LosantNotebookUploadOperator(BaseOperator):
             if (value := getattr(self, field)) is not None:
                 settings[field] = value
         return Plan(
-            application_id=hook.application(),
+            application_id=hook.resolve_application_id(),
             notebook_id=self.notebook_id,
             name=self.name,
             may_create=self.create,

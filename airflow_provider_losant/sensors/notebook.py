@@ -109,8 +109,8 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
 
         hook = self._hook()
         target = self._target(hook)
-        LosantNotebookLink().push(context, hook.link(target))
-        glance = hook.run(polling.watch(target, self._patience(deadline=0.0)))
+        LosantNotebookLink().push(context, hook.notebook_url(target))
+        glance = hook.client.run(polling.watch(target, self._patience(deadline=0.0)))
         if glance.ending == "deadline":
             return False
         return PokeReturnValue(is_done=True, xcom_value=self._finish(context, hook, glance))
@@ -178,7 +178,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         from airflow_provider_losant.openlineage.collect import note
 
         self._report = note(hook, outcome.result, outcome)
-        url = hook.link(self._target(hook))
+        url = hook.notebook_url(self._target(hook))
         try:
             result = finish(outcome, url=url, limit=f"timeout ({self.timeout:g} s)", log=self.log.log)
         except NotebookWaitTimedOut as error:

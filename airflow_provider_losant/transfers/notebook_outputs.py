@@ -8,7 +8,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import BaseOperator
-from airflow_provider_losant.exceptions import refusals_are_final
+from airflow_provider_losant.exceptions import permanent_errors_as_config_error
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -83,7 +83,7 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
         from airflow_provider_losant.hooks.losant import LosantHook
 
         self._hook = hook = LosantHook(self.losant_conn_id, self.application_id)
-        with refusals_are_final():
+        with permanent_errors_as_config_error():
             self._saved = hook.download_outputs(
                 self.notebook_id,
                 self.execution_id,
@@ -105,5 +105,5 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
 
         if self._hook is None or not self._saved:
             return Lineage()
-        ref = self._hook.ref(self.notebook_id, self.execution_id)
+        ref = self._hook.execution_ref(self.notebook_id, self.execution_id)
         return lineage_of_copy(ref, self._hook.settings.base_url, self._saved, self)

@@ -61,10 +61,10 @@ async def endings(
 async def _endings(
     trigger: LosantNotebookEventTrigger, hook: LosantHook, progress: Progress | None
 ) -> AsyncGenerator[Told, None]:
-    await hook.aprepare()
+    await hook.aload_settings()
     async with await hook.aclient() as client:
         harvest = Harvest(
-            hook.application(),
+            hook.resolve_application_id(),
             trigger.notebook_id,
             statuses=trigger.statuses,
             poll_interval=trigger.poll_interval,
@@ -78,7 +78,7 @@ async def _endings(
                     yield None, news.progress
                     continue
                 ids = {name: getattr(ended.ref, name) for name in ended.ref.__slots__}
-                yield ended.to_result() | {"url": client.settings.link(**ids)}, news.progress
+                yield ended.to_result() | {"url": client.settings.notebook_url(**ids)}, news.progress
 
 
 class Memory:

@@ -23,7 +23,7 @@ from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.flows import polling
 from airflow_provider_losant.api.flows.wait import Patience, Target, Watch
 from airflow_provider_losant.api.model import COMPLETED, STATUSES, losant_id
-from airflow_provider_losant.api.timestamps import seconds
+from airflow_provider_losant.api.timestamps import parse_seconds
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.triggers.event_stream import endings
 from airflow_provider_losant.triggers.shared_poll import follow
@@ -209,7 +209,7 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
         self.notebook_id = losant_id(notebook_id, field="notebook_id")
         self.application_id = application_id and losant_id(application_id, field="application_id")
         self.statuses = _final(statuses)
-        self.poll_interval = seconds(poll_interval, field="poll_interval")
+        self.poll_interval = parse_seconds(poll_interval, field="poll_interval")
         self.losant_conn_id = losant_conn_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_losant.api.flows.wait import Patience
-from airflow_provider_losant.api.timestamps import instant
+from airflow_provider_losant.api.timestamps import parse_timestamp
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.hooks.target import aim
 from airflow_provider_losant.links.notebook import LosantNotebookLink
@@ -103,10 +103,10 @@ class LosantNotebookSensorTrigger(BaseTrigger):
         if self._context is not None:
             self._fill_in(self._context)
         hook = LosantHook(self.losant_conn_id, self.application_id)
-        await hook.aprepare()
+        await hook.aload_settings()
         target = aim(hook, notebook_id=self.notebook_id, execution_id=self.execution_id, since=self.since)
         if self._context is not None:
-            await LosantNotebookLink().apush(self._context, hook.link(target))
+            await LosantNotebookLink().apush(self._context, hook.notebook_url(target))
         patience = Patience(
             poll_interval=self.poll_interval, deadline=self._deadline(), max_poll_outage=self.timeout
         )
@@ -134,7 +134,7 @@ class LosantNotebookSensorTrigger(BaseTrigger):
             return time.time() + self.timeout
         execution_timeout = getattr(self.task, "execution_timeout", None) or timedelta.max
         allowed = min(timedelta(seconds=self.net), execution_timeout)
-        began = instant(end, field="timeout_after") - allowed
+        began = parse_timestamp(end, field="timeout_after") - allowed
         return began.timestamp() + self.timeout
 
 

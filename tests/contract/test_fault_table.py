@@ -25,20 +25,20 @@ from airflow_provider_losant.api.flows.submission import Order, Terms
 from airflow_provider_losant.api.flows.submit import start
 from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target
 from airflow_provider_losant.api.http import decoding
-from airflow_provider_losant.api.payloads import compact, execution_options
+from airflow_provider_losant.api.payloads import compact_json, execution_options
 from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from tests.contract.fault_table import (
     ADOPTED,
     ASKED_FOR,
-    DONE,
     FRESH,
     LATER,
     LEFT,
     LONG_LEFT,
-    MOST,
+    MAX_BODY,
     NOW,
     OMITTED,
+    SUCCESS,
     TABLE,
     TIMEOUT,
     WATCHED,
@@ -201,7 +201,7 @@ def stage(
     places: dict[Place, str],
     elsewhere: Loopback,
 ) -> Callable[[Row, str], Stage]:
-    monkeypatch.setattr(decoding, "MOST", MOST)
+    monkeypatch.setattr(decoding, "MAX_BODY", MAX_BODY)
     elsewhere.requests.clear()
     return lambda row, kind: Stage(shared, clock, Driver(kind), row, places, elsewhere)
 
@@ -304,7 +304,7 @@ CHAIN = Chain(
 
 def beginning(story: Stage) -> Any:
     """Start a run as a task does."""
-    context = execution_options(template_context=compact(CHAIN.mark({"story": story.name})))
+    context = execution_options(template_context=compact_json(CHAIN.mark({"story": story.name})))
     order = Order(application_id=story.application, notebook_id=story.notebook, options=context, chain=CHAIN)
     terms = Terms(retries=story.retries, listing_patience=60.0, max_poll_outage=OUTAGE, lookback=2 * 86_400.0)
     return start(order, terms, is_retry=False, clock=story.clock)
@@ -384,7 +384,9 @@ def test_a_file_is_fetched_whole_or_not_at_all(stage: Callable[[Row, str], Stage
             assert story.run(fetching, near) == {"out.csv": len(FILE)}
             assert got[-1].getvalue() == FILE
     assert story.asked("notebook.logs") == (2 if promise is FRESH else 1)
-    repeated = story.retries if promise.error else int(promise not in {DONE, FRESH} and promise.attempts == 2)
+    repeated = (
+        story.retries if promise.error else int(promise not in {SUCCESS, FRESH} and promise.attempts == 2)
+    )
     assert len(story.pauses) == repeated
     assert story.elsewhere.head("authorization") == [""] * len(story.elsewhere.requests)
 
@@ -416,7 +418,7 @@ def test_an_error_log_that_cannot_be_read_changes_no_outcome(
 
 # -- faults that stay -------------------------------------------------------------------------------------
 
-STAYING = [it for it in ROWS if it.values[0].fault and it.values[0].safe is not DONE]
+STAYING = [it for it in ROWS if it.values[0].fault and it.values[0].safe is not SUCCESS]
 
 
 @pytest.mark.parametrize("row", STAYING)

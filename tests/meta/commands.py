@@ -117,7 +117,7 @@ def read_settings(told: dict[str, Any]) -> None:
     known = {"application_id", "app_url", "timeout", "max_retries", "allow_http", "verify"}
     assert extra.keys() <= known
     host, port = told.get("host"), told.get("port")
-    Settings.read(host=host, port=port, token=told["password"], extra=extra, user_agent="docs")
+    Settings.from_connection(host=host, port=port, token=told["password"], extra=extra, user_agent="docs")
 
 
 def is_setting(section: str, option: str) -> bool:

@@ -130,7 +130,7 @@ def test_the_page_about_the_connection_lists_what_the_form_shows() -> None:
 
 
 def settings(extra: dict[str, Any]) -> Settings:
-    return Settings.read(host=None, port=None, token="token", extra=extra, user_agent="test")
+    return Settings.from_connection(host=None, port=None, token="token", extra=extra, user_agent="test")
 
 
 def is_id(text: str) -> bool:

@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import DAG, TaskGroup, task
 
 from airflow_provider_losant.api.flows.ownership import Chain
 from airflow_provider_losant.api.model import Execution, ExecutionRef, Status
-from airflow_provider_losant.api.payloads import context_text
+from airflow_provider_losant.api.payloads import encode_context
 from airflow_provider_losant.decorators.notebook import losant_notebook_task
 from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.emulator.http.schemas import body_problem
@@ -147,7 +147,7 @@ def test_what_a_json_example_is_for_takes_it(block: Block, tmp_path: Path) -> No
         assert list(told) == [*an_execution().to_result(), "url"]
         assert list(told["durations"]) == list(an_execution().durations)
     elif "airflow" in told:
-        context_text(told)
+        encode_context(told)
         assert told["airflow"].keys() <= a_mark().keys()
     else:
         read_settings({"password": "token", "extra": told})

@@ -54,7 +54,7 @@ def test_what_is_never_sent_twice_is_listed_so() -> None:
         endpoints.request_export(*ids, {}),
     ]
 
-    assert [it.repeatable for it in once] == [False] * 3
+    assert [it.idempotent for it in once] == [False] * 3
     (sentence,) = re.findall(r"^.*\bare not repeated\b", PAGE, re.MULTILINE)
     methods = {named(row[1])[0]: named(row[0])[0] for row in ROWS}
     assert [methods[it.operation] for it in once] == named(sentence.rpartition(". ")[2])

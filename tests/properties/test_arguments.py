@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.flows.ownership import KEY, Chain
 from airflow_provider_losant.api.model import losant_id
-from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact, context_text, execution_options
-from airflow_provider_losant.api.timestamps import instant, spell
+from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact_json, encode_context, execution_options
+from airflow_provider_losant.api.timestamps import format_timestamp, parse_timestamp
 from airflow_provider_losant.emulator.http.schemas import body_problem
 from airflow_provider_losant.emulator.state.timestamps import read_relative_to
 from tests.support.hypothesis_settings import often, seldom
@@ -50,7 +50,7 @@ def test_an_instant_is_the_same_one_in_every_spelling_and_at_losant(spelling: st
     @often
     @given(WHEN)
     def check(moment: datetime) -> None:
-        sent = spell(instant(SPELLINGS[spelling](moment), field="relative_to"))
+        sent = format_timestamp(parse_timestamp(SPELLINGS[spelling](moment), field="relative_to"))
 
         arrived = read_relative_to(sent, 0.0)
         assert arrived is not None
@@ -78,11 +78,11 @@ def test_an_instant_is_the_same_one_in_every_spelling_and_at_losant(spelling: st
 @example(date.max)
 def test_what_is_no_instant_is_refused_and_never_sent_as_now(value: Any) -> None:
     try:
-        moment = instant(value, field="relative_to")
+        moment = parse_timestamp(value, field="relative_to")
     except InvalidArgument as error:
         assert error.field == "relative_to"  # noqa: PT017 - it may as well be one
         return
-    assert read_relative_to(spell(moment), 0.0) == pytest.approx(moment.timestamp(), abs=0.001)
+    assert read_relative_to(format_timestamp(moment), 0.0) == pytest.approx(moment.timestamp(), abs=0.001)
 
 
 # -- template contexts ------------------------------------------------------------------------------------
@@ -100,20 +100,20 @@ CHAIN = Chain(
 @often
 @given(st.dictionaries(st.text(max_size=10), JSON, max_size=5))
 def test_a_context_arrives_as_it_was_given(context: dict[str, Any]) -> None:
-    text = context_text(context)
+    text = encode_context(context)
     assert text is not None
     # On the wire it is text in JSON in UTF-8.
     sent = json.loads(json.dumps(execution_options(template_context=text)).encode())
 
     assert json.loads(sent["templateContext"]) == context
-    assert context_text(text) == text
+    assert encode_context(text) == text
     assert body_problem("executionOptions", sent) is None
 
 
 @often
 @given(st.dictionaries(st.text(max_size=10).filter(lambda it: it != KEY), JSON, max_size=5))
 def test_a_mark_changes_nothing_of_a_context(context: dict[str, Any]) -> None:
-    marked = json.loads(compact(CHAIN.mark(context)))
+    marked = json.loads(compact_json(CHAIN.mark(context)))
 
     assert marked.pop(KEY)["id"] == CHAIN.id
     assert marked == context
@@ -124,24 +124,24 @@ def test_a_mark_changes_nothing_of_a_context(context: dict[str, Any]) -> None:
 def test_any_other_json_goes_as_text(value: Any) -> None:
     text = json.dumps(value)
 
-    assert context_text(text) == text
+    assert encode_context(text) == text
 
 
 @seldom
 @given(st.sampled_from(["x", "é", "✓", "😀", '"', "\\", "\n"]), st.integers(-2, 2))
 def test_the_longest_context_is_counted_in_characters_to_the_last(character: str, more: int) -> None:
-    frame = len(compact({"a": ""}))
-    width = len(compact({"a": character})) - frame
+    frame = len(compact_json({"a": ""}))
+    width = len(compact_json({"a": character})) - frame
     given_ = {"a": character * ((MAX_CONTEXT + more - frame) // width)}
-    text = compact(given_)
+    text = compact_json(given_)
 
     if len(text) <= MAX_CONTEXT:
-        assert context_text(given_) == text
+        assert encode_context(given_) == text
         assert body_problem("executionOptions", {"templateContext": text}) is None
     else:
         for value in (given_, text):
             with pytest.raises(InvalidArgument, match="32,767"):
-                context_text(value)
+                encode_context(value)
         assert body_problem("executionOptions", {"templateContext": text}) is not None
 
 
@@ -159,10 +159,10 @@ def test_text_that_is_no_json_is_refused(text: str) -> None:
         is_json = False
 
     if is_json:
-        assert context_text(text) == text
+        assert encode_context(text) == text
     else:
         with pytest.raises(InvalidArgument, match="template_context: is not JSON"):
-            context_text(text)
+            encode_context(text)
 
 
 @often
@@ -176,7 +176,7 @@ def test_text_that_is_no_json_is_refused(text: str) -> None:
 )
 def test_values_that_json_does_not_know_are_refused(context: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument, match="template_context: is not JSON"):
-        context_text(context)
+        encode_context(context)
 
 
 # -- ids --------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from airflow_provider_losant.api.flows.ownership import Chain, read_mark
 from airflow_provider_losant.api.flows.retry import LONGEST
 from airflow_provider_losant.api.flows.submission import Order
 from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target, Watch
-from airflow_provider_losant.api.http.response import read_answer
+from airflow_provider_losant.api.http.response import parse_response
 from airflow_provider_losant.api.model import Execution, ExecutionLog, Notebook
 from airflow_provider_losant.exceptions import NotebookExecutionError
 from airflow_provider_losant.execution.result import finish
@@ -50,7 +50,7 @@ CHAIN = Chain(
 
 
 def read(operation: str, answer: Any) -> Any:
-    return read_answer(
+    return parse_response(
         CALLS[operation], 200, {"content-type": "application/json"}, json.dumps(answer).encode()
     )
 
@@ -86,8 +86,8 @@ def go_by(read: Any) -> None:
 def go_by_execution(execution: Execution) -> None:
     result = execution.to_result()
     assert json.loads(json.dumps(result, allow_nan=False)) == result
-    assert isinstance(execution.queued, float)
-    assert isinstance(execution.latest, float)
+    assert isinstance(execution.queued_time, float)
+    assert isinstance(execution.last_event_time, float)
     assert execution.phase or not execution.status.name
     read_mark(execution)
     order = Order(application_id=APPLICATION, notebook_id=NOTEBOOK, options={}, chain=CHAIN, known_id=RUN)
@@ -179,7 +179,7 @@ def test_whatever_comes_back_is_an_answer_or_an_error_of_ours(
 ) -> None:
     for call in CALLS.values():
         with our_errors_only():
-            go_by(read_answer(call, status, headers, body))
+            go_by(parse_response(call, status, headers, body))
 
 
 @often

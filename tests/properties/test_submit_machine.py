@@ -27,8 +27,8 @@ from airflow_provider_losant.api.flows.steps import Note, Sleep
 from airflow_provider_losant.api.flows.submission import Order, Started, Terms
 from airflow_provider_losant.api.flows.submit import start
 from airflow_provider_losant.api.model import Execution, ExecutionRef, Status
-from airflow_provider_losant.api.payloads import compact, execution_options
-from airflow_provider_losant.api.timestamps import spell
+from airflow_provider_losant.api.payloads import compact_json, execution_options
+from airflow_provider_losant.api.timestamps import format_timestamp
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.polling import Flow
@@ -103,7 +103,7 @@ def entry(it: Mapping[str, Any]) -> Execution:
     return Execution(
         ref=ExecutionRef(application_id=APP, notebook_id=NOTEBOOK, execution_id=it["id"]),
         status=Status.of(it["status"]),
-        queued_at=datetime.fromisoformat(spell(datetime.fromtimestamp(it["at"], UTC))),
+        queued_at=datetime.fromisoformat(format_timestamp(datetime.fromtimestamp(it["at"], UTC))),
         template_context=it["context"],
     )
 
@@ -225,7 +225,7 @@ class OneTask(RuleBasedStateMachine):
         )
 
     def order(self) -> Order:
-        context = compact(self.chain().mark({}))
+        context = compact_json(self.chain().mark({}))
         options = execution_options(template_context=context)
         # Airflow 3.3 keeps the id of the last run that a try of this chain came to know.
         known_id = self.noted.get(self.max_tries) if self.keeps_notes else None

@@ -63,7 +63,7 @@ def test_a_cancelled_trigger_cancels_the_run_of_a_killed_task_and_of_no_other(
     from airflow_provider_losant.hooks.losant import LosantHook
 
     losant.script(notebook, Script(ending="hang"))
-    ref = LosantHook().ref(notebook, LosantHook().execute_notebook(notebook))
+    ref = LosantHook().execution_ref(notebook, LosantHook().execute_notebook(notebook))
     trigger = LosantNotebookExecutionTrigger(
         losant_conn_id="losant_default",
         application_id=ref.application_id,

@@ -32,7 +32,7 @@ from airflow_provider_losant.api.flows.wait import Patience, Target
 from airflow_provider_losant.api.http.async_client import SharedClient
 from airflow_provider_losant.api.http.client import Client
 from airflow_provider_losant.api.model import ExecutionRef
-from airflow_provider_losant.api.payloads import context_text, execution_options
+from airflow_provider_losant.api.payloads import encode_context, execution_options
 from airflow_provider_losant.api.settings import CA_BUNDLES, Settings
 from airflow_provider_losant.emulator import Emulator, Fault
 from tests.support.client_kinds import KINDS, Driver, steps
@@ -70,7 +70,7 @@ def story(losant: Emulator, notebook: str, file: Path) -> polling.Flow[list[Any]
     uploaded = yield endpoints.upload_notebook(application, notebook, file)
     read = yield endpoints.get_notebook(application, notebook)
     made = yield endpoints.create_notebook(application, {"name": "Zürich ✓", "description": "Täglich"})
-    options = execution_options(template_context=context_text({"site": "Zürich"}))
+    options = execution_options(template_context=encode_context({"site": "Zürich"}))
     ref = yield endpoints.execute(application, notebook, options)
     patience = Patience(poll_interval=0.02, deadline=time.time() + 10, max_poll_outage=5.0)
     outcome = yield from polling.watch(Target.of(ref), patience, jitter=lambda low, _: low)
@@ -437,12 +437,12 @@ def test_the_token_is_in_no_repr_of_what_carries_it() -> None:
 def test_a_rotated_token_is_read_again_once(losant: Emulator, notebook: str, driver: Driver) -> None:
     asked: list[int] = []
 
-    def renew() -> Settings:
+    def refresh() -> Settings:
         asked.append(1)
         return to_losant(losant)
 
     get = endpoints.get_notebook(losant.application_id, notebook)
-    read = driver.run(to(losant.url, token="old"), steps(get, get), renew)
+    read = driver.run(to(losant.url, token="old"), steps(get, get), refresh)
 
     assert read.id == notebook
     assert len(asked) == 1
@@ -454,28 +454,28 @@ def test_of_many_requests_that_meet_a_rotated_token_one_reads_the_connection(
 ) -> None:
     asked: list[int] = []
 
-    async def renew() -> Settings:
+    async def refresh() -> Settings:
         asked.append(1)
         return to_losant(losant)
 
     async def main() -> list[Any]:
         get = endpoints.get_notebook(losant.application_id, notebook)
-        async with SharedClient(to(losant.url, token="old"), renew) as client:
+        async with SharedClient(to(losant.url, token="old"), refresh) as client:
             return await asyncio.gather(*(client.run(steps(get), logging.log) for _ in range(10)))
 
     assert [it.id for it in asyncio.run(main())] == [notebook] * 10
     assert len(asked) == 1
 
 
-@pytest.mark.parametrize(("renewed", "requests"), [("old", 1), ("just as wrong", 2)])
+@pytest.mark.parametrize(("refreshed", "requests"), [("old", 1), ("just as wrong", 2)])
 def test_a_token_that_stays_wrong_is_an_error(
-    losant: Emulator, notebook: str, driver: Driver, renewed: str, requests: int
+    losant: Emulator, notebook: str, driver: Driver, refreshed: str, requests: int
 ) -> None:
     with pytest.raises(Unauthorized, match="token is wrong, expired or revoked"):
         driver.call(
             to(losant.url, token="old"),
             endpoints.get_notebook(losant.application_id, notebook),
-            lambda: to(losant.url, token=renewed),
+            lambda: to(losant.url, token=refreshed),
         )
 
     assert len(losant.requests) == requests

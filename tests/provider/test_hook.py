@@ -266,7 +266,7 @@ def test_a_run_that_the_log_does_not_show_is_not_found(losant: Emulator, noteboo
 def test_the_application_is_the_arguments_then_the_hooks_then_the_connections(losant: Emulator) -> None:
     mine, other = losant.application_id, losant.add_application()
 
-    assert LosantHook().application() == mine
+    assert LosantHook().resolve_application_id() == mine
     assert LosantHook(application_id=other).application() == other
     assert LosantHook(application_id=other).application(mine) == mine
 

@@ -72,7 +72,7 @@ def test_a_small_answer_that_unpacks_to_a_flood_is_given_up(driver: Driver) -> N
         error = failure(driver, to(server.url))
 
     assert type(error) is ResponseTooLarge
-    assert str(error) == f"the answer to notebook.get has more than {decoding.MOST:,} bytes"
+    assert str(error) == f"the answer to notebook.get has more than {decoding.MAX_BODY:,} bytes"
 
 
 def test_an_answer_without_end_is_given_up(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,7 @@ def test_waits_with_another_token_have_another_client(
 def test_waits_that_begin_together_read_their_connection_once(
     losant: Emulator, monkeypatch: pytest.MonkeyPatch, recent: float, second: str
 ) -> None:
-    monkeypatch.setattr("airflow_provider_losant.hooks.losant.RECENT", recent)
+    monkeypatch.setattr("airflow_provider_losant.hooks.losant.SETTINGS_TTL", recent)
     connect(monkeypatch, losant, password="first")
 
     async def token() -> str:
@@ -220,7 +220,7 @@ def test_a_wait_that_cannot_tell_its_news_disturbs_no_other(losant: Emulator, no
 
     async def follow(run: str, log: Callable[..., None]) -> Watch:
         now = time.time()
-        target = Target.of(LosantHook().ref(notebook, run))
+        target = Target.of(LosantHook().execution_ref(notebook, run))
         patience = Patience(poll_interval=INTERVAL, deadline=now + 20, max_poll_outage=20.0)
         watch = Watch(target, patience)
         async with await LosantHook().aclient() as client:

@@ -232,7 +232,7 @@ def test_the_first_to_end_since_an_instant_is_awaited(
 
     assert (event["ending"], event["result"]["execution_id"]) == ("ended", execution)
     assert triggerer.supervisor.pushed == {
-        "losant_notebook_link": LosantHook().link(LosantHook().ref(notebook, execution))
+        "losant_notebook_link": LosantHook().notebook_url(LosantHook().execution_ref(notebook, execution))
     }
 
 

@@ -115,7 +115,7 @@ def test_it_does_not_look_before_looking_makes_sense(losant: Emulator, notebook:
 def test_a_deferred_task_is_not_resumed_before_the_scheduler_has_noticed_that_it_went(
     losant: Emulator, notebook: str
 ) -> None:
-    target = Target.of(LosantHook().ref(notebook, LosantHook().execute_notebook(notebook)))
+    target = Target.of(LosantHook().execution_ref(notebook, LosantHook().execute_notebook(notebook)))
     patience = Patience(poll_interval=1.0, deadline=time.time() + 60, max_poll_outage=5.0)
 
     taken = LosantNotebookExecutionTrigger.taking_over(target, patience, losant_conn_id="losant_default")

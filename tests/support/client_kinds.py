@@ -31,26 +31,26 @@ class Driver:
     notes: list[str] = field(default_factory=list)
     levels: list[int] = field(default_factory=list)
 
-    def run(self, settings: Settings, flow: Flow[Any], renew: Callable[[], Settings] | None = None) -> Any:
+    def run(self, settings: Settings, flow: Flow[Any], refresh: Callable[[], Settings] | None = None) -> Any:
         if self.kind == "requests":
-            client = Client(settings, self._log, renew)
+            client = Client(settings, self._log, refresh)
             try:
                 return client.run(flow)
             finally:
                 client.close()
 
         async def again() -> Settings:
-            assert renew is not None
-            return renew()
+            assert refresh is not None
+            return refresh()
 
         async def main() -> Any:
-            async with SharedClient(settings, renew and again) as client:
+            async with SharedClient(settings, refresh and again) as client:
                 return await client.run(flow, self._log)
 
         return asyncio.run(main())
 
-    def call(self, settings: Settings, call: Call[Any], renew: Callable[[], Settings] | None = None) -> Any:
-        return self.run(settings, steps(call), renew)
+    def call(self, settings: Settings, call: Call[Any], refresh: Callable[[], Settings] | None = None) -> Any:
+        return self.run(settings, steps(call), refresh)
 
     def _log(self, level: int, text: str, *arguments: object) -> None:
         self.notes.append(text % arguments)

@@ -65,7 +65,7 @@ def test_the_form_has_our_fields_and_stores_them_where_the_hook_reads_them(
     expect(page.get_by_role("row").filter(has_text=MADE)).to_be_visible()
     stored = airflow.request("GET", f"/connections/{MADE}")
     assert (stored["conn_type"], stored["login"] or None, stored["schema"] or None) == ("losant", None, None)
-    read = Settings.read(
+    read = Settings.from_connection(
         host=stored["host"],
         port=stored["port"],
         token=losant.token,

@@ -115,7 +115,7 @@ class Harvest:
         return True
 
     def is_settled_by(self, log: ExecutionLog) -> bool:
-        return any(it.queued < self._begin for it in self._read(log, log.ids))
+        return any(it.queued_time < self._begin for it in self._read(log, log.ids))
 
     def due(self, last_look: float, stretch: float) -> float:
         return -inf if self.is_urgent else last_look + self.poll_interval * stretch
@@ -125,13 +125,13 @@ class Harvest:
 
     def saw(self, log: ExecutionLog, now: float) -> bool:
         fresh = list(self._read(log, (it for it in log.ids if it not in self._done)))
-        for execution in sorted(fresh, key=attrgetter("latest")):
+        for execution in sorted(fresh, key=attrgetter("last_event_time")):
             if execution.status.is_final:
                 self._take_in(execution)
         under_way = [
-            it.queued
+            it.queued_time
             for it in fresh
-            if not it.status.is_final and it.queued > now - STUCK and self._counts(it)
+            if not it.status.is_final and it.queued_time > now - STUCK and self._counts(it)
         ]
         self._forget(log, under_way)
         if self.is_urgent:
@@ -175,10 +175,10 @@ class Harvest:
                 yield found
 
     def _counts(self, execution: Execution) -> bool:
-        return execution.queued >= self._begin
+        return execution.queued_time >= self._begin
 
     def _take_in(self, execution: Execution) -> None:
-        self._done[execution.ref.execution_id] = execution.queued
+        self._done[execution.ref.execution_id] = execution.queued_time
         if self._counts(execution) and not self.is_urgent and execution.status.name in self._statuses:
             self._tell(execution)
 

@@ -97,7 +97,7 @@ def find(ref: ExecutionRef, retries: int) -> Flow[Execution]:
     """
     for since in (ref.created_at - SINCE_MARGIN, 0.0):
         call = endpoints.execution_logs(
-            ref.application_id, ref.notebook_id, limit=endpoints.WIDEST_LIMIT, since=since
+            ref.application_id, ref.notebook_id, limit=endpoints.MAX_LOG_LIMIT, since=since
         )
         log: ExecutionLog = yield from polling.repeat(call, retries)
         if execution := log.find(ref.execution_id):

@@ -44,12 +44,12 @@ def repeat(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow
         try:
             answer: T = yield call
         except LosantError as error:
-            if may_be_done and call.ends and isinstance(error, NotFound | BadRequest):
-                return call.read(endpoints.DONE)
+            if may_be_done and call.deletes and isinstance(error, NotFound | BadRequest):
+                return call.parse(endpoints.SUCCESS)
             attempt += 1
             may_be_done = may_be_done or error.may_have_taken_effect
-            is_safe = call.repeatable or not error.may_have_taken_effect
-            is_soon_over = error.is_transient and not (call.spacing and isinstance(error, RateLimited))
+            is_safe = call.idempotent or not error.may_have_taken_effect
+            is_soon_over = error.is_transient and not (call.min_interval and isinstance(error, RateLimited))
             if attempt > retries or not (is_soon_over and is_safe):
                 raise
             yield Note(f"{error}; trying again ({attempt} of {retries})", logging.WARNING)
@@ -64,7 +64,7 @@ def list_notebooks(
     retries: int,
     *,
     page: int | None = None,
-    per_page: int = endpoints.PER_PAGE,
+    per_page: int = endpoints.PAGE_SIZE,
 ) -> Flow[list[Notebook]]:
     """List an application's notebooks, page after page; or only one page."""
     found: list[Notebook] = []

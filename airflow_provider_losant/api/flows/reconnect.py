@@ -52,7 +52,7 @@ class Search:
         for look in count():
             recent = yield from self._log_for_sure(begun - self.terms.lookback)
             ours = [it for it in recent if self.order.owns(it)]
-            worth = sorted((it for it in ours if it.status.is_worth_adopting), key=_completed_then_oldest)
+            worth = sorted((it for it in ours if it.status.can_reconnect), key=_completed_then_oldest)
             yield from self._stop(
                 [it for it in recent if self.order.supersedes(it)], "the task was cleared since"
             )
@@ -149,9 +149,9 @@ class Search:
             log: ExecutionLog = yield endpoints.execution_logs(
                 self.order.application_id, self.order.notebook_id, limit=limit, since=since
             )
-            if len(log) < limit or limit >= endpoints.WIDEST_LIMIT:
+            if len(log) < limit or limit >= endpoints.MAX_LOG_LIMIT:
                 return list(log)
-            limit = min(limit * 4, endpoints.WIDEST_LIMIT)
+            limit = min(limit * 4, endpoints.MAX_LOG_LIMIT)
 
     def _is_over(self, began: float) -> bool:
         return self.clock() - began > self.terms.max_poll_outage
@@ -177,4 +177,4 @@ def _pause(look: int) -> float:
 
 
 def _completed_then_oldest(execution: Execution) -> tuple[bool, float]:
-    return not execution.status.is_success, execution.queued
+    return not execution.status.is_success, execution.queued_time

@@ -20,7 +20,7 @@ from airflow_provider_losant.api.flows import polling
 from airflow_provider_losant.api.flows.ownership import KEY
 from airflow_provider_losant.api.flows.steps import Note, Sleep
 from airflow_provider_losant.api.flows.submission import Started
-from airflow_provider_losant.api.timestamps import spell
+from airflow_provider_losant.api.timestamps import format_timestamp
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.polling import Flow
@@ -129,7 +129,7 @@ class Gate:
         others = yield from search.others()
         if self.if_running != "cancel_previous":
             return others
-        return [it for it in others if it.queued < self.began]
+        return [it for it in others if it.queued_time < self.began]
 
     def _cancel(self, search: Search) -> Flow[None]:
         for execution in (yield from self._others(search)):
@@ -145,8 +145,8 @@ class Gate:
         """Choose the newest run that was ordered for the same."""
         if self.if_running != "adopt":
             return None
-        same = (it for it in others if it.status.is_worth_adopting and _is_for_the_same(it, order))
-        newest = max(same, key=lambda it: it.queued, default=None)
+        same = (it for it in others if it.status.can_reconnect and _is_for_the_same(it, order))
+        newest = max(same, key=lambda it: it.queued_time, default=None)
         return None if newest is None else Started.adopted(newest)
 
     def _turn_away(self, other: Execution) -> None:
@@ -187,7 +187,9 @@ def _goes_on(execution: Execution) -> str:
 def _is_for_the_same(execution: Execution, order: Order) -> bool:
     """Tell whether a run has the order's context, and its query time if the order has any."""
     asked = order.options.get("relativeTo")
-    if asked is not None and (execution.relative_to is None or spell(execution.relative_to) != asked):
+    if asked is not None and (
+        execution.relative_to is None or format_timestamp(execution.relative_to) != asked
+    ):
         return False
     return bool(_unmarked(execution.template_context) == _unmarked(order.options.get("templateContext")))
 

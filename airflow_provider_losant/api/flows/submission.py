@@ -91,7 +91,7 @@ class Started:
     @classmethod
     def found(cls, execution: Execution) -> Started:
         """Take over a run from the log."""
-        return cls(ref=execution.ref, submitted_at=execution.queued, execution=execution)
+        return cls(ref=execution.ref, submitted_at=execution.queued_time, execution=execution)
 
     def to_result(self, order: Order) -> dict[str, Any]:
         """Return what a DAG gets that does not wait: what the log showed, or else what was ordered."""

@@ -24,7 +24,7 @@ from airflow_provider_losant.api.errors import (
 )
 from airflow_provider_losant.api.flows.steps import Note
 from airflow_provider_losant.api.model import QUEUED, ExecutionRef
-from airflow_provider_losant.api.timestamps import spell
+from airflow_provider_losant.api.timestamps import format_timestamp
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.model import Execution, ExecutionLog
@@ -140,23 +140,23 @@ class Target:
         """
         if self.execution_id is not None:
             return log.find(self.execution_id, known)
-        ended = [it for it in log if it.status.is_final and it.queued >= self.since]
+        ended = [it for it in log if it.status.is_final and it.queued_time >= self.since]
         # By their ends, so that it does not depend on when somebody looks.
-        return min(ended, key=attrgetter("latest", "queued"), default=None)
+        return min(ended, key=attrgetter("last_event_time", "queued_time"), default=None)
 
     def is_settled_by(self, log: ExecutionLog) -> bool:
         """Tell whether a longer log could not show another execution that is meant rather."""
         if self.execution_id is not None:
             return self.execution_id in log
         try:
-            return any(it.queued < self.since for it in log)
+            return any(it.queued_time < self.since for it in log)
         except ProtocolError:
             return True  # a longer log would be no easier to read
 
     def __str__(self) -> str:
         if self.execution_id is not None:
             return f"execution {self.execution_id} of notebook {self.notebook_id}"
-        since = spell(datetime.fromtimestamp(self.since, UTC))
+        since = format_timestamp(datetime.fromtimestamp(self.since, UTC))
         return f"first execution of notebook {self.notebook_id} since {since}"
 
 

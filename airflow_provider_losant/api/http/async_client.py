@@ -21,17 +21,17 @@ from yarl import URL
 from airflow_provider_losant.api.endpoints import Call
 from airflow_provider_losant.api.errors import LosantError, TlsError, TransportError, Unauthorized
 from airflow_provider_losant.api.flows.steps import Log, Note, Sleep, Tail
-from airflow_provider_losant.api.http.decoding import PACKING, Body, Unpacking
-from airflow_provider_losant.api.http.response import is_there, read_answer
+from airflow_provider_losant.api.http.decoding import ACCEPT_ENCODING, GzipDecoder, ResponseBody
+from airflow_provider_losant.api.http.response import is_success, parse_response
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.polling import Flow, Step
     from airflow_provider_losant.api.settings import Settings
 
 T = TypeVar("T")
-Renew = Callable[[], Awaitable["Settings"]]
+Refresh = Callable[[], Awaitable["Settings"]]
 
-AT_ONCE = 32
+MAX_CONCURRENCY = 32
 """Requests to Losant that are under way at once; the others wait for their turn."""
 KEEP_ALIVE = 75.0
 """Seconds an idle connection is kept: longer than looks are usually apart."""
@@ -45,20 +45,20 @@ class AsyncClient:
     :param renew: Reads the settings again, after Losant refused the token: it may have been rotated.
     """
 
-    def __init__(self, settings: Settings, renew: Renew | None = None) -> None:
+    def __init__(self, settings: Settings, refresh: Refresh | None = None) -> None:
         self.settings = settings
-        self._renew = renew
-        self._renewing = asyncio.Lock()
+        self._refresh = refresh
+        self._refreshing = asyncio.Lock()
         self._tls = _tls(settings)
         # A request waits for its turn here and not for a connection, which its timeout would count.
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENCY)
         # Without trust_env, as it would put a .netrc entry in the place of our token.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit_per_host=AT_ONCE, keepalive_timeout=KEEP_ALIVE),
+            connector=aiohttp.TCPConnector(limit_per_host=MAX_CONCURRENCY, keepalive_timeout=KEEP_ALIVE),
             timeout=aiohttp.ClientTimeout(total=settings.timeout),
             headers={"User-Agent": settings.user_agent},
             auto_decompress=False,
-            trace_configs=[_sendings()],
+            trace_configs=[_replay_tracing()],
         )
 
     async def close(self) -> None:
@@ -105,15 +105,15 @@ class AsyncClient:
 
     async def _has_other_token(self, refused: str) -> bool:
         """Tell whether there is a newer token than the refused one; of many who ask at once, one reads."""
-        async with self._renewing:
-            if self.settings.token == refused and self._renew is not None:
-                renewed = await self._renew()
-                self.settings, self._tls = renewed, _tls(renewed)
+        async with self._refreshing:
+            if self.settings.token == refused and self._refresh is not None:
+                refreshed = await self._refresh()
+                self.settings, self._tls = refreshed, _tls(refreshed)
             return self.settings.token != refused
 
     async def _send(self, call: Call[T]) -> T:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._turns)
+            await stack.enter_async_context(self._slots)
             form = None
             if call.upload is not None:
                 form = aiohttp.FormData()
@@ -134,15 +134,15 @@ class AsyncClient:
                     allow_redirects=False,
                     ssl=self._tls,
                     proxy=_proxy(self.settings.base_url),
-                    trace_request_ctx=_Sending(is_read=call.method == "GET"),
+                    trace_request_ctx=_ReplayGuard(is_read=call.method == "GET"),
                 ) as response:
-                    body = Body(call.operation, response.headers)
+                    body = ResponseBody(call.operation, response.headers)
                     async for received in response.content.iter_any():
-                        body.take(received)
+                        body.feed(received)
             except _ERRORS as error:
-                raise _wire_error(call.operation, self.settings.base_url, error) from None
-        with _uncollected():
-            return read_answer(call, response.status, response.headers, body.whole())
+                raise to_transport_error(call.operation, self.settings.base_url, error) from None
+        with _gc_paused():
+            return parse_response(call, response.status, response.headers, body.finish())
 
     async def _tail(self, tail: Tail) -> str:
         try:
@@ -152,23 +152,23 @@ class AsyncClient:
                 headers={"Accept-Encoding": "identity", "Range": f"bytes=-{tail.limit}"},
                 ssl=self._tls,
                 proxy=_proxy(tail.url),
-                trace_request_ctx=_Sending(is_read=True),
+                trace_request_ctx=_ReplayGuard(is_read=True),
             ) as response:
-                body, unpacking = b"", Unpacking(response.headers)
+                body, decoder = b"", GzipDecoder(response.headers)
                 async for received in response.content.iter_any():
-                    for piece in unpacking.feed(received):
+                    for piece in decoder.feed(received):
                         # A host that ignores Range sends all of it, which may be more than there is memory.
                         body = (body + piece)[-tail.limit :]
         except _ERRORS as error:
             raise TransportError(f"the file's host did not answer ({type(error).__name__})") from None
-        if not is_there(response.status):
+        if not is_success(response.status):
             raise TransportError(f"the file's host answered {response.status}")
-        unpacking.end()
+        decoder.finish()
         return body.decode(errors="replace")
 
 
 @dataclass(slots=True)
-class _Sending:
+class _ReplayGuard:
     """
     One request on its way.
 
@@ -193,7 +193,7 @@ class _Sending:
             raise aiohttp.ClientConnectionError
 
 
-def _sendings() -> aiohttp.TraceConfig:
+def _replay_tracing() -> aiohttp.TraceConfig:
     tracing = aiohttp.TraceConfig()
     tracing.on_connection_reuseconn.append(lambda _, context, __: context.trace_request_ctx.reuse())
     tracing.on_request_redirect.append(lambda _, context, __: context.trace_request_ctx.redirect())
@@ -205,13 +205,13 @@ _Key = tuple[asyncio.AbstractEventLoop, "Settings"]
 
 
 @dataclass(slots=True)
-class _Shared:
+class _Entry:
     key: _Key
     client: AsyncClient
     users: int = 0
 
 
-_shared: dict[_Key, _Shared] = {}
+_shared: dict[_Key, _Entry] = {}
 
 
 class SharedClient:
@@ -224,20 +224,20 @@ class SharedClient:
     :param renew: As for :class:`AsyncClient`.
     """
 
-    __slots__ = ("_key", "_renew")
+    __slots__ = ("_key", "_refresh")
 
-    def __init__(self, settings: Settings, renew: Renew | None = None) -> None:
+    def __init__(self, settings: Settings, refresh: Refresh | None = None) -> None:
         self._key: _Key = (asyncio.get_running_loop(), settings)
-        self._renew = renew
+        self._refresh = refresh
 
     async def __aenter__(self) -> AsyncClient:
         shared = _shared.get(self._key)
         if shared is None:
-            client = AsyncClient(self._key[1], self._renew)
-            shared = _shared[self._key] = _Shared(self._key, client)
+            client = AsyncClient(self._key[1], self._refresh)
+            shared = _shared[self._key] = _Entry(self._key, client)
         shared.users += 1
         # Thousands may borrow it, so none of them keeps what one of them has.
-        self._key, self._renew = shared.key, None
+        self._key, self._refresh = shared.key, None
         return shared.client
 
     async def __aexit__(self, *exc: object) -> None:
@@ -249,7 +249,7 @@ class SharedClient:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def _gc_paused() -> Iterator[None]:
     """
     Keep Python from collecting garbage in the midst of reading an answer.
 
@@ -265,7 +265,7 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-_JSON = {"Accept": "application/json", "Accept-Encoding": PACKING}
+_JSON = {"Accept": "application/json", "Accept-Encoding": ACCEPT_ENCODING}
 
 _ERRORS = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 _NOT_SENT = aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.ClientHttpProxyError
@@ -273,10 +273,10 @@ _NOT_SENT = aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aioh
 
 def _tls(settings: Settings) -> bool | ssl.SSLContext:
     """Make the context once for all requests: a connection is used again only under the same one."""
-    trust = settings.trust
-    if isinstance(trust, bool):
-        return trust
-    file, folder = (None, trust) if Path(trust).is_dir() else (trust, None)
+    ca_bundle = settings.ca_bundle
+    if isinstance(ca_bundle, bool):
+        return ca_bundle
+    file, folder = (None, ca_bundle) if Path(ca_bundle).is_dir() else (ca_bundle, None)
     try:
         return ssl.create_default_context(cafile=file, capath=folder)
     except OSError:
@@ -292,7 +292,7 @@ def _proxy(url: str) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def _wire_error(operation: str, base_url: str, error: Exception) -> TransportError:
+def to_transport_error(operation: str, base_url: str, error: Exception) -> TransportError:
     """Tell what happened without the request, whose headers hold the token."""
     where = f"{operation} at {base_url}"
     if isinstance(error, aiohttp.ClientConnectorSSLError | aiohttp.ClientConnectorCertificateError):

@@ -26,9 +26,9 @@ from airflow_provider_losant.api.errors import (
     is_transient_status,
 )
 from airflow_provider_losant.api.flows.steps import Fetch, Halted, Log, Note, Sleep, Tail
-from airflow_provider_losant.api.http.decoding import PACKING, PIECE, Body, Unpacking
-from airflow_provider_losant.api.http.multipart import Form
-from airflow_provider_losant.api.http.response import is_there, read_answer
+from airflow_provider_losant.api.http.decoding import ACCEPT_ENCODING, CHUNK_SIZE, GzipDecoder, ResponseBody
+from airflow_provider_losant.api.http.multipart import MultipartStream
+from airflow_provider_losant.api.http.response import is_success, parse_response
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.polling import FileFlow, Flow, Step
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-HOPS = 5
+MAX_REDIRECTS = 5
 """Addresses at which a file is asked for, one leading to the next."""
-SLICE = 0.5
+SLEEP_SLICE = 0.5
 """Seconds a sleep lasts before it looks whether it should go on (a signal handler's ``halt``)."""
 
 
@@ -74,13 +74,13 @@ class Client:
         self,
         settings: Settings,
         log: Log,
-        renew: Callable[[], Settings] | None = None,
+        refresh: Callable[[], Settings] | None = None,
     ) -> None:
         self.settings = settings
         self.session = new_session(settings)
         self.is_halted = False
         self._log = log
-        self._renew = renew
+        self._refresh = refresh
 
     def run(self, flow: Flow[T] | FileFlow[T]) -> T:
         """
@@ -123,26 +123,26 @@ class Client:
     def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not self.is_halted and (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, SLICE))
+            time.sleep(min(left, SLEEP_SLICE))
 
     def _call(self, call: Call[T]) -> T:
         try:
             return self._send(call)
         except Unauthorized:
-            if self._renew is None:
+            if self._refresh is None:
                 raise
-            renewed = self._renew()
-            if renewed.token == self.settings.token:
+            refreshed = self._refresh()
+            if refreshed.token == self.settings.token:
                 raise
             self.session.close()
-            self.settings, self.session = renewed, new_session(renewed)
+            self.settings, self.session = refreshed, new_session(refreshed)
             return self._send(call)
 
     def _send(self, call: Call[T]) -> T:
         with ExitStack() as stack:
             form = None
             if call.upload is not None:
-                form = Form(stack.enter_context(call.upload.open("rb")), call.upload.name)
+                form = MultipartStream(stack.enter_context(call.upload.open("rb")), call.upload.name)
             try:
                 response = self.session.request(
                     call.method,
@@ -153,32 +153,32 @@ class Client:
                     headers=None if form is None else {"Content-Type": form.content_type},
                     timeout=self.settings.timeout,
                     # Given here as well, since REQUESTS_CA_BUNDLE overrides what the session says.
-                    verify=self.settings.trust,
+                    verify=self.settings.ca_bundle,
                     stream=True,
                 )
                 with response:
                     body = self._body(call, response)
             except _ERRORS as error:
-                raise _wire_error(call.operation, self.settings.base_url, error) from None
-        return read_answer(call, response.status_code, response.headers, body)
+                raise to_transport_error(call.operation, self.settings.base_url, error) from None
+        return parse_response(call, response.status_code, response.headers, body)
 
     def _body(self, call: Call[Any], response: requests.Response) -> bytes:
         """Read an answer, for which there is as much time as for its beginning."""
         until = time.monotonic() + self.settings.timeout
-        body = Body(call.operation, response.headers)
-        for piece in _received(response):
-            body.take(piece)
+        body = ResponseBody(call.operation, response.headers)
+        for piece in iter_raw(response):
+            body.feed(piece)
             if time.monotonic() > until:
                 raise requests.Timeout
-        return body.whole()
+        return body.finish()
 
     def _tail(self, tail: Tail) -> str:
         until = time.monotonic() + self.settings.timeout
         body = b""
         with self._open_file(tail.url, Range=f"bytes=-{tail.limit}") as response:
-            if not is_there(response.status_code):
+            if not is_success(response.status_code):
                 raise TransportError(f"the file's host answered {response.status_code}")
-            for piece in _unpacked(response):
+            for piece in iter_decoded(response):
                 # A host that ignores Range sends all of it, which may be more than there is memory.
                 body = (body + piece)[-tail.limit :]
                 if time.monotonic() > until:
@@ -187,7 +187,7 @@ class Client:
 
     def _fetch(self, fetch: Fetch) -> int:
         with self._open_file(fetch.url) as response:
-            if not is_there(response.status_code):
+            if not is_success(response.status_code):
                 refused = TransportError if is_transient_status(response.status_code) else FileAccessDenied
                 raise refused(f"the file's host answered {response.status_code}")
             with fetch.into() as sink:
@@ -195,7 +195,7 @@ class Client:
 
     def _copy(self, response: requests.Response, fetch: Fetch, sink: Sink) -> int:
         got = 0
-        for piece in _unpacked(response):
+        for piece in iter_decoded(response):
             if self.is_halted:
                 raise Halted
             got += len(piece)
@@ -212,7 +212,7 @@ class Client:
     def _open_file(self, url: str, **headers: str) -> requests.Response:
         """Ask for a file behind a signed URL: without the token, and with nothing of it in any log."""
         try:
-            for _ in range(HOPS):
+            for _ in range(MAX_REDIRECTS):
                 response = self._get_file(url, headers)
                 if not response.is_redirect:
                     return response
@@ -230,7 +230,7 @@ class Client:
                 headers={"User-Agent": self.settings.user_agent, "Accept-Encoding": "identity", **headers},
                 auth=_no_auth,
                 timeout=self.settings.timeout,
-                verify=self.settings.trust,
+                verify=self.settings.ca_bundle,
                 stream=True,
             )
 
@@ -248,29 +248,29 @@ def _hide_signature(record: logging.LogRecord) -> bool:
 logging.getLogger("urllib3.connectionpool").addFilter(_hide_signature)
 
 
-def _received(response: requests.Response) -> Iterator[bytes]:
+def iter_raw(response: requests.Response) -> Iterator[bytes]:
     """Yield a body's bytes as they come, without waiting for more of them."""
-    return iter(partial(response.raw.read1, PIECE, decode_content=False), b"")
+    return iter(partial(response.raw.read1, CHUNK_SIZE, decode_content=False), b"")
 
 
-def _unpacked(response: requests.Response) -> Iterator[bytes]:
+def iter_decoded(response: requests.Response) -> Iterator[bytes]:
     """Yield a file piece by piece; that the address is in requests' errors is why none gets out."""
-    unpacking = Unpacking(response.headers)
+    decoder = GzipDecoder(response.headers)
     try:
-        for received in _received(response):
-            yield from unpacking.feed(received)
+        for received in iter_raw(response):
+            yield from decoder.feed(received)
     except _ERRORS as error:
         raise TransportError(f"the file's host broke off ({type(error).__name__})") from None
-    unpacking.end()
+    decoder.finish()
 
 
 def new_session(settings: Settings) -> requests.Session:
     """Return a session that is ready to talk to Losant."""
     session = _Session()
     session.auth = _Bearer(settings.token)
-    session.verify = settings.trust
+    session.verify = settings.ca_bundle
     session.headers.update(
-        {"Accept": "application/json", "Accept-Encoding": PACKING, "User-Agent": settings.user_agent}
+        {"Accept": "application/json", "Accept-Encoding": ACCEPT_ENCODING, "User-Agent": settings.user_agent}
     )
     return session
 
@@ -293,7 +293,7 @@ _NOT_SENT = (
 )
 
 
-def _wire_error(operation: str, base_url: str, error: Exception) -> TransportError:
+def to_transport_error(operation: str, base_url: str, error: Exception) -> TransportError:
     """Tell what happened without the request, whose headers hold the token."""
     where = f"{operation} at {base_url}"
     if isinstance(error, requests.exceptions.SSLError):

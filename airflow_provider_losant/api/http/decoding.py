@@ -9,21 +9,21 @@ from typing import Final
 
 from airflow_provider_losant.api.errors import ProtocolError, ResponseTooLarge
 
-PACKING: Final = "gzip"
+ACCEPT_ENCODING: Final = "gzip"
 """How an answer may be packed: what is asked for, and the one thing that is unpacked."""
-MOST: Final = 64 * 1024**2
+MAX_BODY: Final = 64 * 1024**2
 """
 Bytes of an answer, unpacked.
 
 It is a log of 1,000 runs, each with the longest template context there can be (32,767 characters) and as
 much again for everything else. A busy notebook's log of 10,000 has a tenth of that for each.
 """
-PIECE: Final = 256 * 1024
+CHUNK_SIZE: Final = 256 * 1024
 """Bytes of a body that are in memory at a time where it is not kept."""
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
-class Unpacking:
+class GzipDecoder:
     """
     Undoes what a host has packed, so that a few bytes cannot become a flood.
 
@@ -32,7 +32,7 @@ class Unpacking:
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         packing = headers.get("content-encoding", "identity").strip().lower() or "identity"
-        if packing not in {"identity", PACKING, f"x-{PACKING}"}:
+        if packing not in {"identity", ACCEPT_ENCODING, f"x-{ACCEPT_ENCODING}"}:
             raise ProtocolError(f"what came is packed in a way that was not asked for ({packing[:20]})")
         self._packed = zlib.decompressobj(_GZIP) if packing != "identity" else None
         self._is_begun = False
@@ -46,12 +46,12 @@ class Unpacking:
         while packed or is_full:
             self._is_begun = True
             try:
-                piece = self._packed.decompress(packed, PIECE)
+                piece = self._packed.decompress(packed, CHUNK_SIZE)
             except zlib.error as error:
                 raise ProtocolError(f"what came cannot be unpacked ({error})") from None
             packed = self._packed.unconsumed_tail or self._packed.unused_data
             # What did not fit may be waiting inside, though all bytes have been taken in.
-            is_full = len(piece) == PIECE
+            is_full = len(piece) == CHUNK_SIZE
             if self._packed.eof:
                 # A file may have been packed in parts, one after the other.
                 self._packed, self._is_begun = zlib.decompressobj(_GZIP), False
@@ -59,7 +59,7 @@ class Unpacking:
             if piece:
                 yield piece
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """
         Take in that no more will come.
 
@@ -69,7 +69,7 @@ class Unpacking:
             raise ProtocolError("what came broke off in the midst of what is packed")
 
 
-class Body:
+class ResponseBody:
     """
     Gathers an answer.
 
@@ -79,21 +79,21 @@ class Body:
 
     def __init__(self, operation: str, headers: Mapping[str, str]) -> None:
         self._operation = operation
-        self._unpacking = Unpacking(headers)
-        self._whole = bytearray()
+        self._decoder = GzipDecoder(headers)
+        self._content = bytearray()
 
-    def take(self, packed: bytes) -> None:
+    def feed(self, packed: bytes) -> None:
         """
         Take in some more of it.
 
         :raises ResponseTooLarge: it is more than any answer of Losant's.
         """
-        for piece in self._unpacking.feed(packed):
-            self._whole += piece
-            if len(self._whole) > MOST:
-                raise ResponseTooLarge(f"the answer to {self._operation} has more than {MOST:,} bytes")
+        for piece in self._decoder.feed(packed):
+            self._content += piece
+            if len(self._content) > MAX_BODY:
+                raise ResponseTooLarge(f"the answer to {self._operation} has more than {MAX_BODY:,} bytes")
 
-    def whole(self) -> bytes:
+    def finish(self) -> bytes:
         """Return all of it."""
-        self._unpacking.end()
-        return bytes(self._whole)
+        self._decoder.finish()
+        return bytes(self._content)

@@ -10,10 +10,10 @@ from io import BytesIO
 from secrets import token_hex
 from typing import IO
 
-from airflow_provider_losant.api.http.decoding import PIECE
+from airflow_provider_losant.api.http.decoding import CHUNK_SIZE
 
 
-class Form:
+class MultipartStream:
     """
     A form with one file in it, read piece by piece as it is sent; requests' own would fill the memory.
 
@@ -37,7 +37,7 @@ class Form:
         return self._size
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(partial(self.read, PIECE), b"")
+        return iter(partial(self.read, CHUNK_SIZE), b"")
 
     def read(self, size: int) -> bytes:
         """Return some of the next bytes."""

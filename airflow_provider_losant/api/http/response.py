@@ -15,7 +15,7 @@ from airflow_provider_losant.api.errors import (
     ResponseError,
     error_class,
 )
-from airflow_provider_losant.api.fields import brief
+from airflow_provider_losant.api.fields import one_line
 from airflow_provider_losant.api.flows.retry import retry_after
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def is_there(status: int) -> bool:
+def is_success(status: int) -> bool:
     """Tell whether a host that was asked for a file gives it."""
     return 200 <= status < 300  # noqa: PLR2004 - HTTP's own numbers
 
 
-def read_answer(call: Call[T], status: int, headers: Mapping[str, str], body: bytes) -> T:
+def parse_response(call: Call[T], status: int, headers: Mapping[str, str], body: bytes) -> T:
     """
     Turn an HTTP answer into what the call promises, or into the error it means.
 
@@ -41,7 +41,7 @@ def read_answer(call: Call[T], status: int, headers: Mapping[str, str], body: by
     if 300 <= status < 400:  # noqa: PLR2004 - HTTP's own numbers
         raise NotLosantApi(f"{call.operation} was redirected ({status}): the host is not Losant's API")
     answer = _json(body)
-    kind = brief(headers.get("content-type") or "no content type")
+    kind = one_line(headers.get("content-type") or "no content type")
     if status >= 400:  # noqa: PLR2004 - as above
         error = _error(call, status, headers, answer)
         if body and answer is _UNREADABLE and not error.is_transient:
@@ -57,10 +57,10 @@ def read_answer(call: Call[T], status: int, headers: Mapping[str, str], body: by
             )
         raise ProtocolError(f"the answer to {call.operation} broke off after {len(body)} bytes")
     try:
-        return call.read(answer)
+        return call.parse(answer)
     except SHAPE_ERRORS as error:
         raise ProtocolError(
-            f"the answer to {call.operation} has an unknown shape: {type(error).__name__} {brief(error)}"
+            f"the answer to {call.operation} has an unknown shape: {type(error).__name__} {one_line(error)}"
         ) from None
 
 
@@ -79,8 +79,8 @@ def _error(call: Call[Any], status: int, headers: Mapping[str, str], answer: Any
     wait = retry_after(headers.get("retry-after"), headers.get("date"))
     return error_class(status)(
         status,
-        brief(envelope.get("type") or envelope.get("code") or ""),
-        brief(envelope.get("message") or "no message"),
+        one_line(envelope.get("type") or envelope.get("code") or ""),
+        one_line(envelope.get("message") or "no message"),
         operation=call.operation,
         retry_after=wait,
         hint=_hint(call, status, wait),
@@ -92,7 +92,7 @@ def _hint(call: Call[Any], status: int, wait: float | None) -> str:
         return "the API token is wrong, expired or revoked"
     if status == 403:  # noqa: PLR2004 - as above
         return f"the API token needs the scope {call.scope or call.operation}"
-    if status == 429 and call.spacing is not None:  # noqa: PLR2004 - as above
+    if status == 429 and call.min_interval is not None:  # noqa: PLR2004 - as above
         left = "" if wait is None else f"; {wait:.0f} s are left"
-        return f"one in {call.spacing / 60:g} minutes for each notebook{left}"
+        return f"one in {call.min_interval / 60:g} minutes for each notebook{left}"
     return ""

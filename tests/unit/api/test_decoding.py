@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_losant.api.errors import ProtocolError, ResponseTooLarge
 from airflow_provider_losant.api.http import decoding
-from airflow_provider_losant.api.http.decoding import Body, Unpacking
+from airflow_provider_losant.api.http.decoding import GzipDecoder, ResponseBody
 from tests.support.factories import briefly
 
 PACKED = {"content-encoding": "gzip"}
@@ -25,10 +25,10 @@ def in_pieces(content: bytes, size: int) -> Iterator[bytes]:
 
 
 def read(content: bytes, headers: dict[str, str], size: int = 1_000) -> bytes:
-    gathered = Body("notebook.logs", headers)
+    gathered = ResponseBody("notebook.logs", headers)
     for piece in in_pieces(content, size):
-        gathered.take(piece)
-    return gathered.whole()
+        gathered.feed(piece)
+    return gathered.finish()
 
 
 @briefly
@@ -39,7 +39,7 @@ def test_what_was_packed_comes_out_whole_however_it_arrives(content: bytes, size
 
 
 @pytest.mark.parametrize(
-    "length", [decoding.PIECE - 1, decoding.PIECE, decoding.PIECE + 1, 3 * decoding.PIECE]
+    "length", [decoding.CHUNK_SIZE - 1, decoding.CHUNK_SIZE, decoding.CHUNK_SIZE + 1, 3 * decoding.CHUNK_SIZE]
 )
 def test_what_does_not_fit_into_one_piece_is_not_lost(length: int) -> None:
     for size in (1, 100_000):
@@ -47,24 +47,24 @@ def test_what_does_not_fit_into_one_piece_is_not_lost(length: int) -> None:
 
 
 def test_a_flood_comes_piece_by_piece() -> None:
-    unpacking = Unpacking(PACKED)
+    unpacking = GzipDecoder(PACKED)
 
-    sizes = [len(piece) for piece in unpacking.feed(gzip.compress(bytes(20 * decoding.PIECE)))]
+    sizes = [len(piece) for piece in unpacking.feed(gzip.compress(bytes(20 * decoding.CHUNK_SIZE)))]
 
-    assert max(sizes) <= decoding.PIECE
-    assert sum(sizes) == 20 * decoding.PIECE
+    assert max(sizes) <= decoding.CHUNK_SIZE
+    assert sum(sizes) == 20 * decoding.CHUNK_SIZE
 
 
 def test_an_answer_without_end_is_given_up_in_time() -> None:
-    gathered = Body("notebook.logs", PACKED)
+    gathered = ResponseBody("notebook.logs", PACKED)
     bomb = zlib.compressobj(wbits=31)
 
-    for _ in range(decoding.MOST // 1024**2 - 1):
-        gathered.take(bomb.compress(bytes(1024**2)))
+    for _ in range(decoding.MAX_BODY // 1024**2 - 1):
+        gathered.feed(bomb.compress(bytes(1024**2)))
     with pytest.raises(
         ResponseTooLarge, match=r"the answer to notebook\.logs has more than 67,108,864 bytes"
     ):
-        gathered.take(bomb.compress(bytes(3 * 1024**2)))
+        gathered.feed(bomb.compress(bytes(3 * 1024**2)))
 
 
 @pytest.mark.parametrize(

@@ -30,33 +30,33 @@ from airflow_provider_losant.api.errors import (
     ServerError,
     Unauthorized,
 )
-from airflow_provider_losant.api.http.response import read_answer
-from airflow_provider_losant.api.payloads import MAX_CONTEXT, context_text, execution_options, notebook_body
+from airflow_provider_losant.api.http.response import parse_response
+from airflow_provider_losant.api.payloads import MAX_CONTEXT, encode_context, execution_options, notebook_body
 from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN, briefly, entry, published
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.endpoints import Call
 
 BELOW = f"/applications/{APPLICATION}/notebooks"
-LEAN = {"_actions": "false", "_links": "false", "_embedded": "false"}
+COMPACT = {"_actions": "false", "_links": "false", "_embedded": "false"}
 OPTIONS = {"relativeTo": "2026-01-01T00:00:00.000Z", "templateContext": "{}"}
 FILE = Path("report.ipynb")
 NOTEBOOK_ANSWER = {"id": NOTEBOOK, "applicationId": APPLICATION, "name": "Report"}
 
 TABLE: dict[str, tuple[Call[Any], str, str, Mapping[str, str], Any, bool]] = {
     "application.get": (
-        endpoints.get_application(APPLICATION), "GET", f"/applications/{APPLICATION}", LEAN, None, True,
+        endpoints.get_application(APPLICATION), "GET", f"/applications/{APPLICATION}", COMPACT, None, True,
     ),
     "notebooks.get": (
         endpoints.list_notebooks(APPLICATION, page=2, per_page=7, sortField="name"),
-        "GET", BELOW, {"page": "2", "perPage": "7", "sortField": "name", **LEAN}, None, True,
+        "GET", BELOW, {"page": "2", "perPage": "7", "sortField": "name", **COMPACT}, None, True,
     ),
     "notebooks.post": (
         endpoints.create_notebook(APPLICATION, {"name": "Report", "description": "Daily"}),
         "POST", BELOW, {}, {"name": "Report", "description": "Daily"}, False,
     ),
     "notebook.get": (
-        endpoints.get_notebook(APPLICATION, NOTEBOOK), "GET", f"{BELOW}/{NOTEBOOK}", LEAN, None, True,
+        endpoints.get_notebook(APPLICATION, NOTEBOOK), "GET", f"{BELOW}/{NOTEBOOK}", COMPACT, None, True,
     ),
     "notebook.patch": (
         endpoints.update_notebook(APPLICATION, NOTEBOOK, {"inputs": []}),
@@ -67,7 +67,7 @@ TABLE: dict[str, tuple[Call[Any], str, str, Mapping[str, str], Any, bool]] = {
     ),
     "notebook.notebookMinuteCounts": (
         endpoints.minute_counts(APPLICATION, NOTEBOOK, start=1_767_225_600.25),
-        "GET", f"{BELOW}/{NOTEBOOK}/notebookMinuteCounts", {"start": "1767225600250", **LEAN}, None, True,
+        "GET", f"{BELOW}/{NOTEBOOK}/notebookMinuteCounts", {"start": "1767225600250", **COMPACT}, None, True,
     ),
     "notebook.requestInputDataExport": (
         endpoints.request_export(APPLICATION, NOTEBOOK, OPTIONS),
@@ -87,7 +87,7 @@ TABLE: dict[str, tuple[Call[Any], str, str, Mapping[str, str], Any, bool]] = {
     ),
     "notebook.logs": (
         endpoints.execution_logs(APPLICATION, NOTEBOOK, limit=20, since=1_767_225_600.25),
-        "GET", f"{BELOW}/{NOTEBOOK}/logs", {"limit": "20", "since": "1767225600250", **LEAN}, None, True,
+        "GET", f"{BELOW}/{NOTEBOOK}/logs", {"limit": "20", "since": "1767225600250", **COMPACT}, None, True,
     ),
 }  # fmt: skip
 
@@ -98,10 +98,10 @@ def fill(path: str) -> str:
 
 @pytest.mark.parametrize("operation", TABLE)
 def test_each_call_says_exactly_what_is_sent(operation: str) -> None:
-    call, method, path, query, body, repeatable = TABLE[operation]
+    call, method, path, query, body, idempotent = TABLE[operation]
 
     assert (call.operation, call.method, call.path, dict(call.query)) == (operation, method, path, query)
-    assert (call.json, call.repeatable) == (body, repeatable)
+    assert (call.json, call.idempotent) == (body, idempotent)
     assert call.upload == (FILE if operation == "notebook.upload" else None)
 
 
@@ -155,7 +155,7 @@ def test_only_what_is_given_of_a_notebook_is_sent_in_losants_spelling() -> None:
 def test_minute_counts_are_read_as_losant_publishes_them() -> None:
     (answer,) = published("schemas.json")["notebookMinuteCounts"]["examples"]
 
-    read = endpoints.minute_counts(APPLICATION, NOTEBOOK).read(answer)
+    read = endpoints.minute_counts(APPLICATION, NOTEBOOK).parse(answer)
 
     (day,) = read.days
     assert (read.minutes, day.minutes, day.completed, day.errored, day.canceled, day.timeout) == (
@@ -188,7 +188,7 @@ def test_the_options_are_those_that_losant_publishes() -> None:
     schema = published("schemas.json")["notebookExecutionOptions"]
     every = execution_options(
         relative_to=datetime(2026, 1, 1, tzinfo=UTC),
-        template_context=context_text({"a": 1}),
+        template_context=encode_context({"a": 1}),
         email="a@b.example",
         callback_url="https://x.example",
     )
@@ -209,7 +209,7 @@ def test_the_options_are_those_that_losant_publishes() -> None:
     ],
 )
 def test_a_context_is_a_mapping_or_json_text(value: Any, text: str | None) -> None:
-    assert context_text(value) == text
+    assert encode_context(value) == text
 
 
 @pytest.mark.parametrize(
@@ -230,15 +230,15 @@ def test_a_context_is_a_mapping_or_json_text(value: Any, text: str | None) -> No
 )
 def test_a_context_that_is_not_json_is_refused(value: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"^template_context: is not JSON"):
-        context_text(value)
+        encode_context(value)
 
 
 def test_a_context_may_be_as_long_as_losant_takes_and_no_longer() -> None:
     longest = json.dumps("é" * (MAX_CONTEXT - 2), ensure_ascii=False)
 
-    assert context_text(longest) == longest
+    assert encode_context(longest) == longest
     with pytest.raises(InvalidArgument, match=r"^template_context: is 32,768 characters long"):
-        context_text(longest[:-1] + 'x"')
+        encode_context(longest[:-1] + 'x"')
 
 
 def answer(
@@ -252,7 +252,7 @@ def answer(
     given: CaseInsensitiveDict[str] = CaseInsensitiveDict(
         {"Content-Type": kind, **{name.replace("_", "-"): value for name, value in headers.items()}}
     )
-    return read_answer(call or TABLE["notebook.get"][0], status, given, content)
+    return parse_response(call or TABLE["notebook.get"][0], status, given, content)
 
 
 def test_an_answer_becomes_what_the_call_promises() -> None:

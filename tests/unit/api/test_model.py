@@ -41,7 +41,7 @@ def test_the_status_table_says_what_each_status_means(
     status = Status.of(name)
 
     assert (status.is_final, status.is_success) == (final, success)
-    assert (status.is_worth_adopting, status.is_active, status.is_known) == (adopt, active, True)
+    assert (status.can_reconnect, status.is_active, status.is_known) == (adopt, active, True)
     assert str(status) == name
 
 
@@ -57,7 +57,7 @@ def test_a_status_nobody_has_documented_is_not_final_and_still_running() -> None
     assert not status.is_final
     assert not status.is_known
     assert status.is_active
-    assert status.is_worth_adopting
+    assert status.can_reconnect
 
 
 def test_an_id_is_24_hexadecimal_digits() -> None:
@@ -201,7 +201,7 @@ def test_a_signed_address_is_in_no_result_and_in_no_repr() -> None:
 def test_an_entry_may_lack_what_losant_leaves_out(missing: str) -> None:
     sparse: dict[str, Any] = {key: value for key, value in entry().items() if key != missing}
 
-    assert Execution.from_api(sparse).queued == MADE
+    assert Execution.from_api(sparse).queued_time == MADE
 
 
 def test_an_entry_that_has_only_an_id_is_known_by_it() -> None:

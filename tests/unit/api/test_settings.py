@@ -18,7 +18,7 @@ TOKEN = "eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl"
 def read(
     host: str | None = None, port: int | None = None, token: str | None = TOKEN, **extra: Any
 ) -> Settings:
-    return Settings.read(host=host, port=port, token=token, extra=extra, user_agent="test")
+    return Settings.from_connection(host=host, port=port, token=token, extra=extra, user_agent="test")
 
 
 def test_a_token_is_all_a_connection_needs() -> None:
@@ -190,4 +190,4 @@ def test_a_bundle_of_certificates_is_named_by_its_path(tmp_path: Path) -> None:
 def test_a_link_leads_to_the_notebook_on_whatever_address(app_url: str | None, link: str) -> None:
     settings = read(app_url=app_url)
 
-    assert settings.link(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=RUN) == link
+    assert settings.notebook_url(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=RUN) == link

@@ -12,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_losant.api.errors import InvalidArgument
-from airflow_provider_losant.api.timestamps import instant, milliseconds, seconds, spell
+from airflow_provider_losant.api.timestamps import (
+    format_timestamp,
+    parse_seconds,
+    parse_timestamp,
+    to_milliseconds,
+)
 from tests.support.factories import briefly
 
 NEW_YEAR = "2026-01-01T00:00:00.000Z"
@@ -44,7 +49,7 @@ WHEN = st.datetimes(min_value=FIRST, max_value=LAST, timezones=st.just(UTC))
     ids=repr,
 )
 def test_every_spelling_of_a_dag_is_understood(value: object) -> None:
-    assert spell(instant(value, field="relative_to")) == NEW_YEAR
+    assert format_timestamp(parse_timestamp(value, field="relative_to")) == NEW_YEAR
 
 
 @pytest.mark.parametrize(
@@ -80,7 +85,7 @@ def test_every_spelling_of_a_dag_is_understood(value: object) -> None:
 )
 def test_what_losant_would_misread_is_refused_under_the_name_of_its_field(value: object) -> None:
     with pytest.raises(InvalidArgument, match=r"^relative_to: ") as caught:
-        instant(value, field="relative_to")
+        parse_timestamp(value, field="relative_to")
 
     assert caught.value.field == "relative_to"
 
@@ -88,31 +93,31 @@ def test_what_losant_would_misread_is_refused_under_the_name_of_its_field(value:
 @briefly
 @given(WHEN)
 def test_an_instant_survives_being_spelt_and_read_again(moment: datetime) -> None:
-    spelt = spell(moment)
+    spelt = format_timestamp(moment)
 
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", spelt)
-    assert timedelta() <= moment - instant(spelt, field="x") < timedelta(milliseconds=1)
-    assert spell(instant(spelt, field="x")) == spelt
+    assert timedelta() <= moment - parse_timestamp(spelt, field="x") < timedelta(milliseconds=1)
+    assert format_timestamp(parse_timestamp(spelt, field="x")) == spelt
 
 
 @briefly
 @given(st.integers(min_value=10**12, max_value=7 * 10**12))
 def test_epoch_milliseconds_survive_as_number_and_as_query_parameter(epoch: int) -> None:
-    moment = instant(epoch, field="x")
+    moment = parse_timestamp(epoch, field="x")
 
-    assert moment == instant(str(epoch), field="x")
-    assert milliseconds(moment.timestamp()) == str(epoch)
+    assert moment == parse_timestamp(str(epoch), field="x")
+    assert to_milliseconds(moment.timestamp()) == str(epoch)
 
 
 @briefly
 @given(WHEN)
 def test_a_query_parameter_is_never_later_than_the_instant_it_stands_for(moment: datetime) -> None:
-    assert instant(milliseconds(moment.timestamp()), field="x") <= moment
+    assert parse_timestamp(to_milliseconds(moment.timestamp()), field="x") <= moment
 
 
 @pytest.mark.parametrize(("value", "expected"), [(5, 5.0), (0.02, 0.02), (timedelta(minutes=2), 120.0)])
 def test_a_span_is_seconds_or_a_timedelta(value: object, expected: float) -> None:
-    assert seconds(value, field="timeout") == expected
+    assert parse_seconds(value, field="timeout") == expected
 
 
 @pytest.mark.parametrize(
@@ -120,4 +125,4 @@ def test_a_span_is_seconds_or_a_timedelta(value: object, expected: float) -> Non
 )
 def test_a_span_that_is_none_is_refused(value: object) -> None:
     with pytest.raises(InvalidArgument, match=r"^timeout: "):
-        seconds(value, field="timeout")
+        parse_seconds(value, field="timeout")
