@@ -36,13 +36,13 @@ DESKTOP = ViewportSize(width=1400, height=900)
 PHONE = ViewportSize(width=390, height=844)
 FIRST_HITS = 3
 SEARCHES = {
-    "401": "reference/exceptions",
-    "409": "guides/cancellation-and-timeouts",
-    "429": "reference/exceptions",
+    "401": "operations/troubleshooting",
+    "409": "operations/troubleshooting",
+    "429": "operations/troubleshooting",
     "plot": "guides/download-outputs",
     "slack": "guides/run-a-notebook",
     "get a value out of a notebook": "guides/download-outputs",
-    "TI was not in the running state": "guides/cancellation-and-timeouts",
+    "TI was not in the running state": "operations/troubleshooting",
 }
 """What users type into the search, and a page that answers it."""
 TOO_WIDE = """
@@ -106,7 +106,7 @@ def test_the_search_finds_a_page_that_answers(page: Page, typed: str, answer: st
     search.fill(typed)
     search.press("Enter")
 
-    expect(page.get_by_text("Search finished")).to_be_visible()
+    expect(page.get_by_role("heading", name="Search Results")).to_be_visible()
     hits = page.locator("#search-results ul.search > li > a")
     addresses = [hits.nth(number).get_attribute("href") for number in range(min(FIRST_HITS, hits.count()))]
     assert any(f"{answer}.html" in (address or "") for address in addresses), addresses
