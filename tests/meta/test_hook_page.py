@@ -12,9 +12,9 @@ from tests.support.source_files import ROOT
 
 PAGE = (ROOT / "docs" / "guides" / "hook.md").read_text()
 ROWS = [
-    [cell.strip() for cell in line.strip("|\n").split("|")]
+    line.removeprefix("- ").split(": ", maxsplit=1)
     for line in PAGE.splitlines()
-    if line.startswith("| `")
+    if line.startswith("- `") and "https://docs.losant.com/" in line
 ]
 """Methods, and the operation of each with its scope."""
 

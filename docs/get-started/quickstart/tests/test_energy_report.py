@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Test the DAG of the quickstart against a local Losant."""
+"""Test the DAG of the quickstart against a local emulator."""
 
 # [START test_energy_report]
 import json
@@ -15,7 +15,7 @@ OUTPUTS = [{"outputType": "temporaryUrl", "fileName": "report.txt"}]
 
 @pytest.fixture
 def losant(monkeypatch):
-    """Run a local Losant that has the notebook, and lead the connection to it."""
+    """Run an emulator that has the notebook, and point the connection to it."""
     with Emulator() as local:
         local.add_notebook(notebook_id=NOTEBOOK, file="energy.ipynb", outputs=OUTPUTS)
         connection = {
@@ -30,14 +30,14 @@ def losant(monkeypatch):
 
 @pytest.fixture
 def dag():
-    """Return the DAG; a test does not want to wait as patiently as a DAG does."""
+    """Return the DAG, with shorter waits than in production."""
     made = energy_report()
     report = made.get_task("report")
     report.deferrable, report.poll_interval = False, 0.1
     return made
 
 
-def test_the_report_lands(losant, dag, tmp_path):
+def test_the_report_is_saved(losant, dag, tmp_path):
     dag.get_task("report").save_outputs_to = str(tmp_path)
 
     run = dag.test()
@@ -46,7 +46,7 @@ def test_the_report_lands(losant, dag, tmp_path):
     assert (tmp_path / "report.txt").read_text().startswith("Energy of hamburg-harbour")
 
 
-def test_a_lost_answer_starts_nothing_twice(losant, dag):
+def test_a_lost_response_starts_one_execution(losant, dag):
     losant.inject("notebook.execute", Fault("reset_after"))
 
     assert dag.test().state == "success"
