@@ -12,9 +12,9 @@ from tests.support.source_files import ROOT
 
 PAGE = (ROOT / "docs" / "guides" / "hook.md").read_text()
 ROWS = [
-    line.removeprefix("- ").split(": ", maxsplit=1)
-    for line in PAGE.splitlines()
-    if line.startswith("- `") and "https://docs.losant.com/" in line
+    " ".join(item.split()).split(": ", maxsplit=1)
+    for item in re.findall(r"^- (`.+\n(?:  .+\n)*)", PAGE, re.MULTILINE)
+    if "https://docs.losant.com/" in item
 ]
 """Methods, and the operation of each with its scope."""
 
@@ -55,9 +55,9 @@ def test_what_is_never_sent_twice_is_listed_so() -> None:
     ]
 
     assert [it.idempotent for it in once] == [False] * 3
-    (sentence,) = re.findall(r"^.*\bare not repeated\b", PAGE, re.MULTILINE)
+    (sentence,) = re.findall(r"\. ([^.]*)\bare not repeated\b", PAGE)
     methods = {named(row[1])[0]: named(row[0])[0] for row in ROWS}
-    assert [methods[it.operation] for it in once] == named(sentence.rpartition(". ")[2])
+    assert [methods[it.operation] for it in once] == named(sentence)
 
 
 def test_every_method_that_is_listed_is_in_the_reference() -> None:
