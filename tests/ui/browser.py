@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from PIL import Image
-from playwright.sync_api import Locator, Page, Route, ViewportSize, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Page, Route, ViewportSize, expect, sync_playwright
 
 VIEWPORT = ViewportSize(width=1360, height=800)
 PATIENCE_MS = 30_000
@@ -36,46 +36,54 @@ def chromium() -> str | None:
 
 class Browser:
     """
-    Run Chromium while a ``with`` block lasts; it keeps its cache from page to page.
+    Run Chromium while a ``with`` block lasts; it keeps a site's cache from page to page.
 
     :param program: Chromium.
-    :param url: Where addresses begin that name no host.
     :ivar refused: Addresses that pages asked for beyond this machine.
     """
 
-    def __init__(self, program: str, url: str) -> None:
+    def __init__(self, program: str) -> None:
         self.refused: list[str] = []
         self._program = program
-        self._url = url
+        self._contexts: dict[str, BrowserContext] = {}
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
         playwright = self._stack.enter_context(sync_playwright())
         # Chromium has no sandbox for root, and the pages are this machine's own.
-        chromium = playwright.chromium.launch(
+        self._chromium = playwright.chromium.launch(
             executable_path=self._program, args=OFFLINE, chromium_sandbox=False
         )
-        self._stack.callback(chromium.close)
-        self._context = chromium.new_context(
-            base_url=self._url,
+        self._stack.callback(self._chromium.close)
+        expect.set_options(timeout=PATIENCE_MS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def open(self, url: str) -> Page:
+        """
+        Open an empty page.
+
+        :param url: The site to which its relative addresses belong.
+        """
+        if url not in self._contexts:
+            self._contexts[url] = self._new_context(url)
+        return self._contexts[url].new_page()
+
+    def _new_context(self, url: str) -> BrowserContext:
+        context = self._chromium.new_context(
+            base_url=url,
             viewport=VIEWPORT,
             color_scheme="light",
             reduced_motion="reduce",
             locale="en-GB",
             timezone_id="UTC",
         )
-        self._context.set_default_timeout(PATIENCE_MS)
-        expect.set_options(timeout=PATIENCE_MS)
-        self._context.add_init_script(READABLE)
-        self._context.route(OUTSIDE, self._refuse)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def open(self) -> Page:
-        """Open an empty page."""
-        return self._context.new_page()
+        context.set_default_timeout(PATIENCE_MS)
+        context.add_init_script(READABLE)
+        context.route(OUTSIDE, self._refuse)
+        return context
 
     def _refuse(self, route: Route) -> None:
         self.refused.append(route.request.url)

@@ -57,8 +57,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show what the page showed, and what Airflow was doing, when a story fails."""
     report = yield
-    if call.when == "call" and report.failed:
-        given = getattr(item, "funcargs", {})
+    given = getattr(item, "funcargs", {})
+    if call.when == "call" and report.failed and "airflow" in given:
         page, picture = given["page"], given["tmp_path"] / "failed.png"
         page.screenshot(path=picture)
         report.sections.append(("The page", f"{page.url}, see {picture}\n{page.inner_text('body')[:4000]}"))
@@ -108,23 +108,23 @@ def start(airflow: LocalAirflow, dag_id: str, *, days: int = 0) -> str:
 
 
 @pytest.fixture(scope="package")
-def browser(airflow: LocalAirflow) -> Iterator[Browser]:
+def browser() -> Iterator[Browser]:
     """Yield the browser."""
     program = chromium()
     assert program is not None
-    with Browser(program, airflow.url) as running:
+    with Browser(program) as running:
         yield running
 
 
 @pytest.fixture
-def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
+def page(browser: Browser, airflow: LocalAirflow, tmp_path: Path) -> Iterator[Page]:
     """
     Yield a page to look at Airflow with; it must not need anything beyond this machine.
 
     Should the story fail, what it showed at last is in ``tmp_path``.
     """
     browser.refused.clear()
-    page = browser.open()
+    page = browser.open(airflow.url)
     yield page
     page.close()
     assert browser.refused == []
