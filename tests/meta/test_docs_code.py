@@ -41,7 +41,7 @@ RUN = ("example_dags", "tests", "docs/get-started/quickstart")
 """Folders whose files tests run."""
 SHELLS = {"console", "shell"}
 CHECKED = {"python", "json", "ini", "{literalinclude}", *SHELLS}
-NO_CODE = {"text", "{toctree}", "{eval-rst}", "{glossary}", "{figure}", "{image}", "{include}"} | {
+NO_CODE = {"text", "{toctree}", "{eval-rst}", "{glossary}", "{index}", "{figure}", "{image}", "{include}"} | {
     "{note}",
     "{tip}",
     "{important}",
