@@ -40,7 +40,7 @@ class NotebookTask(TypedDict, total=False):
     cancel_on_timeout: bool
     durable: bool
     max_poll_outage: float | timedelta
-    listing_patience: float | timedelta
+    max_log_lag: float | timedelta
     if_running: IfRunning
     max_minutes: float | None
     minutes_window: Window

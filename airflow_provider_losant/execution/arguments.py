@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import deployment_id, task_store
 from airflow_provider_losant.api.errors import InvalidArgument
-from airflow_provider_losant.api.flows.ownership import KEY, Chain
-from airflow_provider_losant.api.flows.submission import Order
+from airflow_provider_losant.api.flows.ownership import MARKER_KEY, Owner
+from airflow_provider_losant.api.flows.submission import Submission
 from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact_json, encode_context, execution_options
 from airflow_provider_losant.api.timestamps import parse_seconds, parse_timestamp
@@ -18,13 +18,13 @@ from airflow_provider_losant.openlineage.collect import parent_of_notebook
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
-    from airflow_provider_losant.api.flows.start_policy import Gate
+    from airflow_provider_losant.api.flows.start_policy import StartPolicy
     from airflow_provider_losant.api.model import ExecutionRef
     from airflow_provider_losant.hooks.losant import LosantHook
     from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 
 
-def make_order(task: LosantNotebookExecuteOperator, context: Context, hook: LosantHook) -> Order:
+def build_submission(task: LosantNotebookExecuteOperator, context: Context, hook: LosantHook) -> Submission:
     """
     Check every argument, before any request, and put them into an order.
 
@@ -32,15 +32,15 @@ def make_order(task: LosantNotebookExecuteOperator, context: Context, hook: Losa
     """
     with permanent_errors_as_config_error():
         notebook_id = losant_id(task.notebook_id, field="notebook_id")
-        for name in ("poll_interval", "timeout", "max_poll_outage", "listing_patience"):
+        for name in ("poll_interval", "timeout", "max_poll_outage", "max_log_lag"):
             parse_seconds(getattr(task, name), field=name)
         text = encode_context(task.template_context)
         if task.save_outputs_to is not None:
             _check_folder(task)
         moment = None if task.relative_to is None else parse_timestamp(task.relative_to, field="relative_to")
-    chain = _chain(task, context)
-    marked, problem = _mark(chain, text, task, context) if task.durable else (text, "durable is off")
-    known_id = _recall(task, context)
+    owner = _owner(task, context)
+    marked, problem = _mark(owner, text, task, context) if task.durable else (text, "durable is off")
+    known_id = _load_execution_id(task, context)
     if problem and not known_id:
         task.log.warning("A retry will not find this run again: %s", problem)
     options = execution_options(
@@ -49,16 +49,18 @@ def make_order(task: LosantNotebookExecuteOperator, context: Context, hook: Losa
         email=task.notification_email,
         callback_url=task.callback_url,
     )
-    return Order(
+    return Submission(
         application_id=hook.resolve_application_id(),
         notebook_id=notebook_id,
         options=options,
-        chain=None if problem else chain,
+        owner=None if problem else owner,
         known_id=known_id,
     )
 
 
-def make_gate(task: LosantNotebookExecuteOperator, began: float, *, give_up_at: float) -> Gate | None:
+def build_start_policy(
+    task: LosantNotebookExecuteOperator, began: float, *, give_up_at: float
+) -> StartPolicy | None:
     """
     Put the conditions for a start into a gate; None when there are none, and so nothing to ask Losant.
 
@@ -66,10 +68,10 @@ def make_gate(task: LosantNotebookExecuteOperator, began: float, *, give_up_at: 
     :param give_up_at: Epoch seconds at which waiting for another run ends.
     :raises LosantConfigError: a condition makes no sense.
     """
-    from airflow_provider_losant.api.flows.start_policy import Gate
+    from airflow_provider_losant.api.flows.start_policy import StartPolicy
 
     with permanent_errors_as_config_error():
-        gate = Gate(
+        start_policy = StartPolicy(
             if_running=task.if_running,
             max_minutes=task.max_minutes,
             minutes_window=task.minutes_window,
@@ -79,7 +81,7 @@ def make_gate(task: LosantNotebookExecuteOperator, began: float, *, give_up_at: 
             poll_interval=parse_seconds(task.poll_interval, field="poll_interval"),
             may_wait_here=not task.deferrable,
         ).check()
-    return None if gate.is_open else gate
+    return None if start_policy.is_unconditional else start_policy
 
 
 def _check_folder(task: LosantNotebookExecuteOperator) -> None:
@@ -90,7 +92,7 @@ def _check_folder(task: LosantNotebookExecuteOperator) -> None:
     Folder.at(task.save_outputs_to or "", field="save_outputs_to")
 
 
-def remember(task: LosantNotebookExecuteOperator, context: Context, ref: ExecutionRef) -> None:
+def save_execution_id(task: LosantNotebookExecuteOperator, context: Context, ref: ExecutionRef) -> None:
     """Note the run down for the next try, where Airflow has a place for it (3.3)."""
     store = task_store(context)
     if store is None or not task.durable:
@@ -101,7 +103,7 @@ def remember(task: LosantNotebookExecuteOperator, context: Context, ref: Executi
         task.log.warning("The execution id could not be kept in the task state store", exc_info=True)
 
 
-def _recall(task: LosantNotebookExecuteOperator, context: Context) -> str | None:
+def _load_execution_id(task: LosantNotebookExecuteOperator, context: Context) -> str | None:
     store, ti = task_store(context), context["ti"]
     if store is None or not task.durable or ti.try_number == 1:
         return None
@@ -113,9 +115,9 @@ def _store_key(ti: Any) -> str:
     return f"losant_execution_id.{ti.max_tries}"
 
 
-def _chain(task: LosantNotebookExecuteOperator, context: Context) -> Chain:
+def _owner(task: LosantNotebookExecuteOperator, context: Context) -> Owner:
     ti = context["ti"]
-    return Chain(
+    return Owner(
         dag_id=ti.dag_id,
         task_id=ti.task_id,
         run_id=ti.run_id,
@@ -128,15 +130,15 @@ def _chain(task: LosantNotebookExecuteOperator, context: Context) -> Chain:
 
 
 def _mark(
-    chain: Chain, text: str | None, task: LosantNotebookExecuteOperator, context: Context
+    owner: Owner, text: str | None, task: LosantNotebookExecuteOperator, context: Context
 ) -> tuple[str | None, str | None]:
     """Return the template context with the chain's mark in it, or as it was and why."""
     given = json.loads(text or "{}")
-    if not isinstance(given, dict) or KEY in given:
-        return text, f"template_context is not a JSON object, or has a key {KEY!r} of its own"
+    if not isinstance(given, dict) or MARKER_KEY in given:
+        return text, f"template_context is not a JSON object, or has a key {MARKER_KEY!r} of its own"
     # To find the run again matters more than what OpenLineage shows, so that goes first.
     for openlineage in (parent_of_notebook(context["ti"], task.log.log), None):
-        marked = compact_json(chain.mark(given, openlineage))
+        marked = compact_json(owner.add_marker(given, openlineage))
         if len(marked) <= MAX_CONTEXT:
             return marked, None
     return text, "template_context has no room for the mark"

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_losant._compat import AirflowException, AirflowTaskTimeout
 from airflow_provider_losant.api.flows import polling
-from airflow_provider_losant.api.flows.reconnect import Search
-from airflow_provider_losant.api.flows.steps import Halted
+from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
+from airflow_provider_losant.api.flows.steps import Interrupted
 from airflow_provider_losant.api.flows.submission import Started
-from airflow_provider_losant.api.flows.submit import start
+from airflow_provider_losant.api.flows.submit import submit_once
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows.start_policy import Gate, Waiting
+    from airflow_provider_losant.api.flows.start_policy import Blocked, StartPolicy
     from airflow_provider_losant.api.flows.steps import Log
-    from airflow_provider_losant.api.flows.submission import Order, Terms
+    from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
     from airflow_provider_losant.api.http.client import Client
     from airflow_provider_losant.api.model import ExecutionRef
     from airflow_provider_losant.api.settings import Settings
@@ -51,7 +51,7 @@ class Leash:
         """Get hold of what a kill will need."""
         self._client, self._log = client, log
         self._running.clear()
-        client.is_halted = self._is_killed
+        client.is_interrupted = self._is_killed
 
     def hold(self, ref: ExecutionRef) -> None:
         """Take responsibility for a run; when the kill has come before, this is where it takes effect."""
@@ -63,23 +63,31 @@ class Leash:
         self._running.clear()
 
     def start(
-        self, client: Client, order: Order, terms: Terms, *, gate: Gate | None, is_retry: bool
-    ) -> Started | Waiting:
+        self,
+        client: Client,
+        submission: Submission,
+        policy: SubmitPolicy,
+        *,
+        start_policy: StartPolicy | None,
+        is_retry: bool,
+    ) -> Started | Blocked:
         """
         Start the order's run and hold it, unless it is somebody else's.
 
         :raises AirflowException: the task was killed; what had begun was stopped.
         """
         try:
-            started = client.run(start(order, terms, gate=gate, is_retry=is_retry))
+            started = client.run(
+                submit_once(submission, policy, start_policy=start_policy, is_retry=is_retry)
+            )
         except BaseException as stop:
             # Airflow 2 raises out of its signal handler; Airflow 3 lets the flow go on, which then halts.
             if self._is_killed or isinstance(stop, AirflowTaskTimeout):
-                self._at_last(Search(order=order, terms=terms).withdraw())
-            if isinstance(stop, Halted):
-                raise AirflowException(f"Killed before Losant had named the run of {order}") from None
+                self._at_last(ExecutionFinder(submission=submission, policy=policy).cancel_lost())
+            if isinstance(stop, Interrupted):
+                raise AirflowException(f"Killed before Losant had named the run of {submission}") from None
             raise
-        if isinstance(started, Started) and started.is_ours:
+        if isinstance(started, Started) and started.is_owned:
             self.hold(started.ref)
         return started
 
@@ -91,7 +99,7 @@ class Leash:
         """
         try:
             answer = client.run(flow)
-        except Halted:
+        except Interrupted:
             raise AirflowException("Killed") from None
         self._check()
         return answer
@@ -100,7 +108,7 @@ class Leash:
         """Stop the run and whatever flow is under way; fit for a signal handler."""
         self._is_killed = True
         if self._client is not None:
-            self._client.is_halted = True
+            self._client.is_interrupted = True
         self._cancel()
 
     def _check(self) -> None:

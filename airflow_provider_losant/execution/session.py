@@ -16,8 +16,8 @@ from airflow_provider_losant._compat import AirflowSkipException
 from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.flows import polling
 from airflow_provider_losant.api.flows.outputs import Choice
-from airflow_provider_losant.api.flows.start_policy import Closed, Skipped
-from airflow_provider_losant.api.flows.submission import Order, Started, Terms
+from airflow_provider_losant.api.flows.start_policy import StartDenied, StartSkipped
+from airflow_provider_losant.api.flows.submission import Started, Submission, SubmitPolicy
 from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target
 from airflow_provider_losant.api.timestamps import format_timestamp, parse_seconds, parse_timestamp
 from airflow_provider_losant.assets.notebook import tell_outlets
@@ -27,7 +27,11 @@ from airflow_provider_losant.exceptions import (
     NotebookNotStarted,
     permanent_errors_as_config_error,
 )
-from airflow_provider_losant.execution.arguments import make_gate, make_order, remember
+from airflow_provider_losant.execution.arguments import (
+    build_start_policy,
+    build_submission,
+    save_execution_id,
+)
 from airflow_provider_losant.execution.canceller import Leash
 from airflow_provider_losant.execution.result import finish
 from airflow_provider_losant.hooks.losant import LosantHook
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_provider_losant._compat import Context
-    from airflow_provider_losant.api.flows.start_policy import Gate, Waiting
+    from airflow_provider_losant.api.flows.start_policy import Blocked, StartPolicy
     from airflow_provider_losant.api.model import ExecutionRef
     from airflow_provider_losant.openlineage.collect import Report
     from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
@@ -84,19 +88,19 @@ class Running:
         """
         task, context = self._task, self._context
         began = own_xcom(task, context, BEGAN_KEY) if is_resumed else time.time()
-        order = make_order(task, context, self._hook)
-        gate = make_gate(task, began, give_up_at=self._deadline(began)[0])
-        started = self._start(order, gate, is_retry=context["ti"].try_number > 1)
+        submission = build_submission(task, context, self._hook)
+        start_policy = build_start_policy(task, began, give_up_at=self._deadline(began)[0])
+        started = self._start(submission, start_policy, is_retry=context["ti"].try_number > 1)
         if not isinstance(started, Started):
             self._defer_until_free(started.execution.ref, began)
-        if started.is_ours:
-            remember(task, context, started.ref)
+        if started.is_owned:
+            save_execution_id(task, context, started.ref)
         else:
             context["ti"].xcom_push(key=ADOPTED_KEY, value=True)
         url = self._announce(started.ref)
         if not task.wait_for_completion:
             self._leash.let_go()
-            result = started.to_result(order) | {"url": url}
+            result = started.to_result(submission) | {"url": url}
             self._note(result)
             return self._publish(result)
         return self._wait(started, is_new=started.execution is None)
@@ -138,28 +142,32 @@ class Running:
 
     def _look_again(self, execution_id: str, *, may_defer: bool = True) -> dict[str, Any]:
         ref = self._hook.execution_ref(self._task.notebook_id, execution_id)
-        is_ours = not own_xcom(self._task, self._context, ADOPTED_KEY)
-        if is_ours:
+        is_owned = not own_xcom(self._task, self._context, ADOPTED_KEY)
+        if is_owned:
             self._leash.hold(ref)
-        started = Started(ref=ref, submitted_at=ref.created_at, is_ours=is_ours)
+        started = Started(ref=ref, submitted_at=ref.created_at, is_owned=is_owned)
         return self._wait(started, may_defer=may_defer)
 
-    def _start(self, order: Order, gate: Gate | None, *, is_retry: bool) -> Started | Waiting:
-        terms = Terms(
+    def _start(
+        self, submission: Submission, start_policy: StartPolicy | None, *, is_retry: bool
+    ) -> Started | Blocked:
+        policy = SubmitPolicy(
             retries=self._hook.settings.max_retries,
-            listing_patience=parse_seconds(self._task.listing_patience, field="listing_patience"),
+            max_log_lag=parse_seconds(self._task.max_log_lag, field="max_log_lag"),
             max_poll_outage=parse_seconds(self._task.max_poll_outage, field="max_poll_outage"),
             lookback=parse_seconds(self._task.timeout, field="timeout") + DAY,
             cancel_stale=self._task.cancel_on_kill,
         )
         try:
-            return self._leash.start(self._hook.client, order, terms, gate=gate, is_retry=is_retry)
-        except Skipped as reason:
+            return self._leash.start(
+                self._hook.client, submission, policy, start_policy=start_policy, is_retry=is_retry
+            )
+        except StartSkipped as reason:
             raise AirflowSkipException(str(reason)) from reason
-        except Closed as reason:
+        except StartDenied as reason:
             raise NotebookNotStarted(str(reason)) from reason
         except LosantError as error:
-            where = f"No run of {order} was started through connection {self._task.losant_conn_id!r}"
+            where = f"No run of {submission} was started through connection {self._task.losant_conn_id!r}"
             raised = NotebookExecutionError if error.is_transient else LosantConfigError
             raise raised(f"{where}: {error}") from error
 
@@ -186,8 +194,8 @@ class Running:
                 )
                 if glance.ending == "ended":
                     return self._finish(glance)
-            self._defer(target, patience, first_look, may_cancel=started.is_ours)
-        may_cancel = self._task.cancel_on_timeout and started.is_ours
+            self._defer(target, patience, first_look, may_cancel=started.is_owned)
+        may_cancel = self._task.cancel_on_timeout and started.is_owned
         whole = polling.watch(target, patience, first_look=first_look, cancel_on_timeout=may_cancel)
         return self._finish(self._leash.run(self._hook.client, whole))
 

@@ -465,7 +465,7 @@ class LosantHook(BaseHook):
     def _call(self, application_id: str | None, make: Callable[[str], endpoints.Call[T]]) -> T:
         with permanent_errors_as_config_error():
             call = make(self.resolve_application_id(application_id))
-        return self.client.run(polling.repeat(call, self.settings.max_retries))
+        return self.client.run(polling.call_with_retry(call, self.settings.max_retries))
 
     def _read_settings(self) -> Settings:
         connection = self.get_connection(self.losant_conn_id)

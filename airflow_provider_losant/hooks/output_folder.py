@@ -19,7 +19,7 @@ from airflow_provider_losant.exceptions import NotebookOutputError
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import ObjectStoragePath
     from airflow_provider_losant.api.flows.polling import FileFlow
-    from airflow_provider_losant.api.flows.steps import Into
+    from airflow_provider_losant.api.flows.steps import OpenSink
     from airflow_provider_losant.api.model import ExecutionRef, File
 
 IfExists = Literal["replace", "skip", "fail"]
@@ -67,7 +67,7 @@ class Folder:
         saved = yield from save(ref, choice, self._place, retries)
         return {name: str(self.path / name) for name in saved}
 
-    def _place(self, file: File) -> Into | None:
+    def _place(self, file: File) -> OpenSink | None:
         target = self.path / file.name
         if self.if_exists != "replace" and _exists(target):
             if self.if_exists == "fail":

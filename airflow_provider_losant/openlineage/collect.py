@@ -134,7 +134,7 @@ def _configuration(hook: LosantHook, result: Mapping[str, Any]) -> Notebook | No
     client = Client(replace(hook.settings, timeout=BRIEF), hook.log.log)
     try:
         call = endpoints.get_notebook(result["application_id"], result["notebook_id"])
-        return client.run(polling.repeat(call, 0))
+        return client.run(polling.call_with_retry(call, 0))
     except LosantError as error:
         hook.log.info(
             "For OpenLineage inputs are files and no more; the notebook could not be read: %s", error

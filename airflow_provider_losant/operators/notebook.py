@@ -55,7 +55,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
     :param durable: Add the key ``airflow`` to the template context, by which a retry finds the run again.
     :param max_poll_outage: Seconds (or timedelta) without one readable answer from Losant after which the
         task fails; the run is left alone, and a retry takes it over.
-    :param listing_patience: Seconds (or timedelta) that Losant's log may lag behind an order; only after
+    :param max_log_lag: Seconds (or timedelta) that Losant's log may lag behind an order; only after
         that is an order whose answer was lost, or of which a retry finds no trace, placed again.
     :param if_running: What to do while another run of the notebook goes on: ``start`` one beside it, ``wait``
         for its end, ``adopt`` it if it has the same context and query time, ``skip`` the task, ``fail``, or
@@ -108,7 +108,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         cancel_on_timeout: bool = True,
         durable: bool = True,
         max_poll_outage: float | timedelta = timedelta(minutes=10),
-        listing_patience: float | timedelta = timedelta(minutes=1),
+        max_log_lag: float | timedelta = timedelta(minutes=1),
         if_running: IfRunning = "start",
         max_minutes: float | None = None,
         minutes_window: Window = "day",
@@ -132,7 +132,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self.cancel_on_timeout = cancel_on_timeout
         self.durable = durable
         self.max_poll_outage = max_poll_outage
-        self.listing_patience = listing_patience
+        self.max_log_lag = max_log_lag
         self.if_running = if_running
         self.max_minutes = max_minutes
         self.minutes_window = minutes_window

@@ -13,7 +13,7 @@ from airflow_provider_losant._compat import BaseOperator, dag_run_start, deploym
 from airflow_provider_losant.api.endpoints import MAX_LOG_LIMIT
 from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.flows import polling
-from airflow_provider_losant.api.flows.ownership import Chain, read_mark
+from airflow_provider_losant.api.flows.ownership import Owner, read_marker
 from airflow_provider_losant.api.timestamps import parse_seconds
 from airflow_provider_losant.exceptions import NotebookExecutionError, permanent_errors_as_config_error
 
@@ -119,31 +119,31 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
         return active
 
     def _reason_to_leave(self, execution: Execution, youngest: float) -> str | None:
-        mark = read_mark(execution)
-        if not mark:
+        marker = read_marker(execution)
+        if not marker:
             return "not started by Airflow"
-        if not mark.get("sweep"):
+        if not marker.get("sweep"):
             return "meant to outlive its task"
         if execution.queued_time > youngest:
             return "too young"
-        is_known, started = dag_run_start(mark["dag_id"], mark["run_id"])
+        is_known, started = dag_run_start(marker["dag_id"], marker["run_id"])
         deployment = deployment_id(started)
         if is_known and not deployment:
             return "whose Airflow it is cannot be told: set [api] base_url"
-        if not is_known or not _chain(mark, deployment).is_of_task(execution):
+        if not is_known or not _owner(marker, deployment).is_same_task(execution):
             return "of another Airflow"
-        state = task_state(mark["dag_id"], mark["task_id"], mark["run_id"], mark["map_index"])
+        state = task_state(marker["dag_id"], marker["task_id"], marker["run_id"], marker["map_index"])
         return None if state in _OVER else f"its task is {state}"
 
 
-def _chain(mark: Mapping[str, Any], deployment: str) -> Chain:
+def _owner(marker: Mapping[str, Any], deployment: str) -> Owner:
     """Make the chain that the mark claims to be of, to see whether its id bears it out."""
-    return Chain(
-        dag_id=mark["dag_id"],
-        task_id=mark["task_id"],
-        run_id=mark["run_id"],
-        map_index=mark["map_index"],
-        try_number=mark["try_number"],
+    return Owner(
+        dag_id=marker["dag_id"],
+        task_id=marker["task_id"],
+        run_id=marker["run_id"],
+        map_index=marker["map_index"],
+        try_number=marker["try_number"],
         max_tries=0,
         deployment=deployment,
     )

@@ -97,7 +97,7 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
     def on_kill(self) -> None:
         """Stop between two pieces of a file, and leave nothing of it."""
         if self._hook is not None:
-            self._hook.client.is_halted = True
+            self._hook.client.is_interrupted = True
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Tell OpenLineage which outputs have become which files."""

@@ -136,7 +136,7 @@ class Poll:
         try:
             while True:
                 await self._until_due()
-                await self._ring(await self._client.run(polling.look(self._lookout), _log.log))
+                await self._ring(await self._client.run(polling.poll_once(self._lookout), _log.log))
         finally:
             self._close()
             for watch in self._bells:
@@ -145,7 +145,7 @@ class Poll:
     async def _ring(self, news: Sequence[Onlooker]) -> None:
         for number, watch in enumerate(news, 1):
             self._ring_for(watch)
-            if number % polling.AT_A_TIME == 0:
+            if number % polling.BATCH_SIZE == 0:
                 await asyncio.sleep(0)
 
     def _ring_for(self, watch: Onlooker) -> None:

@@ -19,10 +19,10 @@ from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.flows import polling
 from airflow_provider_losant.api.flows.deploy import Content
 from airflow_provider_losant.api.flows.outputs import Choice, save
-from airflow_provider_losant.api.flows.ownership import Chain
+from airflow_provider_losant.api.flows.ownership import Owner
 from airflow_provider_losant.api.flows.steps import Sleep
-from airflow_provider_losant.api.flows.submission import Order, Terms
-from airflow_provider_losant.api.flows.submit import start
+from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
+from airflow_provider_losant.api.flows.submit import submit_once
 from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target
 from airflow_provider_losant.api.http import decoding
 from airflow_provider_losant.api.payloads import compact_json, execution_options
@@ -255,7 +255,7 @@ def check(story: Stage, promise: Promise, name: str) -> None:
     call = call_for(story, name)
     story.inject(call.operation)
     try:
-        answer, error = story.run(polling.repeat(call, story.retries)), None
+        answer, error = story.run(polling.call_with_retry(call, story.retries)), None
     except LosantError as raised:
         answer, error = None, raised
 
@@ -297,17 +297,21 @@ def test_what_is_allowed_once_in_a_while(stage: Callable[[Row, str], Stage], row
     check(stage(row, kind), row.export, "export")
 
 
-CHAIN = Chain(
+OWNER = Owner(
     dag_id="dag", task_id="task", run_id="run", map_index=-1, try_number=1, max_tries=3, deployment="here"
 )
 
 
 def beginning(story: Stage) -> Any:
     """Start a run as a task does."""
-    context = execution_options(template_context=compact_json(CHAIN.mark({"story": story.name})))
-    order = Order(application_id=story.application, notebook_id=story.notebook, options=context, chain=CHAIN)
-    terms = Terms(retries=story.retries, listing_patience=60.0, max_poll_outage=OUTAGE, lookback=2 * 86_400.0)
-    return start(order, terms, is_retry=False, clock=story.clock)
+    context = execution_options(template_context=compact_json(OWNER.add_marker({"story": story.name})))
+    submission = Submission(
+        application_id=story.application, notebook_id=story.notebook, options=context, owner=OWNER
+    )
+    policy = SubmitPolicy(
+        retries=story.retries, max_log_lag=60.0, max_poll_outage=OUTAGE, lookback=2 * 86_400.0
+    )
+    return submit_once(submission, policy, is_retry=False, clock=story.clock)
 
 
 @pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].start])
@@ -367,7 +371,7 @@ def test_a_file_is_fetched_whole_or_not_at_all(stage: Callable[[Row, str], Stage
     got: list[BytesIO] = []
     story.inject("files.get")
 
-    def into() -> Any:
+    def open_sink() -> Any:
         got.append(BytesIO())
         return nullcontext(got[-1])
 
@@ -376,7 +380,7 @@ def test_a_file_is_fetched_whole_or_not_at_all(stage: Callable[[Row, str], Stage
             stack.callback(setattr, story.losant.world, "files_url", story.losant.files_url)
             story.losant.world.files_url = story.places[row.place]
         near = Settings(token=story.losant.token, base_url=story.losant.url, timeout=story.settings.timeout)
-        fetching = save(ref, Choice(), lambda _: into, story.retries)
+        fetching = save(ref, Choice(), lambda _: open_sink, story.retries)
         if promise.error is not None:
             with pytest.raises(promise.error):
                 story.run(fetching, near)
@@ -431,7 +435,7 @@ def test_a_fault_that_stays_is_an_error_after_so_many_attempts(
     story.inject(call.operation, times=20)
 
     with pytest.raises(LosantError):
-        story.run(polling.repeat(call, story.retries))
+        story.run(polling.call_with_retry(call, story.retries))
     assert story.asked(call.operation) <= RETRIES + 1
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The changelog keeps the form that readers, and tools that read for them, know from elsewhere."""
+"""The changelog has the format of Keep a Changelog, which readers and tools know."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from unittest.mock import patch
 import pytest
 from airflow.providers.common.compat.sdk import DAG, TaskGroup, task
 
-from airflow_provider_losant.api.flows.ownership import Chain
+from airflow_provider_losant.api.flows.ownership import Owner
 from airflow_provider_losant.api.model import Execution, ExecutionRef, Status
 from airflow_provider_losant.api.payloads import encode_context
 from airflow_provider_losant.decorators.notebook import losant_notebook_task
@@ -177,5 +177,5 @@ def an_execution() -> Execution:
 
 
 def a_mark() -> dict[str, Any]:
-    chain = Chain(dag_id="", task_id="", run_id="", map_index=0, try_number=1, max_tries=0, deployment="here")
-    return chain.mark({}, {"OPENLINEAGE_PARENT_ID": ""})["airflow"]  # type: ignore[no-any-return]
+    owner = Owner(dag_id="", task_id="", run_id="", map_index=0, try_number=1, max_tries=0, deployment="here")
+    return owner.add_marker({}, {"OPENLINEAGE_PARENT_ID": ""})["airflow"]  # type: ignore[no-any-return]

@@ -25,7 +25,9 @@ SOURCE = "\n".join(
 
 def quoted() -> list[str]:
     """List the messages that the page quotes: code spans in which a part was left out."""
-    spans = re.findall(r"`([^`]+)`", (DOCS / "operations" / "troubleshooting.md").read_text())
+    page = (DOCS / "operations" / "troubleshooting.md").read_text()
+    prose = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
+    spans = re.findall(r"`([^`]+)`", prose)
     return sorted({span for span in spans if "…" in span and span != "…"} | set(REASONS) & set(spans))
 
 

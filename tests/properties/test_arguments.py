@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_losant.api.errors import InvalidArgument
-from airflow_provider_losant.api.flows.ownership import KEY, Chain
+from airflow_provider_losant.api.flows.ownership import MARKER_KEY, Owner
 from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact_json, encode_context, execution_options
 from airflow_provider_losant.api.timestamps import format_timestamp, parse_timestamp
@@ -92,7 +92,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
     max_leaves=12,
 )
-CHAIN = Chain(
+OWNER = Owner(
     dag_id="dag", task_id="täsk", run_id="✓", map_index=-1, try_number=1, max_tries=3, deployment="here"
 )
 
@@ -111,11 +111,11 @@ def test_a_context_arrives_as_it_was_given(context: dict[str, Any]) -> None:
 
 
 @often
-@given(st.dictionaries(st.text(max_size=10).filter(lambda it: it != KEY), JSON, max_size=5))
+@given(st.dictionaries(st.text(max_size=10).filter(lambda it: it != MARKER_KEY), JSON, max_size=5))
 def test_a_mark_changes_nothing_of_a_context(context: dict[str, Any]) -> None:
-    marked = json.loads(compact_json(CHAIN.mark(context)))
+    marked = json.loads(compact_json(OWNER.add_marker(context)))
 
-    assert marked.pop(KEY)["id"] == CHAIN.id
+    assert marked.pop(MARKER_KEY)["id"] == OWNER.id
     assert marked == context
 
 

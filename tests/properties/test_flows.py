@@ -30,12 +30,12 @@ from airflow_provider_losant.api.errors import (
     Unauthorized,
 )
 from airflow_provider_losant.api.flows import connection_test, deploy, outputs, polling
-from airflow_provider_losant.api.flows.ownership import Chain
-from airflow_provider_losant.api.flows.reconnect import Search
-from airflow_provider_losant.api.flows.start_policy import Gate
-from airflow_provider_losant.api.flows.steps import Fetch, Note, Sleep, Tail
-from airflow_provider_losant.api.flows.submission import Order, Terms
-from airflow_provider_losant.api.flows.submit import start
+from airflow_provider_losant.api.flows.ownership import Owner
+from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
+from airflow_provider_losant.api.flows.start_policy import StartPolicy
+from airflow_provider_losant.api.flows.steps import Fetch, LogLine, Sleep, Tail
+from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
+from airflow_provider_losant.api.flows.submit import submit_once
 from airflow_provider_losant.api.flows.wait import Patience, Target
 from airflow_provider_losant.api.model import ExecutionLog, Notebook
 from airflow_provider_losant.api.usage import MinuteCounts
@@ -61,7 +61,7 @@ ERRORS: list[LosantError] = [
     RateLimited(429, "", "slow down for long", retry_after=900.0),
     ServerError(503, "", "no"),
 ]
-CHAIN = Chain(
+OWNER = Owner(
     dag_id="dag", task_id="task", run_id="run", map_index=-1, try_number=2, max_tries=3, deployment="here"
 )
 NOTHING_USED = MinuteCounts.from_api(
@@ -95,7 +95,7 @@ class Chance:
                     in_a_row = in_a_row if step.seconds == 0 else 0
                     advance = partial(flow.send, None)
                     continue
-                case Note():
+                case LogLine():
                     advance = partial(flow.send, None)
                     continue
             in_a_row += 1
@@ -132,7 +132,7 @@ class Chance:
         entries = []
         for number in range(min(limit, self._draw(st.sampled_from((0, 1, 3, 100, 1_000))))):
             status = self._draw(st.sampled_from(STATUSES)) if number < 3 else "completed"
-            marked = json.dumps(CHAIN.mark({})) if number == 1 and self._draw(st.booleans()) else None
+            marked = json.dumps(OWNER.add_marker({})) if number == 1 and self._draw(st.booleans()) else None
             files = {"result.error.log": {"url": "https://x", "size": 3}}
             run = RUN if number == 2 else run_id(number)
             entries.append(entry(status, run, templateContext=marked, outputInfo=files))
@@ -146,30 +146,30 @@ class Chance:
         )
 
 
-def order(known_id: str | None = None, *, is_marked: bool = True) -> Order:
-    return Order(
+def submission(known_id: str | None = None, *, is_marked: bool = True) -> Submission:
+    return Submission(
         application_id=APPLICATION,
         notebook_id=NOTEBOOK,
         options={"templateContext": "{}"},
-        chain=CHAIN if is_marked else None,
+        owner=OWNER if is_marked else None,
         known_id=known_id,
     )
 
 
-def terms(chance: Chance) -> Terms:
+def policy(chance: Chance) -> SubmitPolicy:
     del chance
-    return Terms(retries=3, listing_patience=30.0, max_poll_outage=120.0, lookback=86_400.0)
+    return SubmitPolicy(retries=3, max_log_lag=30.0, max_poll_outage=120.0, lookback=86_400.0)
 
 
-def gate(chance: Chance, if_running: Any, **more: Any) -> Gate:
-    return Gate(
+def start_policy(chance: Chance, if_running: Any, **more: Any) -> StartPolicy:
+    return StartPolicy(
         if_running=if_running, began=chance.now, give_up_at=chance.now + 600, poll_interval=20.0, **more
     )
 
 
 def starting(chance: Chance, **more: Any) -> Any:
-    known = more.pop("order", order())
-    return start(known, terms(chance), clock=chance.clock, **{"is_retry": True, **more})
+    known = more.pop("submission", submission())
+    return submit_once(known, policy(chance), clock=chance.clock, **{"is_retry": True, **more})
 
 
 def watching(chance: Chance, interval: float, **more: Any) -> Any:
@@ -187,29 +187,35 @@ def saving(chance: Chance) -> Any:
     return outputs.save(REF, outputs.Choice(), lambda _: open, 3)  # type: ignore[arg-type, return-value]
 
 
-def searching(chance: Chance) -> Search:
-    return Search(order=order(), terms=terms(chance), clock=chance.clock)
+def searching(chance: Chance) -> ExecutionFinder:
+    return ExecutionFinder(submission=submission(), policy=policy(chance), clock=chance.clock)
 
 
 HOUR = 3_600.0
 FLOWS: dict[str, tuple[Callable[[Chance], Any], float]] = {
-    "repeat": (lambda _: polling.repeat(endpoints.get_notebook(APPLICATION, NOTEBOOK), 4), HOUR + 100),
+    "repeat": (
+        lambda _: polling.call_with_retry(endpoints.get_notebook(APPLICATION, NOTEBOOK), 4),
+        HOUR + 100,
+    ),
     "list": (lambda _: polling.list_notebooks(APPLICATION, {}, 2), 3 * HOUR),
     "cancel": (lambda _: polling.cancel(REF, "a test", retries=4), HOUR + 100),
     "start": (lambda it: starting(it, is_retry=False), 3 * HOUR),
     "start again": (starting, 4 * HOUR),
-    "start again, known": (lambda it: starting(it, order=order(RUN)), 4 * HOUR),
-    "start unmarked": (lambda it: starting(it, order=order(is_marked=False)), 2 * HOUR),
+    "start again, known": (lambda it: starting(it, submission=submission(RUN)), 4 * HOUR),
+    "start unmarked": (lambda it: starting(it, submission=submission(is_marked=False)), 2 * HOUR),
     **{
         f"start, {if_running}": (
-            lambda it, if_running=if_running: starting(it, gate=gate(it, if_running)),
+            lambda it, if_running=if_running: starting(it, start_policy=start_policy(it, if_running)),
             8 * HOUR,
         )
         for if_running in ("wait", "adopt", "skip", "fail", "cancel_previous")
     },
-    "start, minutes": (lambda it: starting(it, gate=gate(it, "start", max_minutes=5)), 6 * HOUR),
-    "landed": (lambda it: searching(it).landed(), HOUR),
-    "withdraw": (lambda it: searching(it).withdraw(), HOUR),
+    "start, minutes": (
+        lambda it: starting(it, start_policy=start_policy(it, "start", max_minutes=5)),
+        6 * HOUR,
+    ),
+    "landed": (lambda it: searching(it).find_lost(), HOUR),
+    "withdraw": (lambda it: searching(it).cancel_lost(), HOUR),
     "watch": (lambda it: watching(it, 20.0), 600.0 + 2),
     "watch closely": (lambda it: watching(it, 1.0), 600.0 + 2),
     "watch, then cancel": (lambda it: watching(it, 20.0, cancel_on_timeout=True), 600.0 + HOUR),

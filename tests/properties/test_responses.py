@@ -18,9 +18,9 @@ from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import LosantError, OutputError
 from airflow_provider_losant.api.flows.completions import Harvest
 from airflow_provider_losant.api.flows.outputs import Choice
-from airflow_provider_losant.api.flows.ownership import Chain, read_mark
-from airflow_provider_losant.api.flows.retry import LONGEST
-from airflow_provider_losant.api.flows.submission import Order
+from airflow_provider_losant.api.flows.ownership import Owner, read_marker
+from airflow_provider_losant.api.flows.retry import MAX_RETRY_AFTER
+from airflow_provider_losant.api.flows.submission import Submission
 from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target, Watch
 from airflow_provider_losant.api.http.response import parse_response
 from airflow_provider_losant.api.model import Execution, ExecutionLog, Notebook
@@ -44,7 +44,7 @@ CALLS = {
         endpoints.request_export(APPLICATION, NOTEBOOK, {}),
     )
 }
-CHAIN = Chain(
+OWNER = Owner(
     dag_id="dag", task_id="task", run_id="run", map_index=-1, try_number=1, max_tries=3, deployment="here"
 )
 
@@ -62,7 +62,11 @@ def our_errors_only() -> Iterator[None]:
         yield
     except LosantError as error:
         text = str(error)
-        if len(text) > 2_000 or not text.isprintable() or not 0 <= (error.retry_after or 0) <= LONGEST:
+        if (
+            len(text) > 2_000
+            or not text.isprintable()
+            or not 0 <= (error.retry_after or 0) <= MAX_RETRY_AFTER
+        ):
             raise AssertionError(text[:2_000]) from error
 
 
@@ -89,10 +93,12 @@ def go_by_execution(execution: Execution) -> None:
     assert isinstance(execution.queued_time, float)
     assert isinstance(execution.last_event_time, float)
     assert execution.phase or not execution.status.name
-    read_mark(execution)
-    order = Order(application_id=APPLICATION, notebook_id=NOTEBOOK, options={}, chain=CHAIN, known_id=RUN)
-    assert isinstance(order.owns(execution), bool)
-    assert isinstance(order.supersedes(execution), bool)
+    read_marker(execution)
+    submission = Submission(
+        application_id=APPLICATION, notebook_id=NOTEBOOK, options={}, owner=OWNER, known_id=RUN
+    )
+    assert isinstance(submission.owns(execution), bool)
+    assert isinstance(submission.supersedes(execution), bool)
     read_by(result, None, "losant")
     written_by(result, None, "losant", is_success=True)
     with suppress(OutputError):

@@ -21,11 +21,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.endpoints import Call
 from airflow_provider_losant.api.errors import LosantError, NotFound, RateLimited, ServerError, TransportError
-from airflow_provider_losant.api.flows.ownership import Chain
-from airflow_provider_losant.api.flows.reconnect import Search
-from airflow_provider_losant.api.flows.steps import Note, Sleep
-from airflow_provider_losant.api.flows.submission import Order, Started, Terms
-from airflow_provider_losant.api.flows.submit import start
+from airflow_provider_losant.api.flows.ownership import Owner
+from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
+from airflow_provider_losant.api.flows.steps import LogLine, Sleep
+from airflow_provider_losant.api.flows.submission import Started, Submission, SubmitPolicy
+from airflow_provider_losant.api.flows.submit import submit_once
 from airflow_provider_losant.api.model import Execution, ExecutionRef, Status
 from airflow_provider_losant.api.payloads import compact_json, execution_options
 from airflow_provider_losant.api.timestamps import format_timestamp
@@ -131,9 +131,9 @@ class OneTask(RuleBasedStateMachine):
     @rule(data=st.data())
     def run_a_try(self, data: st.DataObject) -> None:
         self.try_number += 1
-        flow = start(
-            self.order(),
-            self.terms(),
+        flow = submit_once(
+            self.submission(),
+            self.policy(),
             is_retry=self.try_number > 1,
             clock=lambda: self.losant.now,
             jitter=max,
@@ -190,8 +190,8 @@ class OneTask(RuleBasedStateMachine):
 
     @invariant()
     def a_chain_never_has_two_active_runs(self) -> None:
-        for chain in {mark_of(it)["id"] for it in self.losant.executions}:
-            assert len(self.losant.active(chain)) <= 1
+        for owner in {mark_of(it)["id"] for it in self.losant.executions}:
+            assert len(self.losant.active(owner)) <= 1
 
     @invariant()
     def a_chain_never_has_two_completed_runs(self) -> None:
@@ -202,19 +202,19 @@ class OneTask(RuleBasedStateMachine):
     def a_waiting_task_holds_a_run_of_its_own_chain(self) -> None:
         if self.state == "waiting":
             run = next(it for it in self.losant.executions if it["id"] == self.held)
-            assert mark_of(run)["id"] == self.chain().id
+            assert mark_of(run)["id"] == self.owner().id
 
     @invariant()
     def while_a_task_waits_no_older_run_of_it_is_active(self) -> None:
         if self.state == "waiting" and self.losant.lag <= 1 and not self.has_lost_a_cancel:
-            assert all(mark_of(it)["id"] == self.chain().id for it in self.losant.active())
+            assert all(mark_of(it)["id"] == self.owner().id for it in self.losant.active())
 
     # -- the hands --------------------------------------------------------------------------------------
 
     has_lost_a_cancel = False
 
-    def chain(self) -> Chain:
-        return Chain(
+    def owner(self) -> Owner:
+        return Owner(
             dag_id="dag",
             task_id="task",
             run_id="run",
@@ -224,22 +224,22 @@ class OneTask(RuleBasedStateMachine):
             deployment="here",
         )
 
-    def order(self) -> Order:
-        context = compact_json(self.chain().mark({}))
+    def submission(self) -> Submission:
+        context = compact_json(self.owner().add_marker({}))
         options = execution_options(template_context=context)
         # Airflow 3.3 keeps the id of the last run that a try of this chain came to know.
         known_id = self.noted.get(self.max_tries) if self.keeps_notes else None
-        return Order(
+        return Submission(
             application_id=APP,
             notebook_id=NOTEBOOK,
             options=options,
-            chain=self.chain(),
+            owner=self.owner(),
             known_id=known_id,
         )
 
     @staticmethod
-    def terms() -> Terms:
-        return Terms(retries=4, listing_patience=PATIENCE, max_poll_outage=600.0, lookback=48 * 3600.0)
+    def policy() -> SubmitPolicy:
+        return SubmitPolicy(retries=4, max_log_lag=PATIENCE, max_poll_outage=600.0, lookback=48 * 3600.0)
 
     def drive(self, flow: Flow[Started], data: st.DataObject) -> None:
         """Carry a try out; at any step the worker may be killed for good, or by a user."""
@@ -262,7 +262,7 @@ class OneTask(RuleBasedStateMachine):
                 self.state = "dead"
                 return
             if number == end and fate == "is marked":
-                self.withdraw()
+                self.cancel_lost()
                 return
             assert number < 499, "a try must come to an end"
 
@@ -272,9 +272,11 @@ class OneTask(RuleBasedStateMachine):
         if mark_of(run)["try_number"] != self.try_number:
             assert run["status"] in {"queued", "inProgress", "completed"}
 
-    def withdraw(self) -> None:
+    def cancel_lost(self) -> None:
         """Be killed by a user while Losant answers: nothing of the chain stays active."""
-        flow = Search(order=self.order(), terms=self.terms(), clock=lambda: self.losant.now).withdraw()
+        flow = ExecutionFinder(
+            submission=self.submission(), policy=self.policy(), clock=lambda: self.losant.now
+        ).cancel_lost()
         result: Any = None
         for _ in range(50):
             try:
@@ -284,13 +286,13 @@ class OneTask(RuleBasedStateMachine):
             result = self.carry_out(step, None)
         self.state = "killed"
         if self.losant.lag <= 1:
-            assert not self.losant.active(self.chain().id)
+            assert not self.losant.active(self.owner().id)
 
     def carry_out(self, step: Any, data: st.DataObject | None) -> Any:
         if isinstance(step, Sleep):
             self.losant.now += step.seconds
         if not isinstance(step, Call):
-            assert isinstance(step, Sleep | Note)
+            assert isinstance(step, Sleep | LogLine)
             return None
         self.losant.now += 0.01
         fault = data.draw(st.sampled_from(FAULTS), step.operation) if data else "ok"
@@ -325,7 +327,7 @@ def test_a_known_run_of_an_older_try_does_not_stand_for_the_try_before() -> None
     task.try_number = 3
 
     clock = task.losant
-    flow = start(task.order(), task.terms(), is_retry=True, clock=lambda: clock.now, jitter=max)
+    flow = submit_once(task.submission(), task.policy(), is_retry=True, clock=lambda: clock.now, jitter=max)
 
     assert result_of(flow, task).ref.execution_id == hidden
     assert len(task.losant.executions) == 2
@@ -343,4 +345,4 @@ def result_of(flow: Flow[Started], task: OneTask) -> Started:
 
 
 def order_call(task: OneTask) -> Call[Any]:
-    return endpoints.execute(APP, NOTEBOOK, task.order().options)
+    return endpoints.execute(APP, NOTEBOOK, task.submission().options)

@@ -27,7 +27,7 @@ from airflow_provider_losant.api.errors import (
     Unauthorized,
 )
 from airflow_provider_losant.api.flows import polling
-from airflow_provider_losant.api.flows.steps import Halted, Note, Sleep, Tail
+from airflow_provider_losant.api.flows.steps import Interrupted, LogLine, Sleep, Tail
 from airflow_provider_losant.api.flows.wait import Patience, Target
 from airflow_provider_losant.api.http.async_client import SharedClient
 from airflow_provider_losant.api.http.client import Client
@@ -571,8 +571,8 @@ def test_many_calls_share_one_encrypted_connection(driver: Driver, tmp_path: Pat
 def test_a_halted_client_carries_nothing_out() -> None:
     with Loopback(ANSWER) as server:
         client = Client(to(server.url), print)
-        client.is_halted = True
-        with pytest.raises(Halted):
+        client.is_interrupted = True
+        with pytest.raises(Interrupted):
             client.run(steps(GET))
 
     assert server.connections == 0
@@ -580,11 +580,11 @@ def test_a_halted_client_carries_nothing_out() -> None:
 
 def test_a_halt_ends_a_sleep_soon() -> None:
     client = Client(to("http://127.0.0.1:9"), print)
-    timer = threading.Timer(0.03, lambda: setattr(client, "is_halted", True))
+    timer = threading.Timer(0.03, lambda: setattr(client, "is_interrupted", True))
     timer.start()
     began = time.monotonic()
 
-    with pytest.raises(Halted):
+    with pytest.raises(Interrupted):
         client.run(steps(Sleep(30.0), GET))
 
     assert time.monotonic() - began < 1.5
@@ -598,11 +598,11 @@ def test_what_came_before_a_halt_is_still_noted_but_nothing_follows() -> None:
 
         def flow() -> polling.Flow[None]:
             yield EXECUTE
-            client.is_halted = True
-            yield Note("the run has an id")
+            client.is_interrupted = True
+            yield LogLine("the run has an id")
             yield GET
 
-        with pytest.raises(Halted):
+        with pytest.raises(Interrupted):
             client.run(flow())
 
     assert told == ["the run has an id"]
@@ -615,7 +615,7 @@ def test_a_halt_that_comes_with_the_last_answer_loses_no_result() -> None:
 
         def flow() -> polling.Flow[str]:
             read = yield GET
-            client.is_halted = True
+            client.is_interrupted = True
             return str(read.id)
 
         assert client.run(flow()) == NOTEBOOK

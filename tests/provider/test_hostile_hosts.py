@@ -117,7 +117,7 @@ def test_a_host_name_that_cannot_be_is_an_error_of_ours(driver: Driver, host: st
 def fetch(url: str, limit: int | None = None, timeout: float = 5.0) -> bytes:
     got = BytesIO()
     client = Client(to(NOWHERE, timeout), lambda *_: None)
-    client.run(steps(Fetch(url=url, into=lambda: nullcontext(got), limit=limit)))
+    client.run(steps(Fetch(url=url, open_sink=lambda: nullcontext(got), limit=limit)))
     return got.getvalue()
 
 
@@ -190,7 +190,7 @@ def test_a_file_that_moves_in_circles_is_given_up(driver: Driver) -> None:
 def test_an_address_that_is_none_is_an_error_of_ours(driver: Driver, address: str) -> None:
     for step in (
         Tail(f"{address}?signature=secret"),
-        Fetch(url=f"{address}?signature=secret", into=lambda: nullcontext(BytesIO())),
+        Fetch(url=f"{address}?signature=secret", open_sink=lambda: nullcontext(BytesIO())),
     ):
         if isinstance(step, Fetch) and driver.kind == "aiohttp":
             continue

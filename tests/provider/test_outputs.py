@@ -17,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_losant._compat import storage_path
 from airflow_provider_losant.api.errors import FileAccessDenied, OutputError, TransportError
-from airflow_provider_losant.api.flows.steps import Fetch, Halted
+from airflow_provider_losant.api.flows.steps import Fetch, Interrupted
 from airflow_provider_losant.api.http.client import Client
 from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.emulator import Emulator, Fault, Script
@@ -316,9 +316,9 @@ def test_an_address_that_stays_refused_fails_the_task_so_that_airflow_may_retry(
     assert list(tmp_path.iterdir()) == []
 
 
-def fetch(url: str, into: Any, **more: Any) -> Any:
+def fetch(url: str, open_sink: Any, **more: Any) -> Any:
     client = Client(Settings(token="secret-token", timeout=2), lambda *_: None)
-    return client.run(steps(Fetch(url=url, into=into, **more)))
+    return client.run(steps(Fetch(url=url, open_sink=open_sink, **more)))
 
 
 def test_the_token_never_goes_to_the_host_of_the_files(tmp_path: Path) -> None:
@@ -377,11 +377,11 @@ def test_a_kill_stops_a_download_between_two_pieces(tmp_path: Path) -> None:
     client = Client(Settings(token="t", timeout=2), lambda *_: None)
 
     def opened() -> Any:
-        client.is_halted = True
+        client.is_interrupted = True
         return landing(storage_path(tmp_path / "x"))
 
-    with Loopback(http(b"hello")) as host, pytest.raises(Halted):
-        client.run(steps(Fetch(url=f"{host.url}/x", into=opened)))
+    with Loopback(http(b"hello")) as host, pytest.raises(Interrupted):
+        client.run(steps(Fetch(url=f"{host.url}/x", open_sink=opened)))
     assert list(tmp_path.iterdir()) == []
 
 

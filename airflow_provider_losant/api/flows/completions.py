@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.api.errors import ProtocolError
-from airflow_provider_losant.api.flows.steps import Note
+from airflow_provider_losant.api.flows.steps import LogLine
 from airflow_provider_losant.api.flows.wait import SINCE_MARGIN
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Harvest:
         self._begin = now - FIRST_REACH if progress is None else progress.since
         self._done = {} if progress is None else dict(progress.told)
         self._news: Sequence[News] = ()
-        self._notes: Sequence[Note] = ()
+        self._notes: Sequence[LogLine] = ()
         self._unreadable: set[str] = set()
         self._is_blind = False
 
@@ -155,7 +155,7 @@ class Harvest:
         news, self._news = self._news, ()
         return news
 
-    def take_notes(self) -> Sequence[Note]:
+    def take_notes(self) -> Sequence[LogLine]:
         notes, self._notes = self._notes, ()
         return notes
 
@@ -197,4 +197,4 @@ class Harvest:
         self._unreadable = {name for name in self._unreadable if name in log}
 
     def _note(self, text: str) -> None:
-        self._notes = (*self._notes, Note(text, logging.WARNING))
+        self._notes = (*self._notes, LogLine(text, logging.WARNING))

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import JSON_ERRORS, InvalidArgument, LosantError
 from airflow_provider_losant.api.flows import polling
-from airflow_provider_losant.api.flows.steps import Fetch, Note
+from airflow_provider_losant.api.flows.steps import Fetch, LogLine
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.polling import FileFlow, Flow
@@ -87,22 +87,26 @@ def deploy(plan: Plan, retries: int) -> FileFlow[Deployed]:
     body = {name: value for name, value in plan.body.items() if notebook.raw.get(name) != value}
     if body:
         call = endpoints.update_notebook(plan.application_id, notebook.id, body)
-        notebook = yield from polling.repeat(call, retries)
-        yield Note(f"Changed notebook {notebook.id}: {', '.join(body)}")
+        notebook = yield from polling.call_with_retry(call, retries)
+        yield LogLine(f"Changed notebook {notebook.id}: {', '.join(body)}")
     is_uploaded = not (yield from _has_content(notebook, plan.content))
     if is_uploaded:
         upload = endpoints.upload_notebook(plan.application_id, notebook.id, plan.content)
-        notebook = yield from polling.repeat(upload, retries)
-        yield Note(f"Uploaded {plan.content.name} to notebook {notebook.id} ({notebook.name})")
+        notebook = yield from polling.call_with_retry(upload, retries)
+        yield LogLine(f"Uploaded {plan.content.name} to notebook {notebook.id} ({notebook.name})")
     else:
-        yield Note(f"Notebook {notebook.id} ({notebook.name}) has the content of {plan.content.name} already")
+        yield LogLine(
+            f"Notebook {notebook.id} ({notebook.name}) has the content of {plan.content.name} already"
+        )
     return Deployed(notebook=notebook, is_created=is_created, is_changed=bool(body), is_uploaded=is_uploaded)
 
 
 def _find(plan: Plan, retries: int) -> Flow[Notebook | None]:
     if plan.notebook_id is not None:
         return (
-            yield from polling.repeat(endpoints.get_notebook(plan.application_id, plan.notebook_id), retries)
+            yield from polling.call_with_retry(
+                endpoints.get_notebook(plan.application_id, plan.notebook_id), retries
+            )
         )
     found = yield from _named(plan, retries)
     if found is None and not plan.may_create:
@@ -127,16 +131,16 @@ def _create(plan: Plan, retries: int) -> Flow[Notebook]:
     """Make the notebook, once: when the answer is lost, it is looked for."""
     call = endpoints.create_notebook(plan.application_id, {"name": plan.name, **plan.body})
     try:
-        made: Notebook = yield from polling.repeat(call, retries)
+        made: Notebook = yield from polling.call_with_retry(call, retries)
     except LosantError as error:
         if not error.may_have_taken_effect:
             raise
-        yield Note(f"{error}; looking whether the notebook was made all the same", logging.WARNING)
+        yield LogLine(f"{error}; looking whether the notebook was made all the same", logging.WARNING)
         found = yield from _named(plan, retries)
         if found is None:
             raise
         made = found
-    yield Note(f"Made notebook {made.id} ({made.name})")
+    yield LogLine(f"Made notebook {made.id} ({made.name})")
     return made
 
 
@@ -155,8 +159,8 @@ def _has_content(notebook: Notebook, content: Content) -> FileFlow[bool]:
     # Twice as large is not the same, whatever the layout.
     limit = 2 * len(content.raw) + 65_536
     try:
-        yield Fetch(url=notebook.file_url, into=opened, limit=limit)
+        yield Fetch(url=notebook.file_url, open_sink=opened, limit=limit)
     except LosantError as error:
-        yield Note(f"The file of notebook {notebook.id} could not be compared: {error}")
+        yield LogLine(f"The file of notebook {notebook.id} could not be compared: {error}")
         return False
     return content.is_same_as(present.getvalue())

@@ -21,7 +21,7 @@ from airflow_provider_losant.api.errors import (
 )
 from airflow_provider_losant.api.flows import polling
 from airflow_provider_losant.api.flows.retry import backoff
-from airflow_provider_losant.api.flows.steps import Fetch, Into, Note, Sleep
+from airflow_provider_losant.api.flows.steps import Fetch, LogLine, OpenSink, Sleep
 from airflow_provider_losant.api.flows.wait import SINCE_MARGIN
 
 if TYPE_CHECKING:
@@ -99,14 +99,14 @@ def find(ref: ExecutionRef, retries: int) -> Flow[Execution]:
         call = endpoints.execution_logs(
             ref.application_id, ref.notebook_id, limit=endpoints.MAX_LOG_LIMIT, since=since
         )
-        log: ExecutionLog = yield from polling.repeat(call, retries)
+        log: ExecutionLog = yield from polling.call_with_retry(call, retries)
         if execution := log.find(ref.execution_id):
             return execution
     raise NotFound(404, "NotFound", f"the log of notebook {ref.notebook_id} does not show {ref.execution_id}")
 
 
 def save(
-    ref: ExecutionRef, choice: Choice, place: Callable[[File], Into | None], retries: int
+    ref: ExecutionRef, choice: Choice, place: Callable[[File], OpenSink | None], retries: int
 ) -> FileFlow[Mapping[str, int | None]]:
     """
     Fetch the chosen outputs of a run, one after the other.
@@ -121,32 +121,34 @@ def save(
     saved: dict[str, int | None] = dict.fromkeys(places)
     left = choice.max_bytes
     for file in chosen:
-        into = places[file.name]
-        if into is not None:
-            saved[file.name] = got = yield from _fetch(ref, file, into, left, retries)
+        open_sink = places[file.name]
+        if open_sink is not None:
+            saved[file.name] = got = yield from _fetch(ref, file, open_sink, left, retries)
             left = None if left is None else left - got
     return saved
 
 
-def _fetch(ref: ExecutionRef, file: File, into: Into, limit: int | None, retries: int) -> FileFlow[int]:
+def _fetch(
+    ref: ExecutionRef, file: File, open_sink: OpenSink, limit: int | None, retries: int
+) -> FileFlow[int]:
     is_fresh = False
     for attempt in count(1):
         try:
-            got: int = yield Fetch(url=file.url or "", into=into, size=file.size, limit=limit)
+            got: int = yield Fetch(url=file.url or "", open_sink=open_sink, size=file.size, limit=limit)
         except FileAccessDenied as error:
             if is_fresh:
                 raise
-            yield Note(f"{file.name}: {error}; its address has expired, so the log is asked for another")
+            yield LogLine(f"{file.name}: {error}; its address has expired, so the log is asked for another")
             file = yield from _listed_again(ref, file)
             is_fresh = True
         except LosantError as error:
             if not error.is_transient or attempt > retries:
                 raise
-            yield Note(f"{file.name}: {error}; trying again ({attempt} of {retries})", logging.WARNING)
+            yield LogLine(f"{file.name}: {error}; trying again ({attempt} of {retries})", logging.WARNING)
             yield Sleep(backoff(attempt))
             is_fresh = False
         else:
-            yield Note(f"{file.name}: {got:,} bytes")
+            yield LogLine(f"{file.name}: {got:,} bytes")
             return got
     raise AssertionError  # the loop above only ends by return or raise
 

@@ -21,12 +21,12 @@ from airflow_provider_losant.api.errors import JSON_ERRORS
 if TYPE_CHECKING:
     from airflow_provider_losant.api.model import Execution
 
-KEY = "airflow"
+MARKER_KEY = "airflow"
 _FIELDS = {"dag_id", "task_id", "run_id", "map_index", "try_number", "id", "sweep"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
+class Owner:
     """
     A task instance's chain of tries.
 
@@ -46,7 +46,7 @@ class Chain:
     may_sweep: bool = True
 
     @property
-    def task(self) -> str:
+    def task_id_hash(self) -> str:
         """A name for the task instance, the same in every chain of it."""
         parts = [self.dag_id, self.task_id, self.run_id, self.map_index, self.deployment]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
@@ -54,9 +54,9 @@ class Chain:
     @property
     def id(self) -> str:
         """A name for the chain."""
-        return f"{self.task}.{self.max_tries}"
+        return f"{self.task_id_hash}.{self.max_tries}"
 
-    def mark(
+    def add_marker(
         self, context: Mapping[str, Any], openlineage: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
         """
@@ -66,7 +66,7 @@ class Chain:
         """
         return {
             **context,
-            KEY: {
+            MARKER_KEY: {
                 "dag_id": self.dag_id,
                 "task_id": self.task_id,
                 "run_id": self.run_id,
@@ -80,31 +80,31 @@ class Chain:
 
     def owns(self, execution: Execution) -> bool:
         """Tell whether a try of this chain started the execution."""
-        return _marked_id(execution) == self.id
+        return _marker_id(execution) == self.id
 
-    def is_of_task(self, execution: Execution) -> bool:
+    def is_same_task(self, execution: Execution) -> bool:
         """Tell whether the same task instance started the execution, in whatever chain."""
-        return _marked_id(execution).partition(".")[0] == self.task
+        return _marker_id(execution).partition(".")[0] == self.task_id_hash
 
-    def precedes(self, execution: Execution) -> bool:
+    def owns_older(self, execution: Execution) -> bool:
         """Tell whether the same task instance started the execution in another chain."""
-        return self.is_of_task(execution) and not self.owns(execution)
+        return self.is_same_task(execution) and not self.owns(execution)
 
 
 def try_number(execution: Execution) -> object:
     """Return which try started the execution; None when it has no mark."""
-    return read_mark(execution).get("try_number")
+    return read_marker(execution).get("try_number")
 
 
-def _marked_id(execution: Execution) -> str:
-    return str(read_mark(execution).get("id", ""))
+def _marker_id(execution: Execution) -> str:
+    return str(read_marker(execution).get("id", ""))
 
 
-def read_mark(execution: Execution) -> Mapping[str, Any]:
+def read_marker(execution: Execution) -> Mapping[str, Any]:
     """Return an execution's mark; empty when it has none, or none of ours."""
     try:
         context = json.loads(execution.template_context or "null")
     except JSON_ERRORS:
         return {}
-    mark = context.get(KEY) if isinstance(context, dict) else None
-    return mark if isinstance(mark, dict) and mark.keys() >= _FIELDS else {}
+    marker = context.get(MARKER_KEY) if isinstance(context, dict) else None
+    return marker if isinstance(marker, dict) and marker.keys() >= _FIELDS else {}

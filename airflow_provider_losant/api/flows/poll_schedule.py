@@ -12,7 +12,7 @@ from airflow_provider_losant.api.errors import BadRequest, LosantError, Response
 from airflow_provider_losant.api.flows.retry import Jitter, backoff
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows.steps import Note
+    from airflow_provider_losant.api.flows.steps import LogLine
     from airflow_provider_losant.api.model import ExecutionLog
 
 FIRST_LIMIT = 20
@@ -69,7 +69,7 @@ class Onlooker(Protocol):
     def expire(self, now: float) -> bool:
         """Take in that there was no look; tell whether that ends it."""
 
-    def take_notes(self) -> Sequence[Note]:
+    def take_notes(self) -> Sequence[LogLine]:
         """Hand over what has become worth a line in the log since the last time."""
 
 

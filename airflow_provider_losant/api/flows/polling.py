@@ -22,22 +22,22 @@ from airflow_provider_losant.api.endpoints import Call
 from airflow_provider_losant.api.errors import BadRequest, LosantError, NotFound, RateLimited
 from airflow_provider_losant.api.flows.poll_schedule import Lookout, Onlooker
 from airflow_provider_losant.api.flows.retry import Jitter, backoff
-from airflow_provider_losant.api.flows.steps import Clock, Fetch, Note, Sleep, Tail
+from airflow_provider_losant.api.flows.steps import Clock, Fetch, LogLine, Sleep, Tail
 from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target, Watch
 from airflow_provider_losant.api.model import ERROR_LOG, Execution, ExecutionRef, Notebook
 
 T = TypeVar("T")
 Cancelling = Literal["asked", "needless", "failed"]
-Step = Call[Any] | Sleep | Note | Tail
+Step = Call[Any] | Sleep | LogLine | Tail
 Flow = Generator[Step, Any, T]
 FileFlow = Generator[Step | Fetch, Any, T]
 """A flow that also moves files, which is for workers only."""
 
-AT_A_TIME = 50
+BATCH_SIZE = 50
 """Waits to which something is told before others get a turn."""
 
 
-def repeat(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow[T]:
+def call_with_retry(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow[T]:
     """Make a call; while it fails in a way that may pass, and repeating it does no harm, make it again."""
     attempt, may_be_done = 0, False
     while True:
@@ -52,7 +52,7 @@ def repeat(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow
             is_soon_over = error.is_transient and not (call.min_interval and isinstance(error, RateLimited))
             if attempt > retries or not (is_soon_over and is_safe):
                 raise
-            yield Note(f"{error}; trying again ({attempt} of {retries})", logging.WARNING)
+            yield LogLine(f"{error}; trying again ({attempt} of {retries})", logging.WARNING)
             yield Sleep(backoff(attempt, floor=error.retry_after, jitter=jitter))
         else:
             return answer
@@ -71,7 +71,7 @@ def list_notebooks(
     known: set[str] = set()
     for number in count() if page is None else [page]:
         call = endpoints.list_notebooks(application_id, page=number, per_page=per_page, **query)
-        answer = yield from repeat(call, retries)
+        answer = yield from call_with_retry(call, retries)
         found += answer.notebooks
         ids = {it.id for it in answer.notebooks}
         # A host that gives the same page over and over would be asked for ever.
@@ -91,14 +91,14 @@ def cancel(
     :return: What came of it. A failure is noted, not raised: who cancels has a story of its own.
     """
     try:
-        yield from repeat(endpoints.cancel_execution(ref), retries, jitter)
+        yield from call_with_retry(endpoints.cancel_execution(ref), retries, jitter)
     except (NotFound, BadRequest) as error:
-        yield Note(f"The {ref} needs no cancelling: {error}")
+        yield LogLine(f"The {ref} needs no cancelling: {error}")
         return "needless"
     except LosantError as error:
-        yield Note(f"The {ref} could not be cancelled and may still use minutes: {error}", logging.ERROR)
+        yield LogLine(f"The {ref} could not be cancelled and may still use minutes: {error}", logging.ERROR)
         return "failed"
-    yield Note(f"Asked Losant to cancel the {ref}: {why}")
+    yield LogLine(f"Asked Losant to cancel the {ref}: {why}")
     return "asked"
 
 
@@ -121,12 +121,12 @@ def watch(
     lookout = Lookout.of(sight, jitter)
     while sight.ending is None:
         yield Sleep(lookout.pause(clock()))
-        yield from look(lookout, clock)
+        yield from poll_once(lookout, clock)
         yield from sight.take_notes()
     return (yield from conclude(sight, cancel_on_timeout=cancel_on_timeout, clock=clock))
 
 
-def look(lookout: Lookout, clock: Clock = time.time) -> Flow[list[Onlooker]]:
+def poll_once(lookout: Lookout, clock: Clock = time.time) -> Flow[list[Onlooker]]:
     """Look at a notebook once, for all who wait there; return those to whom it brought news."""
     if lookout.is_barred(now := clock()):
         return (yield from _tell(lookout, lookout.skip(now), lambda watch: watch.expire(now)))
@@ -149,7 +149,7 @@ def _tell(
     for number, watch in enumerate(watches, 1):
         if take_in(watch):
             news.append(watch)
-        if number % AT_A_TIME == 0:
+        if number % BATCH_SIZE == 0:
             yield Sleep(0.0)  # an event loop has other work as well
     lookout.plan()
     return news
@@ -171,7 +171,7 @@ def conclude(sight: Watch, *, cancel_on_timeout: bool = False, clock: Clock = ti
     if done == "needless":
         # It may have ended between our last look and now.
         again = Watch(sight.target, sight.patience)
-        yield from look(Lookout.of(again), clock)
+        yield from poll_once(Lookout.of(again), clock)
         if again.ending == "ended" and again.seen is not None:
             return (yield from _ended(again.seen))
     return replace(outcome, is_cancelled=done == "asked")
@@ -190,7 +190,7 @@ def _ended(execution: Execution) -> Flow[Outcome]:
     try:
         text = yield Tail(log.url)
     except LosantError as error:
-        yield Note(f"{ERROR_LOG} could not be read: {error}", logging.WARNING)
+        yield LogLine(f"{ERROR_LOG} could not be read: {error}", logging.WARNING)
         return outcome
     return replace(outcome, error_log=text)
 

@@ -16,33 +16,33 @@ from airflow_provider_losant.api.errors import LosantError, NotLosantApi
 from airflow_provider_losant.api.flows.ownership import try_number
 from airflow_provider_losant.api.flows.polling import Flow, cancel
 from airflow_provider_losant.api.flows.retry import Jitter, backoff
-from airflow_provider_losant.api.flows.steps import Clock, Note, Sleep
+from airflow_provider_losant.api.flows.steps import Clock, LogLine, Sleep
 from airflow_provider_losant.api.flows.wait import may_pass
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows.submission import Order, Terms
+    from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
     from airflow_provider_losant.api.model import Execution, ExecutionLog
 
 FIRST_LIMIT = 100
 LOOK_CAP = 15.0
 
 
-class FateUnknown(LosantError):
+class SubmissionUnknown(LosantError):
     """The answer to ``execute`` was lost, and nothing tells whether Losant started a run."""
 
     is_transient = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Search:
+class ExecutionFinder:
     """An order's view of the log."""
 
-    order: Order
-    terms: Terms
+    submission: Submission
+    policy: SubmitPolicy
     clock: Clock = time.time
     jitter: Jitter = random.uniform
 
-    def earlier(self) -> Flow[Execution | None]:
+    def find_earlier(self) -> Flow[Execution | None]:
         """
         Find what earlier tries left behind: take over the run worth having, stop the others.
 
@@ -50,62 +50,62 @@ class Search:
         """
         begun = self.clock()
         for look in count():
-            recent = yield from self._log_for_sure(begun - self.terms.lookback)
-            ours = [it for it in recent if self.order.owns(it)]
+            recent = yield from self._log_for_sure(begun - self.policy.lookback)
+            ours = [it for it in recent if self.submission.owns(it)]
             worth = sorted((it for it in ours if it.status.can_reconnect), key=_completed_then_oldest)
             yield from self._stop(
-                [it for it in recent if self.order.supersedes(it)], "the task was cleared since"
+                [it for it in recent if self.submission.supersedes(it)], "the task was cleared since"
             )
             yield from self._stop(worth[1:], "another run of this task is further")
             if worth:
-                yield Note(
+                yield LogLine(
                     f"Took over execution {worth[0].ref.execution_id} of an earlier try ({worth[0].status})"
                 )
                 return worth[0]
-            is_late = self.clock() - begun >= self.terms.listing_patience
+            is_late = self.clock() - begun >= self.policy.max_log_lag
             if is_late or self._accounts_for_last_try(recent):
                 endings = ", ".join(f"{it.ref.execution_id} {it.status}" for it in ours)
-                yield Note(f"No run of an earlier try to take over ({endings or 'none'}): starting afresh")
+                yield LogLine(f"No run of an earlier try to take over ({endings or 'none'}): starting afresh")
                 return None
             if look == 0:
-                yield Note("The log does not show the try before; looking again in case it lags")
+                yield LogLine("The log does not show the try before; looking again in case it lags")
             yield Sleep(_pause(look))
         raise AssertionError  # the loop above only ends by return or raise
 
-    def others(self) -> Flow[Sequence[Execution]]:
+    def find_others(self) -> Flow[Sequence[Execution]]:
         """List the runs of the notebook that go on and are not of this task, newest first."""
-        recent = yield from self._log_for_sure(self.clock() - self.terms.lookback)
-        return [it for it in recent if not (it.status.is_final or self.order.is_of_task(it))]
+        recent = yield from self._log_for_sure(self.clock() - self.policy.lookback)
+        return [it for it in recent if not (it.status.is_final or self.submission.is_same_task(it))]
 
-    def landed(self) -> Flow[Execution | None]:
+    def find_lost(self) -> Flow[Execution | None]:
         """
         Find the run of this very try after the answer to ``execute`` was lost, or rule it out.
 
         It is looked for as far back as a retry would, for Losant's clock may be far behind ours.
 
-        :raises FateUnknown: the log cannot be read.
+        :raises SubmissionUnknown: the log cannot be read.
         """
         lost_at = self.clock()
         for look in count():
             try:
-                recent = yield from self._log(lost_at - self.terms.lookback)
+                recent = yield from self._log(lost_at - self.policy.lookback)
             except NotLosantApi:
                 raise  # neither the order nor this look met Losant: nothing was taken
             except LosantError as error:
                 if not may_pass(error) or self._is_over(lost_at):
-                    raise FateUnknown(
-                        f"whether Losant runs {self.order} is unknown; a retry looks again ({error})"
+                    raise SubmissionUnknown(
+                        f"whether Losant runs {self.submission} is unknown; a retry looks again ({error})"
                     ) from error
                 floor = error.retry_after or 0.0
             else:
                 floor = 0.0
                 found = next((it for it in recent if self._is_of_this_try(it)), None)
-                if found is not None or self.clock() - lost_at >= self.terms.listing_patience:
+                if found is not None or self.clock() - lost_at >= self.policy.max_log_lag:
                     return found
             yield Sleep(max(floor, _pause(look)))
         raise AssertionError  # the loop above only ends by return or raise
 
-    def withdraw(self, looks: int = 3) -> Flow[None]:
+    def cancel_lost(self, looks: int = 3) -> Flow[None]:
         """
         Stop what an interrupted start, or a try before it, has brought about, its id not being known.
 
@@ -114,19 +114,21 @@ class Search:
         for look in range(looks):
             yield Sleep(min(look, 1))
             try:
-                recent = yield from self._log(self.clock() - self.terms.lookback)
+                recent = yield from self._log(self.clock() - self.policy.lookback)
             except LosantError as error:
-                yield Note(f"Whether a run of {self.order} goes on is unknown: {error}", logging.ERROR)
+                yield LogLine(
+                    f"Whether a run of {self.submission} goes on is unknown: {error}", logging.ERROR
+                )
                 return
-            ours = [it for it in recent if self.order.owns(it) and it.status.is_active]
+            ours = [it for it in recent if self.submission.owns(it) and it.status.is_active]
             yield from self._stop(ours, "its task was killed")
             if ours:
                 return
 
     def _stop(self, executions: Sequence[Execution], why: str) -> Flow[None]:
         for execution in executions:
-            if execution.status.is_active and self.terms.cancel_stale:
-                yield from cancel(execution.ref, why, retries=self.terms.retries, jitter=self.jitter)
+            if execution.status.is_active and self.policy.cancel_stale:
+                yield from cancel(execution.ref, why, retries=self.policy.retries, jitter=self.jitter)
 
     def _log_for_sure(self, since: float) -> Flow[Sequence[Execution]]:
         """Read the log, however long it takes within bounds: without it, starting could be starting twice."""
@@ -137,7 +139,7 @@ class Search:
             except LosantError as error:
                 if not may_pass(error) or self._is_over(began):
                     raise
-                yield Note(f"{error}; nothing is started before the log can be read", logging.WARNING)
+                yield LogLine(f"{error}; nothing is started before the log can be read", logging.WARNING)
                 pause = backoff(attempt, cap=LOOK_CAP, floor=error.retry_after, jitter=self.jitter)
                 yield Sleep(pause)
         raise AssertionError  # the loop above only ends by return or raise
@@ -147,18 +149,18 @@ class Search:
         limit = FIRST_LIMIT
         while True:
             log: ExecutionLog = yield endpoints.execution_logs(
-                self.order.application_id, self.order.notebook_id, limit=limit, since=since
+                self.submission.application_id, self.submission.notebook_id, limit=limit, since=since
             )
             if len(log) < limit or limit >= endpoints.MAX_LOG_LIMIT:
                 return list(log)
             limit = min(limit * 4, endpoints.MAX_LOG_LIMIT)
 
     def _is_over(self, began: float) -> bool:
-        return self.clock() - began > self.terms.max_poll_outage
+        return self.clock() - began > self.policy.max_poll_outage
 
     def _is_of_this_try(self, execution: Execution) -> bool:
-        chain = self.order.chain
-        return chain is not None and chain.owns(execution) and try_number(execution) == chain.try_number
+        owner = self.submission.owner
+        return owner is not None and owner.owns(execution) and try_number(execution) == owner.try_number
 
     def _accounts_for_last_try(self, recent: Sequence[Execution]) -> bool:
         """
@@ -166,10 +168,10 @@ class Search:
 
         With marks, what is noted down proves nothing: it may be of a try before that.
         """
-        chain = self.order.chain
-        if chain is None:
-            return any(it.ref.execution_id == self.order.known_id for it in recent)
-        return any(chain.is_of_task(it) and try_number(it) == chain.try_number - 1 for it in recent)
+        owner = self.submission.owner
+        if owner is None:
+            return any(it.ref.execution_id == self.submission.known_id for it in recent)
+        return any(owner.is_same_task(it) and try_number(it) == owner.try_number - 1 for it in recent)
 
 
 def _pause(look: int) -> float:

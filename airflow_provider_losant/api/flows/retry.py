@@ -11,9 +11,9 @@ from email.utils import parsedate_to_datetime
 
 Jitter = Callable[[float, float], float]
 
-LONGEST = 15 * 60.0
+MAX_RETRY_AFTER = 15 * 60.0
 """Seconds, the longest pause that Losant documents; whoever asks for more may be asked again after it."""
-MANY = 30
+MAX_DOUBLINGS = 30
 """Doublings, after which any cap is reached and a float would some day overflow."""
 
 
@@ -32,7 +32,7 @@ def backoff(
 
     :param floor: What the server asked for (``Retry-After``); we never come back sooner.
     """
-    pause = jitter(0.0, min(cap, base * 2.0 ** min(attempt - 1, MANY)))
+    pause = jitter(0.0, min(cap, base * 2.0 ** min(attempt - 1, MAX_DOUBLINGS)))
     return pause if floor is None else floor + pause
 
 
@@ -43,16 +43,16 @@ def retry_after(
     Read a ``Retry-After`` header, in seconds or as an HTTP date.
 
     :param date: The ``Date`` header beside it: what the server takes for now, as clocks differ.
-    :return: Seconds from now, never negative nor more than :data:`LONGEST`; None when none can be read.
+    :return: Seconds from now, from 0 to :data:`MAX_RETRY_AFTER`; None when none can be read.
     """
     if not text:
         return None
     if text.strip().isdecimal():
-        return min(float(text), LONGEST)
+        return min(float(text), MAX_RETRY_AFTER)
     moment, now = _epoch(text), _epoch(date or "")
     if moment is None:
         return None
-    return min(max(0.0, moment - (clock() if now is None else now)), LONGEST)
+    return min(max(0.0, moment - (clock() if now is None else now)), MAX_RETRY_AFTER)
 
 
 def _epoch(text: str) -> float | None:

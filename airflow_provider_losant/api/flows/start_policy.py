@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import JSON_ERRORS, InvalidArgument, LosantError, ProtocolError
 from airflow_provider_losant.api.flows import polling
-from airflow_provider_losant.api.flows.ownership import KEY
-from airflow_provider_losant.api.flows.steps import Note, Sleep
+from airflow_provider_losant.api.flows.ownership import MARKER_KEY
+from airflow_provider_losant.api.flows.steps import LogLine, Sleep
 from airflow_provider_losant.api.flows.submission import Started
 from airflow_provider_losant.api.timestamps import format_timestamp
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.polling import Flow
-    from airflow_provider_losant.api.flows.reconnect import Search
-    from airflow_provider_losant.api.flows.submission import Order
+    from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
+    from airflow_provider_losant.api.flows.submission import Submission
     from airflow_provider_losant.api.model import Execution
 
 IfRunning = Literal["start", "wait", "adopt", "skip", "fail", "cancel_previous"]
@@ -33,25 +33,25 @@ Window = Literal["day", "billing_period"]
 OnExceeded = Literal["fail", "skip"]
 
 
-class Closed(LosantError):
+class StartDenied(LosantError):
     """The gate is shut, so nothing was started; it may be open another time."""
 
     is_transient = True
 
 
-class Skipped(LosantError):
+class StartSkipped(LosantError):
     """The gate is shut, and the task is to be skipped for it; nothing was started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class Blocked:
     """Nothing is started as long as another run goes on."""
 
     execution: Execution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
+class StartPolicy:
     """
     The conditions for a start.
 
@@ -75,11 +75,11 @@ class Gate:
     may_wait_here: bool = True
 
     @property
-    def is_open(self) -> bool:
+    def is_unconditional(self) -> bool:
         """Whether there is no condition at all."""
         return self.if_running == "start" and self.max_minutes is None
 
-    def check(self) -> Gate:
+    def check(self) -> StartPolicy:
         """
         Return the gate when its conditions make sense.
 
@@ -95,7 +95,7 @@ class Gate:
             raise InvalidArgument("max_minutes", f"{self.max_minutes!r} is not a positive number")
         return self
 
-    def admit(self, search: Search) -> Flow[Started | Waiting | None]:
+    def admit(self, finder: ExecutionFinder) -> Flow[Started | Blocked | None]:
         """
         Judge whether a run may be started now: None says yes.
 
@@ -105,93 +105,97 @@ class Gate:
         """
         if self.if_running == "cancel_previous":
             # For a run that is not started, no other has to go.
-            yield from self._check_minutes(search)
-            yield from self._cancel(search)
+            yield from self._check_minutes(finder)
+            yield from self._cancel(finder)
         while self.if_running != "start":
-            others = yield from self._others(search)
-            adopted = self._to_adopt(others, search.order)
+            others = yield from self._others(finder)
+            adopted = self._to_adopt(others, finder.submission)
             if adopted is not None:
                 return adopted
             if not others or self.if_running == "adopt":
                 break
-            self._turn_away(others[0])
-            if search.clock() >= self.give_up_at:
-                raise Closed(f"{_goes_on(others[0])}, and the time to wait for it is over")
+            self._deny(others[0])
+            if finder.clock() >= self.give_up_at:
+                raise StartDenied(f"{_is_active(others[0])}, and the time to wait for it is over")
             if not self.may_wait_here:
-                return Waiting(execution=others[0])
-            yield Note(f"{_goes_on(others[0])}; waiting for its end")
-            yield Sleep(max(0.0, min(self.poll_interval, self.give_up_at - search.clock())))
+                return Blocked(execution=others[0])
+            yield LogLine(f"{_is_active(others[0])}; waiting for its end")
+            yield Sleep(max(0.0, min(self.poll_interval, self.give_up_at - finder.clock())))
         if self.if_running != "cancel_previous":
-            yield from self._check_minutes(search)
+            yield from self._check_minutes(finder)
         return None
 
-    def _others(self, search: Search) -> Flow[Sequence[Execution]]:
-        others = yield from search.others()
+    def _others(self, finder: ExecutionFinder) -> Flow[Sequence[Execution]]:
+        others = yield from finder.find_others()
         if self.if_running != "cancel_previous":
             return others
         return [it for it in others if it.queued_time < self.began]
 
-    def _cancel(self, search: Search) -> Flow[None]:
-        for execution in (yield from self._others(search)):
+    def _cancel(self, finder: ExecutionFinder) -> Flow[None]:
+        for execution in (yield from self._others(finder)):
             if not execution.status.is_active:
                 continue
             done = yield from polling.cancel(
-                execution.ref, "a new run is to take its place", retries=search.terms.retries
+                execution.ref, "a new run is to take its place", retries=finder.policy.retries
             )
             if done == "failed":
-                raise Closed(f"{_goes_on(execution)} and could not be cancelled")
+                raise StartDenied(f"{_is_active(execution)} and could not be cancelled")
 
-    def _to_adopt(self, others: Sequence[Execution], order: Order) -> Started | None:
+    def _to_adopt(self, others: Sequence[Execution], submission: Submission) -> Started | None:
         """Choose the newest run that was ordered for the same."""
         if self.if_running != "adopt":
             return None
-        same = (it for it in others if it.status.can_reconnect and _is_for_the_same(it, order))
+        same = (it for it in others if it.status.can_reconnect and _is_for_the_same(it, submission))
         newest = max(same, key=lambda it: it.queued_time, default=None)
         return None if newest is None else Started.adopted(newest)
 
-    def _turn_away(self, other: Execution) -> None:
+    def _deny(self, other: Execution) -> None:
         if self.if_running == "skip":
-            raise Skipped(_goes_on(other))
+            raise StartSkipped(_is_active(other))
         if self.if_running == "fail":
-            raise Closed(_goes_on(other))
+            raise StartDenied(_is_active(other))
 
-    def _check_minutes(self, search: Search) -> Flow[None]:
+    def _check_minutes(self, finder: ExecutionFinder) -> Flow[None]:
         if self.max_minutes is None:
             return
-        used = yield from self._used_minutes(search)
+        used = yield from self._used_minutes(finder)
         if used < self.max_minutes:
             return
         since = "today (UTC)" if self.minutes_window == "day" else "in this billing period"
-        text = (
-            f"{search.order} has used {used:g} run minutes {since}, and max_minutes is {self.max_minutes:g}"
-        )
-        raise Skipped(text) if self.on_exceeded == "skip" else Closed(text)
+        limit = f"max_minutes is {self.max_minutes:g}"
+        text = f"{finder.submission} has used {used:g} run minutes {since}, and {limit}"
+        raise StartSkipped(text) if self.on_exceeded == "skip" else StartDenied(text)
 
-    def _used_minutes(self, search: Search) -> Flow[float]:
-        ids, retries = (search.order.application_id, search.order.notebook_id), search.terms.retries
+    def _used_minutes(self, finder: ExecutionFinder) -> Flow[float]:
+        ids, retries = (
+            (finder.submission.application_id, finder.submission.notebook_id),
+            finder.policy.retries,
+        )
         if self.minutes_window == "day":
-            now = datetime.fromtimestamp(search.clock(), UTC)
+            now = datetime.fromtimestamp(finder.clock(), UTC)
             midnight = now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
-            counts = yield from polling.repeat(endpoints.minute_counts(*ids, start=midnight), retries)
+            counts = yield from polling.call_with_retry(
+                endpoints.minute_counts(*ids, start=midnight), retries
+            )
             return counts.minutes
-        notebook = yield from polling.repeat(endpoints.get_notebook(*ids), retries)
+        notebook = yield from polling.call_with_retry(endpoints.get_notebook(*ids), retries)
         if notebook.minutes_this_period is None:
-            raise ProtocolError(f"Losant does not say how many minutes {search.order} has used")
+            raise ProtocolError(f"Losant does not say how many minutes {finder.submission} has used")
         return notebook.minutes_this_period
 
 
-def _goes_on(execution: Execution) -> str:
+def _is_active(execution: Execution) -> str:
     return f"Another run of the notebook goes on: {execution.ref.execution_id} ({execution.status})"
 
 
-def _is_for_the_same(execution: Execution, order: Order) -> bool:
+def _is_for_the_same(execution: Execution, submission: Submission) -> bool:
     """Tell whether a run has the order's context, and its query time if the order has any."""
-    asked = order.options.get("relativeTo")
+    asked = submission.options.get("relativeTo")
     if asked is not None and (
         execution.relative_to is None or format_timestamp(execution.relative_to) != asked
     ):
         return False
-    return bool(_unmarked(execution.template_context) == _unmarked(order.options.get("templateContext")))
+    return bool(_unmarked(execution.template_context) == _unmarked(submission.options.get("templateContext")))
 
 
 def _unmarked(context: str | None) -> Any:
@@ -199,4 +203,8 @@ def _unmarked(context: str | None) -> Any:
         told = json.loads(context or "{}")
     except JSON_ERRORS:
         return context
-    return {name: value for name, value in told.items() if name != KEY} if isinstance(told, Mapping) else told
+    return (
+        {name: value for name, value in told.items() if name != MARKER_KEY}
+        if isinstance(told, Mapping)
+        else told
+    )

@@ -22,7 +22,7 @@ class Sleep:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class LogLine:
     """Write a line into the task's log."""
 
     text: str
@@ -44,7 +44,7 @@ class Sink(Protocol):
         """Take the next bytes."""
 
 
-Into = Callable[[], AbstractContextManager[Sink]]
+OpenSink = Callable[[], AbstractContextManager[Sink]]
 """Opens a sink; one that is left by an error keeps nothing of what was written."""
 
 
@@ -59,10 +59,10 @@ class Fetch:
     """
 
     url: str = field(repr=False)
-    into: Into
+    open_sink: OpenSink
     size: int | None = None
     limit: int | None = None
 
 
-class Halted(BaseException):
+class Interrupted(BaseException):
     """A flow was stopped from outside; not an ``Exception``, so that nothing retries or forgives it."""

@@ -16,26 +16,26 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import LosantError
-from airflow_provider_losant.api.flows.reconnect import FateUnknown, Search
+from airflow_provider_losant.api.flows.reconnect import ExecutionFinder, SubmissionUnknown
 from airflow_provider_losant.api.flows.retry import Jitter, backoff
-from airflow_provider_losant.api.flows.steps import Clock, Note, Sleep
-from airflow_provider_losant.api.flows.submission import Order, Started, Terms
+from airflow_provider_losant.api.flows.steps import Clock, LogLine, Sleep
+from airflow_provider_losant.api.flows.submission import Started, Submission, SubmitPolicy
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.polling import Flow
-    from airflow_provider_losant.api.flows.start_policy import Gate, Waiting
+    from airflow_provider_losant.api.flows.start_policy import Blocked, StartPolicy
     from airflow_provider_losant.api.model import Execution
 
 
-def start(
-    order: Order,
-    terms: Terms,
+def submit_once(
+    submission: Submission,
+    policy: SubmitPolicy,
     *,
     is_retry: bool,
-    gate: Gate | None = None,
+    start_policy: StartPolicy | None = None,
     clock: Clock = time.time,
     jitter: Jitter = random.uniform,
-) -> Flow[Started | Waiting]:
+) -> Flow[Started | Blocked]:
     """
     Bring about one run for the order: find the one an earlier try started, or start it.
 
@@ -43,25 +43,27 @@ def start(
     :param gate: What has to be so before a run is started; a run of an earlier try needs to pass no gate.
     :raises Closed: the gate is shut.
     :raises Skipped: the gate is shut, and that is no failure.
-    :raises FateUnknown: an answer was lost, and the run can neither be found nor ruled out.
+    :raises SubmissionUnknown: an answer was lost, and the run can neither be found nor ruled out.
     """
-    search = Search(order=order, terms=terms, clock=clock, jitter=jitter)
-    if is_retry and (order.chain or order.known_id):
-        found = yield from search.earlier()
+    finder = ExecutionFinder(submission=submission, policy=policy, clock=clock, jitter=jitter)
+    if is_retry and (submission.owner or submission.known_id):
+        found = yield from finder.find_earlier()
         if found is not None:
-            return Started.found(found)
-    if gate is not None:
-        turned = yield from gate.admit(search)
+            return Started.reconnected(found)
+    if start_policy is not None:
+        turned = yield from start_policy.admit(finder)
         if turned is not None:
             return turned
     for attempt in count(1):
         asked_at = clock()
         try:
-            ref = yield endpoints.execute(order.application_id, order.notebook_id, order.options)
+            ref = yield endpoints.execute(
+                submission.application_id, submission.notebook_id, submission.options
+            )
         except LosantError as error:
-            found = yield from _after(error, search, is_last=attempt > terms.retries)
+            found = yield from _after(error, finder, is_last=attempt > policy.retries)
             if found is not None:
-                return Started.found(found)
+                return Started.reconnected(found)
             if not error.may_have_taken_effect:
                 yield Sleep(backoff(attempt, floor=error.retry_after, jitter=jitter))
         else:
@@ -69,21 +71,21 @@ def start(
     raise AssertionError  # the loop above only ends by return or raise
 
 
-def _after(error: LosantError, search: Search, *, is_last: bool) -> Flow[Execution | None]:
+def _after(error: LosantError, finder: ExecutionFinder, *, is_last: bool) -> Flow[Execution | None]:
     """Decide what a failed ``execute`` means: the end, another attempt (None), or a run that had landed."""
     if not error.may_have_taken_effect:
         if is_last or not error.is_transient:
             raise error
-        yield Note(f"{error}; asking again", logging.WARNING)
+        yield LogLine(f"{error}; asking again", logging.WARNING)
         return None
-    if search.order.chain is None:
-        raise FateUnknown(f"{error}; without a mark in its context the run cannot be found") from error
-    yield Note(f"{error}; looking whether Losant took the order all the same", logging.WARNING)
-    found = yield from search.landed()
+    if finder.submission.owner is None:
+        raise SubmissionUnknown(f"{error}; without a mark in its context the run cannot be found") from error
+    yield LogLine(f"{error}; looking whether Losant took the order all the same", logging.WARNING)
+    found = yield from finder.find_lost()
     if found is not None:
-        yield Note(f"Losant had taken it: adopted execution {found.ref.execution_id} ({found.status})")
+        yield LogLine(f"Losant had taken it: adopted execution {found.ref.execution_id} ({found.status})")
         return found
     if is_last:
         raise error
-    yield Note("Losant had not taken it; asking again")
+    yield LogLine("Losant had not taken it; asking again")
     return None

@@ -22,7 +22,7 @@ from airflow_provider_losant.api.errors import (
     ResponseTooLarge,
     Unauthorized,
 )
-from airflow_provider_losant.api.flows.steps import Note
+from airflow_provider_losant.api.flows.steps import LogLine
 from airflow_provider_losant.api.model import QUEUED, ExecutionRef
 from airflow_provider_losant.api.timestamps import format_timestamp
 
@@ -178,7 +178,7 @@ class Watch:
         self.ending: Ending | None = None
         self.problem: str | None = None
         self._first_look = first_look
-        self._notes: Sequence[Note] = ()
+        self._notes: Sequence[LogLine] = ()
         self._phase = ""
         self._blind_since: float | None = None
         self._misses = 0
@@ -283,7 +283,7 @@ class Watch:
             self._end("outage", problem)
         return self.ending is not None
 
-    def take_notes(self) -> Sequence[Note]:
+    def take_notes(self) -> Sequence[LogLine]:
         """Hand over what has become worth a line in the log since the last time."""
         notes, self._notes = self._notes, ()
         return notes
@@ -293,7 +293,7 @@ class Watch:
         return bool(self._notes) or self.ending is not None
 
     def _note(self, text: str, level: int = logging.INFO) -> None:
-        self._notes = (*self._notes, Note(text, level))
+        self._notes = (*self._notes, LogLine(text, level))
 
     def _end(self, ending: Ending, problem: str | None = None) -> None:
         self.ending, self.problem = ending, problem

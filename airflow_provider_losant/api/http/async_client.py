@@ -20,7 +20,7 @@ from yarl import URL
 
 from airflow_provider_losant.api.endpoints import Call
 from airflow_provider_losant.api.errors import LosantError, TlsError, TransportError, Unauthorized
-from airflow_provider_losant.api.flows.steps import Log, Note, Sleep, Tail
+from airflow_provider_losant.api.flows.steps import Log, LogLine, Sleep, Tail
 from airflow_provider_losant.api.http.decoding import ACCEPT_ENCODING, GzipDecoder, ResponseBody
 from airflow_provider_losant.api.http.response import is_success, parse_response
 
@@ -87,7 +87,7 @@ class AsyncClient:
         match step:
             case Sleep():
                 return await asyncio.sleep(step.seconds)
-            case Note():
+            case LogLine():
                 return log(step.level, "%s", step.text)
             case Tail():
                 return await self._tail(step)

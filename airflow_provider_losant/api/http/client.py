@@ -25,7 +25,7 @@ from airflow_provider_losant.api.errors import (
     Unauthorized,
     is_transient_status,
 )
-from airflow_provider_losant.api.flows.steps import Fetch, Halted, Log, Note, Sleep, Tail
+from airflow_provider_losant.api.flows.steps import Fetch, Interrupted, Log, LogLine, Sleep, Tail
 from airflow_provider_losant.api.http.decoding import ACCEPT_ENCODING, CHUNK_SIZE, GzipDecoder, ResponseBody
 from airflow_provider_losant.api.http.multipart import MultipartStream
 from airflow_provider_losant.api.http.response import is_success, parse_response
@@ -78,7 +78,7 @@ class Client:
     ) -> None:
         self.settings = settings
         self.session = new_session(settings)
-        self.is_halted = False
+        self.is_interrupted = False
         self._log = log
         self._refresh = refresh
 
@@ -87,7 +87,7 @@ class Client:
         Carry a flow out to its end.
 
         :raises LosantError: what the flow does not handle.
-        :raises Halted: ``is_halted`` was set (by a signal handler) while it ran.
+        :raises Interrupted: ``is_interrupted`` was set (by a signal handler) while it ran.
         """
         advance: Callable[[], Step | Fetch] = partial(next, flow)
         while True:
@@ -96,8 +96,8 @@ class Client:
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]  # a generator's value is untyped at run time
             # A note does no harm, and what follows it may be an id that has to be known.
-            if self.is_halted and not isinstance(step, Note):
-                raise Halted
+            if self.is_interrupted and not isinstance(step, LogLine):
+                raise Interrupted
             try:
                 advance = partial(flow.send, self._do(step))
             except LosantError as error:
@@ -111,7 +111,7 @@ class Client:
         match step:
             case Sleep():
                 return self._sleep(step.seconds)
-            case Note():
+            case LogLine():
                 return self._log(step.level, "%s", step.text)
             case Tail():
                 return self._tail(step)
@@ -122,7 +122,7 @@ class Client:
 
     def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while not self.is_halted and (left := until - time.monotonic()) > 0:
+        while not self.is_interrupted and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, SLEEP_SLICE))
 
     def _call(self, call: Call[T]) -> T:
@@ -190,14 +190,14 @@ class Client:
             if not is_success(response.status_code):
                 refused = TransportError if is_transient_status(response.status_code) else FileAccessDenied
                 raise refused(f"the file's host answered {response.status_code}")
-            with fetch.into() as sink:
+            with fetch.open_sink() as sink:
                 return self._copy(response, fetch, sink)
 
     def _copy(self, response: requests.Response, fetch: Fetch, sink: Sink) -> int:
         got = 0
         for piece in iter_decoded(response):
-            if self.is_halted:
-                raise Halted
+            if self.is_interrupted:
+                raise Interrupted
             got += len(piece)
             if fetch.limit is not None and got > fetch.limit:
                 raise OutputError(f"the file has more than {fetch.limit:,} bytes")

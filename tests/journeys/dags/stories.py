@@ -19,7 +19,7 @@ PLACE: dict[str, Any] = {
     "notebook_id": "{{ params.notebook_id }}",
     "losant_conn_id": "{{ params.conn_id }}",
     "poll_interval": 1,
-    "listing_patience": 3,
+    "max_log_lag": 3,
     "retry_delay": timedelta(seconds=1),
 }
 DEFERRED: dict[str, Any] = {"deferrable": True}

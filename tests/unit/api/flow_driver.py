@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_losant.api.errors import LosantError
-from airflow_provider_losant.api.flows.steps import Fetch, Note, Sleep, Tail
+from airflow_provider_losant.api.flows.steps import Fetch, LogLine, Sleep, Tail
 from airflow_provider_losant.api.model import ExecutionLog
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Hand:
     calls: list[Call[Any]] = field(default_factory=list)
     looks: list[float] = field(default_factory=list)
     sleeps: list[float] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
+    notes: list[LogLine] = field(default_factory=list)
     tails: list[Tail] = field(default_factory=list)
     fetches: list[Fetch] = field(default_factory=list)
 
@@ -76,7 +76,7 @@ class Hand:
             assert step.seconds >= 0
             self.now += step.seconds
             self.sleeps.append(step.seconds)
-        elif isinstance(step, Note):
+        elif isinstance(step, LogLine):
             self.notes.append(step)
         elif isinstance(step, Tail):
             self.tails.append(step)
@@ -95,7 +95,7 @@ class Hand:
         content = self._files.pop(0)
         if isinstance(content, LosantError):
             return content
-        with fetch.into() as sink:
+        with fetch.open_sink() as sink:
             sink.write(content)
         return len(content)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from airflow_provider_losant.api.errors import Forbidden, TransportError
 from airflow_provider_losant.api.flows.completions import FIRST_REACH, OVERLAP, STUCK, Harvest, News, Progress
 from airflow_provider_losant.api.flows.poll_schedule import FIRST_LIMIT, Lookout
-from airflow_provider_losant.api.flows.polling import look
+from airflow_provider_losant.api.flows.polling import poll_once
 from airflow_provider_losant.api.flows.wait import Patience, Target, Watch
 from airflow_provider_losant.api.model import ExecutionLog
 from tests.support.factories import APPLICATION, MADE, NOTEBOOK, briefly, entry, iso, run_id
@@ -72,10 +72,10 @@ class Teller:
         self.lookout = Lookout.of(self.harvest, calm)
         self.notes: list[str] = []
 
-    def look(self) -> list[News]:
+    def poll_once(self) -> list[News]:
         hand = self.losant.hand
         hand.now += self.lookout.pause(hand.now)
-        hand.drive(look(self.lookout, hand.clock))
+        hand.drive(poll_once(self.lookout, hand.clock))
         self.notes += [note.text for note in self.harvest.take_notes()]
         return list(self.harvest.take_news())
 
@@ -83,7 +83,7 @@ class Teller:
         """Look until so many seconds after the first moment."""
         news: list[News] = []
         while self.losant.hand.now < MADE + seconds:
-            news += self.look()
+            news += self.poll_once()
         return news
 
 
@@ -105,7 +105,7 @@ def test_what_had_ended_before_the_first_look_is_no_news_and_what_was_under_way_
 
 
 def test_the_first_look_has_something_to_remember_even_if_there_is_nothing_to_tell() -> None:
-    (news,) = Teller(Losant(Run(1, -500, -100))).look()
+    (news,) = Teller(Losant(Run(1, -500, -100))).poll_once()
 
     assert news.execution is None
     assert list(news.progress.told) == [Run(1, -500, -100).id]
@@ -179,9 +179,9 @@ def reach(teller: Teller) -> float:
 
 def test_the_first_look_reaches_a_day_back_and_later_ones_only_as_far_as_they_must() -> None:
     teller = Teller(Losant(Run(1, -10, -5)))
-    teller.look()
+    teller.poll_once()
     assert reach(teller) > FIRST_REACH
-    teller.look()
+    teller.poll_once()
     assert reach(teller) < 2 * OVERLAP
 
 
@@ -211,7 +211,7 @@ def test_a_wait_on_the_same_notebook_is_answered_by_the_same_request() -> None:
     watch = Watch(target, Patience(poll_interval=INTERVAL, deadline=MADE + 3_600, max_poll_outage=600.0))
     teller.lookout.join(watch)
 
-    news = teller.look() + teller.look()
+    news = teller.poll_once() + teller.poll_once()
 
     assert ids(news) == [target.execution_id]
     assert watch.ending == "ended"
@@ -224,7 +224,7 @@ def test_a_wait_on_the_same_notebook_is_answered_by_the_same_request() -> None:
 def test_a_row_of_failures_is_worth_one_line_and_costs_nothing_but_time() -> None:
     losant = Losant(Run(1, 10, 20))
     teller = Teller(losant)
-    teller.look()
+    teller.poll_once()
     losant.hand._left = [GONE, GONE, Forbidden(403, "Forbidden", "no"), losant.answer]
 
     assert ids(teller.until(600)) == [Run(1, 10, 20).id]

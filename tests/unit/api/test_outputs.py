@@ -24,7 +24,7 @@ from tests.support.factories import MADE, REF, execution, run_id
 from tests.unit.api.flow_driver import Hand
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows.steps import Into
+    from airflow_provider_losant.api.flows.steps import OpenSink
     from airflow_provider_losant.api.model import Execution, File
 
 
@@ -34,7 +34,7 @@ class Store:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
 
-    def place(self, file: File) -> Into:
+    def place(self, file: File) -> OpenSink:
         return partial(self._open, file.name)
 
     @contextmanager

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_losant.api.flows.ownership import KEY, Chain, read_mark
+from airflow_provider_losant.api.flows.ownership import MARKER_KEY, Owner, read_marker
 from tests.support.factories import briefly, execution
 
-CHAIN = Chain(
+OWNER = Owner(
     dag_id="energy",
     task_id="report",
     run_id="scheduled__2026-01-01",
@@ -25,21 +25,21 @@ CHAIN = Chain(
 )
 
 
-def run_of(chain: Chain, **context: Any) -> Any:
-    return execution(templateContext=json.dumps(chain.mark(context)))
+def run_of(owner: Owner, **context: Any) -> Any:
+    return execution(templateContext=json.dumps(owner.add_marker(context)))
 
 
 def test_a_chain_owns_the_run_of_each_of_its_tries() -> None:
-    assert CHAIN.owns(run_of(CHAIN, site="north"))
-    assert CHAIN.owns(run_of(replace(CHAIN, try_number=2)))
-    assert not CHAIN.precedes(run_of(replace(CHAIN, try_number=2)))
+    assert OWNER.owns(run_of(OWNER, site="north"))
+    assert OWNER.owns(run_of(replace(OWNER, try_number=2)))
+    assert not OWNER.owns_older(run_of(replace(OWNER, try_number=2)))
 
 
 def test_a_clear_begins_another_chain_of_the_same_task() -> None:
-    cleared = replace(CHAIN, max_tries=5)
+    cleared = replace(OWNER, max_tries=5)
 
-    assert not cleared.owns(run_of(CHAIN))
-    assert cleared.precedes(run_of(CHAIN))
+    assert not cleared.owns(run_of(OWNER))
+    assert cleared.owns_older(run_of(OWNER))
 
 
 @pytest.mark.parametrize(
@@ -55,17 +55,17 @@ def test_a_clear_begins_another_chain_of_the_same_task() -> None:
     ids=lambda changed: next(iter(changed)),
 )
 def test_nobody_elses_run_is_ours(changed: dict[str, Any]) -> None:
-    other = replace(CHAIN, **changed)
+    other = replace(OWNER, **changed)
 
-    assert not CHAIN.owns(run_of(other))
-    assert CHAIN.precedes(run_of(other)) is ("max_tries" in changed)
+    assert not OWNER.owns(run_of(other))
+    assert OWNER.owns_older(run_of(other)) is ("max_tries" in changed)
 
 
 def test_a_mark_is_lineage_for_the_author_of_the_notebook() -> None:
-    marked = CHAIN.mark({"site": "north"})
+    marked = OWNER.add_marker({"site": "north"})
 
     assert marked["site"] == "north"
-    assert marked[KEY].items() >= {
+    assert marked[MARKER_KEY].items() >= {
         "dag_id": "energy", "task_id": "report", "run_id": "scheduled__2026-01-01", "map_index": 2,
         "try_number": 1,
     }.items()  # fmt: skip
@@ -79,9 +79,9 @@ def test_a_mark_is_lineage_for_the_author_of_the_notebook() -> None:
 def test_a_run_without_a_mark_of_ours_is_nobodys(context: str | None) -> None:
     read = execution(templateContext=context)
 
-    assert read_mark(read) == {}
-    assert not CHAIN.owns(read)
-    assert not CHAIN.precedes(read)
+    assert read_marker(read) == {}
+    assert not OWNER.owns(read)
+    assert not OWNER.owns_older(read)
 
 
 @briefly
@@ -89,14 +89,17 @@ def test_a_run_without_a_mark_of_ours_is_nobodys(context: str | None) -> None:
 def test_no_context_whatever_breaks_the_search(context: str) -> None:
     read = execution(templateContext=context)
 
-    assert not CHAIN.owns(read)
-    assert not CHAIN.precedes(read)
+    assert not OWNER.owns(read)
+    assert not OWNER.owns_older(read)
 
 
 @briefly
 @given(st.text(), st.text(), st.text())
 def test_names_that_look_alike_when_joined_stay_apart(dag: str, task: str, run: str) -> None:
-    one = replace(CHAIN, dag_id=dag, task_id=f"{task}.{run}", run_id="")
-    other = replace(CHAIN, dag_id=f"{dag}.{task}", task_id=run, run_id="")
+    one = replace(OWNER, dag_id=dag, task_id=f"{task}.{run}", run_id="")
+    other = replace(OWNER, dag_id=f"{dag}.{task}", task_id=run, run_id="")
 
-    assert one.task != other.task or (one.dag_id, one.task_id) == (other.dag_id, other.task_id)
+    assert one.task_id_hash != other.task_id_hash or (one.dag_id, one.task_id) == (
+        other.dag_id,
+        other.task_id,
+    )

@@ -20,7 +20,7 @@ from airflow_provider_losant.api.errors import (
     TransportError,
 )
 from airflow_provider_losant.api.flows.poll_schedule import DEEPEST_LIMIT, FIRST_LIMIT, Lookout
-from airflow_provider_losant.api.flows.polling import look
+from airflow_provider_losant.api.flows.polling import poll_once
 from airflow_provider_losant.api.flows.wait import SINCE_MARGIN, Patience, Target, Watch
 from airflow_provider_losant.api.model import ExecutionLog
 from tests.support.factories import APPLICATION, MADE, NOTEBOOK, briefly, entry, run_id
@@ -70,7 +70,7 @@ class Story:
         """Look so many times, also where no request came of it."""
         for _ in range(looks):
             self.hand.now += self.together.pause(self.hand.now)
-            news = list(self.hand.drive(look(self.together, self.hand.clock)))
+            news = list(self.hand.drive(poll_once(self.together, self.hand.clock)))
             self.news.append(news)
             self.ended += [watch for watch in news if watch.ending is not None]
             for watch in news:

@@ -21,7 +21,7 @@ from airflow_provider_losant.api.errors import (
     TransportError,
     Unauthorized,
 )
-from airflow_provider_losant.api.flows.polling import cancel, list_notebooks, repeat
+from airflow_provider_losant.api.flows.polling import call_with_retry, cancel, list_notebooks
 from airflow_provider_losant.api.flows.steps import Tail
 from airflow_provider_losant.api.model import Notebook
 from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN
@@ -40,7 +40,7 @@ DOWN = ServerError(503, "", "no message")
 def test_a_call_that_does_no_harm_is_repeated_while_its_error_may_pass(error: LosantError) -> None:
     hand = Hand([error, error, ANSWER])
 
-    assert hand.drive(repeat(READ, 2)) == ANSWER
+    assert hand.drive(call_with_retry(READ, 2)) == ANSWER
     assert hand.calls == [READ] * 3
     assert "trying again (2 of 2)" in hand.log
 
@@ -50,7 +50,7 @@ def test_an_execute_that_may_have_landed_is_never_repeated(error: LosantError) -
     hand = Hand([error])
 
     with pytest.raises(type(error)):
-        hand.drive(repeat(EXECUTE, 5))
+        hand.drive(call_with_retry(EXECUTE, 5))
     assert hand.calls == [EXECUTE]
 
 
@@ -58,7 +58,7 @@ def test_an_execute_that_may_have_landed_is_never_repeated(error: LosantError) -
 def test_an_execute_that_losant_did_not_take_is_repeated(error: LosantError) -> None:
     hand = Hand([error, REF])
 
-    assert hand.drive(repeat(EXECUTE, 5)) == REF
+    assert hand.drive(call_with_retry(EXECUTE, 5)) == REF
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_what_cannot_pass_is_not_repeated(error: LosantError) -> None:
     hand = Hand([error])
 
     with pytest.raises(type(error)):
-        hand.drive(repeat(READ, 5))
+        hand.drive(call_with_retry(READ, 5))
     assert (len(hand.calls), hand.sleeps) == (1, [])
 
 
@@ -84,14 +84,14 @@ def test_repeating_ends_with_the_last_error() -> None:
     hand = Hand([LOST, LOST, DOWN])
 
     with pytest.raises(ServerError):
-        hand.drive(repeat(READ, 2))
+        hand.drive(call_with_retry(READ, 2))
     assert len(hand.calls) == 3
 
 
 def test_pauses_between_repetitions_grow() -> None:
     hand = Hand([LOST, LOST, LOST, ANSWER])
 
-    hand.drive(repeat(READ, 3, jitter=highest))
+    hand.drive(call_with_retry(READ, 3, jitter=highest))
 
     assert hand.sleeps == [1.0, 2.0, 4.0]
 
@@ -99,7 +99,7 @@ def test_pauses_between_repetitions_grow() -> None:
 def test_a_pause_is_at_least_as_long_as_losant_asked_for() -> None:
     hand = Hand([RateLimited(429, "", "slow down", retry_after=30.0), ANSWER])
 
-    hand.drive(repeat(READ, 1))
+    hand.drive(call_with_retry(READ, 1))
 
     assert 30.0 <= hand.sleeps[0] <= 31.0
 
@@ -114,10 +114,10 @@ def test_a_pause_is_at_least_as_long_as_losant_asked_for() -> None:
     ids=["delete", "cancel", "cancel that is refused"],
 )
 def test_that_nothing_is_left_proves_an_attempt_whose_answer_was_lost(call: Any, gone: LosantError) -> None:
-    assert Hand([LOST, gone]).drive(repeat(call, 3)) is None
+    assert Hand([LOST, gone]).drive(call_with_retry(call, 3)) is None
     for certain in (REFUSED, BUSY):
         with pytest.raises(type(gone)):
-            Hand([certain, gone]).drive(repeat(call, 3))
+            Hand([certain, gone]).drive(call_with_retry(call, 3))
 
 
 def test_a_host_that_gives_the_same_page_over_and_over_is_not_asked_for_ever() -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_losant.api.errors import RateLimited
-from airflow_provider_losant.api.flows.ownership import Chain, read_mark
-from airflow_provider_losant.api.flows.reconnect import Search
-from airflow_provider_losant.api.flows.submission import Order, Terms
+from airflow_provider_losant.api.flows.ownership import Owner, read_marker
+from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
+from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
 from tests.support.factories import APPLICATION, NOTEBOOK, execution, run_id
 from tests.unit.api.flow_driver import Hand, highest
 
@@ -20,20 +20,22 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.model import Execution
 
 PATIENCE = 60.0
-CHAIN = Chain(
+OWNER = Owner(
     dag_id="dag", task_id="task", run_id="run", map_index=-1, try_number=3, max_tries=5, deployment="here"
 )
-ORDER = Order(application_id=APPLICATION, notebook_id=NOTEBOOK, options={}, chain=CHAIN)
-TERMS = Terms(retries=0, listing_patience=PATIENCE, max_poll_outage=600.0, lookback=86_400.0)
+SUBMISSION = Submission(application_id=APPLICATION, notebook_id=NOTEBOOK, options={}, owner=OWNER)
+POLICY = SubmitPolicy(retries=0, max_log_lag=PATIENCE, max_poll_outage=600.0, lookback=86_400.0)
 
 
 def run_of_try(number: int, status: str, **more: Any) -> Execution:
-    context = json.dumps(replace(CHAIN, try_number=number).mark({}))
+    context = json.dumps(replace(OWNER, try_number=number).add_marker({}))
     return execution(status, run_id(number), templateContext=context, **more)
 
 
-def search(hand: Hand, order: Order) -> Execution | None:
-    return hand.drive(Search(order=order, terms=TERMS, clock=hand.clock, jitter=highest).earlier())
+def find_earlier(hand: Hand, submission: Submission) -> Execution | None:
+    return hand.drive(
+        ExecutionFinder(submission=submission, policy=POLICY, clock=hand.clock, jitter=highest).find_earlier()
+    )
 
 
 @pytest.mark.parametrize("known_id", [None, run_id(1)], ids=["unknown", "noted down by the first try"])
@@ -41,20 +43,20 @@ def test_a_run_of_the_first_try_does_not_hide_that_the_second_one_s_may_be_late(
     first, second = run_of_try(1, "canceled"), run_of_try(2, "inProgress")
     hand = Hand([[first], [second, first]])
 
-    assert search(hand, replace(ORDER, known_id=known_id)) == second
+    assert find_earlier(hand, replace(SUBMISSION, known_id=known_id)) == second
 
 
 def test_a_try_whose_predecessor_is_accounted_for_starts_afresh_at_once() -> None:
     hand = Hand([[run_of_try(2, "errored"), run_of_try(1, "canceled")]])
 
-    assert search(hand, ORDER) is None
+    assert find_earlier(hand, SUBMISSION) is None
     assert hand.sleeps == []
 
 
 def test_a_predecessor_that_never_shows_up_is_waited_for_as_long_as_the_log_may_lag() -> None:
     hand = Hand([[run_of_try(1, "canceled")]])
 
-    assert search(hand, replace(ORDER, known_id=run_id(1))) is None
+    assert find_earlier(hand, replace(SUBMISSION, known_id=run_id(1))) is None
     assert sum(hand.sleeps) >= PATIENCE
 
 
@@ -68,7 +70,7 @@ def test_an_answer_that_was_lost_is_searched_for_by_no_clock_of_ours(skew: float
 
     hand = Hand([log])
 
-    flow = Search(order=ORDER, terms=TERMS, clock=hand.clock, jitter=highest).landed()
+    flow = ExecutionFinder(submission=SUBMISSION, policy=POLICY, clock=hand.clock, jitter=highest).find_lost()
     assert hand.drive(flow) == made
     assert hand.sleeps == []
 
@@ -76,7 +78,9 @@ def test_an_answer_that_was_lost_is_searched_for_by_no_clock_of_ours(skew: float
 def test_while_an_answer_is_searched_for_nobody_comes_back_sooner_than_losant_asked() -> None:
     hand = Hand([RateLimited(429, "", "slow down", retry_after=40.0), [run_of_try(3, "queued")]])
 
-    hand.drive(Search(order=ORDER, terms=TERMS, clock=hand.clock, jitter=highest).landed())
+    hand.drive(
+        ExecutionFinder(submission=SUBMISSION, policy=POLICY, clock=hand.clock, jitter=highest).find_lost()
+    )
 
     assert hand.sleeps == [40.0]
 
@@ -84,12 +88,12 @@ def test_while_an_answer_is_searched_for_nobody_comes_back_sooner_than_losant_as
 def test_a_context_that_is_nested_too_deep_to_be_read_is_none_of_ours() -> None:
     hostile = execution("inProgress", run_id(9), templateContext="[" * 32_767)
 
-    assert read_mark(hostile) == {}
-    assert search(Hand([[hostile, run_of_try(2, "errored")]]), ORDER) is None
+    assert read_marker(hostile) == {}
+    assert find_earlier(Hand([[hostile, run_of_try(2, "errored")]]), SUBMISSION) is None
 
 
 def test_without_a_mark_the_run_that_was_noted_down_is_all_there_is_to_look_for() -> None:
     hand = Hand([[execution("errored", run_id(1))]])
 
-    assert search(hand, replace(ORDER, chain=None, known_id=run_id(1))) is None
+    assert find_earlier(hand, replace(SUBMISSION, owner=None, known_id=run_id(1))) is None
     assert hand.sleeps == []

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_losant.api.errors import Forbidden, InvalidArgument, ProtocolError, ServerError
-from airflow_provider_losant.api.flows.ownership import Chain
-from airflow_provider_losant.api.flows.start_policy import Closed, Gate, Skipped, Waiting
-from airflow_provider_losant.api.flows.submission import Order, Started, Terms
-from airflow_provider_losant.api.flows.submit import start
+from airflow_provider_losant.api.flows.ownership import Owner
+from airflow_provider_losant.api.flows.start_policy import Blocked, StartDenied, StartPolicy, StartSkipped
+from airflow_provider_losant.api.flows.submission import Started, Submission, SubmitPolicy
+from airflow_provider_losant.api.flows.submit import submit_once
 from airflow_provider_losant.api.model import Execution, ExecutionRef, Notebook
 from airflow_provider_losant.api.usage import MinuteCounts
 from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN, execution, iso, run_id
@@ -21,14 +21,14 @@ from tests.unit.api.flow_driver import Hand, middle
 
 NOW = 1_800_000_000.0
 NEW = ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id="6" * 24)
-CHAIN = Chain(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=0, deployment="here")
-ORDER = Order(
+OWNER = Owner(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=0, deployment="here")
+SUBMISSION = Submission(
     application_id=APPLICATION,
     notebook_id=NOTEBOOK,
-    options={"templateContext": json.dumps(CHAIN.mark({"site": "north"}))},
-    chain=CHAIN,
+    options={"templateContext": json.dumps(OWNER.add_marker({"site": "north"}))},
+    owner=OWNER,
 )
-TERMS = Terms(retries=1, listing_patience=60.0, max_poll_outage=600.0, lookback=90_000.0)
+POLICY = SubmitPolicy(retries=1, max_log_lag=60.0, max_poll_outage=600.0, lookback=90_000.0)
 
 
 def other(status: str = "inProgress", run: str = RUN, context: Any = None, **more: Any) -> Execution:
@@ -42,12 +42,19 @@ def counts(minutes: int) -> MinuteCounts:
 
 
 def come(
-    hand: Hand, *, order: Order = ORDER, is_retry: bool = False, may_wait_here: bool = True, **gate: Any
-) -> Started | Waiting:
+    hand: Hand,
+    *,
+    submission: Submission = SUBMISSION,
+    is_retry: bool = False,
+    may_wait_here: bool = True,
+    **start_policy: Any,
+) -> Started | Blocked:
     given = {"began": NOW, "give_up_at": NOW + 600, "poll_interval": 20.0, "may_wait_here": may_wait_here}
-    conditions = Gate(**{**given, **gate}).check()
+    conditions = StartPolicy(**{**given, **start_policy}).check()
     return hand.drive(
-        start(order, TERMS, gate=conditions, is_retry=is_retry, clock=hand.clock, jitter=middle)
+        submit_once(
+            submission, POLICY, start_policy=conditions, is_retry=is_retry, clock=hand.clock, jitter=middle
+        )
     )
 
 
@@ -57,7 +64,7 @@ def test_without_conditions_nothing_is_asked() -> None:
 
     assert isinstance(started, Started)
     assert hand.operations() == ["notebook.execute"]
-    assert Gate(began=0, give_up_at=0, poll_interval=1).is_open
+    assert StartPolicy(began=0, give_up_at=0, poll_interval=1).is_unconditional
 
 
 @pytest.mark.parametrize("choice", ["wait", "adopt", "skip", "fail", "cancel_previous"])
@@ -71,12 +78,12 @@ def test_when_no_other_run_goes_on_one_is_started(choice: str, before: list[Exec
 
     assert hand.operations() == [*["notebook.logs"] * looks, "notebook.execute"]
     assert isinstance(started, Started)
-    assert started.is_ours
+    assert started.is_owned
 
 
 @pytest.mark.parametrize("status", ["queued", "inProgress", "canceling", "pondering"])
 def test_another_run_makes_the_task_skip_or_fail_and_nothing_is_started(status: str) -> None:
-    for choice, error in (("skip", Skipped), ("fail", Closed)):
+    for choice, error in (("skip", StartSkipped), ("fail", StartDenied)):
         hand = Hand([[other(status)]])
         with pytest.raises(error, match=rf"{RUN} \({status}\)"):
             come(hand, if_running=choice)
@@ -96,7 +103,7 @@ def test_waiting_looks_every_interval_until_no_other_run_goes_on() -> None:
 def test_waiting_ends_when_its_time_is_over() -> None:
     hand = Hand([[other()]])
 
-    with pytest.raises(Closed, match="the time to wait for it is over"):
+    with pytest.raises(StartDenied, match="the time to wait for it is over"):
         come(hand, if_running="wait", give_up_at=NOW + 50)
     assert hand.sleeps == [20.0, 20.0, 10.0]
 
@@ -106,17 +113,17 @@ def test_who_does_not_wait_here_is_told_what_for() -> None:
 
     waiting = come(hand, if_running="wait", may_wait_here=False)
 
-    assert isinstance(waiting, Waiting)
+    assert isinstance(waiting, Blocked)
     assert waiting.execution.ref == REF
 
 
 def test_the_newest_run_of_the_same_context_and_query_time_is_adopted() -> None:
     moment = datetime(2026, 1, 1, tzinfo=UTC)
-    order = Order(
+    submission = Submission(
         application_id=APPLICATION,
         notebook_id=NOTEBOOK,
-        options={**ORDER.options, "relativeTo": iso(moment.timestamp())},
-        chain=CHAIN,
+        options={**SUBMISSION.options, "relativeTo": iso(moment.timestamp())},
+        owner=OWNER,
     )
     fitting = {"executionRelativeTo": iso(moment.timestamp())}
     listed = [
@@ -128,10 +135,10 @@ def test_the_newest_run_of_the_same_context_and_query_time_is_adopted() -> None:
     ]
     hand = Hand([listed])
 
-    adopted = come(hand, order=order, if_running="adopt")
+    adopted = come(hand, submission=submission, if_running="adopt")
 
     assert isinstance(adopted, Started)
-    assert (adopted.ref.execution_id, adopted.is_ours) == (run_id(6), False)
+    assert (adopted.ref.execution_id, adopted.is_owned) == (run_id(6), False)
     assert hand.operations() == ["notebook.logs"]
 
 
@@ -148,10 +155,10 @@ def test_a_run_for_something_else_is_not_adopted_and_does_not_hold_up_a_start(
 
 
 def test_runs_of_this_very_task_are_no_others() -> None:
-    cleared = Chain(
+    cleared = Owner(
         dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=5, deployment="here"
     )
-    hand = Hand([[other("canceling", context=cleared.mark({}))], NEW])
+    hand = Hand([[other("canceling", context=cleared.add_marker({}))], NEW])
     come(hand, if_running="fail")
 
     assert hand.operations() == ["notebook.logs", "notebook.execute"]
@@ -185,7 +192,7 @@ def test_a_run_that_was_started_meanwhile_is_neither_cancelled_nor_awaited() -> 
 def test_when_a_previous_run_cannot_be_cancelled_nothing_is_started() -> None:
     hand = Hand([[other()], Forbidden(403, "Forbidden", "no")])
 
-    with pytest.raises(Closed, match="could not be cancelled"):
+    with pytest.raises(StartDenied, match="could not be cancelled"):
         come(hand, if_running="cancel_previous")
     assert "notebook.execute" not in hand.operations()
 
@@ -210,13 +217,15 @@ def test_the_minutes_of_the_billing_period_are_the_notebooks_own_figure() -> Non
     come(hand, max_minutes=30, minutes_window="billing_period")
     assert hand.operations() == ["notebook.get", "notebook.execute"]
 
-    with pytest.raises(Closed, match="used 30 run minutes in this billing period, and max_minutes is 30"):
+    with pytest.raises(
+        StartDenied, match="used 30 run minutes in this billing period, and max_minutes is 30"
+    ):
         come(Hand([notebook(minutesThisPeriod=30)]), max_minutes=30, minutes_window="billing_period")
     with pytest.raises(ProtocolError, match="does not say"):
         come(Hand([notebook()]), max_minutes=30, minutes_window="billing_period")
 
 
-@pytest.mark.parametrize(("on_exceeded", "error"), [("fail", Closed), ("skip", Skipped)])
+@pytest.mark.parametrize(("on_exceeded", "error"), [("fail", StartDenied), ("skip", StartSkipped)])
 def test_when_the_minutes_are_used_up_nothing_is_started(on_exceeded: str, error: type[Exception]) -> None:
     hand = Hand([counts(31)])
 
@@ -228,7 +237,7 @@ def test_when_the_minutes_are_used_up_nothing_is_started(on_exceeded: str, error
 def test_no_run_is_cancelled_for_one_that_is_not_started() -> None:
     hand = Hand([counts(31)])
 
-    with pytest.raises(Closed):
+    with pytest.raises(StartDenied):
         come(hand, max_minutes=30, if_running="cancel_previous")
     assert hand.operations() == ["notebook.notebookMinuteCounts"]
 
@@ -259,13 +268,13 @@ def test_a_look_that_fails_for_a_moment_is_repeated_and_nothing_is_started_befor
 
 
 def test_a_retry_takes_over_its_own_run_before_anything_is_judged() -> None:
-    mine = other(context=CHAIN.mark({"site": "north"}))
+    mine = other(context=OWNER.add_marker({"site": "north"}))
     hand = Hand([[other(run=run_id(3)), mine]])
 
     found = come(hand, is_retry=True, if_running="fail", max_minutes=1)
 
     assert isinstance(found, Started)
-    assert (found.ref, found.is_ours) == (REF, True)
+    assert (found.ref, found.is_owned) == (REF, True)
     assert hand.operations() == ["notebook.logs"]
 
 

@@ -25,7 +25,7 @@ def run(*, deferrable: bool) -> None:
         deferrable=deferrable,
         poll_interval=1,
         timeout=timedelta(minutes=10),
-        listing_patience=7,
+        max_log_lag=7,
         retries=30,
         retry_delay=timedelta(seconds=1),
     ).expand(template_context=[{"number": number} for number in range(WIDTH)])
