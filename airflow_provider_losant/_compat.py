@@ -57,6 +57,7 @@ __all__ = [
     "SharedStreamProducer",
     "XCom",
     "asset_stores",
+    "build_start_trigger_args",
     "conf",
     "dag_run_start",
     "deployment_id",
@@ -64,11 +65,10 @@ __all__ = [
     "is_asset",
     "push_from_triggerer",
     "read_connection",
-    "start_in_triggerer",
     "storage_path",
     "task_state",
     "task_store",
-    "trigger_is_told_of_kills",
+    "trigger_has_on_kill",
 ]
 
 
@@ -165,14 +165,14 @@ def asset_stores(trigger: Any) -> list[Any]:
     return [] if stores is None else [*stores._by_name.values(), *stores._by_uri.values()]  # noqa: SLF001 - as above
 
 
-def trigger_is_told_of_kills() -> bool:
+def trigger_has_on_kill() -> bool:
     """Tell whether triggers have an ``on_kill`` (Airflow 3.3); before, a kill is a mere cancellation."""
     from airflow.triggers.base import BaseTrigger
 
     return hasattr(BaseTrigger, "on_kill")
 
 
-def start_in_triggerer(
+def build_start_trigger_args(
     trigger: str, arguments: Mapping[str, Any], next_method: str, timeout: timedelta
 ) -> Any:
     """

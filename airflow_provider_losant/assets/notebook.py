@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant._compat import BaseOperator, Context
 
 _PATH = re.compile(r"/([0-9a-f]{24})/notebooks/([0-9a-f]{24})(/outputs/[^/]+)?", re.IGNORECASE)
-_TOLD = (
+_EVENT_FIELDS = (
     "execution_id",
     "notebook_id",
     "application_id",
@@ -125,7 +125,7 @@ def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Dataset:
     return Dataset(namespace=f"losant://{parts.netloc}", name=parts.path.removeprefix("/"))
 
 
-def tell_outlets(task: BaseOperator, context: Context, result: Mapping[str, Any], host: str) -> None:
+def fill_outlet_events(task: BaseOperator, context: Context, result: Mapping[str, Any], host: str) -> None:
     """
     Say in the events of a task's outlets which execution brought them about.
 
@@ -134,7 +134,7 @@ def tell_outlets(task: BaseOperator, context: Context, result: Mapping[str, Any]
     :param result: The task's result.
     :param host: Losant's API.
     """
-    extra = {name: result[name] for name in _TOLD if name in result}
+    extra = {name: result[name] for name in _EVENT_FIELDS if name in result}
     for outlet in task.outlets or ():
         if isinstance(outlet, AssetAlias):
             made = create_asset(

@@ -14,7 +14,7 @@ from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact_json, encode_context, execution_options
 from airflow_provider_losant.api.timestamps import parse_seconds, parse_timestamp
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
-from airflow_provider_losant.openlineage.collect import parent_of_notebook
+from airflow_provider_losant.openlineage.collect import parent_run_variables
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
@@ -85,11 +85,11 @@ def build_start_policy(
 
 
 def _check_folder(task: LosantNotebookExecuteOperator) -> None:
-    from airflow_provider_losant.hooks.output_folder import Folder
+    from airflow_provider_losant.hooks.output_folder import OutputFolder
 
     if not task.wait_for_completion:
         raise InvalidArgument("save_outputs_to", "needs wait_for_completion, for only then are there outputs")
-    Folder.at(task.save_outputs_to or "", field="save_outputs_to")
+    OutputFolder.at(task.save_outputs_to or "", field="save_outputs_to")
 
 
 def save_execution_id(task: LosantNotebookExecuteOperator, context: Context, ref: ExecutionRef) -> None:
@@ -137,7 +137,7 @@ def _mark(
     if not isinstance(given, dict) or MARKER_KEY in given:
         return text, f"template_context is not a JSON object, or has a key {MARKER_KEY!r} of its own"
     # To find the run again matters more than what OpenLineage shows, so that goes first.
-    for openlineage in (parent_of_notebook(context["ti"], task.log.log), None):
+    for openlineage in (parent_run_variables(context["ti"], task.log.log), None):
         marked = compact_json(owner.add_marker(given, openlineage))
         if len(marked) <= MAX_CONTEXT:
             return marked, None

@@ -8,9 +8,9 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_losant._compat import AirflowException, AirflowTaskTimeout
-from airflow_provider_losant.api.flows import polling
+from airflow_provider_losant.api.flows.cancel import cancel
 from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
-from airflow_provider_losant.api.flows.steps import Interrupted
+from airflow_provider_losant.api.flows.steps import FileFlow, Flow, Interrupted
 from airflow_provider_losant.api.flows.submission import Started
 from airflow_provider_losant.api.flows.submit import submit_once
 
@@ -28,7 +28,7 @@ KILL_BUDGET = 3.5
 """Seconds for a cancel inside the signal handler; SIGKILL follows 5 s after SIGTERM."""
 
 
-class Leash:
+class Canceller:
     """
     The run of one task, within reach of a signal handler.
 
@@ -53,12 +53,12 @@ class Leash:
         self._running.clear()
         client.is_interrupted = self._is_killed
 
-    def hold(self, ref: ExecutionRef) -> None:
+    def track(self, ref: ExecutionRef) -> None:
         """Take responsibility for a run; when the kill has come before, this is where it takes effect."""
         self._running.append(ref)
         self._check()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Leave the run to somebody else: a trigger, or nobody."""
         self._running.clear()
 
@@ -83,15 +83,15 @@ class Leash:
         except BaseException as stop:
             # Airflow 2 raises out of its signal handler; Airflow 3 lets the flow go on, which then halts.
             if self._is_killed or isinstance(stop, AirflowTaskTimeout):
-                self._at_last(ExecutionFinder(submission=submission, policy=policy).cancel_lost())
+                self._within_budget(ExecutionFinder(submission=submission, policy=policy).cancel_lost())
             if isinstance(stop, Interrupted):
                 raise AirflowException(f"Killed before Losant had named the run of {submission}") from None
             raise
         if isinstance(started, Started) and started.is_owned:
-            self.hold(started.ref)
+            self.track(started.ref)
         return started
 
-    def run(self, client: Client, flow: polling.Flow[T] | polling.FileFlow[T]) -> T:
+    def run(self, client: Client, flow: Flow[T] | FileFlow[T]) -> T:
         """
         Carry a flow out while the run is held.
 
@@ -121,9 +121,9 @@ class Leash:
             ref = self._running.pop()
         except IndexError:
             return
-        self._at_last(polling.cancel(ref, "its task was killed"))
+        self._within_budget(cancel(ref, "its task was killed"))
 
-    def _at_last(self, flow: polling.Flow[Any]) -> None:
+    def _within_budget(self, flow: Flow[Any]) -> None:
         """Carry out a flow in the little time a kill leaves."""
         if not self._may_cancel or self._client is None or self._log is None:
             return
@@ -133,7 +133,7 @@ class Leash:
         thread.join(KILL_BUDGET)
 
 
-def _run_alone(settings: Settings, log: Log, flow: polling.Flow[Any]) -> None:
+def _run_alone(settings: Settings, log: Log, flow: Flow[Any]) -> None:
     from airflow_provider_losant.api.http.client import Client
 
     Client(settings, log).run(flow)

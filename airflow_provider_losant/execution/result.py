@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_losant.api.flows.wait import spent
+from airflow_provider_losant.api.flows.outcome import format_durations
 from airflow_provider_losant.api.model import CANCELED, TIMEOUT
 from airflow_provider_losant.exceptions import (
     NotebookExecutionCanceled,
@@ -17,8 +17,8 @@ from airflow_provider_losant.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from airflow_provider_losant.api.flows.outcome import Outcome
     from airflow_provider_losant.api.flows.steps import Log
-    from airflow_provider_losant.api.flows.wait import Outcome
 
 _FAILURES: dict[object, type[NotebookExecutionError]] = {
     TIMEOUT.name: NotebookExecutionTimedOut,
@@ -26,7 +26,7 @@ _FAILURES: dict[object, type[NotebookExecutionError]] = {
 }
 
 
-def finish(outcome: Outcome, *, url: str, limit: str, log: Log) -> dict[str, Any]:
+def result_or_raise(outcome: Outcome, *, url: str, limit: str, log: Log) -> dict[str, Any]:
     """
     Return the result of a run that ended well; tell what is known of any other, and raise.
 
@@ -68,4 +68,4 @@ def _took(result: dict[str, Any]) -> str:
     durations = result.get("durations") or {}
     total = durations.get("total")
     after = "" if total is None else f" after {total:g} s"
-    return after + spent(durations, result.get("max_run_minutes"))
+    return after + format_durations(durations, result.get("max_run_minutes"))

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow_provider_losant._compat import AirflowSkipException
 from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.flows import polling
-from airflow_provider_losant.api.flows.outputs import Choice
+from airflow_provider_losant.api.flows.outcome import Outcome
+from airflow_provider_losant.api.flows.outputs import OutputSelection
 from airflow_provider_losant.api.flows.start_policy import StartDenied, StartSkipped
 from airflow_provider_losant.api.flows.submission import Started, Submission, SubmitPolicy
-from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target
+from airflow_provider_losant.api.flows.wait import Target, WaitConfig
 from airflow_provider_losant.api.timestamps import format_timestamp, parse_seconds, parse_timestamp
-from airflow_provider_losant.assets.notebook import tell_outlets
+from airflow_provider_losant.assets.notebook import fill_outlet_events
 from airflow_provider_losant.exceptions import (
     LosantConfigError,
     NotebookExecutionError,
@@ -32,12 +33,12 @@ from airflow_provider_losant.execution.arguments import (
     build_submission,
     save_execution_id,
 )
-from airflow_provider_losant.execution.canceller import Leash
-from airflow_provider_losant.execution.result import finish
+from airflow_provider_losant.execution.canceller import Canceller
+from airflow_provider_losant.execution.result import result_or_raise
 from airflow_provider_losant.hooks.losant import LosantHook
-from airflow_provider_losant.hooks.output_folder import Folder
+from airflow_provider_losant.hooks.output_folder import OutputFolder
 from airflow_provider_losant.links.notebook import LosantNotebookLink
-from airflow_provider_losant.openlineage.collect import note
+from airflow_provider_losant.openlineage.collect import collect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,16 +54,16 @@ MAX_TRIGGER_FAILURES = 3
 EXECUTION_KEY = "execution_id"
 FAILURES_KEY = "trigger_failures"
 ADOPTED_KEY = "is_adopted"
-BEGAN_KEY = "waiting_since"
+WAITING_SINCE_KEY = "waiting_since"
 
 
-def own_xcom(task: LosantNotebookExecuteOperator, context: Context, key: str) -> Any:
+def pull_own_xcom(task: LosantNotebookExecuteOperator, context: Context, key: str) -> Any:
     """Return what this try pushed before it was deferred; Airflow clears it when a new try begins."""
     ti = context["ti"]
     return ti.xcom_pull(task_ids=task.task_id, key=key, map_indexes=ti.map_index)
 
 
-class Running:
+class ExecuteSession:
     """
     A task of the operator in one process: the connection is resolved, for a kill is too late to ask for it.
 
@@ -77,17 +78,17 @@ class Running:
         self._task = task
         self._context = context
         self._hook = LosantHook(task.losant_conn_id, task.application_id)
-        self._leash = Leash(may_cancel=task.cancel_on_kill)
-        self._leash.attach(self._hook.client, task.log.log)
+        self._canceller = Canceller(may_cancel=task.cancel_on_kill)
+        self._canceller.attach(self._hook.client, task.log.log)
 
-    def begin(self, *, is_resumed: bool) -> dict[str, Any]:
+    def start_and_wait(self, *, is_resumed: bool) -> dict[str, Any]:
         """
         Start the run, or find the one that is there, and wait for it.
 
         :param is_resumed: Whether the task has waited already for another run to end.
         """
         task, context = self._task, self._context
-        began = own_xcom(task, context, BEGAN_KEY) if is_resumed else time.time()
+        began = pull_own_xcom(task, context, WAITING_SINCE_KEY) if is_resumed else time.time()
         submission = build_submission(task, context, self._hook)
         start_policy = build_start_policy(task, began, give_up_at=self._deadline(began)[0])
         started = self._start(submission, start_policy, is_retry=context["ti"].try_number > 1)
@@ -99,13 +100,13 @@ class Running:
             context["ti"].xcom_push(key=ADOPTED_KEY, value=True)
         url = self._announce(started.ref)
         if not task.wait_for_completion:
-            self._leash.let_go()
+            self._canceller.release()
             result = started.to_result(submission) | {"url": url}
             self._note(result)
             return self._publish(result)
         return self._wait(started, is_new=started.execution is None)
 
-    def take_over(self, event: Mapping[str, Any]) -> dict[str, Any]:
+    def complete(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """
         Go on with what the trigger told.
 
@@ -113,7 +114,7 @@ class Running:
         Airflow then hands the old one's event to the task that has the id now.
         """
         outcome = Outcome.from_event(event)
-        mine = own_xcom(self._task, self._context, EXECUTION_KEY)
+        mine = pull_own_xcom(self._task, self._context, EXECUTION_KEY)
         if mine is not None and mine != outcome.result["execution_id"]:
             self._task.log.warning("The trigger told of %s, not of %s", outcome.result["execution_id"], mine)
             return self._look_again(mine)
@@ -128,23 +129,23 @@ class Running:
 
         :param told: What Airflow says about it.
         """
-        failures = (own_xcom(self._task, self._context, FAILURES_KEY) or 0) + 1
+        failures = (pull_own_xcom(self._task, self._context, FAILURES_KEY) or 0) + 1
         self._context["ti"].xcom_push(key=FAILURES_KEY, value=failures)
         self._task.log.warning("The trigger came to no end (%s): %s", failures, told.get("error"))
         if told.get("traceback"):
             self._task.log.warning("%s", "".join(told["traceback"]))
-        mine = own_xcom(self._task, self._context, EXECUTION_KEY)
+        mine = pull_own_xcom(self._task, self._context, EXECUTION_KEY)
         return self._look_again(mine, may_defer=failures <= MAX_TRIGGER_FAILURES)
 
     def kill(self) -> None:
         """Cancel the run, and keep the interrupted code from going on; fit for a signal handler."""
-        self._leash.kill()
+        self._canceller.kill()
 
     def _look_again(self, execution_id: str, *, may_defer: bool = True) -> dict[str, Any]:
         ref = self._hook.execution_ref(self._task.notebook_id, execution_id)
-        is_owned = not own_xcom(self._task, self._context, ADOPTED_KEY)
+        is_owned = not pull_own_xcom(self._task, self._context, ADOPTED_KEY)
         if is_owned:
-            self._leash.hold(ref)
+            self._canceller.track(ref)
         started = Started(ref=ref, submitted_at=ref.created_at, is_owned=is_owned)
         return self._wait(started, may_defer=may_defer)
 
@@ -159,7 +160,7 @@ class Running:
             cancel_stale=self._task.cancel_on_kill,
         )
         try:
-            return self._leash.start(
+            return self._canceller.start(
                 self._hook.client, submission, policy, start_policy=start_policy, is_retry=is_retry
             )
         except StartSkipped as reason:
@@ -185,22 +186,24 @@ class Running:
 
         What is not new may have ended already: it is looked at here once before its wait is handed over.
         """
-        target, patience = Target.of(started.ref), self._patience(started.submitted_at)
-        first_look = started.submitted_at + patience.poll_interval if is_new else 0.0
-        if self._task.deferrable and may_defer and patience.deadline > time.time():
+        target, config = Target.of(started.ref), self._patience(started.submitted_at)
+        not_before = started.submitted_at + config.poll_interval if is_new else 0.0
+        if self._task.deferrable and may_defer and config.deadline > time.time():
             if not is_new:
-                glance = self._leash.run(
-                    self._hook.client, polling.watch(target, replace(patience, deadline=0.0))
+                glance = self._canceller.run(
+                    self._hook.client, polling.wait_for_execution(target, replace(config, deadline=0.0))
                 )
                 if glance.ending == "ended":
                     return self._finish(glance)
-            self._defer(target, patience, first_look, may_cancel=started.is_owned)
+            self._defer(target, config, not_before, may_cancel=started.is_owned)
         may_cancel = self._task.cancel_on_timeout and started.is_owned
-        whole = polling.watch(target, patience, first_look=first_look, cancel_on_timeout=may_cancel)
-        return self._finish(self._leash.run(self._hook.client, whole))
+        whole = polling.wait_for_execution(
+            target, config, not_before=not_before, cancel_on_timeout=may_cancel
+        )
+        return self._finish(self._canceller.run(self._hook.client, whole))
 
-    def _patience(self, since: float) -> Patience:
-        return Patience(
+    def _patience(self, since: float) -> WaitConfig:
+        return WaitConfig(
             poll_interval=parse_seconds(self._task.poll_interval, field="poll_interval"),
             deadline=self._deadline(since)[0],
             max_poll_outage=parse_seconds(self._task.max_poll_outage, field="max_poll_outage"),
@@ -228,40 +231,42 @@ class Running:
         """Wait in the triggerer for the end of somebody else's run, which nothing here may stop."""
         self._task.log.info("The %s goes on; waiting for its end", ref)
         # An XCom and no argument of the method, for dag.test() passes those not on.
-        self._context["ti"].xcom_push(key=BEGAN_KEY, value=began)
+        self._context["ti"].xcom_push(key=WAITING_SINCE_KEY, value=began)
         self._defer(
-            Target.of(ref), self._patience(began), 0.0, may_cancel=False, method_name="execute_when_free"
+            Target.of(ref), self._patience(began), 0.0, may_cancel=False, method_name="execute_after_wait"
         )
 
     def _defer(
         self,
         target: Target,
-        patience: Patience,
-        first_look: float,
+        config: WaitConfig,
+        not_before: float,
         *,
         may_cancel: bool,
         method_name: str = "execute_complete",
     ) -> NoReturn:
         from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 
-        self._leash.let_go()
-        trigger = LosantNotebookExecutionTrigger.taking_over(
+        self._canceller.release()
+        trigger = LosantNotebookExecutionTrigger.for_task(
             target,
-            patience,
-            first_look=first_look,
+            config,
+            not_before=not_before,
             losant_conn_id=self._task.losant_conn_id,
             cancel_on_kill=self._task.cancel_on_kill and may_cancel,
             cancel_on_timeout=self._task.cancel_on_timeout and may_cancel,
         )
-        self._task.defer(trigger=trigger, method_name=method_name, timeout=trigger.net)
+        self._task.defer(trigger=trigger, method_name=method_name, timeout=trigger.deferral_timeout)
 
     def _finish(self, outcome: Outcome) -> dict[str, Any]:
-        self._leash.let_go()
+        self._canceller.release()
         self._check_query_time(outcome)
         self._note(outcome.result, outcome)
         ref = self._hook.execution_ref(self._task.notebook_id, outcome.result["execution_id"])
         _, limit = self._deadline(ref.created_at)
-        result = finish(outcome, url=self._hook.notebook_url(ref), limit=limit, log=self._task.log.log)
+        result = result_or_raise(
+            outcome, url=self._hook.notebook_url(ref), limit=limit, log=self._task.log.log
+        )
         if self._task.save_outputs_to is not None:
             result["saved_outputs"] = self._save_outputs(ref)
         return self._publish(result)
@@ -269,24 +274,24 @@ class Running:
     def _publish(self, result: dict[str, Any]) -> dict[str, Any]:
         """Let those who depend on the notebook know."""
         if self.report is not None:
-            self.report = self.report.ending_with(result)
-        tell_outlets(self._task, self._context, result, self._hook.settings.base_url)
+            self.report = self.report.with_result(result)
+        fill_outlet_events(self._task, self._context, result, self._hook.settings.base_url)
         return result
 
     def _note(self, result: Mapping[str, Any], outcome: Outcome | None = None) -> None:
-        self.report = note(
+        self.report = collect(
             self._hook,
             result,
             outcome,
-            is_child=lambda: not own_xcom(self._task, self._context, ADOPTED_KEY),
+            is_child=lambda: not pull_own_xcom(self._task, self._context, ADOPTED_KEY),
         )
 
     def _save_outputs(self, ref: ExecutionRef) -> dict[str, str]:
         """Copy the outputs; should that fail, the retry finds the run completed and only copies again."""
         with permanent_errors_as_config_error():
-            folder = Folder.at(self._task.save_outputs_to or "", field="save_outputs_to")
-            return self._leash.run(
-                self._hook.client, folder.land(ref, Choice(), self._hook.settings.max_retries)
+            folder = OutputFolder.at(self._task.save_outputs_to or "", field="save_outputs_to")
+            return self._canceller.run(
+                self._hook.client, folder.land(ref, OutputSelection(), self._hook.settings.max_retries)
             )
 
     def _check_query_time(self, outcome: Outcome) -> None:

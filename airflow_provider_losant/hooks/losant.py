@@ -16,16 +16,17 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_losant import __version__
 from airflow_provider_losant._compat import AIRFLOW_VERSION, read_connection, storage_path
 from airflow_provider_losant.api import endpoints
-from airflow_provider_losant.api.flows import polling
-from airflow_provider_losant.api.flows.outputs import Choice, find
+from airflow_provider_losant.api.flows.notebooks import list_notebooks
+from airflow_provider_losant.api.flows.outputs import OutputSelection, find_execution
 from airflow_provider_losant.api.flows.poll_schedule import FIRST_LIMIT
+from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.model import ExecutionRef, losant_id
 from airflow_provider_losant.api.payloads import encode_context, execution_options, notebook_body
 from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.api.timestamps import parse_timestamp
 from airflow_provider_losant.exceptions import LosantConfigError, permanent_errors_as_config_error
 from airflow_provider_losant.hooks import connection_form
-from airflow_provider_losant.hooks.output_folder import Folder
+from airflow_provider_losant.hooks.output_folder import OutputFolder
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import requests
 
     from airflow_provider_losant.api.endpoints import Upload
-    from airflow_provider_losant.api.flows.polling import Flow
+    from airflow_provider_losant.api.flows.steps import Flow
     from airflow_provider_losant.api.flows.wait import Target
     from airflow_provider_losant.api.http.async_client import SharedClient
     from airflow_provider_losant.api.http.client import Client
@@ -147,16 +148,16 @@ class LosantHook(BaseHook):
         with permanent_errors_as_config_error():
             return losant_id(chosen, field="application_id")
 
-    def test_connection(self) -> tuple[bool, str]:
+    def check_connection(self) -> tuple[bool, str]:
         """
         Try whether host, token, application and the token's scopes do for running a notebook.
 
         :return: Whether they do, and a sentence about it that is fit for a user's eyes.
         """
-        from airflow_provider_losant.api.flows.connection_test import check_up
+        from airflow_provider_losant.api.flows.connection_test import check_connection
 
         try:
-            return self.client.run(check_up(self.resolve_application_id(), self.settings.token))
+            return self.client.run(check_connection(self.resolve_application_id(), self.settings.token))
         except LosantConfigError as error:
             return False, str(error)
 
@@ -184,7 +185,7 @@ class LosantHook(BaseHook):
         if name is not None:
             query |= {"filterField": "name", "filter": name}
         return self.client.run(
-            polling.list_notebooks(
+            list_notebooks(
                 self.resolve_application_id(application_id),
                 query,
                 self.settings.max_retries,
@@ -297,7 +298,7 @@ class LosantHook(BaseHook):
         :raises NotFound: the log does not show it.
         """
         ref = self.execution_ref(notebook_id, execution_id, application_id=application_id)
-        return self.client.run(find(ref, self.settings.max_retries))
+        return self.client.run(find_execution(ref, self.settings.max_retries))
 
     def update_notebook(
         self, notebook_id: str, *, application_id: str | None = None, **fields: Unpack[NotebookFields]
@@ -422,9 +423,9 @@ class LosantHook(BaseHook):
         """
         ref = self.execution_ref(notebook_id, execution_id, application_id=application_id)
         with permanent_errors_as_config_error():
-            folder = Folder.at(destination, if_exists)
-            choice = Choice.read(outputs, max_bytes)
-        return self.client.run(folder.land(ref, choice, self.settings.max_retries))
+            folder = OutputFolder.at(destination, if_exists)
+            selection = OutputSelection.read(outputs, max_bytes)
+        return self.client.run(folder.land(ref, selection, self.settings.max_retries))
 
     def execution_ref(
         self, notebook_id: str, execution_id: str, *, application_id: str | None = None
@@ -465,7 +466,7 @@ class LosantHook(BaseHook):
     def _call(self, application_id: str | None, make: Callable[[str], endpoints.Call[T]]) -> T:
         with permanent_errors_as_config_error():
             call = make(self.resolve_application_id(application_id))
-        return self.client.run(polling.call_with_retry(call, self.settings.max_retries))
+        return self.client.run(call_with_retry(call, self.settings.max_retries))
 
     def _read_settings(self) -> Settings:
         connection = self.get_connection(self.losant_conn_id)

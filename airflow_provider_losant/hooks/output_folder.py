@@ -13,20 +13,19 @@ from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 from airflow_provider_losant._compat import storage_path
 from airflow_provider_losant.api.errors import InvalidArgument, LosantError, OutputError
-from airflow_provider_losant.api.flows.outputs import Choice, save
+from airflow_provider_losant.api.flows.outputs import OutputSelection, download
 from airflow_provider_losant.exceptions import NotebookOutputError
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import ObjectStoragePath
-    from airflow_provider_losant.api.flows.polling import FileFlow
-    from airflow_provider_losant.api.flows.steps import OpenSink
+    from airflow_provider_losant.api.flows.steps import FileFlow, OpenSink
     from airflow_provider_losant.api.model import ExecutionRef, File
 
 IfExists = Literal["replace", "skip", "fail"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Folder:
+class OutputFolder:
     """
     Where outputs are to lie.
 
@@ -41,7 +40,7 @@ class Folder:
     @classmethod
     def at(
         cls, place: str | PathLike[str], if_exists: IfExists = "replace", *, field: str = "destination"
-    ) -> Folder:
+    ) -> OutputFolder:
         """
         Find the folder.
 
@@ -57,14 +56,14 @@ class Folder:
             raise InvalidArgument(field, f"Airflow knows no storage for {place}: {error}") from None
         return cls(path=path, if_exists=if_exists)
 
-    def land(self, ref: ExecutionRef, choice: Choice, retries: int) -> FileFlow[dict[str, str]]:
+    def land(self, ref: ExecutionRef, selection: OutputSelection, retries: int) -> FileFlow[dict[str, str]]:
         """
         Fetch a run's outputs into this folder; returns the path of each by its name.
 
         :raises OutputError: there is no such output, or one that must not be replaced.
         :raises NotebookOutputError: the folder could not be written to.
         """
-        saved = yield from save(ref, choice, self._place, retries)
+        saved = yield from download(ref, selection, self._place, retries)
         return {name: str(self.path / name) for name in saved}
 
     def _place(self, file: File) -> OpenSink | None:
@@ -73,11 +72,11 @@ class Folder:
             if self.if_exists == "fail":
                 raise OutputError(f"{target} is there already")
             return None
-        return partial(landing, target)
+        return partial(atomic_write, target)
 
 
 @contextmanager
-def landing(target: ObjectStoragePath) -> Iterator[IO[bytes]]:
+def atomic_write(target: ObjectStoragePath) -> Iterator[IO[bytes]]:
     """
     Open a file that gets its name when the block ends well; otherwise nothing is left of it.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.hooks.losant import LosantHook
 
 
-def aim(hook: LosantHook, *, notebook_id: str, execution_id: str | None, since: object) -> Target:
+def resolve_target(hook: LosantHook, *, notebook_id: str, execution_id: str | None, since: object) -> Target:
     """
     Return what is waited for.
 

@@ -10,26 +10,25 @@ it has come to its end, and only where somebody listens. Nothing of this ever fa
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import LosantError
-from airflow_provider_losant.api.flows import polling
+from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.model import ExecutionRef, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
+    from airflow_provider_losant.api.flows.outcome import Outcome
     from airflow_provider_losant.api.flows.steps import Log
-    from airflow_provider_losant.api.flows.wait import Outcome
     from airflow_provider_losant.api.model import Notebook
     from airflow_provider_losant.hooks.losant import LosantHook
 
 _PROVIDER = "airflow.providers.openlineage"
-BRIEF = 5.0
+NOTEBOOK_TIMEOUT = 5.0
 """Seconds that Losant has to describe a notebook; without it, lineage is merely coarser."""
 
 
@@ -64,12 +63,12 @@ class Report:
         """What has become of it."""
         return Status.of(self.result["status"])
 
-    def ending_with(self, result: Mapping[str, Any]) -> Report:
+    def with_result(self, result: Mapping[str, Any]) -> Report:
         """Take over what has become known since."""
         return replace(self, result=result)
 
 
-def is_wanted() -> bool:
+def is_enabled() -> bool:
     """Tell whether somebody listens: Airflow's OpenLineage provider is installed, and has a transport."""
     if find_spec(_PROVIDER) is None or find_spec(f"{_PROVIDER}.api") is None:
         return False
@@ -78,7 +77,7 @@ def is_wanted() -> bool:
     return not conf.is_disabled()
 
 
-def note(
+def collect(
     hook: LosantHook,
     result: Mapping[str, Any],
     outcome: Outcome | None = None,
@@ -93,7 +92,7 @@ def note(
     :param is_child: Tells whether this task has started it.
     """
     try:
-        if not result.get("status") or not is_wanted():
+        if not result.get("status") or not is_enabled():
             return None
         return Report(
             result=result,
@@ -108,14 +107,14 @@ def note(
         return None
 
 
-def parent_of_notebook(task_instance: Any, log: Log) -> Mapping[str, str]:
+def parent_run_variables(task_instance: Any, log: Log) -> Mapping[str, str]:
     """
     Return what lets a notebook tell OpenLineage that it is a child of the task.
 
     The names are those of the environment variables that OpenLineage's own integrations look for.
     """
     try:
-        if not is_wanted():
+        if not is_enabled():
             return {}
         from airflow.providers.openlineage.plugins import macros
 
@@ -131,10 +130,10 @@ def parent_of_notebook(task_instance: Any, log: Log) -> Mapping[str, str]:
 def _configuration(hook: LosantHook, result: Mapping[str, Any]) -> Notebook | None:
     from airflow_provider_losant.api.http.client import Client
 
-    client = Client(replace(hook.settings, timeout=BRIEF), hook.log.log)
+    client = Client(replace(hook.settings, timeout=NOTEBOOK_TIMEOUT), hook.log.log)
     try:
         call = endpoints.get_notebook(result["application_id"], result["notebook_id"])
-        return client.run(polling.call_with_retry(call, 0))
+        return client.run(call_with_retry(call, 0))
     except LosantError as error:
         hook.log.info(
             "For OpenLineage inputs are files and no more; the notebook could not be read: %s", error

@@ -59,7 +59,7 @@ def notebook_path(application_id: str, notebook_id: str, *below: str) -> str:
     return "/".join([application_id, "notebooks", notebook_id, *(quote(part, safe="") for part in below)])
 
 
-def read_by(result: Mapping[str, Any], notebook: Notebook | None, host: str) -> list[Dataset]:
+def input_datasets(result: Mapping[str, Any], notebook: Notebook | None, host: str) -> list[Dataset]:
     """
     Return what an execution has read.
 
@@ -69,7 +69,7 @@ def read_by(result: Mapping[str, Any], notebook: Notebook | None, host: str) -> 
     return _named(host, _inputs(result, () if notebook is None else notebook.inputs))
 
 
-def written_by(
+def output_datasets(
     result: Mapping[str, Any], notebook: Notebook | None, host: str, *, is_success: bool
 ) -> list[Dataset]:
     """
@@ -86,13 +86,13 @@ def written_by(
     )
 
 
-def outputs_of(ref: ExecutionRef, names: Iterable[str], host: str) -> list[Dataset]:
+def output_file_datasets(ref: ExecutionRef, names: Iterable[str], host: str) -> list[Dataset]:
     """Return output files of an execution's notebook."""
     paths = (notebook_path(ref.application_id, ref.notebook_id, "outputs", name) for name in names)
     return _named(host, ((path, None) for path in paths))
 
 
-def landed(path: str, size: int | None = None) -> Dataset:
+def storage_dataset(path: str, size: int | None = None) -> Dataset:
     """
     Return a file in object storage, as OpenLineage names it.
 

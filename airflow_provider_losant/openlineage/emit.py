@@ -37,12 +37,12 @@ from openlineage.client.uuid import generate_static_uuid
 
 from airflow_provider_losant.api.model import CANCELED, COMPLETED
 from airflow_provider_losant.openlineage.datasets import (
-    landed,
+    input_datasets,
     namespace,
     notebook_path,
-    outputs_of,
-    read_by,
-    written_by,
+    output_datasets,
+    output_file_datasets,
+    storage_dataset,
 )
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def lineage_of_run(report: Report | None, task: BaseOperator, task_instance: Any
     if report is None:
         return Lineage()
     notebook, result = report.notebook, report.result
-    inputs = _inputs(read_by(result, notebook, report.host))
-    outputs = _outputs(written_by(result, notebook, report.host, is_success=report.status.is_success))
+    inputs = _inputs(input_datasets(result, notebook, report.host))
+    outputs = _outputs(output_datasets(result, notebook, report.host, is_success=report.status.is_success))
     try:
         for event in _events(report, task_instance, inputs, outputs):
             emit(event)
@@ -93,7 +93,7 @@ def lineage_of_run(report: Report | None, task: BaseOperator, task_instance: Any
         log.warning("The notebook's own run could not be told to OpenLineage", exc_info=True)
     sizes = {name: file["size"] for name, file in result["outputs"].items()}
     saved = result.get("saved_outputs", {})
-    copies = (landed(path, sizes.get(name)) for name, path in saved.items())
+    copies = (storage_dataset(path, sizes.get(name)) for name, path in saved.items())
     lineage = Lineage(inputs=inputs, outputs=[*outputs, *_outputs(copies)], run_facets=_describe(report))
     return _with_declared(lineage, task)
 
@@ -105,8 +105,10 @@ def lineage_of_copy(ref: ExecutionRef, host: str, saved: Mapping[str, str], task
     :param host: Losant's API, as in the connection.
     :param saved: The path of each by its name.
     """
-    inputs = _inputs(outputs_of(ref, saved, host))
-    return _with_declared(Lineage(inputs=inputs, outputs=_outputs(map(landed, saved.values()))), task)
+    inputs = _inputs(output_file_datasets(ref, saved, host))
+    return _with_declared(
+        Lineage(inputs=inputs, outputs=_outputs(map(storage_dataset, saved.values()))), task
+    )
 
 
 def _with_declared(lineage: Lineage, task: BaseOperator) -> Lineage:

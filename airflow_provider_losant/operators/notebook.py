@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_losant._compat import Context
     from airflow_provider_losant.api.flows.start_policy import IfRunning, OnExceeded, Window
-    from airflow_provider_losant.execution.session import Running
+    from airflow_provider_losant.execution.session import ExecuteSession
 
 
 class LosantNotebookExecuteOperator(BaseOperator):
@@ -140,28 +140,28 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self.save_outputs_to = save_outputs_to
         self.losant_conn_id = losant_conn_id
         self._is_killed = False
-        self._running: Running | None = None
+        self._running: ExecuteSession | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the run, or find the one that an earlier try started; then wait for it."""
         return self._run(context)
 
-    def execute_when_free(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+    def execute_after_wait(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Judge again, after a run has ended that had to be waited for."""
         del event
         return self._run(context, is_resumed=True)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Take over from the trigger."""
-        return self._open(context).take_over(event)
+        return self._open(context).complete(event)
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> dict[str, Any]:
         """Take over from the trigger, also where Airflow would fail the task because it did not fire."""
-        from airflow_provider_losant.execution.session import EXECUTION_KEY, own_xcom
+        from airflow_provider_losant.execution.session import EXECUTION_KEY, pull_own_xcom
 
-        if next_method == TRIGGER_FAILED and own_xcom(self, context, EXECUTION_KEY):
+        if next_method == TRIGGER_FAILED and pull_own_xcom(self, context, EXECUTION_KEY):
             return self._open(context).recover(next_kwargs or {})
         return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[no-any-return]
 
@@ -179,12 +179,12 @@ class LosantNotebookExecuteOperator(BaseOperator):
         return lineage_of_run(report, self, task_instance)
 
     def _run(self, context: Context, *, is_resumed: bool = False) -> dict[str, Any]:
-        return self._open(context).begin(is_resumed=is_resumed)
+        return self._open(context).start_and_wait(is_resumed=is_resumed)
 
-    def _open(self, context: Context) -> Running:
-        from airflow_provider_losant.execution.session import Running
+    def _open(self, context: Context) -> ExecuteSession:
+        from airflow_provider_losant.execution.session import ExecuteSession
 
-        self._running = running = Running(self, context)
+        self._running = running = ExecuteSession(self, context)
         if self._is_killed:  # before there was anything that could have been stopped
             running.kill()
         return running

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_losant._compat import BaseOperator, dag_run_start, deployment_id, task_state
 from airflow_provider_losant.api.endpoints import MAX_LOG_LIMIT
 from airflow_provider_losant.api.errors import LosantError
-from airflow_provider_losant.api.flows import polling
+from airflow_provider_losant.api.flows.cancel import cancel
 from airflow_provider_losant.api.flows.ownership import Owner, read_marker
 from airflow_provider_losant.api.timestamps import parse_seconds
 from airflow_provider_losant.exceptions import NotebookExecutionError, permanent_errors_as_config_error
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.model import Execution
     from airflow_provider_losant.hooks.losant import LosantHook
 
-_OVER = {None, "success", "failed", "skipped", "upstream_failed", "removed"}
+FINISHED_STATES = {None, "success", "failed", "skipped", "upstream_failed", "removed"}
 """States of a task instance that waits for nothing; None is one that was cleared, or is gone."""
 
 
@@ -92,7 +92,7 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
                 self.log.info("Left alone: execution %s (%s)", execution_id, reason)
                 left[reason] += 1
                 continue
-            done = hook.client.run(polling.cancel(execution.ref, "nobody waits for it any more", retries=2))
+            done = hook.client.run(cancel(execution.ref, "nobody waits for it any more", retries=2))
             if done == "failed":
                 problems.append(f"execution {execution_id} could not be cancelled")
             else:
@@ -133,7 +133,7 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
         if not is_known or not _owner(marker, deployment).is_same_task(execution):
             return "of another Airflow"
         state = task_state(marker["dag_id"], marker["task_id"], marker["run_id"], marker["map_index"])
-        return None if state in _OVER else f"its task is {state}"
+        return None if state in FINISHED_STATES else f"its task is {state}"
 
 
 def _owner(marker: Mapping[str, Any], deployment: str) -> Owner:

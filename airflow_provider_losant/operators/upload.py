@@ -110,7 +110,7 @@ class LosantNotebookUploadOperator(BaseOperator):
         }
 
     def _plan(self, hook: LosantHook) -> Plan:
-        from airflow_provider_losant.api.flows.deploy import Content, Plan
+        from airflow_provider_losant.api.flows.deploy import NotebookFile, Plan
         from airflow_provider_losant.api.payloads import NotebookFields, notebook_body
 
         if bool(self.notebook_id) == bool(self.name):
@@ -126,7 +126,7 @@ class LosantNotebookUploadOperator(BaseOperator):
             notebook_id=self.notebook_id,
             name=self.name,
             may_create=self.create,
-            content=Content(name=storage_path(self.path).name, raw=_read_notebook(self.path)),
+            content=NotebookFile(name=storage_path(self.path).name, raw=_read_notebook(self.path)),
             body=notebook_body(settings),
         )
 

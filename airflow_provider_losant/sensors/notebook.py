@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_losant._compat import Context
-    from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target
+    from airflow_provider_losant.api.flows.outcome import Outcome
+    from airflow_provider_losant.api.flows.wait import Target, WaitConfig
     from airflow_provider_losant.hooks.losant import LosantHook
     from airflow_provider_losant.openlineage.collect import Report
 
@@ -110,14 +111,14 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         hook = self._hook()
         target = self._target(hook)
         LosantNotebookLink().push(context, hook.notebook_url(target))
-        glance = hook.client.run(polling.watch(target, self._patience(deadline=0.0)))
+        glance = hook.client.run(polling.wait_for_execution(target, self._patience(deadline=0.0)))
         if glance.ending == "deadline":
             return False
         return PokeReturnValue(is_done=True, xcom_value=self._finish(context, hook, glance))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
         """Take over from the trigger, unless its event is another execution's (see the operator's)."""
-        from airflow_provider_losant.api.flows.wait import Outcome
+        from airflow_provider_losant.api.flows.outcome import Outcome
 
         if event is None:
             return self.execute(context)  # type: ignore[no-any-return]  # as Airflow has it
@@ -140,52 +141,56 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         return LosantHook(self.losant_conn_id, self.application_id)
 
     def _target(self, hook: LosantHook) -> Target:
-        from airflow_provider_losant.hooks.target import aim
+        from airflow_provider_losant.hooks.target import resolve_target
 
-        return aim(hook, notebook_id=self.notebook_id, execution_id=self.execution_id, since=self.since)
+        return resolve_target(
+            hook, notebook_id=self.notebook_id, execution_id=self.execution_id, since=self.since
+        )
 
     def _starting(self) -> Any:
-        from airflow_provider_losant.triggers.start_args import starting
+        from airflow_provider_losant.triggers.start_args import start_trigger_args
 
         fields = {name: getattr(self, name) for name in self.template_fields}
         if isinstance(self.since, date):
             fields["since"] = self.since.isoformat()
-        return starting(poll_interval=self.poke_interval or 1.0, timeout=self.timeout, **fields)
+        return start_trigger_args(poll_interval=self.poke_interval or 1.0, timeout=self.timeout, **fields)
 
-    def _patience(self, deadline: float) -> Patience:
-        from airflow_provider_losant.api.flows.wait import Patience
+    def _patience(self, deadline: float) -> WaitConfig:
+        from airflow_provider_losant.api.flows.wait import WaitConfig
 
-        return Patience(
+        return WaitConfig(
             poll_interval=self.poke_interval or 1.0, deadline=deadline, max_poll_outage=self.timeout
         )
 
     def _defer(self) -> NoReturn:
         from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 
-        patience = self._patience(deadline=time.time() + self.timeout)
-        trigger = LosantNotebookExecutionTrigger.taking_over(
+        config = self._patience(deadline=time.time() + self.timeout)
+        trigger = LosantNotebookExecutionTrigger.for_task(
             self._target(self._hook()),
-            patience,
-            first_look=time.time() + patience.poll_interval,
+            config,
+            not_before=time.time() + config.poll_interval,
             losant_conn_id=self.losant_conn_id,
         )
-        self.defer(trigger=trigger, method_name="execute_complete", timeout=trigger.net)
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=trigger.deferral_timeout)
 
     def _finish(self, context: Context, hook: LosantHook, outcome: Outcome) -> dict[str, Any]:
-        from airflow_provider_losant.assets.notebook import tell_outlets
+        from airflow_provider_losant.assets.notebook import fill_outlet_events
         from airflow_provider_losant.exceptions import NotebookExecutionError, NotebookWaitTimedOut
-        from airflow_provider_losant.execution.result import finish
-        from airflow_provider_losant.openlineage.collect import note
+        from airflow_provider_losant.execution.result import result_or_raise
+        from airflow_provider_losant.openlineage.collect import collect
 
-        self._report = note(hook, outcome.result, outcome)
+        self._report = collect(hook, outcome.result, outcome)
         url = hook.notebook_url(self._target(hook))
         try:
-            result = finish(outcome, url=url, limit=f"timeout ({self.timeout:g} s)", log=self.log.log)
+            result = result_or_raise(
+                outcome, url=url, limit=f"timeout ({self.timeout:g} s)", log=self.log.log
+            )
         except NotebookWaitTimedOut as error:
             raise AirflowSensorTimeout(str(error)) from error
         except NotebookExecutionError as error:
             raise AirflowFailException(str(error)) from error
         if self._report is not None:
-            self._report = self._report.ending_with(result)
-        tell_outlets(self, context, result, hook.settings.base_url)
+            self._report = self._report.with_result(result)
+        fill_outlet_events(self, context, result, hook.settings.base_url)
         return result

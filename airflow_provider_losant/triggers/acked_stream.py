@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Remember that an event has been told only when Airflow has it (Airflow 3.3).
+Store a checkpoint only after Airflow has acknowledged the event (Airflow 3.3).
 
-Airflow confirms it to none but the producer of a shared stream, so there is one for each trigger. What is
-shared between triggers is the poll below it, which also answers the waits of operators and sensors.
+Airflow acknowledges events only to the producer of a shared stream, so each trigger has a stream of its own.
+What triggers share is the poll below it, which also serves the waits of operators and sensors.
 """
 
 from __future__ import annotations
@@ -13,44 +13,47 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import SharedStreamProducer
-from airflow_provider_losant.triggers.event_stream import Memory, endings
+from airflow_provider_losant.triggers.event_stream import CheckpointStore, completions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from airflow.triggers.shared_stream import AdvanceItem
 
-    from airflow_provider_losant.api.flows.completions import Progress
-    from airflow_provider_losant.triggers.notebook import LosantNotebookEventTrigger
+    from airflow_provider_losant.api.flows.completions import Checkpoint
+    from airflow_provider_losant.triggers.event_stream import Subscription
+
+Subscriber = tuple["Subscription", "Sequence[Any]"]
+"""What a trigger subscribes to, and the state stores of its assets."""
 
 
-class ConfirmedEvents(SharedStreamProducer):
+class LosantSharedStreamProducer(SharedStreamProducer):
     """
-    Yields what one trigger has to tell, each with what has been told once Airflow has it.
+    Yields the event payloads of one trigger, each with the checkpoint to store once Airflow has the event.
 
-    The trigger is asked for first, by a future among the events: Airflow makes the producer of the
-    trigger's arguments only, without the stores of its assets.
+    The first item is a future that the trigger resolves with its subscription and stores: Airflow creates the
+    producer from the trigger's arguments only, without the stores of its assets.
     """
 
     def __init__(self) -> None:
-        self._memory: Memory | None = None
+        self._store: CheckpointStore | None = None
 
-    async def open_stream(self) -> AsyncIterator[tuple[Any, Progress | None]]:
-        """Yield payloads for ever."""
-        asked: asyncio.Future[LosantNotebookEventTrigger] = asyncio.get_running_loop().create_future()
-        yield asked, None
-        trigger = await asked
-        self._memory = Memory(trigger)
-        async with aclosing(endings(trigger, await self._memory.recall())) as found:
-            async for payload, told in found:
-                yield payload, told
+    async def open_stream(self) -> AsyncIterator[tuple[Any, Checkpoint | None]]:
+        """Yield payloads and checkpoints, without end."""
+        subscriber: asyncio.Future[Subscriber] = asyncio.get_running_loop().create_future()
+        yield subscriber, None
+        subscription, stores = await subscriber
+        self._store = CheckpointStore(subscription, stores)
+        async with aclosing(completions(subscription, await self._store.load())) as found:
+            async for payload, checkpoint in found:
+                yield payload, checkpoint
 
     async def advance(self, batch: Sequence[AdvanceItem]) -> None:
-        """Remember what Airflow has; it calls in the order of the events."""
-        told = None
+        """Store the latest checkpoint whose event Airflow has; it calls this in the order of the events."""
+        checkpoint = None
         for item in batch:
             if item.outcome.failed:
                 break
-            told = item.broker_payload or told
-        if self._memory is not None and told is not None:
-            await self._memory.remember(told)
+            checkpoint = item.broker_payload or checkpoint
+        if self._store is not None and checkpoint is not None:
+            await self._store.save(checkpoint)

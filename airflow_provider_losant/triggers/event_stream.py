@@ -1,107 +1,130 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every execution of a notebook that ends, as an event; and where is kept which of them have been told."""
+"""Every execution of a notebook that ends, as an event payload, and the checkpoints of what was delivered."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant._compat import AirflowException, asset_stores
-from airflow_provider_losant.api.flows.completions import Harvest, Progress
+from airflow_provider_losant._compat import AirflowException
+from airflow_provider_losant.api.flows.completions import Checkpoint, CompletionFeed
 from airflow_provider_losant.hooks.losant import LosantHook
-from airflow_provider_losant.triggers.shared_poll import gather
+from airflow_provider_losant.triggers.shared_poll import stream_completions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from airflow_provider_losant.triggers.notebook import LosantNotebookEventTrigger
+PayloadAndCheckpoint = tuple[dict[str, Any] | None, Checkpoint]
+"""The payload of an event, None if there is only a checkpoint to store; and the checkpoint after it."""
 
-Told = tuple[dict[str, Any] | None, Progress]
-"""An event's payload, None if there is only something to remember; and what has been told with it."""
-
-APART = 5.0
+EVENT_SPACING = 5.0
 """
 Seconds between events.
 
-Airflow's scheduler makes one DAG run of all events that it finds, and may leave the later ones among them
-for the next run: each is to get its own.
+Airflow's scheduler creates one DAG run for all events that it finds at once, and may leave later ones for the
+next DAG run. With a pause between them each event gets a DAG run of its own.
 """
 
 _log = logging.getLogger(__name__)
 
 
-async def endings(
-    trigger: LosantNotebookEventTrigger, progress: Progress | None = None
-) -> AsyncGenerator[Told, None]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
     """
-    Yield what a trigger has to tell, for ever.
+    Which completions of which notebook a trigger fires for.
 
-    :param progress: What has been told already; None begins anew.
+    :param losant_conn_id: The Airflow connection.
+    :param application_id: The application; None is the connection's.
+    :param statuses: Names of the final statuses to fire for.
+    :param poll_interval: Seconds between polls.
     """
-    hook = LosantHook(trigger.losant_conn_id, trigger.application_id)
+
+    losant_conn_id: str
+    application_id: str | None
+    notebook_id: str
+    statuses: Sequence[str]
+    poll_interval: float
+
+
+async def completions(
+    subscription: Subscription, checkpoint: Checkpoint | None = None
+) -> AsyncGenerator[PayloadAndCheckpoint, None]:
+    """
+    Yield the payloads for a subscription, without end.
+
+    :param checkpoint: What has been delivered already; None begins anew.
+    """
+    hook = LosantHook(subscription.losant_conn_id, subscription.application_id)
     problem = ""
     while True:
         try:
-            async with aclosing(_endings(trigger, hook, progress)) as found:
-                async for payload, told in found:
-                    yield payload, told
-                    progress, problem = told, ""
+            async with aclosing(_completions(subscription, hook, checkpoint)) as found:
+                async for payload, reached in found:
+                    yield payload, reached
+                    checkpoint, problem = reached, ""
                     if payload is not None:
-                        await asyncio.sleep(APART)
+                        await asyncio.sleep(EVENT_SPACING)
         except AirflowException as error:
-            # Airflow would start the trigger again within a second, and again, and again.
+            # If the trigger failed, Airflow would start it again within a second, without end.
             if problem != (problem := str(error)):
-                _log.error("Notebook %s is not watched: %s", trigger.notebook_id, problem)
-            await asyncio.sleep(trigger.poll_interval)
+                _log.error("Cannot poll notebook %s: %s", subscription.notebook_id, problem)
+            await asyncio.sleep(subscription.poll_interval)
 
 
-async def _endings(
-    trigger: LosantNotebookEventTrigger, hook: LosantHook, progress: Progress | None
-) -> AsyncGenerator[Told, None]:
+async def _completions(
+    subscription: Subscription, hook: LosantHook, checkpoint: Checkpoint | None
+) -> AsyncGenerator[PayloadAndCheckpoint, None]:
     await hook.aload_settings()
     async with await hook.aclient() as client:
-        harvest = Harvest(
+        feed = CompletionFeed(
             hook.resolve_application_id(),
-            trigger.notebook_id,
-            statuses=trigger.statuses,
-            poll_interval=trigger.poll_interval,
+            subscription.notebook_id,
+            statuses=subscription.statuses,
+            poll_interval=subscription.poll_interval,
             now=time.time(),
-            progress=progress,
+            checkpoint=checkpoint,
         )
-        async with aclosing(gather(harvest, client, _log.log)) as found:
-            async for news in found:
-                ended = news.execution
-                if ended is None:
-                    yield None, news.progress
+        async with aclosing(stream_completions(feed, client, _log.log)) as found:
+            async for completion in found:
+                execution = completion.execution
+                if execution is None:
+                    yield None, completion.checkpoint
                     continue
-                ids = {name: getattr(ended.ref, name) for name in ended.ref.__slots__}
-                yield ended.to_result() | {"url": client.settings.notebook_url(**ids)}, news.progress
+                url = hook.notebook_url(execution.ref)
+                yield execution.to_result() | {"url": url}, completion.checkpoint
 
 
-class Memory:
+class CheckpointStore:
     """
-    What a trigger has told, kept with the assets that it watches for, where Airflow has a place for it.
+    The checkpoint of a subscription, stored with the assets that its trigger watches.
 
-    :param trigger: Whose it is. Another that watches the same notebook for the same asset in another way
-        has its own.
+    :param subscription: Another subscription to the same notebook for the same asset has its own checkpoint.
+    :param stores: The state stores of the assets.
     """
 
-    def __init__(self, trigger: LosantNotebookEventTrigger) -> None:
-        self._stores = asset_stores(trigger)
-        application, statuses = trigger.application_id or "", "+".join(sorted(trigger.statuses))
-        self._key = f"losant_told/{trigger.losant_conn_id}/{application}/{trigger.notebook_id}/{statuses}"
+    def __init__(self, subscription: Subscription, stores: Sequence[Any]) -> None:
+        self._stores = stores
+        parts = (
+            subscription.losant_conn_id,
+            subscription.application_id or "",
+            subscription.notebook_id,
+            "+".join(sorted(subscription.statuses)),
+        )
+        self._key = f"losant_checkpoint/{'/'.join(parts)}"
 
-    async def recall(self) -> Progress | None:
-        """Return what has been told; None if that is nothing, or unknown."""
+    async def load(self) -> Checkpoint | None:
+        """Return the stored checkpoint; None if there is none."""
         for store in self._stores:
-            if (kept := await store.aget(self._key)) is not None:
-                return Progress.from_json(kept)
+            if (stored := await store.aget(self._key)) is not None:
+                return Checkpoint.from_json(stored)
         return None
 
-    async def remember(self, told: Progress) -> None:
-        """Keep what has been told."""
+    async def save(self, checkpoint: Checkpoint) -> None:
+        """Store the checkpoint with every asset."""
         for store in self._stores:
-            await store.aset(self._key, told.to_json())
+            await store.aset(self._key, checkpoint.to_json())

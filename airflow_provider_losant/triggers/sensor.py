@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_losant.api.flows.wait import Patience
+from airflow_provider_losant.api.flows.wait import WaitConfig
 from airflow_provider_losant.api.timestamps import parse_timestamp
 from airflow_provider_losant.hooks.losant import LosantHook
-from airflow_provider_losant.hooks.target import aim
+from airflow_provider_losant.hooks.target import resolve_target
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 
@@ -57,7 +57,7 @@ class LosantNotebookSensorTrigger(BaseTrigger):
         since: str | float | None,
         poll_interval: float,
         timeout: float,
-        net: float,
+        deferral_timeout: float,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
         self.losant_conn_id = losant_conn_id
@@ -67,7 +67,7 @@ class LosantNotebookSensorTrigger(BaseTrigger):
         self.since = since
         self.poll_interval = poll_interval
         self.timeout = timeout
-        self.net = net
+        self.deferral_timeout = deferral_timeout
         self._context: Any = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -80,7 +80,7 @@ class LosantNotebookSensorTrigger(BaseTrigger):
             "since": self.since,
             "poll_interval": self.poll_interval,
             "timeout": self.timeout,
-            "net": self.net,
+            "net": self.deferral_timeout,
         }
 
     def render_template_fields(self, context: Any, jinja_env: jinja2.Environment | None = None) -> None:
@@ -104,14 +104,16 @@ class LosantNotebookSensorTrigger(BaseTrigger):
             self._fill_in(self._context)
         hook = LosantHook(self.losant_conn_id, self.application_id)
         await hook.aload_settings()
-        target = aim(hook, notebook_id=self.notebook_id, execution_id=self.execution_id, since=self.since)
+        target = resolve_target(
+            hook, notebook_id=self.notebook_id, execution_id=self.execution_id, since=self.since
+        )
         if self._context is not None:
             await LosantNotebookLink().apush(self._context, hook.notebook_url(target))
-        patience = Patience(
+        config = WaitConfig(
             poll_interval=self.poll_interval, deadline=self._deadline(), max_poll_outage=self.timeout
         )
         return LosantNotebookExecutionTrigger(
-            losant_conn_id=self.losant_conn_id, **asdict(target), **asdict(patience)
+            losant_conn_id=self.losant_conn_id, **asdict(target), **asdict(config)
         )
 
     def _fill_in(self, context: Any) -> None:
@@ -133,7 +135,7 @@ class LosantNotebookSensorTrigger(BaseTrigger):
         if end is None:
             return time.time() + self.timeout
         execution_timeout = getattr(self.task, "execution_timeout", None) or timedelta.max
-        allowed = min(timedelta(seconds=self.net), execution_timeout)
+        allowed = min(timedelta(seconds=self.deferral_timeout), execution_timeout)
         began = parse_timestamp(end, field="timeout_after") - allowed
         return began.timestamp() + self.timeout
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-One poll for all waits of an event loop that watch the same notebook over the same connection.
+One poll for all triggers of an event loop that wait for the same notebook over the same connection.
 
-Losant has no endpoint for a single execution, but one request for a notebook's log answers for all of them.
+Losant has no endpoint for a single execution, but one response with a notebook's log serves all of them.
 """
 
 from __future__ import annotations
@@ -17,146 +17,149 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from airflow_provider_losant.api.flows import polling
-from airflow_provider_losant.api.flows.poll_schedule import Lookout
+from airflow_provider_losant.api.flows.poll_schedule import PollSchedule
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows.completions import Harvest, News
-    from airflow_provider_losant.api.flows.poll_schedule import Onlooker
+    from airflow_provider_losant.api.flows.completions import Completion, CompletionFeed
+    from airflow_provider_losant.api.flows.poll_schedule import Subscriber
     from airflow_provider_losant.api.flows.steps import Log
-    from airflow_provider_losant.api.flows.wait import Watch
+    from airflow_provider_losant.api.flows.wait import Wait
     from airflow_provider_losant.api.http.async_client import AsyncClient
 
 GOLDEN_RATIO = 0.618033988749895
-"""Multiples of it fill a circle evenly, however many there are to be."""
+"""Its multiples, modulo 1, spread evenly over an interval, however many there will be."""
 
 _log = logging.getLogger(__name__)
-_polls: dict[AsyncClient, dict[tuple[str, str], Poll]] = {}
+_polls: dict[AsyncClient, dict[tuple[str, str], SharedPoll]] = {}
 
 
-async def follow(watch: Watch, client: AsyncClient, log: Log) -> None:
+async def wait_until_done(wait: Wait, client: AsyncClient, log: Log) -> None:
     """
-    Wait until a watch is over, together with all others on its notebook.
+    Return when a wait is over, sharing its polls with everything else that waits for the notebook.
 
-    :param client: Who asks Losant; those who have the same one share the poll.
-    :param log: Where news is told: a logger's ``log``.
+    :param client: Sends the requests; waits that have the same client share a poll.
+    :param log: Gets the wait's lines for the task log: a logger's ``log``.
     """
-    poll = Poll.of(watch, client)
+    poll = SharedPoll.of(wait, client)
     try:
-        while not watch.is_over:
-            await poll.news_for(watch, log)
+        while wait.demand is not None:
+            await poll.wait_for_news(wait, log)
     finally:
-        poll.leave(watch)
+        poll.leave(wait)
 
 
-async def gather(harvest: Harvest, client: AsyncClient, log: Log) -> AsyncGenerator[News, None]:
+async def stream_completions(
+    feed: CompletionFeed, client: AsyncClient, log: Log
+) -> AsyncGenerator[Completion, None]:
     """
-    Yield a harvest's news for ever, looking together with all others on its notebook.
+    Yield a feed's completions without end, sharing its polls with all that wait for the notebook.
 
-    :param client: As for :func:`follow`.
-    :param log: As for :func:`follow`.
+    :param client: As for :func:`wait_until_done`.
+    :param log: As for :func:`wait_until_done`.
     """
-    poll = Poll.of(harvest, client)
+    poll = SharedPoll.of(feed, client)
     try:
         while True:
-            # More may come while who gets it takes their time.
-            while batch := harvest.take_news():
-                for news in batch:
-                    yield news
-            await poll.news_for(harvest, log)
+            # More may arrive while the consumer handles one.
+            while batch := feed.drain_completions():
+                for completion in batch:
+                    yield completion
+            await poll.wait_for_news(feed, log)
     finally:
-        poll.leave(harvest)
+        poll.leave(feed)
 
 
-class Poll:
+class SharedPoll:
     """
-    The looks at one notebook, and who waits for them.
+    The polls of one notebook's log, and their subscribers.
 
-    The work is in a task of its own, in nobody's context, so that a wait which ends, is cancelled or fails
-    takes nothing from the others. News is told in the task of the wait that it is for.
+    Polling runs in an asyncio task of its own, in an empty context, so that a wait that ends, is cancelled
+    or fails does not affect the others. Each subscriber's lines are logged in that subscriber's own task.
     """
 
     def __init__(self, client: AsyncClient, key: tuple[str, str], phase: float) -> None:
         self._client = client
         self._key = key
         self._phase = phase
-        self._lookout = Lookout(*key)
-        # Futures and not events, as there may be thousands.
-        self._bells: dict[Onlooker, asyncio.Future[None]] = {}
-        self._has_newcomer = asyncio.Event()
-        self._work = asyncio.create_task(self._look_out(), context=contextvars.Context())
+        self._schedule = PollSchedule(*key)
+        # Futures rather than events, because there may be thousands.
+        self._wakeups: dict[Subscriber, asyncio.Future[None]] = {}
+        self._has_joined = asyncio.Event()
+        self._task = asyncio.create_task(self._poll_forever(), context=contextvars.Context())
 
     @classmethod
-    def of(cls, watch: Onlooker, client: AsyncClient) -> Poll:
-        """Join the poll that looks at a watch's notebook; begin it if there is none."""
-        key = (watch.application_id, watch.notebook_id)
+    def of(cls, subscriber: Subscriber, client: AsyncClient) -> SharedPoll:
+        """Join the poll of a subscriber's notebook; start it if there is none."""
+        key = (subscriber.application_id, subscriber.notebook_id)
         polls = _polls.setdefault(client, {})
         if key not in polls:
             polls[key] = cls(client, key, (len(polls) + 1) * GOLDEN_RATIO % 1.0)
         poll = polls[key]
-        poll.join(watch)
+        poll.join(subscriber)
         return poll
 
-    async def news_for(self, watch: Onlooker, log: Log) -> None:
-        """Wait until a look brought something for a watch, and tell what is worth a line in its log."""
-        bell = self._bells[watch]
-        if bell.done():
-            bell = self._bells[watch] = asyncio.get_running_loop().create_future()
-        if self._work.done():
-            self._work.result()  # raises what nobody expected, to all who wait
-        await bell
-        for note in watch.take_notes():
-            log(note.level, "%s", note.text)
+    async def wait_for_news(self, subscriber: Subscriber, log: Log) -> None:
+        """Wait until a poll has brought something new for a subscriber, and log its lines."""
+        wakeup = self._wakeups[subscriber]
+        if wakeup.done():
+            wakeup = self._wakeups[subscriber] = asyncio.get_running_loop().create_future()
+        if self._task.done():
+            self._task.result()  # raises an unexpected error in all that wait
+        await wakeup
+        for line in subscriber.drain_logs():
+            log(line.level, "%s", line.text)
 
-    def leave(self, watch: Onlooker) -> None:
-        """Look out for a watch no longer; when it was the last one, for none."""
-        self._lookout.leave(watch)
-        del self._bells[watch]
-        if self._work.done() or not self._bells:
+    def leave(self, subscriber: Subscriber) -> None:
+        """Remove a subscriber; without the last one, polling stops."""
+        self._schedule.leave(subscriber)
+        del self._wakeups[subscriber]
+        if self._task.done() or not self._wakeups:
             self._close()
-            self._work.cancel()
+            self._task.cancel()
 
-    def join(self, watch: Onlooker) -> None:
-        """Look out for a watch as well."""
-        self._bells[watch] = asyncio.get_running_loop().create_future()
-        # After a restart of the triggerer everything is overdue at once: notebooks take turns within an
-        # interval, and the other waits on this one have the time to come.
-        turn = 0.0 if watch.is_urgent else self._phase * watch.poll_interval
-        self._lookout.join(watch, time.time() + turn)
-        self._has_newcomer.set()
+    def join(self, subscriber: Subscriber) -> None:
+        """Add a subscriber."""
+        self._wakeups[subscriber] = asyncio.get_running_loop().create_future()
+        demand = subscriber.demand
+        # After a restart of the triggerer every poll is overdue at once: notebooks take turns within an
+        # interval, and the other waits for this notebook have time to join.
+        turn = 0.0 if demand is None or demand.is_immediate else self._phase * demand.interval
+        self._schedule.join(subscriber, time.time() + turn)
+        self._has_joined.set()
 
     def _close(self) -> None:
-        """Let whoever comes now begin anew."""
+        """Leave the registry, so that later subscribers start a new poll."""
         polls = _polls.get(self._client, {})
         if polls.get(self._key) is self:
             del polls[self._key]
         if not polls:
             _polls.pop(self._client, None)
 
-    async def _look_out(self) -> None:
+    async def _poll_forever(self) -> None:
         try:
             while True:
                 await self._until_due()
-                await self._ring(await self._client.run(polling.poll_once(self._lookout), _log.log))
+                await self._wake_all(await self._client.run(polling.poll_once(self._schedule), _log.log))
         finally:
             self._close()
-            for watch in self._bells:
-                self._ring_for(watch)
+            for subscriber in self._wakeups:
+                self._wake(subscriber)
 
-    async def _ring(self, news: Sequence[Onlooker]) -> None:
-        for number, watch in enumerate(news, 1):
-            self._ring_for(watch)
+    async def _wake_all(self, subscribers: Sequence[Subscriber]) -> None:
+        for number, subscriber in enumerate(subscribers, 1):
+            self._wake(subscriber)
             if number % polling.BATCH_SIZE == 0:
                 await asyncio.sleep(0)
 
-    def _ring_for(self, watch: Onlooker) -> None:
-        bell = self._bells.get(watch)
-        if bell is not None and not bell.done():
-            bell.set_result(None)
+    def _wake(self, subscriber: Subscriber) -> None:
+        wakeup = self._wakeups.get(subscriber)
+        if wakeup is not None and not wakeup.done():
+            wakeup.set_result(None)
 
     async def _until_due(self) -> None:
-        """Sleep; newcomers may want a look sooner than those who were here."""
-        while (pause := self._lookout.pause(time.time())) > 0:
-            self._has_newcomer.clear()
+        """Sleep until the next poll, which a new subscriber may want sooner."""
+        while (delay := self._schedule.delay(time.time())) > 0:
+            self._has_joined.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause if pause < inf else None):
-                    await self._has_newcomer.wait()
+                async with asyncio.timeout(delay if delay < inf else None):
+                    await self._has_joined.wait()

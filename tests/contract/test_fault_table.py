@@ -17,13 +17,14 @@ import pytest
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.flows import polling
-from airflow_provider_losant.api.flows.deploy import Content
-from airflow_provider_losant.api.flows.outputs import Choice, save
+from airflow_provider_losant.api.flows.deploy import NotebookFile
+from airflow_provider_losant.api.flows.outputs import OutputSelection, download
 from airflow_provider_losant.api.flows.ownership import Owner
+from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.flows.steps import Sleep
 from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
 from airflow_provider_losant.api.flows.submit import submit_once
-from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target
+from airflow_provider_losant.api.flows.wait import Target, WaitConfig
 from airflow_provider_losant.api.http import decoding
 from airflow_provider_losant.api.payloads import compact_json, execution_options
 from airflow_provider_losant.api.settings import Settings
@@ -52,6 +53,7 @@ from tests.support.http_stub import Loopback, closed_port, http, self_signed
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.endpoints import Call
+    from airflow_provider_losant.api.flows.outcome import Outcome
     from airflow_provider_losant.api.model import ExecutionRef
 
 RETRIES = 4
@@ -218,7 +220,7 @@ def call_for(story: Stage, name: str) -> Call[Any]:
         "get": lambda: endpoints.get_notebook(*ids),
         "update": lambda: endpoints.update_notebook(*ids, {"description": "changed"}),
         "delete": lambda: endpoints.delete_notebook(*ids),
-        "upload": lambda: endpoints.upload_notebook(*ids, Content(name="report.ipynb", raw=b"{}")),
+        "upload": lambda: endpoints.upload_notebook(*ids, NotebookFile(name="report.ipynb", raw=b"{}")),
         "cancel": lambda: endpoints.cancel_execution(ref),  # type: ignore[arg-type]  # there is one
         "logs": lambda: endpoints.execution_logs(*ids, limit=1, since=0),
         "minutes": lambda: endpoints.minute_counts(*ids),
@@ -255,7 +257,7 @@ def check(story: Stage, promise: Promise, name: str) -> None:
     call = call_for(story, name)
     story.inject(call.operation)
     try:
-        answer, error = story.run(polling.call_with_retry(call, story.retries)), None
+        answer, error = story.run(call_with_retry(call, story.retries)), None
     except LosantError as raised:
         answer, error = None, raised
 
@@ -346,9 +348,9 @@ def test_a_missed_look_is_no_failed_run(stage: Callable[[Row, str], Stage], row:
     ref = story.ended_run(ending="dreaming" if promise is WATCHED else "completed")
     story.losant.clear_requests()
     story.inject("notebook.logs")
-    patience = Patience(poll_interval=20.0, deadline=story.clock.now + 600, max_poll_outage=OUTAGE)
+    config = WaitConfig(poll_interval=20.0, deadline=story.clock.now + 600, max_poll_outage=OUTAGE)
 
-    outcome: Outcome = story.run(polling.watch(Target.of(ref), patience, clock=story.clock))
+    outcome: Outcome = story.run(polling.wait_for_execution(Target.of(ref), config, clock=story.clock))
 
     endings = {LEFT: "refused", LONG_LEFT: "outage", WATCHED: "deadline"}
     assert outcome.ending == endings.get(promise, "ended")
@@ -380,7 +382,7 @@ def test_a_file_is_fetched_whole_or_not_at_all(stage: Callable[[Row, str], Stage
             stack.callback(setattr, story.losant.world, "files_url", story.losant.files_url)
             story.losant.world.files_url = story.places[row.place]
         near = Settings(token=story.losant.token, base_url=story.losant.url, timeout=story.settings.timeout)
-        fetching = save(ref, Choice(), lambda _: open_sink, story.retries)
+        fetching = download(ref, OutputSelection(), lambda _: open_sink, story.retries)
         if promise.error is not None:
             with pytest.raises(promise.error):
                 story.run(fetching, near)
@@ -403,7 +405,7 @@ def test_an_error_log_that_cannot_be_read_changes_no_outcome(
     promise, story = row.tail, stage(row, kind)
     ref = story.ended_run(ending="errored", files={"result.error.log": ERROR_LOG})
     story.inject("files.get")
-    patience = Patience(poll_interval=20.0, deadline=story.clock.now + 600, max_poll_outage=OUTAGE)
+    config = WaitConfig(poll_interval=20.0, deadline=story.clock.now + 600, max_poll_outage=OUTAGE)
 
     with ExitStack() as stack:
         if row.place is not None:
@@ -412,7 +414,9 @@ def test_an_error_log_that_cannot_be_read_changes_no_outcome(
         near = Settings(
             token=story.losant.token, base_url=story.losant.url, timeout=min(story.settings.timeout, 1)
         )
-        outcome: Outcome = story.run(polling.watch(Target.of(ref), patience, clock=story.clock), near)
+        outcome: Outcome = story.run(
+            polling.wait_for_execution(Target.of(ref), config, clock=story.clock), near
+        )
 
     assert (outcome.ending, outcome.result["status"]) == ("ended", "errored")
     assert (outcome.error_log is None) is (promise is OMITTED)
@@ -435,7 +439,7 @@ def test_a_fault_that_stays_is_an_error_after_so_many_attempts(
     story.inject(call.operation, times=20)
 
     with pytest.raises(LosantError):
-        story.run(polling.call_with_retry(call, story.retries))
+        story.run(call_with_retry(call, story.retries))
     assert story.asked(call.operation) <= RETRIES + 1
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_losant.api.flows.completions import Progress
-from airflow_provider_losant.api.flows.wait import Outcome
+from airflow_provider_losant.api.flows.completions import Checkpoint
+from airflow_provider_losant.api.flows.outcome import Outcome
 from airflow_provider_losant.api.model import ExecutionLog
 from airflow_provider_losant.triggers.notebook import (
     LosantNotebookEventTrigger,
@@ -51,10 +51,10 @@ def test_what_is_no_event_of_ours_is_said_to_be_none(event: dict[str, Any]) -> N
 
 @often
 @given(SECONDS, st.dictionaries(st.text("0123456789abcdef", min_size=24, max_size=24), SECONDS, max_size=5))
-def test_what_was_told_survives_being_kept(since: float, told: dict[str, float]) -> None:
-    progress = Progress(since=since, told=told)
+def test_what_was_told_survives_being_kept(since: float, delivered: dict[str, float]) -> None:
+    checkpoint = Checkpoint(since=since, delivered=delivered)
 
-    assert Progress.from_json(json.loads(json.dumps(progress.to_json()))) == progress
+    assert Checkpoint.from_json(json.loads(json.dumps(checkpoint.to_json()))) == checkpoint
 
 
 ARGUMENTS: dict[type, st.SearchStrategy[dict[str, Any]]] = {
@@ -69,7 +69,7 @@ ARGUMENTS: dict[type, st.SearchStrategy[dict[str, Any]]] = {
             "deadline": SECONDS,
             "max_poll_outage": SECONDS,
         },
-        optional={"first_look": SECONDS, "cancel_on_kill": st.booleans(), "cancel_on_timeout": st.booleans()},
+        optional={"not_before": SECONDS, "cancel_on_kill": st.booleans(), "cancel_on_timeout": st.booleans()},
     ),
     LosantNotebookEventTrigger: st.fixed_dictionaries(
         {"notebook_id": st.just(NOTEBOOK)},
@@ -91,8 +91,8 @@ def test_a_trigger_survives_the_way_through_the_database(kind: type) -> None:
     @often
     @given(ARGUMENTS[kind])
     def check(arguments: dict[str, Any]) -> None:
-        path, told = kind(**arguments).serialize()
-        stored = json.loads(json.dumps(told))
+        path, delivered = kind(**arguments).serialize()
+        stored = json.loads(json.dumps(delivered))
         module, _, name = path.rpartition(".")
 
         again = getattr(import_module(module), name)(**stored)

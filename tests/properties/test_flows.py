@@ -30,13 +30,16 @@ from airflow_provider_losant.api.errors import (
     Unauthorized,
 )
 from airflow_provider_losant.api.flows import connection_test, deploy, outputs, polling
+from airflow_provider_losant.api.flows.cancel import cancel
+from airflow_provider_losant.api.flows.notebooks import list_notebooks
 from airflow_provider_losant.api.flows.ownership import Owner
 from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
+from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.flows.start_policy import StartPolicy
 from airflow_provider_losant.api.flows.steps import Fetch, LogLine, Sleep, Tail
 from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
 from airflow_provider_losant.api.flows.submit import submit_once
-from airflow_provider_losant.api.flows.wait import Patience, Target
+from airflow_provider_losant.api.flows.wait import Target, WaitConfig
 from airflow_provider_losant.api.model import ExecutionLog, Notebook
 from airflow_provider_losant.api.usage import MinuteCounts
 from tests.support.factories import APPLICATION, MADE, NOTEBOOK, REF, RUN, entry, run_id
@@ -173,18 +176,18 @@ def starting(chance: Chance, **more: Any) -> Any:
 
 
 def watching(chance: Chance, interval: float, **more: Any) -> Any:
-    patience = Patience(poll_interval=interval, deadline=chance.now + 600, max_poll_outage=120.0)
-    return polling.watch(Target.of(REF), patience, clock=chance.clock, **more)
+    config = WaitConfig(poll_interval=interval, deadline=chance.now + 600, max_poll_outage=120.0)
+    return polling.wait_for_execution(Target.of(REF), config, clock=chance.clock, **more)
 
 
 def plan(**more: Any) -> deploy.Plan:
-    content = deploy.Content(name="report.ipynb", raw=b"{}")
+    content = deploy.NotebookFile(name="report.ipynb", raw=b"{}")
     return deploy.Plan(application_id=APPLICATION, content=content, **more)
 
 
 def saving(chance: Chance) -> Any:
     del chance
-    return outputs.save(REF, outputs.Choice(), lambda _: open, 3)  # type: ignore[arg-type, return-value]
+    return outputs.save(REF, outputs.OutputSelection(), lambda _: open, 3)  # type: ignore[arg-type, return-value]
 
 
 def searching(chance: Chance) -> ExecutionFinder:
@@ -194,11 +197,11 @@ def searching(chance: Chance) -> ExecutionFinder:
 HOUR = 3_600.0
 FLOWS: dict[str, tuple[Callable[[Chance], Any], float]] = {
     "repeat": (
-        lambda _: polling.call_with_retry(endpoints.get_notebook(APPLICATION, NOTEBOOK), 4),
+        lambda _: call_with_retry(endpoints.get_notebook(APPLICATION, NOTEBOOK), 4),
         HOUR + 100,
     ),
-    "list": (lambda _: polling.list_notebooks(APPLICATION, {}, 2), 3 * HOUR),
-    "cancel": (lambda _: polling.cancel(REF, "a test", retries=4), HOUR + 100),
+    "list": (lambda _: list_notebooks(APPLICATION, {}, 2), 3 * HOUR),
+    "cancel": (lambda _: cancel(REF, "a test", retries=4), HOUR + 100),
     "start": (lambda it: starting(it, is_retry=False), 3 * HOUR),
     "start again": (starting, 4 * HOUR),
     "start again, known": (lambda it: starting(it, submission=submission(RUN)), 4 * HOUR),

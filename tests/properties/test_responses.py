@@ -16,17 +16,18 @@ from hypothesis import strategies as st
 
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import LosantError, OutputError
-from airflow_provider_losant.api.flows.completions import Harvest
-from airflow_provider_losant.api.flows.outputs import Choice
+from airflow_provider_losant.api.flows.completions import CompletionFeed
+from airflow_provider_losant.api.flows.outcome import Outcome
+from airflow_provider_losant.api.flows.outputs import OutputSelection
 from airflow_provider_losant.api.flows.ownership import Owner, read_marker
 from airflow_provider_losant.api.flows.retry import MAX_RETRY_AFTER
 from airflow_provider_losant.api.flows.submission import Submission
-from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target, Watch
+from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
 from airflow_provider_losant.api.http.response import parse_response
 from airflow_provider_losant.api.model import Execution, ExecutionLog, Notebook
 from airflow_provider_losant.exceptions import NotebookExecutionError
-from airflow_provider_losant.execution.result import finish
-from airflow_provider_losant.openlineage.datasets import read_by, written_by
+from airflow_provider_losant.execution.result import result_or_raise
+from airflow_provider_losant.openlineage.datasets import input_datasets, output_datasets
 from tests.contract.request_generator import fitting
 from tests.properties.responses import ANSWERS, ANYTHING, spoilt
 from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN, published
@@ -99,26 +100,26 @@ def go_by_execution(execution: Execution) -> None:
     )
     assert isinstance(submission.owns(execution), bool)
     assert isinstance(submission.supersedes(execution), bool)
-    read_by(result, None, "losant")
-    written_by(result, None, "losant", is_success=True)
+    input_datasets(result, None, "losant")
+    output_datasets(result, None, "losant", is_success=True)
     with suppress(OutputError):
-        Choice().of(execution)
+        OutputSelection().of(execution)
 
 
 def look_at(log: Any) -> None:
-    patience = Patience(poll_interval=20.0, deadline=4e9, max_poll_outage=600.0)
+    config = WaitConfig(poll_interval=20.0, deadline=4e9, max_poll_outage=600.0)
     for execution_id in (RUN, None):
         target = Target(
             application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=execution_id, since=0.0
         )
-        watch = Watch(target, patience)
-        watch.saw(log, 2e9)
-        watch.take_notes()
-        target.is_settled_by(log)
-    harvest = Harvest(APPLICATION, NOTEBOOK, statuses=("completed",), poll_interval=60.0, now=2e9)
+        watch = Wait(target, config)
+        watch.on_response(log, 2e9)
+        watch.drain_logs()
+        target.is_satisfied_by(log)
+    harvest = CompletionFeed(APPLICATION, NOTEBOOK, statuses=("completed",), poll_interval=60.0, now=2e9)
     for _ in range(2):
-        harvest.saw(log, 2e9)
-        for news in harvest.take_news():
+        harvest.on_response(log, 2e9)
+        for news in harvest.drain_completions():
             json.dumps(news.progress.to_json(), allow_nan=False)
 
 
@@ -204,4 +205,6 @@ def test_an_ending_is_told_in_our_words_whatever_the_run_looks_like(answer: Any)
         )
         again = Outcome.from_event(json.loads(json.dumps(outcome.to_event())))
         with suppress(NotebookExecutionError):
-            finish(again, url="https://losant", limit="timeout=1", log=logging.getLogger("quiet").log)
+            result_or_raise(
+                again, url="https://losant", limit="timeout=1", log=logging.getLogger("quiet").log
+            )

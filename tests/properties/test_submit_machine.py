@@ -31,7 +31,7 @@ from airflow_provider_losant.api.payloads import compact_json, execution_options
 from airflow_provider_losant.api.timestamps import format_timestamp
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows.polling import Flow
+    from airflow_provider_losant.api.flows.steps import Flow
 
 APP, NOTEBOOK = "a" * 24, "b" * 24
 PATIENCE = 60.0

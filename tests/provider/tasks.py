@@ -16,7 +16,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_losant._compat import AIRFLOW_3
-from airflow_provider_losant.triggers.notebook import HAND_OVER
+from airflow_provider_losant.triggers.notebook import MIN_DEFERRAL
 
 
 @dataclass
@@ -59,7 +59,7 @@ def fire(trigger: Any) -> dict[str, Any]:
     module, _, name = stored[0].rpartition(".")
     rebuilt = getattr(import_module(module), name)(**stored[1])
     assert json.loads(json.dumps(rebuilt.serialize())) == stored
-    rebuilt.first_look -= HAND_OVER
+    rebuilt.not_before -= MIN_DEFERRAL
 
     async def first() -> Any:
         async for event in rebuilt.run():

@@ -27,8 +27,9 @@ from airflow_provider_losant.api.errors import (
     Unauthorized,
 )
 from airflow_provider_losant.api.flows import polling
-from airflow_provider_losant.api.flows.steps import Interrupted, LogLine, Sleep, Tail
-from airflow_provider_losant.api.flows.wait import Patience, Target
+from airflow_provider_losant.api.flows.cancel import cancel
+from airflow_provider_losant.api.flows.steps import Flow, Interrupted, LogLine, Sleep, Tail
+from airflow_provider_losant.api.flows.wait import Target, WaitConfig
 from airflow_provider_losant.api.http.async_client import SharedClient
 from airflow_provider_losant.api.http.client import Client
 from airflow_provider_losant.api.model import ExecutionRef
@@ -63,7 +64,7 @@ def failure(driver: Driver, settings: Settings, call: Any = EXECUTE) -> LosantEr
 # -- the same through both --------------------------------------------------------------------------------
 
 
-def story(losant: Emulator, notebook: str, file: Path) -> polling.Flow[list[Any]]:
+def story(losant: Emulator, notebook: str, file: Path) -> Flow[list[Any]]:
     """Do everything that a hook can."""
     application = losant.application_id
     listed = yield endpoints.list_notebooks(application, sortField="name")
@@ -72,9 +73,9 @@ def story(losant: Emulator, notebook: str, file: Path) -> polling.Flow[list[Any]
     made = yield endpoints.create_notebook(application, {"name": "Zürich ✓", "description": "Täglich"})
     options = execution_options(template_context=encode_context({"site": "Zürich"}))
     ref = yield endpoints.execute(application, notebook, options)
-    patience = Patience(poll_interval=0.02, deadline=time.time() + 10, max_poll_outage=5.0)
-    outcome = yield from polling.watch(Target.of(ref), patience, jitter=lambda low, _: low)
-    cancelled = yield from polling.cancel(ref, "it is a test")
+    config = WaitConfig(poll_interval=0.02, deadline=time.time() + 10, max_poll_outage=5.0)
+    outcome = yield from polling.wait_for_execution(Target.of(ref), config, jitter=lambda low, _: low)
+    cancelled = yield from cancel(ref, "it is a test")
     runs = yield endpoints.execution_logs(application, notebook, limit=1, since=ref.created_at)
     names = [sorted(it.name for it in listed.notebooks), uploaded.file_name, read.file_name, made.name]
     return [*names, outcome.ending, sorted(outcome.result["outputs"]), cancelled, len(runs)]
@@ -398,10 +399,10 @@ def test_the_emulators_storage_gives_out_the_error_log(losant: Emulator, driver:
     failing = Script(notebook=0.01, ending="errored", files={"result.error.log": b"ValueError: boom"})
     losant.script(notebook, failing)
 
-    def run() -> polling.Flow[Any]:
+    def run() -> Flow[Any]:
         ref = yield endpoints.execute(losant.application_id, notebook, {})
-        patience = Patience(poll_interval=0.02, deadline=time.time() + 10, max_poll_outage=5.0)
-        return (yield from polling.watch(Target.of(ref), patience))
+        config = WaitConfig(poll_interval=0.02, deadline=time.time() + 10, max_poll_outage=5.0)
+        return (yield from polling.wait_for_execution(Target.of(ref), config))
 
     assert driver.run(to_losant(losant), run()).error_log == "ValueError: boom"
 
@@ -596,7 +597,7 @@ def test_what_came_before_a_halt_is_still_noted_but_nothing_follows() -> None:
     with Loopback(http({"executionId": NOTEBOOK})) as server:
         client = Client(to(server.url), lambda _, text, *args: told.append(text % args))
 
-        def flow() -> polling.Flow[None]:
+        def flow() -> Flow[None]:
             yield EXECUTE
             client.is_interrupted = True
             yield LogLine("the run has an id")
@@ -613,7 +614,7 @@ def test_a_halt_that_comes_with_the_last_answer_loses_no_result() -> None:
     with Loopback(ANSWER) as server:
         client = Client(to(server.url), print)
 
-        def flow() -> polling.Flow[str]:
+        def flow() -> Flow[str]:
             read = yield GET
             client.is_interrupted = True
             return str(read.id)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("connection")
 
-NOBODYS = "0123456789abcdef01234567"
+NONEXISTENT_ID = "0123456789abcdef01234567"
 RUNNING = ("notebook.execute", "notebook.logs")
 
 
@@ -52,7 +52,7 @@ def test_a_good_connection_is_told_what_answers_and_changes_nothing(losant: Emul
         ({"password": ""}, {}, "password: is empty"),
         ({}, {"application_id": None}, "application_id: is missing"),
         ({}, {"application_id": "mine"}, "application_id: 'mine' is not a Losant id"),
-        ({}, {"application_id": NOBODYS}, "Application was not found; is application_id right"),
+        ({}, {"application_id": NONEXISTENT_ID}, "Application was not found; is application_id right"),
         (
             {"host": "http://losant.example"},
             {},
@@ -124,7 +124,7 @@ def test_an_unknown_application_is_found_out_by_a_token_that_may_not_list(
 ) -> None:
     token = losant.add_token((*RUNNING, "application.get"))
 
-    is_well, told = pressed(losant, monkeypatch, password=token, extra={"application_id": NOBODYS})
+    is_well, told = pressed(losant, monkeypatch, password=token, extra={"application_id": NONEXISTENT_ID})
 
     assert not is_well
     assert "404 NotFound to application.get" in told

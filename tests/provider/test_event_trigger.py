@@ -45,7 +45,7 @@ def nothing_left_behind() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let events follow each other sooner than Airflow's scheduler would like."""
-    monkeypatch.setattr(event_stream, "APART", 0.02)
+    monkeypatch.setattr(event_stream, "EVENT_SPACING", 0.02)
 
 
 def watcher(notebook: str, **more: Any) -> LosantNotebookEventTrigger:
@@ -199,7 +199,7 @@ def test_what_ended_before_is_not_told_and_what_was_under_way_is(losant: Emulato
 def test_events_come_one_after_the_other_so_that_each_gets_its_own_dag_run(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_stream, "APART", 3 * INTERVAL)
+    monkeypatch.setattr(event_stream, "EVENT_SPACING", 3 * INTERVAL)
 
     async def main() -> float:
         fired = asyncio.create_task(first(watcher(notebook).run(), 4))

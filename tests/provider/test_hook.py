@@ -25,7 +25,7 @@ from tests.support.http_stub import Loopback, http, self_signed
 
 pytestmark = pytest.mark.usefixtures("connection")
 
-NOBODYS = "0123456789abcdef01234567"
+NONEXISTENT_ID = "0123456789abcdef01234567"
 
 
 def saw(losant: Emulator) -> list[str]:
@@ -260,7 +260,7 @@ def test_a_run_is_found_by_its_id_in_capitals(losant: Emulator, notebook: str) -
 
 def test_a_run_that_the_log_does_not_show_is_not_found(losant: Emulator, notebook: str) -> None:
     with pytest.raises(NotFound, match="does not show"):
-        LosantHook().get_execution(notebook, NOBODYS)
+        LosantHook().get_execution(notebook, NONEXISTENT_ID)
 
 
 def test_the_application_is_the_arguments_then_the_hooks_then_the_connections(losant: Emulator) -> None:
@@ -293,10 +293,10 @@ def test_the_session_trusts_the_connections_bundle(
     losant: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     context, bundle = self_signed(tmp_path)
-    with Loopback(http({"id": NOBODYS}), context) as server:
+    with Loopback(http({"id": NONEXISTENT_ID}), context) as server:
         connect(monkeypatch, losant, host=server.url, extra={"verify": str(bundle)})
         with LosantHook().get_conn() as session:
-            assert session.get(f"{server.url}/me", timeout=5).json() == {"id": NOBODYS}
+            assert session.get(f"{server.url}/me", timeout=5).json() == {"id": NONEXISTENT_ID}
 
 
 def test_many_methods_share_one_session(losant: Emulator, notebook: str) -> None:

@@ -24,7 +24,7 @@ from airflow_provider_losant.exceptions import (
     NotebookWaitTimedOut,
 )
 from airflow_provider_losant.hooks.losant import LosantHook
-from airflow_provider_losant.openlineage.collect import is_wanted
+from airflow_provider_losant.openlineage.collect import is_enabled
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
 from airflow_provider_losant.transfers.notebook_outputs import (
@@ -351,7 +351,7 @@ def test_a_transport_that_makes_no_sense_fails_no_task(
 ) -> None:
     monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", "[]")
     with pytest.raises(ValueError, match="not a dict"):
-        is_wanted()
+        is_enabled()
 
     assert Task(operator(notebook), ti=LineageTi()).run()["status"] == "completed"
 
@@ -445,7 +445,7 @@ def test_where_nobody_listens_nothing_is_asked_told_or_loaded(losant: Emulator, 
 
     Task(operator(notebook), ti=LineageTi()).run()
 
-    assert not is_wanted()
+    assert not is_enabled()
     assert "openlineage" not in context_of_order(losant)["airflow"]
     assert "notebook.get" not in {it.operation for it in losant.requests}
     assert not [it for it in set(sys.modules) - before if it.startswith("openlineage")]

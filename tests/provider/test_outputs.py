@@ -23,7 +23,7 @@ from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import LosantConfigError, NotebookOutputError
 from airflow_provider_losant.hooks.losant import LosantHook
-from airflow_provider_losant.hooks.output_folder import landing
+from airflow_provider_losant.hooks.output_folder import atomic_write
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.transfers.notebook_outputs import LosantNotebookOutputsToObjectStorageOperator
 from tests.provider.conftest import BRIEF, Told
@@ -272,7 +272,7 @@ def test_an_error_while_a_file_is_written_leaves_what_was_there(tmp_path: Path) 
     (tmp_path / "out.csv").write_text("before")
 
     def break_off() -> None:
-        with landing(storage_path(tmp_path / "out.csv")) as file:
+        with atomic_write(storage_path(tmp_path / "out.csv")) as file:
             file.write(b"half")
             raise TransportError("broke off")
 
@@ -323,7 +323,9 @@ def fetch(url: str, open_sink: Any, **more: Any) -> Any:
 
 def test_the_token_never_goes_to_the_host_of_the_files(tmp_path: Path) -> None:
     with Loopback(http(b"hello")) as host:
-        got = fetch(f"{host.url}/x?signature=s%2Bx", lambda: landing(storage_path(tmp_path / "x")), size=5)
+        got = fetch(
+            f"{host.url}/x?signature=s%2Bx", lambda: atomic_write(storage_path(tmp_path / "x")), size=5
+        )
 
     assert got == 5
     assert b"authorization" not in host.requests[0].lower()
@@ -352,7 +354,7 @@ def test_a_download_that_goes_wrong_leaves_nothing_and_tells_no_address(
     tmp_path: Path, answer: Any, more: dict[str, Any], error: type[Exception]
 ) -> None:
     with Loopback(answer, is_last=True) as host, pytest.raises(error) as caught:
-        fetch(f"{host.url}/x?signature=secret", lambda: landing(storage_path(tmp_path / "x")), **more)
+        fetch(f"{host.url}/x?signature=secret", lambda: atomic_write(storage_path(tmp_path / "x")), **more)
 
     assert "signature" not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -367,10 +369,12 @@ def test_a_file_that_its_host_packs_is_unpacked_and_only_then_has_its_size(tmp_p
     with Loopback(http(packed, Content_Encoding="gzip")) as host:
         # It may be kept packed, or be packed on the way.
         for size in (len(packed), len(content), None):
-            assert fetch(f"{host.url}/x", lambda: landing(storage_path(tmp_path / "x")), size=size) == 500
+            assert (
+                fetch(f"{host.url}/x", lambda: atomic_write(storage_path(tmp_path / "x")), size=size) == 500
+            )
             assert (tmp_path / "x").read_bytes() == content
         with pytest.raises(TransportError):
-            fetch(f"{host.url}/x", lambda: landing(storage_path(tmp_path / "x")), size=len(packed) + 1)
+            fetch(f"{host.url}/x", lambda: atomic_write(storage_path(tmp_path / "x")), size=len(packed) + 1)
 
 
 def test_a_kill_stops_a_download_between_two_pieces(tmp_path: Path) -> None:
@@ -378,7 +382,7 @@ def test_a_kill_stops_a_download_between_two_pieces(tmp_path: Path) -> None:
 
     def opened() -> Any:
         client.is_interrupted = True
-        return landing(storage_path(tmp_path / "x"))
+        return atomic_write(storage_path(tmp_path / "x"))
 
     with Loopback(http(b"hello")) as host, pytest.raises(Interrupted):
         client.run(steps(Fetch(url=f"{host.url}/x", open_sink=opened)))

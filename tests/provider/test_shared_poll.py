@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_losant.api.flows.wait import Patience, Target, Watch
+from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
 from airflow_provider_losant.api.http import async_client
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.hooks.losant import LosantHook
@@ -218,11 +218,11 @@ def test_a_wait_that_cannot_tell_its_news_disturbs_no_other(losant: Emulator, no
     def broken(*_: Any) -> None:
         raise OSError("no space left on device")
 
-    async def follow(run: str, log: Callable[..., None]) -> Watch:
+    async def wait_until_done(run: str, log: Callable[..., None]) -> Wait:
         now = time.time()
         target = Target.of(LosantHook().execution_ref(notebook, run))
-        patience = Patience(poll_interval=INTERVAL, deadline=now + 20, max_poll_outage=20.0)
-        watch = Watch(target, patience)
+        config = WaitConfig(poll_interval=INTERVAL, deadline=now + 20, max_poll_outage=20.0)
+        watch = Wait(target, config)
         async with await LosantHook().aclient() as client:
             await shared_poll.follow(watch, client, log)
         return watch
@@ -231,7 +231,9 @@ def test_a_wait_that_cannot_tell_its_news_disturbs_no_other(losant: Emulator, no
         told.append(text % arguments)
 
     async def main() -> list[Any]:
-        return await asyncio.gather(follow(runs[0], broken), follow(runs[1], tell), return_exceptions=True)
+        return await asyncio.gather(
+            wait_until_done(runs[0], broken), wait_until_done(runs[1], tell), return_exceptions=True
+        )
 
     failed, well = asyncio.run(main())
 

@@ -84,7 +84,7 @@ def test_a_task_waits_for_the_end_of_another_run_and_then_starts_its_own(
     seen = {it["id"]: it for it in losant.executions(notebook)}
     assert seen[result["execution_id"]]["runQueuedAt"] >= seen[other]["outputsCompletedAt"]
     assert [it.method_name for it in one.deferrals] == (
-        ["execute_when_free", "execute_complete"] if deferrable else []
+        ["execute_after_wait", "execute_complete"] if deferrable else []
     )
 
 

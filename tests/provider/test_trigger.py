@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from airflow.triggers.base import BaseTrigger
 
-from airflow_provider_losant.api.flows.wait import Patience, Target
+from airflow_provider_losant.api.flows.wait import Target, WaitConfig
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.hooks.losant import LosantHook
-from airflow_provider_losant.triggers.notebook import HAND_OVER, LosantNotebookExecutionTrigger
+from airflow_provider_losant.triggers.notebook import MIN_DEFERRAL, LosantNotebookExecutionTrigger
 from tests.provider.conftest import connect
 from tests.provider.tasks import Ti, fire
 
@@ -82,7 +82,7 @@ def test_what_the_first_release_stored_can_still_be_read(losant: Emulator, noteb
     stored = LosantNotebookExecutionTrigger(**first).serialize()[1]
 
     assert stored.items() >= first.items()
-    assert (stored["first_look"], stored["cancel_on_kill"], stored["cancel_on_timeout"]) == (
+    assert (stored["not_before"], stored["cancel_on_kill"], stored["cancel_on_timeout"]) == (
         0.0,
         False,
         False,
@@ -105,22 +105,22 @@ def test_it_fires_once_with_what_a_dag_may_see(losant: Emulator, notebook: str) 
 
 def test_it_does_not_look_before_looking_makes_sense(losant: Emulator, notebook: str) -> None:
     execution = LosantHook().execute_notebook(notebook)
-    first_look = time.time() + 0.1
+    not_before = time.time() + 0.1
 
-    fire(trigger(losant, notebook, execution, first_look=first_look + HAND_OVER))
+    fire(trigger(losant, notebook, execution, not_before=not_before + MIN_DEFERRAL))
 
-    assert losant.requests[1].at >= first_look - 0.01
+    assert losant.requests[1].at >= not_before - 0.01
 
 
 def test_a_deferred_task_is_not_resumed_before_the_scheduler_has_noticed_that_it_went(
     losant: Emulator, notebook: str
 ) -> None:
     target = Target.of(LosantHook().execution_ref(notebook, LosantHook().execute_notebook(notebook)))
-    patience = Patience(poll_interval=1.0, deadline=time.time() + 60, max_poll_outage=5.0)
+    config = WaitConfig(poll_interval=1.0, deadline=time.time() + 60, max_poll_outage=5.0)
 
-    taken = LosantNotebookExecutionTrigger.taking_over(target, patience, losant_conn_id="losant_default")
+    taken = LosantNotebookExecutionTrigger.for_task(target, config, losant_conn_id="losant_default")
 
-    assert taken.first_look >= time.time() + HAND_OVER - 1
+    assert taken.not_before >= time.time() + MIN_DEFERRAL - 1
 
 
 def test_a_deadline_that_passed_while_no_triggerer_ran_still_shows_a_run_that_ended(

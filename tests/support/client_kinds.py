@@ -13,7 +13,7 @@ from airflow_provider_losant.api.http.client import Client
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.endpoints import Call
-    from airflow_provider_losant.api.flows.polling import Flow
+    from airflow_provider_losant.api.flows.steps import Flow
     from airflow_provider_losant.api.settings import Settings
 
 KINDS = ("requests", "aiohttp")

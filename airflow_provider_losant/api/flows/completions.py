@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Gathering every execution of a notebook that ends, each once, whoever started it.
+Find every execution of a notebook that ends, each once, no matter who started it.
 
-Like a :class:`~airflow_provider_losant.api.flows.wait.Watch` it is told what was seen and has no clock, no
-I/O and no loop; unlike one it is never over. What it has told is plain JSON, so that another process can go
-on.
+Like a :class:`~airflow_provider_losant.api.flows.wait.Wait` the feed gets responses and has no clock, no I/O
+and no loop; unlike a wait it never ends. Its checkpoint is plain JSON, so that another process can continue.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.api.errors import ProtocolError
+from airflow_provider_losant.api.flows.poll_schedule import PollDemand
 from airflow_provider_losant.api.flows.steps import LogLine
 from airflow_provider_losant.api.flows.wait import SINCE_MARGIN
 
@@ -24,66 +24,63 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.errors import LosantError
     from airflow_provider_losant.api.model import Execution, ExecutionLog
 
-FIRST_REACH = 24 * 3600.0
-"""Seconds that the first look goes back, to find what is under way."""
+INITIAL_LOOKBACK = 24 * 3600.0
+"""Seconds that the first poll goes back, to find active executions."""
 OVERLAP = 900.0
-"""Seconds for which an execution may be missing in the log after later ones are in it."""
-STUCK = 48 * 3600.0
-"""Seconds after which one that has not ended no longer keeps the log from getting shorter."""
+"""Seconds for which an execution may be missing in the log after later ones are listed."""
+STALE_AFTER = 48 * 3600.0
+"""Seconds after which an execution that has not ended no longer keeps the requested log long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Checkpoint:
     """
-    What has been told.
+    Which completions have been delivered.
 
-    All instants are Losant's own, as its clock and ours may differ.
+    All timestamps are Losant's own, because its clock may differ from the clock of the triggerer.
 
-    :param since: Epoch seconds; what was queued before is done with.
-    :param told: What was queued since and has ended, by its id: when it was queued.
+    :param since: Epoch seconds; everything that was queued before has been handled.
+    :param delivered: What was queued since and has ended, by execution id: when it was queued.
     """
 
     since: float
-    told: Mapping[str, float] = field(default_factory=dict)
+    delivered: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what to keep."""
-        return {"since": self.since, "told": dict(self.told)}
+        """Return what to store."""
+        return {"since": self.since, "delivered": dict(self.delivered)}
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> Progress:
-        """Read what was kept; a later version may have kept more."""
-        return cls(since=kept["since"], told=kept["told"])
+    def from_json(cls, stored: Mapping[str, Any]) -> Checkpoint:
+        """Read what was stored; a later version may have stored more."""
+        return cls(since=stored["since"], delivered=stored["delivered"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class News:
+class Completion:
     """
-    Something that has been found out.
+    An execution that has ended, or only a new checkpoint.
 
-    :param execution: What has ended; None when there is only something to remember.
-    :param progress: What has been told once this has been.
+    :param execution: What has ended; None when there is only a checkpoint to store.
+    :param checkpoint: The checkpoint once this has been delivered.
     """
 
     execution: Execution | None
-    progress: Progress
+    checkpoint: Checkpoint
 
 
-class Harvest:
+class CompletionFeed:
     """
     The executions of one notebook that end from now on.
 
-    It is an :class:`~airflow_provider_losant.api.flows.poll_schedule.Onlooker` that is never over. What
-    has ended before the first look is nobody's news; what is under way then will be.
+    It is a :class:`~airflow_provider_losant.api.flows.poll_schedule.Subscriber` that is never done. What
+    ended before the first poll is not delivered; what is active then will be.
 
-    :param statuses: Names of the statuses that are of interest.
-    :param poll_interval: Seconds between looks.
+    :param statuses: Names of the statuses to deliver.
+    :param poll_interval: Seconds between polls.
     :param now: Epoch seconds.
-    :param progress: What another one has told; None begins anew.
+    :param checkpoint: Where another feed has stopped; None begins anew.
     """
-
-    is_over = False
-    seeks_far = True
 
     def __init__(
         self,
@@ -93,108 +90,108 @@ class Harvest:
         statuses: Collection[str],
         poll_interval: float,
         now: float,
-        progress: Progress | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.application_id = application_id
         self.notebook_id = notebook_id
-        self.poll_interval = poll_interval
-        self.is_urgent = progress is None  # until the first look nobody knows what is new
+        self._poll_interval = poll_interval
+        self._is_first_poll = checkpoint is None  # before it, new executions cannot be told from old ones
         self._statuses = statuses
-        self._begin = now - FIRST_REACH if progress is None else progress.since
-        self._done = {} if progress is None else dict(progress.told)
-        self._news: Sequence[News] = ()
-        self._notes: Sequence[LogLine] = ()
+        self._since = now - INITIAL_LOOKBACK if checkpoint is None else checkpoint.since
+        self._delivered = {} if checkpoint is None else dict(checkpoint.delivered)
+        self._completions: Sequence[Completion] = ()
+        self._logs: Sequence[LogLine] = ()
         self._unreadable: set[str] = set()
-        self._is_blind = False
+        self._has_failed = False
 
     @property
-    def since(self) -> float:
-        return self._begin - SINCE_MARGIN
+    def demand(self) -> PollDemand:
+        """When the next poll is wanted: always."""
+        return PollDemand(
+            interval=self._poll_interval,
+            since=self._since - SINCE_MARGIN,
+            is_immediate=self._is_first_poll,
+        )
 
-    def is_open(self, now: float) -> bool:
-        return True
+    def is_satisfied_by(self, log: ExecutionLog) -> bool:
+        """Tell whether the log reaches back far enough."""
+        return any(it.queued_time < self._since for it in self._readable(log, log.ids))
 
-    def is_settled_by(self, log: ExecutionLog) -> bool:
-        return any(it.queued_time < self._begin for it in self._read(log, log.ids))
-
-    def due(self, last_look: float, stretch: float) -> float:
-        return -inf if self.is_urgent else last_look + self.poll_interval * stretch
-
-    def last_due(self, last_look: float) -> float:
-        return inf
-
-    def saw(self, log: ExecutionLog, now: float) -> bool:
-        fresh = list(self._read(log, (it for it in log.ids if it not in self._done)))
-        for execution in sorted(fresh, key=attrgetter("last_event_time")):
+    def on_response(self, log: ExecutionLog, now: float) -> bool:
+        """Process a response; return whether there is something new to report."""
+        new = list(self._readable(log, (it for it in log.ids if it not in self._delivered)))
+        for execution in sorted(new, key=attrgetter("last_event_time")):
             if execution.status.is_final:
-                self._take_in(execution)
-        under_way = [
+                self._deliver(execution)
+        active = [
             it.queued_time
-            for it in fresh
-            if not it.status.is_final and it.queued_time > now - STUCK and self._counts(it)
+            for it in new
+            if not it.status.is_final and it.queued_time > now - STALE_AFTER and self._is_recent(it)
         ]
-        self._forget(log, under_way)
-        if self.is_urgent:
-            self.is_urgent = False
-            self._tell(None)
-        self._is_blind = False
-        return bool(self._news or self._notes)
+        self._advance(log, active)
+        if self._is_first_poll:
+            self._is_first_poll = False
+            self._append(None)
+        self._has_failed = False
+        return bool(self._completions or self._logs)
 
-    def missed(self, error: LosantError, now: float) -> bool:
-        is_news = not self._is_blind
-        if is_news:
-            self._note(f"Could not look at the executions of notebook {self.notebook_id}: {error}")
-        self._is_blind = True
-        return is_news
+    def on_error(self, error: LosantError, now: float) -> bool:
+        """Process a failed poll; only the first in a row is logged."""
+        is_first = not self._has_failed
+        if is_first:
+            self._log(f"Polling the executions of notebook {self.notebook_id} failed: {error}")
+        self._has_failed = True
+        return is_first
 
-    def expire(self, now: float) -> bool:
+    def on_tick(self, now: float) -> bool:
+        """Ignore that time has passed: the feed has no deadline."""
         return False
 
-    def take_news(self) -> Sequence[News]:
-        """Hand over what has been found out since the last time."""
-        news, self._news = self._news, ()
-        return news
+    def drain_completions(self) -> Sequence[Completion]:
+        """Return the completions that have been found since the last call."""
+        completions, self._completions = self._completions, ()
+        return completions
 
-    def take_notes(self) -> Sequence[LogLine]:
-        notes, self._notes = self._notes, ()
-        return notes
+    def drain_logs(self) -> Sequence[LogLine]:
+        """Return the lines for the triggerer's log that have come up since the last call."""
+        lines, self._logs = self._logs, ()
+        return lines
 
-    def _read(self, log: ExecutionLog, ids: Iterable[str]) -> Iterator[Execution]:
-        """Read what can be read: one entry of an unknown shape is not to hide all others."""
+    def _readable(self, log: ExecutionLog, ids: Iterable[str]) -> Iterator[Execution]:
+        """Read what can be read: one entry of an unknown shape must not hide the others."""
         for execution_id in ids:
             try:
                 found = log.find(execution_id)
             except ProtocolError as error:
                 if execution_id not in self._unreadable:
                     self._unreadable.add(execution_id)
-                    self._note(
-                        f"Execution {execution_id} of notebook {self.notebook_id} is passed over: {error}"
-                    )
+                    self._log(f"Ignoring execution {execution_id} of notebook {self.notebook_id}: {error}")
                 continue
             if found is not None:
                 yield found
 
-    def _counts(self, execution: Execution) -> bool:
-        return execution.queued_time >= self._begin
+    def _is_recent(self, execution: Execution) -> bool:
+        return execution.queued_time >= self._since
 
-    def _take_in(self, execution: Execution) -> None:
-        self._done[execution.ref.execution_id] = execution.queued_time
-        if self._counts(execution) and not self.is_urgent and execution.status.name in self._statuses:
-            self._tell(execution)
+    def _deliver(self, execution: Execution) -> None:
+        self._delivered[execution.ref.execution_id] = execution.queued_time
+        is_wanted = execution.status.name in self._statuses
+        if self._is_recent(execution) and not self._is_first_poll and is_wanted:
+            self._append(execution)
 
-    def _tell(self, execution: Execution | None) -> None:
-        told = {name: queued for name, queued in self._done.items() if queued >= self._begin}
-        news = News(execution=execution, progress=Progress(since=self._begin, told=told))
-        self._news = (*self._news, news)
+    def _append(self, execution: Execution | None) -> None:
+        delivered = {name: queued for name, queued in self._delivered.items() if queued >= self._since}
+        checkpoint = Checkpoint(since=self._since, delivered=delivered)
+        self._completions = (*self._completions, Completion(execution=execution, checkpoint=checkpoint))
 
-    def _forget(self, log: ExecutionLog, under_way: Sequence[float]) -> None:
-        """Look less far back, as far as nothing can be missed by it."""
-        newest = max((*self._done.values(), *under_way), default=-inf)
-        self._begin = max(self._begin, min((*under_way, newest - OVERLAP)))
-        self._done = {
-            name: queued for name, queued in self._done.items() if queued >= self._begin or name in log
+    def _advance(self, log: ExecutionLog, active: Sequence[float]) -> None:
+        """Look back less far, as far as nothing can be missed by that."""
+        newest = max((*self._delivered.values(), *active), default=-inf)
+        self._since = max(self._since, min((*active, newest - OVERLAP)))
+        self._delivered = {
+            name: queued for name, queued in self._delivered.items() if queued >= self._since or name in log
         }
         self._unreadable = {name for name in self._unreadable if name in log}
 
-    def _note(self, text: str) -> None:
-        self._notes = (*self._notes, LogLine(text, logging.WARNING))
+    def _log(self, text: str) -> None:
+        self._logs = (*self._logs, LogLine(text, logging.WARNING))

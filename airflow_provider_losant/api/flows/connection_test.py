@@ -26,14 +26,13 @@ from airflow_provider_losant.api.model import ExecutionRef
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.endpoints import Page
-    from airflow_provider_losant.api.flows.polling import Flow
-    from airflow_provider_losant.api.flows.steps import Clock
+    from airflow_provider_losant.api.flows.steps import Clock, Flow
 
-NOBODYS = "0" * 24
+NONEXISTENT_ID = "0" * 24
 """The id of no notebook: what is asked about it does nothing, and yet shows what a token may do."""
 
 
-def check_up(application_id: str, token: str, clock: Clock = time.time) -> Flow[tuple[bool, str]]:
+def check_connection(application_id: str, token: str, clock: Clock = time.time) -> Flow[tuple[bool, str]]:
     """
     Try host, token, application, and the scopes that running a notebook needs.
 
@@ -103,9 +102,11 @@ def _ask(application_id: str) -> Flow[tuple[bool, str]]:
 
 def _lacking_to_run(application_id: str) -> Flow[list[str]]:
     """Name what a token lacks of the scopes for starting, cancelling and watching a run."""
-    nobodys = ExecutionRef(application_id=application_id, notebook_id=NOBODYS, execution_id=NOBODYS)
+    nobodys = ExecutionRef(
+        application_id=application_id, notebook_id=NONEXISTENT_ID, execution_id=NONEXISTENT_ID
+    )
     tries: list[endpoints.Call[Any]] = [
-        endpoints.execution_logs(application_id, NOBODYS, limit=1, since=0),
+        endpoints.execution_logs(application_id, NONEXISTENT_ID, limit=1, since=0),
         endpoints.cancel_execution(nobodys),
     ]
     lacking = []

@@ -13,18 +13,19 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import JSON_ERRORS, InvalidArgument, LosantError
-from airflow_provider_losant.api.flows import polling
+from airflow_provider_losant.api.flows.notebooks import list_notebooks
+from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.flows.steps import Fetch, LogLine
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows.polling import FileFlow, Flow
+    from airflow_provider_losant.api.flows.steps import FileFlow, Flow
     from airflow_provider_losant.api.model import Notebook
 
 GLOB = frozenset("*?[]{}\\!")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
+class NotebookFile:
     """A Jupyter file in memory, so that what is sent is what was checked."""
 
     name: str
@@ -57,7 +58,7 @@ class Plan:
     """
 
     application_id: str
-    content: Content
+    content: NotebookFile
     notebook_id: str | None = None
     name: str | None = None
     may_create: bool = False
@@ -87,12 +88,12 @@ def deploy(plan: Plan, retries: int) -> FileFlow[Deployed]:
     body = {name: value for name, value in plan.body.items() if notebook.raw.get(name) != value}
     if body:
         call = endpoints.update_notebook(plan.application_id, notebook.id, body)
-        notebook = yield from polling.call_with_retry(call, retries)
+        notebook = yield from call_with_retry(call, retries)
         yield LogLine(f"Changed notebook {notebook.id}: {', '.join(body)}")
     is_uploaded = not (yield from _has_content(notebook, plan.content))
     if is_uploaded:
         upload = endpoints.upload_notebook(plan.application_id, notebook.id, plan.content)
-        notebook = yield from polling.call_with_retry(upload, retries)
+        notebook = yield from call_with_retry(upload, retries)
         yield LogLine(f"Uploaded {plan.content.name} to notebook {notebook.id} ({notebook.name})")
     else:
         yield LogLine(
@@ -104,9 +105,7 @@ def deploy(plan: Plan, retries: int) -> FileFlow[Deployed]:
 def _find(plan: Plan, retries: int) -> Flow[Notebook | None]:
     if plan.notebook_id is not None:
         return (
-            yield from polling.call_with_retry(
-                endpoints.get_notebook(plan.application_id, plan.notebook_id), retries
-            )
+            yield from call_with_retry(endpoints.get_notebook(plan.application_id, plan.notebook_id), retries)
         )
     found = yield from _named(plan, retries)
     if found is None and not plan.may_create:
@@ -118,7 +117,7 @@ def _named(plan: Plan, retries: int) -> Flow[Notebook | None]:
     """Find the one notebook of the name; Losant's filter is a glob, which a name may look like."""
     name = plan.name or ""
     query = {} if GLOB & set(name) else {"filterField": "name", "filter": name}
-    listed = yield from polling.list_notebooks(plan.application_id, query, retries)
+    listed = yield from list_notebooks(plan.application_id, query, retries)
     found = {it.id: it for it in listed if it.name == name}
     if len(found) > 1:
         raise InvalidArgument(
@@ -131,7 +130,7 @@ def _create(plan: Plan, retries: int) -> Flow[Notebook]:
     """Make the notebook, once: when the answer is lost, it is looked for."""
     call = endpoints.create_notebook(plan.application_id, {"name": plan.name, **plan.body})
     try:
-        made: Notebook = yield from polling.call_with_retry(call, retries)
+        made: Notebook = yield from call_with_retry(call, retries)
     except LosantError as error:
         if not error.may_have_taken_effect:
             raise
@@ -144,7 +143,7 @@ def _create(plan: Plan, retries: int) -> Flow[Notebook]:
     return made
 
 
-def _has_content(notebook: Notebook, content: Content) -> FileFlow[bool]:
+def _has_content(notebook: Notebook, content: NotebookFile) -> FileFlow[bool]:
     """Compare with the file that Losant has; what cannot be read is not the same."""
     if not notebook.file_url:
         return False

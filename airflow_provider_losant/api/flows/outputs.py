@@ -19,13 +19,12 @@ from airflow_provider_losant.api.errors import (
     NotFound,
     OutputError,
 )
-from airflow_provider_losant.api.flows import polling
-from airflow_provider_losant.api.flows.retry import backoff
+from airflow_provider_losant.api.flows.retry import backoff, call_with_retry
 from airflow_provider_losant.api.flows.steps import Fetch, LogLine, OpenSink, Sleep
 from airflow_provider_losant.api.flows.wait import SINCE_MARGIN
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows.polling import FileFlow, Flow
+    from airflow_provider_losant.api.flows.steps import FileFlow, Flow
     from airflow_provider_losant.api.model import Execution, ExecutionLog, ExecutionRef, File
 
 ALL = "*"
@@ -34,7 +33,7 @@ _NAME = re.compile(r"(?!\.{1,2}(/|$))[^/\\:\x00-\x1f]+(/(?!\.{1,2}(/|$))[^/\\:\x
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class OutputSelection:
     """
     Which outputs of a run are wanted.
 
@@ -46,7 +45,7 @@ class Choice:
     max_bytes: int | None = None
 
     @classmethod
-    def read(cls, names: str | Sequence[str], max_bytes: int | None) -> Choice:
+    def read(cls, names: str | Sequence[str], max_bytes: int | None) -> OutputSelection:
         """
         Check what a DAG's author chose.
 
@@ -89,7 +88,7 @@ class Choice:
         return f"more than max_bytes ({self.max_bytes:,})"
 
 
-def find(ref: ExecutionRef, retries: int) -> Flow[Execution]:
+def find_execution(ref: ExecutionRef, retries: int) -> Flow[Execution]:
     """
     Look for one execution in the notebook's log, since Losant has no other way to it.
 
@@ -99,14 +98,14 @@ def find(ref: ExecutionRef, retries: int) -> Flow[Execution]:
         call = endpoints.execution_logs(
             ref.application_id, ref.notebook_id, limit=endpoints.MAX_LOG_LIMIT, since=since
         )
-        log: ExecutionLog = yield from polling.call_with_retry(call, retries)
+        log: ExecutionLog = yield from call_with_retry(call, retries)
         if execution := log.find(ref.execution_id):
             return execution
     raise NotFound(404, "NotFound", f"the log of notebook {ref.notebook_id} does not show {ref.execution_id}")
 
 
-def save(
-    ref: ExecutionRef, choice: Choice, place: Callable[[File], OpenSink | None], retries: int
+def download(
+    ref: ExecutionRef, selection: OutputSelection, place: Callable[[File], OpenSink | None], retries: int
 ) -> FileFlow[Mapping[str, int | None]]:
     """
     Fetch the chosen outputs of a run, one after the other.
@@ -115,11 +114,11 @@ def save(
     :return: The bytes of each chosen file, by name; None where it was left alone.
     :raises OutputError: something about the outputs is not as wanted; nothing was fetched.
     """
-    execution = yield from find(ref, retries)
-    chosen = choice.of(execution)
+    execution = yield from find_execution(ref, retries)
+    chosen = selection.of(execution)
     places = {file.name: place(file) for file in chosen}
     saved: dict[str, int | None] = dict.fromkeys(places)
-    left = choice.max_bytes
+    left = selection.max_bytes
     for file in chosen:
         open_sink = places[file.name]
         if open_sink is not None:
@@ -154,7 +153,7 @@ def _fetch(
 
 
 def _listed_again(ref: ExecutionRef, file: File) -> Flow[File]:
-    execution = yield from find(ref, retries=2)
+    execution = yield from find_execution(ref, retries=2)
     try:
         return replace(file, url=execution.outputs[file.name].url)
     except KeyError:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looking out for all waits on one notebook at once: a state object without a clock, I/O or a loop."""
+"""When one notebook's log is polled next, and how far back, for all subscribers: without a clock or I/O."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,67 +18,85 @@ if TYPE_CHECKING:
 
 FIRST_LIMIT = 20
 GROWTH = 8
-DEEPEST_LIMIT = 10_000
-"""How long a log is asked for where many wait; what has ended stays in it, so it only gets longer."""
+MAX_LIMIT = 10_000
+"""The longest log that is requested where many wait: ended executions stay in it, so it only gets longer."""
+DEADLINE_SPACING = 1.0
+"""Seconds between polls that deadlines cause; one poll serves all deadlines in between."""
 
 
-class Onlooker(Protocol):
-    """Somebody for whom to look at a notebook's log, and who decides what it means."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollDemand:
+    """
+    When a subscriber wants a poll, and what the response has to cover.
+
+    :param interval: Seconds between polls.
+    :param slowdown: Factor by which the interval is lengthened at the moment.
+    :param since: Epoch seconds that the log has to reach back to.
+    :param not_before: Epoch seconds before which no poll is wanted and no response accepted.
+    :param deadline: Epoch seconds at which a poll is wanted in any case.
+    :param is_immediate: The first poll is wanted at once.
+    :param wants_longer_log: A longer log is worth another request when the response may hide something.
+    """
+
+    interval: float
+    slowdown: float = 1.0
+    since: float = 0.0
+    not_before: float = -inf
+    deadline: float = inf
+    is_immediate: bool = False
+    wants_longer_log: bool = True
+
+    def accepts(self, now: float) -> bool:
+        """Tell whether a response at this time (epoch seconds) is wanted."""
+        return now >= min(self.not_before, self.deadline)
+
+    def next_poll_at(self, last_poll: float, stretch: float) -> float:
+        """
+        Return the epoch seconds of the next regular poll.
+
+        :param stretch: Factor that spreads out the polls of many processes.
+        """
+        if self.is_immediate:
+            return -inf
+        return max(self.not_before, last_poll + self.interval * self.slowdown * stretch)
+
+    def final_poll_at(self, last_poll: float) -> float:
+        """Return the epoch seconds of the poll at the deadline."""
+        return max(self.deadline, last_poll + min(DEADLINE_SPACING, self.interval))
+
+
+class Subscriber(Protocol):
+    """Who waits for the responses of a notebook's polls, and decides what they mean."""
 
     @property
     def application_id(self) -> str: ...
     @property
     def notebook_id(self) -> str: ...
     @property
-    def poll_interval(self) -> float:
-        """Seconds between looks."""
+    def demand(self) -> PollDemand | None:
+        """When the next poll is wanted; None once the subscriber is done."""
 
-    @property
-    def is_over(self) -> bool:
-        """Whether there is nothing more to look for."""
+    def is_satisfied_by(self, log: ExecutionLog) -> bool:
+        """Tell whether a longer log could not show anything more that matters."""
 
-    @property
-    def is_urgent(self) -> bool:
-        """Whether the first look is not to wait for its turn."""
+    def on_response(self, log: ExecutionLog, now: float) -> bool:
+        """Process a response; return whether there is something new to report."""
 
-    @property
-    def since(self) -> float:
-        """How far back a log has to reach: epoch seconds."""
+    def on_error(self, error: LosantError, now: float) -> bool:
+        """Process a failed poll; return whether there is something new to report."""
 
-    @property
-    def seeks_far(self) -> bool:
-        """Whether it is worth a longer log."""
+    def on_tick(self, now: float) -> bool:
+        """Process that time has passed without a poll; return whether there is something new to report."""
 
-    def is_open(self, now: float) -> bool:
-        """Tell whether an answer would be taken in."""
-
-    def is_settled_by(self, log: ExecutionLog) -> bool:
-        """Tell whether a longer log could show nothing that matters."""
-
-    def due(self, last_look: float, stretch: float) -> float:
-        """Return when to look next; many spread out by lengthening their intervals a little."""
-
-    def last_due(self, last_look: float) -> float:
-        """Return when to look for the last time."""
-
-    def saw(self, log: ExecutionLog, now: float) -> bool:
-        """Take in an answer; tell whether it brought news."""
-
-    def missed(self, error: LosantError, now: float) -> bool:
-        """Take in that a look failed; tell whether that is news."""
-
-    def expire(self, now: float) -> bool:
-        """Take in that there was no look; tell whether that ends it."""
-
-    def take_notes(self) -> Sequence[LogLine]:
-        """Hand over what has become worth a line in the log since the last time."""
+    def drain_logs(self) -> Sequence[LogLine]:
+        """Return the lines for the task log that have come up since the last call."""
 
 
-class Lookout:
+class PollSchedule:
     """
-    All waits on one notebook, which one request answers: how far it has to reach, and when it is due.
+    The polls of one notebook's log for all its subscribers.
 
-    :param jitter: Randomness, so that many watchers spread out.
+    :param jitter: Randomness that spreads out the polls of many processes.
     """
 
     def __init__(self, application_id: str, notebook_id: str, jitter: Jitter = random.uniform) -> None:
@@ -85,104 +104,115 @@ class Lookout:
         self.notebook_id = notebook_id
         self._opens_at = inf
         self._jitter = jitter
-        # A dict, as that keeps the order in which they came.
-        self._watches: dict[Onlooker, None] = {}
-        self._asked: Sequence[Onlooker] = ()
-        self._is_in_vain = False
-        self._last_look = self._asked_at = -inf
+        # A dict, because it keeps the order in which subscribers joined.
+        self._subscribers: dict[Subscriber, None] = {}
+        self._asked: Sequence[Subscriber] = ()
+        self._needs_retry = False
+        self._last_poll = self._asked_at = -inf
         self._stretch = 1.0
-        self._due = inf
-        self._misses = 0
-        self._retry_at = self._barred_until = -inf
-        self._limit = self._reach = FIRST_LIMIT
-        self._furthest = DEEPEST_LIMIT
+        self._next_poll_at = inf
+        self._failures = 0
+        self._retry_at = self._rate_limited_until = -inf
+        self._limit = self._current_limit = FIRST_LIMIT
+        self._max_limit = MAX_LIMIT
 
     @classmethod
-    def of(cls, watch: Onlooker, jitter: Jitter = random.uniform) -> Lookout:
-        """Look out for one wait alone."""
-        lookout = cls(watch.application_id, watch.notebook_id, jitter)
-        lookout.join(watch)
-        return lookout
+    def of(cls, subscriber: Subscriber, jitter: Jitter = random.uniform) -> PollSchedule:
+        """Make the schedule of a single subscriber."""
+        schedule = cls(subscriber.application_id, subscriber.notebook_id, jitter)
+        schedule.join(subscriber)
+        return schedule
 
-    def join(self, watch: Onlooker, opens_at: float = -inf) -> None:
+    def join(self, subscriber: Subscriber, opens_at: float = -inf) -> None:
         """
-        Let a wait have its part in the next look.
+        Add a subscriber.
 
-        :param opens_at: Epoch seconds before which it is content without any, except for its deadline.
+        :param opens_at: Epoch seconds before which it needs no poll, except at its deadline.
         """
-        self._watches[watch] = None
+        self._subscribers[subscriber] = None
         self._opens_at = min(self._opens_at, opens_at)
-        self._due = min(self._due, self._due_for(watch))
+        self._next_poll_at = min(self._next_poll_at, self._next_poll_for(subscriber))
 
-    def leave(self, watch: Onlooker) -> None:
-        """Look out for a wait no longer."""
-        self._watches.pop(watch, None)
+    def leave(self, subscriber: Subscriber) -> None:
+        """Remove a subscriber."""
+        self._subscribers.pop(subscriber, None)
 
-    def pause(self, now: float) -> float:
-        """Return the seconds until the next look."""
-        return max(0.0, self._due - now)
+    def delay(self, now: float) -> float:
+        """Return the seconds until the next poll."""
+        return max(0.0, self._next_poll_at - now)
 
-    def is_barred(self, now: float) -> bool:
-        """Tell whether Losant has asked not to be asked yet."""
-        return now < self._barred_until
+    def is_rate_limited(self, now: float) -> bool:
+        """Tell whether Losant's ``Retry-After`` has not passed yet."""
+        return now < self._rate_limited_until
 
-    def ask(self, now: float) -> tuple[int, float]:
-        """Return the ``limit`` and ``since`` of a request that is wide enough for all who want to see."""
-        self._asked = tuple(watch for watch in self._watches if watch.is_open(now))
-        self._asked_at, self._is_in_vain = now, False
+    def next_request(self, now: float) -> tuple[int, float]:
+        """Return ``limit`` and ``since`` of a request whose response serves all who accept one now."""
+        self._asked, since = self._accepting(now)
+        self._asked_at, self._needs_retry = now, False
         self._limit = max(self._limit, 2 * len(self._asked))
-        self._reach = min(self._limit, self._furthest)
-        return self._reach, min((watch.since for watch in self._asked), default=now)
+        self._current_limit = min(self._limit, self._max_limit)
+        return self._current_limit, since
 
-    def saw(self, log: ExecutionLog, now: float) -> list[Onlooker]:
-        """Take in an answer; return the waits to show it to: none, if a longer one is needed."""
-        self._misses = 0
-        is_full = len(log) >= self._reach
-        hidden = is_full and any(it.seeks_far and not it.is_settled_by(log) for it in self._present)
-        if hidden and self._reach < self._furthest:
-            self._limit, self._is_in_vain = self._reach * GROWTH, True
+    def on_response(self, log: ExecutionLog, now: float) -> list[Subscriber]:
+        """Process a response; return the subscribers that get it: none, if a longer log is needed first."""
+        self._failures = 0
+        is_full = len(log) >= self._current_limit
+        hides_some = is_full and any(
+            it.demand is not None and it.demand.wants_longer_log and not it.is_satisfied_by(log)
+            for it in self._present
+        )
+        if hides_some and self._current_limit < self._max_limit:
+            self._limit, self._needs_retry = self._current_limit * GROWTH, True
             return []
-        if hidden:
-            self._limit = FIRST_LIMIT  # the longest log did not help: no use to read it each time
-        # Counted from the question, but where answers are slow, Losant gets its rest all the same.
-        self._last_look = max(self._asked_at, now - self._shortest / 2)
-        self._stretch = self._jitter(1.0, 1.05)  # never sooner than asked for
+        if hides_some:
+            self._limit = FIRST_LIMIT  # the longest log did not help, so it is not requested every time
+        # Counted from the request, but Losant gets a pause also where its responses are slow.
+        self._last_poll = max(self._asked_at, now - self._shortest_interval / 2)
+        self._stretch = self._jitter(1.0, 1.05)  # never sooner than requested
         return self._present
 
-    def missed(self, error: LosantError, now: float) -> list[Onlooker]:
-        """Take in that a look failed; return the waits that have to bear it."""
-        if isinstance(error, BadRequest | ResponseTooLarge) and self._reach > FIRST_LIMIT:
-            # Losant documents no longest log, so ours may be longer than it gives, or than we take.
-            self._furthest, self._is_in_vain = self._reach // 2, True
+    def on_error(self, error: LosantError, now: float) -> list[Subscriber]:
+        """Process a failed poll; return the subscribers that get the error."""
+        if isinstance(error, BadRequest | ResponseTooLarge) and self._current_limit > FIRST_LIMIT:
+            # Losant documents no maximum, so the limit may be higher than it allows, or than we can read.
+            self._max_limit, self._needs_retry = self._current_limit // 2, True
             return []
-        self._misses += 1
-        self._last_look = now
-        floor = error.retry_after
-        self._retry_at = now + backoff(self._misses, cap=self._shortest, floor=floor, jitter=self._jitter)
-        self._barred_until = now + (floor or 0.0)
+        self._failures += 1
+        self._last_poll = now
+        floor, cap = error.retry_after, self._shortest_interval
+        self._retry_at = now + backoff(self._failures, cap=cap, floor=floor, jitter=self._jitter)
+        self._rate_limited_until = now + (floor or 0.0)
         return self._present
 
-    def skip(self, now: float) -> list[Onlooker]:
-        """Do without a look, as Losant bars us; return the waits whose time may be up all the same."""
-        self.ask(now)
-        self._last_look = now
+    def skip_poll(self, now: float) -> list[Subscriber]:
+        """Leave out a poll because of a rate limit; return whose deadlines may have passed."""
+        self.next_request(now)
+        self._last_poll = now
         return self._present
 
-    def plan(self) -> None:
-        """Settle when to look next, after all have taken in what there was."""
-        going_on = (watch for watch in self._watches if not watch.is_over)
-        self._due = -inf if self._is_in_vain else min(map(self._due_for, going_on), default=inf)
+    def reschedule(self) -> None:
+        """Compute the next poll time after all subscribers have processed the response."""
+        times = map(self._next_poll_for, self._subscribers)
+        self._next_poll_at = -inf if self._needs_retry else min(times, default=inf)
+
+    def _accepting(self, now: float) -> tuple[Sequence[Subscriber], float]:
+        """Return the subscribers that accept a response now, and how far back it has to reach."""
+        demands = ((it, it.demand) for it in self._subscribers)
+        accepting = [(it, demand.since) for it, demand in demands if demand and demand.accepts(now)]
+        return tuple(it for it, _ in accepting), min((since for _, since in accepting), default=now)
 
     @property
-    def _shortest(self) -> float:
-        """The shortest interval that somebody wants."""
-        return min((watch.poll_interval for watch in self._watches), default=0.0)
+    def _shortest_interval(self) -> float:
+        return min((it.demand.interval for it in self._subscribers if it.demand), default=0.0)
 
     @property
-    def _present(self) -> list[Onlooker]:
-        """Those who wait for the answer and are still there."""
-        return [watch for watch in self._asked if watch in self._watches and not watch.is_over]
+    def _present(self) -> list[Subscriber]:
+        """The subscribers that the request was made for and that still wait."""
+        return [it for it in self._asked if it in self._subscribers and it.demand is not None]
 
-    def _due_for(self, watch: Onlooker) -> float:
-        regular = self._retry_at if self._misses else watch.due(self._last_look, self._stretch)
-        return min(max(regular, self._opens_at), watch.last_due(self._last_look))
+    def _next_poll_for(self, subscriber: Subscriber) -> float:
+        demand = subscriber.demand
+        if demand is None:
+            return inf
+        regular = self._retry_at if self._failures else demand.next_poll_at(self._last_poll, self._stretch)
+        return min(max(regular, self._opens_at), demand.final_poll_at(self._last_poll))

@@ -1,180 +1,105 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Every decision about a run, as generators without hands.
-
-A flow *yields* steps and is *sent* their results, or has their :class:`LosantError` thrown into it.
-``Client.run`` (workers) and ``AsyncClient.run`` (triggerer) carry steps out; the decisions exist once.
-Clock and randomness are arguments, so a test feeds a flow by hand.
-"""
+"""Poll a notebook's execution log: once for all subscribers, or until one execution has ended."""
 
 from __future__ import annotations
 
 import logging
 import random
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import count
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING
 
 from airflow_provider_losant.api import endpoints
-from airflow_provider_losant.api.endpoints import Call
-from airflow_provider_losant.api.errors import BadRequest, LosantError, NotFound, RateLimited
-from airflow_provider_losant.api.flows.poll_schedule import Lookout, Onlooker
-from airflow_provider_losant.api.flows.retry import Jitter, backoff
-from airflow_provider_losant.api.flows.steps import Clock, Fetch, LogLine, Sleep, Tail
-from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target, Watch
-from airflow_provider_losant.api.model import ERROR_LOG, Execution, ExecutionRef, Notebook
+from airflow_provider_losant.api.errors import LosantError
+from airflow_provider_losant.api.flows.cancel import cancel
+from airflow_provider_losant.api.flows.outcome import Outcome
+from airflow_provider_losant.api.flows.poll_schedule import PollSchedule, Subscriber
+from airflow_provider_losant.api.flows.steps import Clock, Flow, LogLine, Sleep, Tail
+from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
+from airflow_provider_losant.api.model import ERROR_LOG, Execution
 
-T = TypeVar("T")
-Cancelling = Literal["asked", "needless", "failed"]
-Step = Call[Any] | Sleep | LogLine | Tail
-Flow = Generator[Step, Any, T]
-FileFlow = Generator[Step | Fetch, Any, T]
-"""A flow that also moves files, which is for workers only."""
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.flows.retry import Jitter
 
 BATCH_SIZE = 50
-"""Waits to which something is told before others get a turn."""
+"""Subscribers that get a response before the event loop may do other work."""
 
 
-def call_with_retry(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow[T]:
-    """Make a call; while it fails in a way that may pass, and repeating it does no harm, make it again."""
-    attempt, may_be_done = 0, False
-    while True:
-        try:
-            answer: T = yield call
-        except LosantError as error:
-            if may_be_done and call.deletes and isinstance(error, NotFound | BadRequest):
-                return call.parse(endpoints.SUCCESS)
-            attempt += 1
-            may_be_done = may_be_done or error.may_have_taken_effect
-            is_safe = call.idempotent or not error.may_have_taken_effect
-            is_soon_over = error.is_transient and not (call.min_interval and isinstance(error, RateLimited))
-            if attempt > retries or not (is_soon_over and is_safe):
-                raise
-            yield LogLine(f"{error}; trying again ({attempt} of {retries})", logging.WARNING)
-            yield Sleep(backoff(attempt, floor=error.retry_after, jitter=jitter))
-        else:
-            return answer
-
-
-def list_notebooks(
-    application_id: str,
-    query: Mapping[str, str],
-    retries: int,
-    *,
-    page: int | None = None,
-    per_page: int = endpoints.PAGE_SIZE,
-) -> Flow[list[Notebook]]:
-    """List an application's notebooks, page after page; or only one page."""
-    found: list[Notebook] = []
-    known: set[str] = set()
-    for number in count() if page is None else [page]:
-        call = endpoints.list_notebooks(application_id, page=number, per_page=per_page, **query)
-        answer = yield from call_with_retry(call, retries)
-        found += answer.notebooks
-        ids = {it.id for it in answer.notebooks}
-        # A host that gives the same page over and over would be asked for ever.
-        if ids <= known or len(found) >= answer.total:
-            break
-        known |= ids
-    return found
-
-
-def cancel(
-    ref: ExecutionRef, why: str, *, retries: int = 0, jitter: Jitter = random.uniform
-) -> Flow[Cancelling]:
-    """
-    Ask Losant to stop a run; one that has ended, or that Losant does not know, needs none of it.
-
-    :param why: The reason, for the log.
-    :return: What came of it. A failure is noted, not raised: who cancels has a story of its own.
-    """
-    try:
-        yield from call_with_retry(endpoints.cancel_execution(ref), retries, jitter)
-    except (NotFound, BadRequest) as error:
-        yield LogLine(f"The {ref} needs no cancelling: {error}")
-        return "needless"
-    except LosantError as error:
-        yield LogLine(f"The {ref} could not be cancelled and may still use minutes: {error}", logging.ERROR)
-        return "failed"
-    yield LogLine(f"Asked Losant to cancel the {ref}: {why}")
-    return "asked"
-
-
-def watch(
+def wait_for_execution(
     target: Target,
-    patience: Patience,
+    config: WaitConfig,
     *,
-    first_look: float = 0.0,
+    not_before: float = 0.0,
     cancel_on_timeout: bool = False,
     clock: Clock = time.time,
     jitter: Jitter = random.uniform,
 ) -> Flow[Outcome]:
     """
-    Look at a run until it ends, or until patience does.
+    Poll until the execution has ended, or until the wait is given up.
 
-    :param first_look: Epoch seconds before which looking is no use, as the run has only just begun.
-    :param cancel_on_timeout: Stop the run when the deadline passes.
+    :param not_before: Epoch seconds before which polling is useless, as the execution is too new.
+    :param cancel_on_timeout: Cancel the execution when the deadline passes.
     """
-    sight = Watch(target, patience, first_look=first_look)
-    lookout = Lookout.of(sight, jitter)
-    while sight.ending is None:
-        yield Sleep(lookout.pause(clock()))
-        yield from poll_once(lookout, clock)
-        yield from sight.take_notes()
-    return (yield from conclude(sight, cancel_on_timeout=cancel_on_timeout, clock=clock))
+    wait = Wait(target, config, not_before=not_before)
+    schedule = PollSchedule.of(wait, jitter)
+    while wait.ending is None:
+        yield Sleep(schedule.delay(clock()))
+        yield from poll_once(schedule, clock)
+        yield from wait.drain_logs()
+    return (yield from conclude(wait, cancel_on_timeout=cancel_on_timeout, clock=clock))
 
 
-def poll_once(lookout: Lookout, clock: Clock = time.time) -> Flow[list[Onlooker]]:
-    """Look at a notebook once, for all who wait there; return those to whom it brought news."""
-    if lookout.is_barred(now := clock()):
-        return (yield from _tell(lookout, lookout.skip(now), lambda watch: watch.expire(now)))
-    limit, since = lookout.ask(now)
+def poll_once(schedule: PollSchedule, clock: Clock = time.time) -> Flow[list[Subscriber]]:
+    """Poll a notebook's log once for all subscribers; return those that have something new to report."""
+    if schedule.is_rate_limited(now := clock()):
+        return (yield from _notify(schedule, schedule.skip_poll(now), lambda it: it.on_tick(now)))
+    limit, since = schedule.next_request(now)
+    ids = schedule.application_id, schedule.notebook_id
     try:
-        log = yield endpoints.execution_logs(
-            lookout.application_id, lookout.notebook_id, limit=limit, since=since
+        log = yield endpoints.execution_logs(*ids, limit=limit, since=since)
+    except LosantError as failure:
+        error, now = failure, clock()
+        return (
+            yield from _notify(schedule, schedule.on_error(error, now), lambda it: it.on_error(error, now))
         )
-    except LosantError as error:
-        lost, now = error, clock()
-        return (yield from _tell(lookout, lookout.missed(lost, now), lambda watch: watch.missed(lost, now)))
     now = clock()
-    return (yield from _tell(lookout, lookout.saw(log, now), lambda watch: watch.saw(log, now)))
+    return (yield from _notify(schedule, schedule.on_response(log, now), lambda it: it.on_response(log, now)))
 
 
-def _tell(
-    lookout: Lookout, watches: Sequence[Onlooker], take_in: Callable[[Onlooker], bool]
-) -> Flow[list[Onlooker]]:
-    news = []
-    for number, watch in enumerate(watches, 1):
-        if take_in(watch):
-            news.append(watch)
+def _notify(
+    schedule: PollSchedule, subscribers: Sequence[Subscriber], callback: Callable[[Subscriber], bool]
+) -> Flow[list[Subscriber]]:
+    with_news = []
+    for number, subscriber in enumerate(subscribers, 1):
+        if callback(subscriber):
+            with_news.append(subscriber)
         if number % BATCH_SIZE == 0:
-            yield Sleep(0.0)  # an event loop has other work as well
-    lookout.plan()
-    return news
+            yield Sleep(0.0)  # lets the event loop do other work
+    schedule.reschedule()
+    return with_news
 
 
-def conclude(sight: Watch, *, cancel_on_timeout: bool = False, clock: Clock = time.time) -> Flow[Outcome]:
+def conclude(wait: Wait, *, cancel_on_timeout: bool = False, clock: Clock = time.time) -> Flow[Outcome]:
     """
-    Make an outcome of a wait that is over; all that is still asked for is what the ending makes necessary.
+    Return the outcome of a wait that is over: read the error log, or cancel the execution, where needed.
 
-    :param cancel_on_timeout: Stop the run when the deadline has passed.
+    :param cancel_on_timeout: Cancel the execution when the deadline has passed.
     """
-    if sight.ending == "ended" and sight.seen is not None:
-        return (yield from _ended(sight.seen))
-    outcome = _given_up(sight)
-    ref = sight.target.ref
-    if sight.ending != "deadline" or not cancel_on_timeout or ref is None:
+    if wait.ending == "ended" and wait.execution is not None:
+        return (yield from _ended(wait.execution))
+    outcome = _given_up(wait)
+    ref = wait.target.ref
+    if wait.ending != "deadline" or not cancel_on_timeout or ref is None:
         return outcome
-    done = yield from cancel(ref, "its time is up", retries=2)
-    if done == "needless":
-        # It may have ended between our last look and now.
-        again = Watch(sight.target, sight.patience)
-        yield from poll_once(Lookout.of(again), clock)
-        if again.ending == "ended" and again.seen is not None:
-            return (yield from _ended(again.seen))
-    return replace(outcome, is_cancelled=done == "asked")
+    result = yield from cancel(ref, "the deadline of its task has passed", retries=2)
+    if result == "not_needed":
+        # It may have ended between the last poll and now.
+        again = Wait(wait.target, wait.config)
+        yield from poll_once(PollSchedule.of(again), clock)
+        if again.ending == "ended" and again.execution is not None:
+            return (yield from _ended(again.execution))
+    return replace(outcome, is_cancelled=result == "requested")
 
 
 def _ended(execution: Execution) -> Flow[Outcome]:
@@ -195,12 +120,12 @@ def _ended(execution: Execution) -> Flow[Outcome]:
     return replace(outcome, error_log=text)
 
 
-def _given_up(sight: Watch) -> Outcome:
-    target = sight.target
+def _given_up(wait: Wait) -> Outcome:
+    target = wait.target
     known = {
         "execution_id": target.execution_id,
         "notebook_id": target.notebook_id,
         "application_id": target.application_id,
     }
-    result = sight.seen.to_result() if sight.seen else known
-    return Outcome(ending=sight.ending or "outage", result=result, problem=sight.problem)
+    result = wait.execution.to_result() if wait.execution else known
+    return Outcome(ending=wait.ending or "outage", result=result, problem=wait.problem)

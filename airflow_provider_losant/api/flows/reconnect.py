@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import LosantError, NotLosantApi
+from airflow_provider_losant.api.flows.cancel import cancel
 from airflow_provider_losant.api.flows.ownership import try_number
-from airflow_provider_losant.api.flows.polling import Flow, cancel
 from airflow_provider_losant.api.flows.retry import Jitter, backoff
-from airflow_provider_losant.api.flows.steps import Clock, LogLine, Sleep
-from airflow_provider_losant.api.flows.wait import may_pass
+from airflow_provider_losant.api.flows.steps import Clock, Flow, LogLine, Sleep
+from airflow_provider_losant.api.flows.wait import is_worth_retrying
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
@@ -92,7 +92,7 @@ class ExecutionFinder:
             except NotLosantApi:
                 raise  # neither the order nor this look met Losant: nothing was taken
             except LosantError as error:
-                if not may_pass(error) or self._is_over(lost_at):
+                if not is_worth_retrying(error) or self._is_over(lost_at):
                     raise SubmissionUnknown(
                         f"whether Losant runs {self.submission} is unknown; a retry looks again ({error})"
                     ) from error
@@ -137,7 +137,7 @@ class ExecutionFinder:
             try:
                 return (yield from self._log(since))
             except LosantError as error:
-                if not may_pass(error) or self._is_over(began):
+                if not is_worth_retrying(error) or self._is_over(began):
                     raise
                 yield LogLine(f"{error}; nothing is started before the log can be read", logging.WARNING)
                 pause = backoff(attempt, cap=LOOK_CAP, floor=error.retry_after, jitter=self.jitter)

@@ -1,13 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When to try again: arithmetic only."""
+"""When a failed call is repeated, and after which pause."""
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_provider_losant.api import endpoints
+from airflow_provider_losant.api.errors import BadRequest, LosantError, NotFound, RateLimited
+from airflow_provider_losant.api.flows.steps import Flow, LogLine, Sleep
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.endpoints import Call
+
+T = TypeVar("T")
 
 Jitter = Callable[[float, float], float]
 
@@ -15,6 +26,27 @@ MAX_RETRY_AFTER = 15 * 60.0
 """Seconds, the longest pause that Losant documents; whoever asks for more may be asked again after it."""
 MAX_DOUBLINGS = 30
 """Doublings, after which any cap is reached and a float would some day overflow."""
+
+
+def call_with_retry(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow[T]:
+    """Make a call; while it fails in a way that may pass, and repeating it does no harm, make it again."""
+    attempt, may_be_done = 0, False
+    while True:
+        try:
+            answer: T = yield call
+        except LosantError as error:
+            if may_be_done and call.deletes and isinstance(error, NotFound | BadRequest):
+                return call.parse(endpoints.SUCCESS)
+            attempt += 1
+            may_be_done = may_be_done or error.may_have_taken_effect
+            is_safe = call.idempotent or not error.may_have_taken_effect
+            is_soon_over = error.is_transient and not (call.min_interval and isinstance(error, RateLimited))
+            if attempt > retries or not (is_soon_over and is_safe):
+                raise
+            yield LogLine(f"{error}; trying again ({attempt} of {retries})", logging.WARNING)
+            yield Sleep(backoff(attempt, floor=error.retry_after, jitter=jitter))
+        else:
+            return answer
 
 
 def backoff(

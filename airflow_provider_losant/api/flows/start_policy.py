@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import JSON_ERRORS, InvalidArgument, LosantError, ProtocolError
-from airflow_provider_losant.api.flows import polling
+from airflow_provider_losant.api.flows.cancel import cancel
 from airflow_provider_losant.api.flows.ownership import MARKER_KEY
+from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.flows.steps import LogLine, Sleep
 from airflow_provider_losant.api.flows.submission import Started
 from airflow_provider_losant.api.timestamps import format_timestamp
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows.polling import Flow
     from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
+    from airflow_provider_losant.api.flows.steps import Flow
     from airflow_provider_losant.api.flows.submission import Submission
     from airflow_provider_losant.api.model import Execution
 
@@ -135,7 +136,7 @@ class StartPolicy:
         for execution in (yield from self._others(finder)):
             if not execution.status.is_active:
                 continue
-            done = yield from polling.cancel(
+            done = yield from cancel(
                 execution.ref, "a new run is to take its place", retries=finder.policy.retries
             )
             if done == "failed":
@@ -174,11 +175,9 @@ class StartPolicy:
         if self.minutes_window == "day":
             now = datetime.fromtimestamp(finder.clock(), UTC)
             midnight = now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
-            counts = yield from polling.call_with_retry(
-                endpoints.minute_counts(*ids, start=midnight), retries
-            )
+            counts = yield from call_with_retry(endpoints.minute_counts(*ids, start=midnight), retries)
             return counts.minutes
-        notebook = yield from polling.call_with_retry(endpoints.get_notebook(*ids), retries)
+        notebook = yield from call_with_retry(endpoints.get_notebook(*ids), retries)
         if notebook.minutes_this_period is None:
             raise ProtocolError(f"Losant does not say how many minutes {finder.submission} has used")
         return notebook.minutes_this_period

@@ -1,13 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a flow can ask for besides a :class:`~airflow_provider_losant.api.endpoints.Call`."""
+"""
+The steps that a flow yields, and the type of a flow.
+
+A flow is a generator: it *yields* steps and is *sent* their results, or has their :class:`LosantError`
+thrown into it. ``Client.run`` (workers) and ``AsyncClient.run`` (triggerer) carry out the steps, so each
+decision exists once for both HTTP libraries.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+from airflow_provider_losant.api.endpoints import Call
+
+T = TypeVar("T")
 
 Clock = Callable[[], float]
 Log = Callable[..., Any]
@@ -16,7 +26,7 @@ Log = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Let time pass."""
+    """Wait for some seconds."""
 
     seconds: float
 
@@ -66,3 +76,9 @@ class Fetch:
 
 class Interrupted(BaseException):
     """A flow was stopped from outside; not an ``Exception``, so that nothing retries or forgives it."""
+
+
+Step = Call[Any] | Sleep | LogLine | Tail
+Flow = Generator[Step, Any, T]
+FileFlow = Generator[Step | Fetch, Any, T]
+"""A flow that also downloads files, which only workers can carry out."""

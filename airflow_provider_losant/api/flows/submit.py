@@ -22,8 +22,8 @@ from airflow_provider_losant.api.flows.steps import Clock, LogLine, Sleep
 from airflow_provider_losant.api.flows.submission import Started, Submission, SubmitPolicy
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows.polling import Flow
     from airflow_provider_losant.api.flows.start_policy import Blocked, StartPolicy
+    from airflow_provider_losant.api.flows.steps import Flow
     from airflow_provider_losant.api.model import Execution
 
 

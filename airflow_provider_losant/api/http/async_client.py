@@ -25,7 +25,7 @@ from airflow_provider_losant.api.http.decoding import ACCEPT_ENCODING, GzipDecod
 from airflow_provider_losant.api.http.response import is_success, parse_response
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows.polling import Flow, Step
+    from airflow_provider_losant.api.flows.steps import Flow, Step
     from airflow_provider_losant.api.settings import Settings
 
 T = TypeVar("T")

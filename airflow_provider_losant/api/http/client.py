@@ -31,8 +31,7 @@ from airflow_provider_losant.api.http.multipart import MultipartStream
 from airflow_provider_losant.api.http.response import is_success, parse_response
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows.polling import FileFlow, Flow, Step
-    from airflow_provider_losant.api.flows.steps import Sink
+    from airflow_provider_losant.api.flows.steps import FileFlow, Flow, Sink, Step
     from airflow_provider_losant.api.settings import Settings
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from airflow_provider_losant.api.model import ExecutionLog
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.endpoints import Call
-    from airflow_provider_losant.api.flows.polling import FileFlow, Flow
+    from airflow_provider_losant.api.flows.steps import FileFlow, Flow
 
 T = TypeVar("T")
 

@@ -12,10 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_losant.api.errors import Forbidden, TransportError
-from airflow_provider_losant.api.flows.completions import FIRST_REACH, OVERLAP, STUCK, Harvest, News, Progress
-from airflow_provider_losant.api.flows.poll_schedule import FIRST_LIMIT, Lookout
+from airflow_provider_losant.api.flows.completions import (
+    INITIAL_LOOKBACK,
+    OVERLAP,
+    STALE_AFTER,
+    Checkpoint,
+    Completion,
+    CompletionFeed,
+)
+from airflow_provider_losant.api.flows.poll_schedule import FIRST_LIMIT, PollSchedule
 from airflow_provider_losant.api.flows.polling import poll_once
-from airflow_provider_losant.api.flows.wait import Patience, Target, Watch
+from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
 from airflow_provider_losant.api.model import ExecutionLog
 from tests.support.factories import APPLICATION, MADE, NOTEBOOK, briefly, entry, iso, run_id
 from tests.unit.api.flow_driver import Hand, calm
@@ -65,34 +72,34 @@ class Losant:
 class Teller:
     """Looks as a triggerer does, from a process that may be a new one every time."""
 
-    def __init__(self, losant: Losant, progress: Progress | None = None, **more: Any) -> None:
+    def __init__(self, losant: Losant, checkpoint: Checkpoint | None = None, **more: Any) -> None:
         self.losant = losant
         given: dict[str, Any] = {"statuses": ["completed"], "poll_interval": INTERVAL, **more}
-        self.harvest = Harvest(APPLICATION, NOTEBOOK, now=losant.hand.now, progress=progress, **given)
-        self.lookout = Lookout.of(self.harvest, calm)
+        self.feed = CompletionFeed(APPLICATION, NOTEBOOK, now=losant.hand.now, checkpoint=checkpoint, **given)
+        self.schedule = PollSchedule.of(self.feed, calm)
         self.notes: list[str] = []
 
-    def poll_once(self) -> list[News]:
+    def poll_once(self) -> list[Completion]:
         hand = self.losant.hand
-        hand.now += self.lookout.pause(hand.now)
-        hand.drive(poll_once(self.lookout, hand.clock))
-        self.notes += [note.text for note in self.harvest.take_notes()]
-        return list(self.harvest.take_news())
+        hand.now += self.schedule.delay(hand.now)
+        hand.drive(poll_once(self.schedule, hand.clock))
+        self.notes += [note.text for note in self.feed.drain_logs()]
+        return list(self.feed.drain_completions())
 
-    def until(self, seconds: float) -> list[News]:
+    def until(self, seconds: float) -> list[Completion]:
         """Look until so many seconds after the first moment."""
-        news: list[News] = []
+        news: list[Completion] = []
         while self.losant.hand.now < MADE + seconds:
             news += self.poll_once()
         return news
 
 
-def ids(news: list[News]) -> list[str]:
+def ids(news: list[Completion]) -> list[str]:
     return [it.execution.ref.execution_id for it in news if it.execution is not None]
 
 
-def over_the_wire(progress: Progress) -> Progress:
-    return Progress.from_json(json.loads(json.dumps(progress.to_json())))
+def over_the_wire(checkpoint: Checkpoint) -> Checkpoint:
+    return Checkpoint.from_json(json.loads(json.dumps(checkpoint.to_json())))
 
 
 # -- what is news -----------------------------------------------------------------------------------------
@@ -108,7 +115,7 @@ def test_the_first_look_has_something_to_remember_even_if_there_is_nothing_to_te
     (news,) = Teller(Losant(Run(1, -500, -100))).poll_once()
 
     assert news.execution is None
-    assert list(news.progress.told) == [Run(1, -500, -100).id]
+    assert list(news.checkpoint.delivered) == [Run(1, -500, -100).id]
 
 
 def test_only_ends_of_the_wanted_kind_are_told() -> None:
@@ -130,7 +137,7 @@ def test_another_one_goes_on_where_the_first_left_off() -> None:
 
     first = Teller(losant).until(200)
     losant.hand.now += 100  # nobody looks
-    second = Teller(losant, over_the_wire(first[-1].progress)).until(600)
+    second = Teller(losant, over_the_wire(first[-1].checkpoint)).until(600)
 
     assert ids(first + second) == [run.id for run in reversed(losant.runs)]
 
@@ -139,7 +146,7 @@ def test_what_was_not_remembered_is_told_again_and_not_lost() -> None:
     losant = Losant(Run(1, 10, 20), Run(2, 10, 30), Run(3, 10, 40))
 
     first = Teller(losant).until(120)
-    second = Teller(losant, over_the_wire(first[1].progress)).until(240)
+    second = Teller(losant, over_the_wire(first[1].checkpoint)).until(240)
 
     assert ids(second) == [Run(2, 10, 30).id, Run(3, 10, 40).id]
 
@@ -156,17 +163,17 @@ def test_each_is_told_once_whatever_the_order_the_lag_and_the_restarts(data: st.
         )
         for number in range(data.draw(st.integers(0, 30)))
     ]
-    losant, told, progress = Losant(*runs), Counter[str](), None
+    losant, delivered, checkpoint = Losant(*runs), Counter[str](), None
     for _ in range(data.draw(st.integers(1, 5))):
-        teller = Teller(losant, progress)
+        teller = Teller(losant, checkpoint)
         news = teller.until(losant.hand.now - MADE + data.draw(st.integers(1, 3_000)))
-        told.update(ids(news))
+        delivered.update(ids(news))
         if news:
-            progress = over_the_wire(news[-1].progress)
+            checkpoint = over_the_wire(news[-1].checkpoint)
         losant.hand.now += data.draw(st.integers(0, 2_000))
-    told.update(ids(Teller(losant, progress).until(12_000)))
+    delivered.update(ids(Teller(losant, checkpoint).until(12_000)))
 
-    assert told == Counter(run.id for run in runs if max(run.ends, run.listed) > 0)
+    assert delivered == Counter(run.id for run in runs if max(run.ends, run.listed) > 0)
 
 
 # -- how far back -----------------------------------------------------------------------------------------
@@ -180,19 +187,19 @@ def reach(teller: Teller) -> float:
 def test_the_first_look_reaches_a_day_back_and_later_ones_only_as_far_as_they_must() -> None:
     teller = Teller(Losant(Run(1, -10, -5)))
     teller.poll_once()
-    assert reach(teller) > FIRST_REACH
+    assert reach(teller) > INITIAL_LOOKBACK
     teller.poll_once()
     assert reach(teller) < 2 * OVERLAP
 
 
 def test_one_that_is_under_way_keeps_the_log_long_but_not_for_ever() -> None:
-    stuck = Run(1, -3_000, 10 * STUCK)
-    losant = Losant(stuck, Run(2, STUCK, STUCK + 10))
+    stuck = Run(1, -3_000, 10 * STALE_AFTER)
+    losant = Losant(stuck, Run(2, STALE_AFTER, STALE_AFTER + 10))
     teller = Teller(losant, poll_interval=3_600.0)
 
-    teller.until(STUCK - 7_200)
+    teller.until(STALE_AFTER - 7_200)
     assert reach(teller) >= 3_000
-    teller.until(STUCK + 7_200)
+    teller.until(STALE_AFTER + 7_200)
     assert reach(teller) < 0
 
 
@@ -208,8 +215,8 @@ def test_a_wait_on_the_same_notebook_is_answered_by_the_same_request() -> None:
     target = Target(
         application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=Run(1, 10, 20).id, since=MADE
     )
-    watch = Watch(target, Patience(poll_interval=INTERVAL, deadline=MADE + 3_600, max_poll_outage=600.0))
-    teller.lookout.join(watch)
+    watch = Wait(target, WaitConfig(poll_interval=INTERVAL, deadline=MADE + 3_600, max_poll_outage=600.0))
+    teller.schedule.join(watch)
 
     news = teller.poll_once() + teller.poll_once()
 
@@ -242,6 +249,6 @@ def test_an_entry_that_cannot_be_read_hides_no_other_and_is_named_once() -> None
 
 
 def test_what_a_later_version_has_kept_can_be_read() -> None:
-    assert Progress.from_json({"since": 1.0, "told": {"a": 2.0}, "more": []}) == Progress(
-        since=1.0, told={"a": 2.0}
+    assert Checkpoint.from_json({"since": 1.0, "delivered": {"a": 2.0}, "more": []}) == Checkpoint(
+        since=1.0, delivered={"a": 2.0}
     )

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_losant.api.endpoints import Page
 from airflow_provider_losant.api.errors import NotFound
-from airflow_provider_losant.api.flows.connection_test import check_up, expiry
+from airflow_provider_losant.api.flows.connection_test import check_connection, expiry
 from tests.support.factories import APPLICATION
 from tests.unit.api.flow_driver import Hand
 
@@ -52,7 +52,7 @@ def test_a_token_that_does_not_tell_is_left_to_losant(text: str) -> None:
     assert expiry(text) is None
 
     losant = hand()
-    assert losant.drive(check_up(APPLICATION, text, losant.clock))[0]
+    assert losant.drive(check_connection(APPLICATION, text, losant.clock))[0]
 
 
 @pytest.mark.parametrize(("left", "is_well"), [(1.0, True), (0.0, False), (-1.0, False)])
@@ -60,7 +60,7 @@ def test_a_token_is_good_until_the_second_it_names(left: float, is_well: bool) -
     losant = hand()
     losant.now = END.timestamp() - left
 
-    answer = losant.drive(check_up(APPLICATION, token({"exp": END.timestamp()}), losant.clock))
+    answer = losant.drive(check_connection(APPLICATION, token({"exp": END.timestamp()}), losant.clock))
 
     assert answer[0] is is_well
     assert ("; the token expires on 2027-01-15" in answer[1]) is is_well

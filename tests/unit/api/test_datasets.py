@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_losant.api.model import Notebook
-from airflow_provider_losant.openlineage.datasets import Dataset, landed, read_by, written_by
+from airflow_provider_losant.openlineage.datasets import (
+    Dataset,
+    input_datasets,
+    output_datasets,
+    storage_dataset,
+)
 from tests.support.factories import APPLICATION, NOTEBOOK
 
 HOST = "https://api.losant.com"
@@ -57,7 +62,7 @@ def names(datasets: list[Dataset]) -> list[str]:
 def test_an_input_is_named_by_what_it_was_made_from(given: dict[str, Any], sources: list[str]) -> None:
     wanted = {"fileName": "in.csv", **given}
 
-    assert names(read_by(result({"in.csv": 7}), notebook([wanted]), HOST)) == sources
+    assert names(input_datasets(result({"in.csv": 7}), notebook([wanted]), HOST)) == sources
 
 
 @pytest.mark.parametrize(
@@ -71,13 +76,13 @@ def test_an_input_is_named_by_what_it_was_made_from(given: dict[str, Any], sourc
 def test_an_input_whose_source_cannot_be_told_is_a_file_of_the_notebook(given: dict[str, Any]) -> None:
     wanted = {"fileName": "in.csv", **given}
 
-    assert read_by(result({"in.csv": 7}), notebook([wanted]), HOST) == [
+    assert input_datasets(result({"in.csv": 7}), notebook([wanted]), HOST) == [
         Dataset(namespace="losant://api.losant.com", name=f"{FILES}/inputs/in.csv", size=7)
     ]
 
 
 def test_without_the_notebook_inputs_are_files() -> None:
-    assert names(read_by(result({"in.csv": 7}), None, HOST)) == [f"notebooks/{NOTEBOOK}/inputs/in.csv"]
+    assert names(input_datasets(result({"in.csv": 7}), None, HOST)) == [f"notebooks/{NOTEBOOK}/inputs/in.csv"]
 
 
 def test_a_file_is_known_by_the_template_of_its_name() -> None:
@@ -86,7 +91,7 @@ def test_a_file_is_known_by_the_template_of_its_name() -> None:
         {"inputType": "dataTable", "fileName": "rates.csv", "dataTableId": ANOTHER},
     ]
 
-    read = read_by(result({"north-meters.csv": 7, "rates.csv": 8}), notebook(tables), HOST)
+    read = input_datasets(result({"north-meters.csv": 7, "rates.csv": 8}), notebook(tables), HOST)
 
     assert names(read) == [f"data-tables/{TABLE}", f"data-tables/{ANOTHER}"]
 
@@ -97,7 +102,7 @@ def test_a_file_that_two_templates_fit_is_no_more_than_a_file() -> None:
         {"inputType": "dataTable", "fileName": "{{b}}.csv", "dataTableId": ANOTHER},
     ]
 
-    assert names(read_by(result({"in.csv": 7}), notebook(tables), HOST)) == [
+    assert names(input_datasets(result({"in.csv": 7}), notebook(tables), HOST)) == [
         f"notebooks/{NOTEBOOK}/inputs/in.csv"
     ]
 
@@ -105,7 +110,7 @@ def test_a_file_that_two_templates_fit_is_no_more_than_a_file() -> None:
 def test_what_several_files_were_made_from_is_named_once_with_all_that_was_read() -> None:
     inputs = [{"inputType": "deviceData", "fileName": name, "deviceIds": [DEVICE]} for name in ("a", "b")]
 
-    assert read_by(result({"a": 7, "b": 8}), notebook(inputs), HOST) == [
+    assert input_datasets(result({"a": 7, "b": 8}), notebook(inputs), HOST) == [
         Dataset(namespace="losant://api.losant.com", name=f"{APPLICATION}/devices/{DEVICE}", size=15)
     ]
 
@@ -113,7 +118,7 @@ def test_what_several_files_were_made_from_is_named_once_with_all_that_was_read(
 def test_how_much_each_of_several_devices_gave_to_a_file_nobody_knows() -> None:
     inputs = [{"inputType": "deviceData", "fileName": "a", "deviceIds": [DEVICE, ANOTHER]}]
 
-    assert [it.size for it in read_by(result({"a": 7}), notebook(inputs), HOST)] == [None, None]
+    assert [it.size for it in input_datasets(result({"a": 7}), notebook(inputs), HOST)] == [None, None]
 
 
 def test_an_output_is_named_as_its_asset_and_by_what_it_fills() -> None:
@@ -131,7 +136,7 @@ def test_an_output_is_named_as_its_asset_and_by_what_it_fills() -> None:
     ]
     ended = result(outputs={"kwh per/hour.csv": 7, "result.html": 8})
 
-    assert names(written_by(ended, notebook(outputs=outputs), HOST, is_success=True)) == [
+    assert names(output_datasets(ended, notebook(outputs=outputs), HOST, is_success=True)) == [
         f"notebooks/{NOTEBOOK}/outputs/kwh%20per%2Fhour.csv",
         f"notebooks/{NOTEBOOK}/outputs/result.html",
         f"data-tables/{TABLE}",
@@ -143,7 +148,7 @@ def test_a_run_that_failed_is_not_said_to_have_filled_anything() -> None:
     table = {"outputType": "dataTable", "fileName": "out.csv", "dataTableId": TABLE}
     ended = result(outputs={"result.error.log": 9})
 
-    assert names(written_by(ended, notebook(outputs=[table]), HOST, is_success=False)) == [
+    assert names(output_datasets(ended, notebook(outputs=[table]), HOST, is_success=False)) == [
         f"notebooks/{NOTEBOOK}/outputs/result.error.log"
     ]
 
@@ -159,4 +164,4 @@ def test_a_run_that_failed_is_not_said_to_have_filled_anything() -> None:
     ],
 )
 def test_a_file_that_landed_is_named_as_openlineage_names_it(path: str, namespace: str, name: str) -> None:
-    assert landed(path, 7) == Dataset(namespace=namespace, name=name, size=7)
+    assert storage_dataset(path, 7) == Dataset(namespace=namespace, name=name, size=7)

@@ -10,12 +10,12 @@ import pytest
 
 from airflow_provider_losant.api.endpoints import Page
 from airflow_provider_losant.api.errors import FileAccessDenied, InvalidArgument, NotFound, TransportError
-from airflow_provider_losant.api.flows.deploy import Content, Deployed, Plan, deploy
+from airflow_provider_losant.api.flows.deploy import Deployed, NotebookFile, Plan, deploy
 from airflow_provider_losant.api.model import Notebook
 from tests.support.factories import APPLICATION, NOTEBOOK
 from tests.unit.api.flow_driver import Hand
 
-CONTENT = Content(name="report.ipynb", raw=b'{"cells": [1]}')
+CONTENT = NotebookFile(name="report.ipynb", raw=b'{"cells": [1]}')
 OUTPUTS = [{"outputType": "executionResult", "fileName": "result.html"}]
 
 

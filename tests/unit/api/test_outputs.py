@@ -19,7 +19,7 @@ from airflow_provider_losant.api.errors import (
     ServerError,
     TransportError,
 )
-from airflow_provider_losant.api.flows.outputs import Choice, find, save
+from airflow_provider_losant.api.flows.outputs import OutputSelection, download, find_execution
 from tests.support.factories import MADE, REF, execution, run_id
 from tests.unit.api.flow_driver import Hand
 
@@ -52,8 +52,8 @@ def fetch(
     hand: Hand, *names: str, max_bytes: int | None = None, retries: int = 2, place: Any = None
 ) -> tuple[dict[str, bytes], Any]:
     store = Store()
-    choice = Choice.read(names or ("*",), max_bytes)
-    return store.files, hand.drive(save(REF, choice, place or store.place, retries))
+    choice = OutputSelection.read(names or ("*",), max_bytes)
+    return store.files, hand.drive(download(REF, choice, place or store.place, retries))
 
 
 def test_all_files_are_fetched_unless_some_are_chosen() -> None:
@@ -162,12 +162,12 @@ def test_files_whose_sizes_losant_does_not_tell_share_the_limit() -> None:
 def test_an_execution_is_looked_for_near_its_making_and_then_everywhere() -> None:
     hand = Hand([[execution(run=run_id(1))], [execution()]])
 
-    assert hand.drive(find(REF, 0)).ref == REF
+    assert hand.drive(find_execution(REF, 0)).ref == REF
     assert [float(it.query["since"]) / 1000 for it in hand.calls] == [MADE - 300, 0]
     with pytest.raises(NotFound, match="does not show"):
-        Hand([[]]).drive(find(REF, 0))
+        Hand([[]]).drive(find_execution(REF, 0))
     with pytest.raises(ServerError):
-        Hand([ServerError(503, "", "away")]).drive(find(REF, 1))
+        Hand([ServerError(503, "", "away")]).drive(find_execution(REF, 1))
 
 
 @pytest.mark.parametrize(
@@ -175,4 +175,4 @@ def test_an_execution_is_looked_for_near_its_making_and_then_everywhere() -> Non
 )
 def test_a_choice_of_nothing_is_refused(names: Any, max_bytes: Any, field: str) -> None:
     with pytest.raises(InvalidArgument, match=f"^{field}: "):
-        Choice.read(names, max_bytes)
+        OutputSelection.read(names, max_bytes)

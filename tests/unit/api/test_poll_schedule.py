@@ -19,9 +19,9 @@ from airflow_provider_losant.api.errors import (
     ServerError,
     TransportError,
 )
-from airflow_provider_losant.api.flows.poll_schedule import DEEPEST_LIMIT, FIRST_LIMIT, Lookout
+from airflow_provider_losant.api.flows.poll_schedule import FIRST_LIMIT, MAX_LIMIT, PollSchedule
 from airflow_provider_losant.api.flows.polling import poll_once
-from airflow_provider_losant.api.flows.wait import SINCE_MARGIN, Patience, Target, Watch
+from airflow_provider_losant.api.flows.wait import SINCE_MARGIN, Target, Wait, WaitConfig
 from airflow_provider_losant.api.model import ExecutionLog
 from tests.support.factories import APPLICATION, MADE, NOTEBOOK, briefly, entry, run_id
 from tests.unit.api.flow_driver import Hand, calm, highest
@@ -29,17 +29,17 @@ from tests.unit.api.flow_driver import Hand, calm, highest
 GONE = TransportError("connection lost")
 
 
-def wait(number: int = 0, *, interval: float = 20.0, first_look: float = 0.0, **more: float) -> Watch:
+def wait(number: int = 0, *, interval: float = 20.0, not_before: float = 0.0, **more: float) -> Wait:
     """Begin to wait for the run that was made ``number`` seconds after the first one."""
     target = Target(
         application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=run_id(number), since=MADE + number
     )
     given = {"deadline": MADE + 86_400, "max_poll_outage": 600.0, **more}
-    return Watch(target, Patience(poll_interval=interval, **given), first_look=first_look)
+    return Wait(target, WaitConfig(poll_interval=interval, **given), not_before=not_before)
 
 
-def lookout(*watches: Watch, **more: Any) -> Lookout:
-    together = Lookout(APPLICATION, NOTEBOOK, **{"jitter": calm, **more})
+def schedule(*watches: Wait, **more: Any) -> PollSchedule:
+    together = PollSchedule(APPLICATION, NOTEBOOK, **{"jitter": calm, **more})
     for watch in watches:
         together.join(watch)
     return together
@@ -60,21 +60,21 @@ def done(*numbers: int) -> ExecutionLog:
 class Story:
     """Look again and again, as a poller does; each answer stands for one request."""
 
-    def __init__(self, together: Lookout, *answers: Any) -> None:
+    def __init__(self, together: PollSchedule, *answers: Any) -> None:
         self.together = together
         self.hand = Hand(answers, now=MADE)
-        self.news: list[list[Watch]] = []
-        self.ended: list[Watch] = []
+        self.news: list[list[Wait]] = []
+        self.ended: list[Wait] = []
 
     def go_on(self, looks: int = 1) -> Story:
         """Look so many times, also where no request came of it."""
         for _ in range(looks):
-            self.hand.now += self.together.pause(self.hand.now)
+            self.hand.now += self.together.delay(self.hand.now)
             news = list(self.hand.drive(poll_once(self.together, self.hand.clock)))
             self.news.append(news)
             self.ended += [watch for watch in news if watch.ending is not None]
             for watch in news:
-                watch.take_notes()
+                watch.drain_logs()
         return self
 
     @property
@@ -92,7 +92,7 @@ class Story:
 def test_one_request_tells_all_who_wait() -> None:
     waits = [wait(number) for number in range(3)]
 
-    story = Story(lookout(*waits), done(2, 1, 0)).go_on()
+    story = Story(schedule(*waits), done(2, 1, 0)).go_on()
 
     assert [it.ending for it in waits] == ["ended"] * 3
     assert story.news == [waits]
@@ -102,14 +102,14 @@ def test_one_request_tells_all_who_wait() -> None:
 def test_it_reaches_back_to_the_oldest_and_forward_for_as_many_as_wait() -> None:
     waits = [wait(number) for number in range(5, 55)]
 
-    story = Story(lookout(*waits), running()).go_on()
+    story = Story(schedule(*waits), running()).go_on()
 
     assert story.windows == [(100, MADE + 5 - SINCE_MARGIN)]
 
 
 def test_it_reaches_back_no_further_than_those_who_are_left_need() -> None:
     old, young = wait(0), wait(900)
-    together = lookout(old, young)
+    together = schedule(old, young)
     story = Story(together, running(900, 0)).go_on()
 
     together.leave(old)
@@ -120,7 +120,7 @@ def test_it_reaches_back_no_further_than_those_who_are_left_need() -> None:
 
 def test_whoever_has_nothing_new_to_hear_is_not_told() -> None:
     first, second = wait(0), wait(1)
-    together = lookout(first, second)
+    together = schedule(first, second)
 
     ended = log(entry("completed", run_id(1)), entry("inProgress", run_id(0)))
     story = Story(together, running(1, 0), running(1, 0), ended).go_on(3)
@@ -130,16 +130,16 @@ def test_whoever_has_nothing_new_to_hear_is_not_told() -> None:
 
 def test_a_newcomer_is_not_judged_by_an_answer_that_was_not_for_it() -> None:
     first = wait(0)
-    together = lookout(first)
-    together.ask(MADE)
+    together = schedule(first)
+    together.next_request(MADE)
     together.join(wait(1))
 
-    assert together.saw(running(0), MADE) == [first]
+    assert together.on_response(running(0), MADE) == [first]
 
 
 def test_nothing_is_seen_before_the_first_look_even_when_others_look() -> None:
-    early, late = wait(0), wait(1, first_look=MADE + 30)
-    story = Story(lookout(early, late), done(1), done(1), done(1)).go_on(2)
+    early, late = wait(0), wait(1, not_before=MADE + 30)
+    story = Story(schedule(early, late), done(1), done(1), done(1)).go_on(2)
 
     assert late.ending is None
     story.go_on()
@@ -148,31 +148,31 @@ def test_nothing_is_seen_before_the_first_look_even_when_others_look() -> None:
 
 def test_a_newcomer_alone_is_looked_at_when_it_wants_to_be() -> None:
     first = wait(0)
-    together = lookout(first)
-    together.ask(MADE)
+    together = schedule(first)
+    together.next_request(MADE)
     together.leave(first)
-    together.join(wait(1, first_look=MADE + 9))
+    together.join(wait(1, not_before=MADE + 9))
 
-    together.saw(running(0), MADE)
-    together.plan()
+    together.on_response(running(0), MADE)
+    together.reschedule()
 
-    assert together.pause(MADE) == 20
+    assert together.delay(MADE) == 20
 
 
 def test_whoever_has_left_is_not_told() -> None:
     first, second = wait(0), wait(1)
-    together = lookout(first, second)
-    together.ask(MADE)
+    together = schedule(first, second)
+    together.next_request(MADE)
     together.leave(first)
 
-    assert together.saw(done(1, 0), MADE) == [second]
+    assert together.on_response(done(1, 0), MADE) == [second]
 
 
 def test_an_execution_that_cannot_be_read_is_the_trouble_of_its_own_wait_alone() -> None:
     well, ill = wait(0), wait(1, max_poll_outage=30.0)
     answer = log(entry("completed", run_id(1), runQueuedAt="yesterday"), entry("inProgress", run_id(0)))
 
-    story = Story(lookout(well, ill), answer).go_on(4)
+    story = Story(schedule(well, ill), answer).go_on(4)
 
     assert (well.ending, ill.ending) == (None, "outage")
     assert "unknown shape" in str(ill.problem)
@@ -181,7 +181,7 @@ def test_an_execution_that_cannot_be_read_is_the_trouble_of_its_own_wait_alone()
 
 def test_an_execution_that_cannot_be_read_is_nobody_elses_trouble_in_a_full_log_either() -> None:
     whichever = Target(application_id=APPLICATION, notebook_id=NOTEBOOK, since=MADE)
-    anyone = Watch(whichever, Patience(poll_interval=20.0, deadline=MADE + 3_600, max_poll_outage=30.0))
+    anyone = Wait(whichever, WaitConfig(poll_interval=20.0, deadline=MADE + 3_600, max_poll_outage=30.0))
     well = wait(0)
     others = [entry("completed", run_id(number)) for number in range(FIRST_LIMIT + 5, 2, -1)]
     answer = log(
@@ -190,10 +190,10 @@ def test_an_execution_that_cannot_be_read_is_nobody_elses_trouble_in_a_full_log_
         entry(run=run_id(0)),
     )
 
-    Story(lookout(well, anyone), answer).go_on(4)
+    Story(schedule(well, anyone), answer).go_on(4)
 
     assert (well.ending, anyone.ending) == (None, "outage")
-    assert well.seen is not None
+    assert well.execution is not None
 
 
 # -- when it is due ---------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def test_an_execution_that_cannot_be_read_is_nobody_elses_trouble_in_a_full_log_
 
 def test_the_shortest_interval_asked_for_counts() -> None:
     hurried = wait(0, interval=5.0)
-    together = lookout(wait(1, interval=60.0), hurried)
+    together = schedule(wait(1, interval=60.0), hurried)
     story = Story(together, running(1, 0)).go_on(3)
 
     together.leave(hurried)
@@ -211,11 +211,11 @@ def test_the_shortest_interval_asked_for_counts() -> None:
 
 
 def test_a_newcomer_waits_for_the_next_look_of_all() -> None:
-    together = lookout(wait(0))
+    together = schedule(wait(0))
     story = Story(together, running(1, 0)).go_on()
     story.hand.now += 7
 
-    together.join(wait(1, first_look=MADE + 12))
+    together.join(wait(1, not_before=MADE + 12))
     story.go_on(2)
 
     assert story.times == pytest.approx([0, 20, 40])
@@ -229,18 +229,18 @@ def test_an_interval_counts_from_the_question_but_a_slow_losant_gets_its_rest(
         story.hand.now += took
         return running(0)
 
-    story = Story(lookout(wait()), answer)
+    story = Story(schedule(wait()), answer)
 
     assert story.go_on(3).times == pytest.approx(looks)
 
 
 def test_a_newcomer_who_is_in_a_hurry_is_not_kept_waiting() -> None:
-    together = lookout(wait(0, interval=60.0))
+    together = schedule(wait(0, interval=60.0))
     story = Story(together, running(1, 0)).go_on()
 
     together.join(wait(1, interval=2.0))
 
-    assert together.pause(MADE) == pytest.approx(2.0)
+    assert together.delay(MADE) == pytest.approx(2.0)
     story.go_on(3)
     assert story.times == pytest.approx([0, 2, 4, 6])
 
@@ -248,13 +248,13 @@ def test_a_newcomer_who_is_in_a_hurry_is_not_kept_waiting() -> None:
 @briefly
 @given(st.lists(st.floats(0.0, 100.0), min_size=1, max_size=40))
 def test_however_many_come_there_is_one_look_per_interval(arrivals: list[float]) -> None:
-    together = lookout(wait(0))
+    together = schedule(wait(0))
     story = Story(together, running(*range(41)))
     for number, arrival in enumerate(sorted(arrivals), 1):
-        while MADE + arrival > story.hand.now + together.pause(story.hand.now):
+        while MADE + arrival > story.hand.now + together.delay(story.hand.now):
             story.go_on()
         story.hand.now = max(story.hand.now, MADE + arrival)
-        together.join(wait(number, first_look=MADE + arrival + 20))
+        together.join(wait(number, not_before=MADE + arrival + 20))
     while story.hand.now < MADE + 120:
         story.go_on()
 
@@ -264,23 +264,23 @@ def test_however_many_come_there_is_one_look_per_interval(arrivals: list[float])
 def test_looks_at_many_notebooks_spread_out() -> None:
     intervals = []
     for jitter in (lambda low, _: low, highest):
-        story = Story(lookout(wait(), jitter=jitter), running(0)).go_on(2)
+        story = Story(schedule(wait(), jitter=jitter), running(0)).go_on(2)
         intervals.append(story.times[1])
 
     assert intervals == pytest.approx([20, 21])
 
 
 def test_nobody_looks_sooner_than_somebody_wants_except_for_a_deadline() -> None:
-    together = lookout()
+    together = schedule()
 
     for watch, opens_at, pause in [(wait(), 9, 9), (wait(deadline=MADE + 7), 12, 7), (wait(), 4, 4)]:
         together.join(watch, MADE + opens_at)
-        assert together.pause(MADE) == pause
+        assert together.delay(MADE) == pause
 
 
 def test_a_run_that_stays_in_the_queue_is_looked_at_more_and_more_seldom_up_to_a_ceiling() -> None:
     queued = log(entry("queued", run_id(0)))
-    story = Story(lookout(wait()), *[queued] * 7, running(0)).go_on(9)
+    story = Story(schedule(wait()), *[queued] * 7, running(0)).go_on(9)
 
     pauses = [after - before for before, after in zip(story.times, story.times[1:], strict=False)]
     assert pauses == pytest.approx([20, 30, 45, 60, 60, 60, 60, 20])
@@ -289,7 +289,7 @@ def test_a_run_that_stays_in_the_queue_is_looked_at_more_and_more_seldom_up_to_a
 def test_deadlines_that_pass_together_share_a_look() -> None:
     waits = [wait(number, deadline=MADE + 10 + number / 100) for number in range(100)]
 
-    story = Story(lookout(*waits), running(*range(100))).go_on(3)
+    story = Story(schedule(*waits), running(*range(100))).go_on(3)
 
     assert [it.ending for it in waits] == ["deadline"] * 100
     assert story.times == pytest.approx([0, 10, 11])
@@ -297,11 +297,11 @@ def test_deadlines_that_pass_together_share_a_look() -> None:
 
 def test_when_nobody_is_left_no_look_is_due() -> None:
     first = wait()
-    together = lookout(first)
+    together = schedule(first)
 
     Story(together, done(0)).go_on()
 
-    assert together.pause(MADE) == inf
+    assert together.delay(MADE) == inf
 
 
 # -- when it fails ----------------------------------------------------------------------------------------
@@ -314,7 +314,7 @@ def test_a_failure_is_one_failure_however_many_wait() -> None:
         drawn.append((low, top))
         return top
 
-    together = lookout(*(wait(number) for number in range(50)), jitter=jitter)
+    together = schedule(*(wait(number) for number in range(50)), jitter=jitter)
     story = Story(together, GONE).go_on(7)
 
     assert drawn == [(0.0, pause) for pause in (1, 2, 4, 8, 16, 20, 20)]
@@ -324,7 +324,7 @@ def test_a_failure_is_one_failure_however_many_wait() -> None:
 def test_a_failure_ends_only_the_waits_whose_patience_it_exhausts() -> None:
     short, long = wait(0, max_poll_outage=5.0), wait(1)
 
-    Story(lookout(short, long, jitter=highest), GONE).go_on(4)
+    Story(schedule(short, long, jitter=highest), GONE).go_on(4)
 
     assert (short.ending, long.ending) == ("outage", None)
 
@@ -332,7 +332,7 @@ def test_a_failure_ends_only_the_waits_whose_patience_it_exhausts() -> None:
 def test_what_losant_refuses_ends_all_waits_at_once() -> None:
     waits = [wait(0), wait(1)]
 
-    Story(lookout(*waits), Forbidden(403, "Forbidden", "no")).go_on()
+    Story(schedule(*waits), Forbidden(403, "Forbidden", "no")).go_on()
 
     assert [it.ending for it in waits] == ["refused"] * 2
 
@@ -341,7 +341,7 @@ def test_a_deadline_that_passes_while_losant_asks_for_quiet_ends_its_wait_withou
     brief, patient = wait(0, deadline=MADE + 30), wait(1)
     slow_down = RateLimited(429, "", "slow down", retry_after=120.0)
 
-    story = Story(lookout(brief, patient), slow_down, running(1, 0)).go_on(3)
+    story = Story(schedule(brief, patient), slow_down, running(1, 0)).go_on(3)
 
     assert (brief.ending, patient.ending) == ("deadline", None)
     assert story.times[0] == 0
@@ -349,7 +349,7 @@ def test_a_deadline_that_passes_while_losant_asks_for_quiet_ends_its_wait_withou
 
 
 def test_a_newcomer_does_not_look_sooner_than_losant_asked() -> None:
-    together = lookout(wait(0))
+    together = schedule(wait(0))
     story = Story(together, RateLimited(429, "", "slow down", retry_after=120.0), running(1, 0)).go_on()
 
     together.join(wait(1))
@@ -388,15 +388,15 @@ def test_a_log_that_is_longer_than_any_answer_may_be_is_asked_for_in_less() -> N
         )
 
     deep = wait(0)
-    story = Story(lookout(deep), answer).go_on(4)
+    story = Story(schedule(deep), answer).go_on(4)
 
     assert [limit for limit, _ in story.windows] == [20, 160, 1280, 640]
-    assert not deep.is_over
+    assert deep.demand is not None
 
 
 def test_a_log_that_does_not_reach_far_enough_is_asked_for_again_at_once_and_longer() -> None:
     deep, shallow = wait(0), wait(400)
-    together = lookout(deep, shallow)
+    together = schedule(deep, shallow)
 
     story = Story(together, paged(*crowd(300), entry("inProgress", run_id(0)))).go_on(3)
 
@@ -408,28 +408,28 @@ def test_a_log_that_does_not_reach_far_enough_is_asked_for_again_at_once_and_lon
 
 
 def test_a_run_that_even_the_longest_log_does_not_show_does_not_make_each_look_long() -> None:
-    story = Story(lookout(wait(0)), paged(*crowd(10_000))).go_on(40)
+    story = Story(schedule(wait(0)), paged(*crowd(10_000))).go_on(40)
 
-    longest = [limit for limit, _ in story.windows if limit == DEEPEST_LIMIT]
+    longest = [limit for limit, _ in story.windows if limit == MAX_LIMIT]
     assert 3 <= len(longest) <= 6
-    assert sum(limit for limit, _ in story.windows) / len(story.windows) < DEEPEST_LIMIT / 3
+    assert sum(limit for limit, _ in story.windows) / len(story.windows) < MAX_LIMIT / 3
 
 
 def test_where_losant_gives_no_log_as_long_as_ours_it_is_asked_for_a_shorter_one() -> None:
     waits = [wait(number) for number in range(400)]
     entries = [entry("inProgress", run_id(number)) for number in range(399, -1, -1)]
 
-    story = Story(lookout(*waits), paged(*entries, most=500)).go_on(3)
+    story = Story(schedule(*waits), paged(*entries, most=500)).go_on(3)
 
     assert [limit for limit, _ in story.windows] == [800, 400, 400]
     assert {it.ending for it in waits} == {None}
-    assert all(it.seen is not None for it in waits)
+    assert all(it.execution is not None for it in waits)
 
 
 def test_those_who_are_left_see_as_far_as_all_did_together() -> None:
     waits = [wait(number) for number in range(2_000)]
     states = dict.fromkeys(range(2_000), "inProgress")
-    together = lookout(*waits)
+    together = schedule(*waits)
 
     def answer(call: Any) -> Any:
         entries = [entry(states[number], run_id(number)) for number in range(1_999, -1, -1)]
@@ -445,14 +445,14 @@ def test_those_who_are_left_see_as_far_as_all_did_together() -> None:
 
     assert len(story.ended) == 1_900
     assert len(story.windows) == 5
-    assert not any(watch.take_notes() for watch in waits[:100])
+    assert not any(watch.drain_logs() for watch in waits[:100])
 
 
 def test_a_refusal_that_is_not_about_the_length_ends_the_wait_all_the_same() -> None:
     first = wait()
     waits = [first, *(wait(number) for number in range(1, 100))]
 
-    story = Story(lookout(*waits), BadRequest(400, "Validation", "no")).go_on(5)
+    story = Story(schedule(*waits), BadRequest(400, "Validation", "no")).go_on(5)
 
     assert {it.ending for it in waits} == {"refused"}
     assert [limit for limit, _ in story.windows][-1] <= FIRST_LIMIT
@@ -464,7 +464,7 @@ def test_a_refusal_that_is_not_about_the_length_ends_the_wait_all_the_same() -> 
 def test_no_sequence_of_answers_and_losses_loses_a_wait(data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 8))
     waits = [wait(number, deadline=MADE + 3_600) for number in range(count)]
-    together = lookout(*waits)
+    together = schedule(*waits)
     faults: tuple[LosantError, ...] = (
         GONE,
         ServerError(503, "", "no"),
@@ -481,7 +481,7 @@ def test_no_sequence_of_answers_and_losses_loses_a_wait(data: st.DataObject) -> 
 
     story = Story(together, answer)
     for _ in range(400):
-        if together.pause(story.hand.now) == inf:
+        if together.delay(story.hand.now) == inf:
             break
         story.go_on()
 

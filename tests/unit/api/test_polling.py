@@ -21,7 +21,9 @@ from airflow_provider_losant.api.errors import (
     TransportError,
     Unauthorized,
 )
-from airflow_provider_losant.api.flows.polling import call_with_retry, cancel, list_notebooks
+from airflow_provider_losant.api.flows.cancel import cancel
+from airflow_provider_losant.api.flows.notebooks import list_notebooks
+from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.flows.steps import Tail
 from airflow_provider_losant.api.model import Notebook
 from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN
@@ -130,7 +132,7 @@ def test_a_host_that_gives_the_same_page_over_and_over_is_not_asked_for_ever() -
 def test_cancelling_asks_losant_once() -> None:
     hand = Hand([None])
 
-    assert hand.drive(cancel(REF, "the task was killed")) == "asked"
+    assert hand.drive(cancel(REF, "the task was killed")) == "requested"
     assert [(call.operation, dict(call.query)) for call in hand.calls] == [
         ("notebook.cancelExecution", {"executionId": RUN})
     ]
@@ -142,7 +144,7 @@ def test_cancelling_asks_losant_once() -> None:
 def test_a_run_that_has_ended_needs_no_cancelling(error: LosantError) -> None:
     hand = Hand([error])
 
-    assert hand.drive(cancel(REF, "the task was killed", retries=2)) == "needless"
+    assert hand.drive(cancel(REF, "the task was killed", retries=2)) == "not_needed"
     assert len(hand.calls) == 1
 
 

@@ -25,8 +25,9 @@ from airflow_provider_losant.api.errors import (
     TransportError,
     Unauthorized,
 )
-from airflow_provider_losant.api.flows.polling import watch
-from airflow_provider_losant.api.flows.wait import Outcome, Patience, Target
+from airflow_provider_losant.api.flows.outcome import Outcome
+from airflow_provider_losant.api.flows.polling import wait_for_execution
+from airflow_provider_losant.api.flows.wait import Target, WaitConfig
 from airflow_provider_losant.api.model import Execution
 from tests.support.factories import (
     APPLICATION,
@@ -45,13 +46,13 @@ from tests.unit.api.flow_driver import Hand, calm, highest
 GONE = TransportError("connection lost")
 RUNNING = [execution("inProgress", runStartedAt=iso(MADE + 1))]
 DONE = [execution("completed", outputsCompletedAt=iso(MADE + 60))]
-PATIENCE = Patience(poll_interval=20.0, deadline=MADE + 3_600, max_poll_outage=600.0)
+PATIENCE = WaitConfig(poll_interval=20.0, deadline=MADE + 3_600, max_poll_outage=600.0)
 SIGNED = "https://storage.example/result.error.log?X-Amz-Signature=deadbeef"
 
 
-def look(hand: Hand, target: Target | None = None, patience: Patience = PATIENCE, **more: Any) -> Outcome:
+def look(hand: Hand, target: Target | None = None, config: WaitConfig = PATIENCE, **more: Any) -> Outcome:
     options = {"clock": hand.clock, "jitter": calm, **more}
-    return hand.drive(watch(target or Target.of(REF), patience, **options))
+    return hand.drive(wait_for_execution(target or Target.of(REF), config, **options))
 
 
 def at(*answers: Any, **more: Any) -> Hand:
@@ -81,7 +82,7 @@ def test_every_look_names_a_limit_and_a_since_with_a_margin() -> None:
 def test_a_run_that_has_only_just_begun_is_not_looked_at_yet() -> None:
     hand = at(DONE)
 
-    look(hand, first_look=MADE + 20)
+    look(hand, not_before=MADE + 20)
 
     assert hand.looks == [MADE + 20]
 
@@ -187,9 +188,9 @@ def test_a_bound_of_outage_begins_anew_with_each_answer() -> None:
 
 
 def test_a_single_lost_poll_is_forgiven_however_seldom_one_looks() -> None:
-    seldom = Patience(poll_interval=900.0, deadline=MADE + 7_200, max_poll_outage=600.0)
+    seldom = WaitConfig(poll_interval=900.0, deadline=MADE + 7_200, max_poll_outage=600.0)
 
-    assert look(at(GONE, DONE), patience=seldom, first_look=MADE + 900).is_success
+    assert look(at(GONE, DONE), config=seldom, not_before=MADE + 900).is_success
 
 
 @briefly
@@ -231,7 +232,7 @@ def test_nobody_looks_sooner_than_losant_asked() -> None:
 def test_a_long_pause_that_losant_asks_for_does_not_outlast_the_deadline() -> None:
     hand = at(RateLimited(429, "", "slow down", retry_after=86_400.0), RUNNING)
 
-    outcome = look(hand, patience=Patience(poll_interval=20.0, deadline=MADE + 300, max_poll_outage=6_000.0))
+    outcome = look(hand, config=WaitConfig(poll_interval=20.0, deadline=MADE + 300, max_poll_outage=6_000.0))
 
     assert outcome.ending == "deadline"
     assert hand.now == MADE + 300
@@ -306,9 +307,9 @@ def test_no_file_is_fetched_in_vain(ended: Execution) -> None:
 
 def test_the_deadline_ends_the_wait_after_one_last_look() -> None:
     hand = at(RUNNING)
-    patience = Patience(poll_interval=20.0, deadline=MADE + 50, max_poll_outage=600.0)
+    config = WaitConfig(poll_interval=20.0, deadline=MADE + 50, max_poll_outage=600.0)
 
-    outcome = look(hand, patience=patience)
+    outcome = look(hand, config=config)
 
     assert (outcome.ending, outcome.is_success, outcome.is_cancelled) == ("deadline", False, False)
     assert hand.looks == [MADE, MADE + 20, MADE + 40, MADE + 50]
@@ -316,25 +317,25 @@ def test_the_deadline_ends_the_wait_after_one_last_look() -> None:
 
 
 def test_a_run_that_ends_just_before_the_deadline_has_ended() -> None:
-    patience = Patience(poll_interval=40.0, deadline=MADE + 50, max_poll_outage=600.0)
+    config = WaitConfig(poll_interval=40.0, deadline=MADE + 50, max_poll_outage=600.0)
 
-    assert look(at(RUNNING, RUNNING, DONE), patience=patience).is_success
+    assert look(at(RUNNING, RUNNING, DONE), config=config).is_success
 
 
 def test_a_deadline_that_has_passed_still_allows_one_look() -> None:
-    patience = Patience(poll_interval=20.0, deadline=0.0, max_poll_outage=600.0)
+    config = WaitConfig(poll_interval=20.0, deadline=0.0, max_poll_outage=600.0)
     hand = at(RUNNING)
 
-    assert look(hand, patience=patience).ending == "deadline"
+    assert look(hand, config=config).ending == "deadline"
     assert hand.looks == [MADE]
-    assert look(at(DONE), patience=patience).is_success
+    assert look(at(DONE), config=config).is_success
 
 
 def test_the_run_is_cancelled_when_the_deadline_passes_and_the_user_wants_that() -> None:
-    patience = Patience(poll_interval=20.0, deadline=MADE + 30, max_poll_outage=600.0)
+    config = WaitConfig(poll_interval=20.0, deadline=MADE + 30, max_poll_outage=600.0)
     hand = at(RUNNING, RUNNING, RUNNING, None)
 
-    outcome = look(hand, patience=patience, cancel_on_timeout=True)
+    outcome = look(hand, config=config, cancel_on_timeout=True)
 
     assert (outcome.ending, outcome.is_cancelled) == ("deadline", True)
     assert hand.operations() == ["notebook.logs"] * 3 + ["notebook.cancelExecution"]
@@ -342,10 +343,10 @@ def test_the_run_is_cancelled_when_the_deadline_passes_and_the_user_wants_that()
 
 
 def test_a_cancel_that_fails_at_the_deadline_is_told_and_not_raised() -> None:
-    patience = Patience(poll_interval=20.0, deadline=MADE, max_poll_outage=600.0)
+    config = WaitConfig(poll_interval=20.0, deadline=MADE, max_poll_outage=600.0)
     hand = at(RUNNING, ServerError(503, "", "no message"))
 
-    outcome = look(hand, patience=patience, cancel_on_timeout=True)
+    outcome = look(hand, config=config, cancel_on_timeout=True)
 
     assert (outcome.ending, outcome.is_cancelled) == ("deadline", False)
     assert hand.operations().count("notebook.cancelExecution") == 3
@@ -354,18 +355,18 @@ def test_a_cancel_that_fails_at_the_deadline_is_told_and_not_raised() -> None:
 
 @pytest.mark.parametrize("error", [NotFound(404, "", "no"), BadRequest(400, "", "has ended")], ids=str)
 def test_a_run_that_ends_while_it_is_being_cancelled_has_ended(error: LosantError) -> None:
-    patience = Patience(poll_interval=20.0, deadline=MADE + 10, max_poll_outage=600.0)
+    config = WaitConfig(poll_interval=20.0, deadline=MADE + 10, max_poll_outage=600.0)
 
-    outcome = look(at(RUNNING, RUNNING, error, DONE), patience=patience, cancel_on_timeout=True)
+    outcome = look(at(RUNNING, RUNNING, error, DONE), config=config, cancel_on_timeout=True)
 
     assert (outcome.ending, outcome.is_success) == ("ended", True)
 
 
 def test_a_wait_for_whichever_run_comes_cancels_nobodys() -> None:
-    patience = Patience(poll_interval=20.0, deadline=MADE + 30, max_poll_outage=600.0)
+    config = WaitConfig(poll_interval=20.0, deadline=MADE + 30, max_poll_outage=600.0)
     hand = at([])
 
-    outcome = look(hand, whichever(), patience, cancel_on_timeout=True)
+    outcome = look(hand, whichever(), config, cancel_on_timeout=True)
 
     assert outcome.ending == "deadline"
     assert set(hand.operations()) == {"notebook.logs"}
@@ -402,7 +403,7 @@ def test_a_run_that_is_not_listed_yet_is_waited_for() -> None:
     hand = at([], [], RUNNING, DONE)
 
     assert look(hand).is_success
-    assert "not listed yet" in hand.log
+    assert "does not list" in hand.log
 
 
 def test_a_run_that_is_not_listed_for_long_is_looked_for_without_a_since() -> None:
@@ -415,7 +416,7 @@ def test_a_run_that_is_not_listed_for_long_is_looked_for_without_a_since() -> No
 def test_a_run_that_is_never_listed_ends_the_wait_with_a_reason() -> None:
     outcome = look(at([]))
 
-    assert (outcome.ending, outcome.problem) == ("outage", "the run is not in the notebook's log")
+    assert (outcome.ending, outcome.problem) == ("outage", "the execution log does not list the execution")
     assert outcome.result == {"execution_id": RUN, "notebook_id": NOTEBOOK, "application_id": APPLICATION}
 
 
@@ -461,9 +462,9 @@ def test_without_an_id_a_run_that_goes_on_is_waited_for() -> None:
 
 
 def test_without_an_id_nothing_to_see_is_no_outage() -> None:
-    patience = Patience(poll_interval=20.0, deadline=MADE + 7_200, max_poll_outage=600.0)
+    config = WaitConfig(poll_interval=20.0, deadline=MADE + 7_200, max_poll_outage=600.0)
 
-    assert look(at([]), whichever(), patience).ending == "deadline"
+    assert look(at([]), whichever(), config).ending == "deadline"
 
 
 def test_without_an_id_the_earliest_is_found_beyond_the_page_too() -> None:
@@ -474,9 +475,9 @@ def test_without_an_id_the_earliest_is_found_beyond_the_page_too() -> None:
 
 @pytest.mark.parametrize("younger", [20, 500])
 def test_a_single_look_is_as_wide_as_it_takes(younger: int) -> None:
-    glance = Patience(poll_interval=20.0, deadline=0.0, max_poll_outage=600.0)
+    glance = WaitConfig(poll_interval=20.0, deadline=0.0, max_poll_outage=600.0)
 
-    assert look(at(paged([*others(younger), *DONE])), patience=glance).is_success
+    assert look(at(paged([*others(younger), *DONE])), config=glance).is_success
 
 
 # -- what crosses from the triggerer to the worker --------------------------------------------------------
@@ -523,9 +524,9 @@ def test_no_signed_address_is_in_any_outcome_event_or_note(
     files: dict[str, Any], inputs: dict[str, Any], status: str, tail: str | LosantError
 ) -> None:
     hand = at([Execution.from_api(entry(status, outputInfo=files, inputInfo=inputs))], tail=tail)
-    patience = Patience(poll_interval=20.0, deadline=MADE + 50, max_poll_outage=600.0)
+    config = WaitConfig(poll_interval=20.0, deadline=MADE + 50, max_poll_outage=600.0)
 
-    outcome = look(hand, patience=patience)
+    outcome = look(hand, config=config)
 
     told = json.dumps(outcome.to_event(), allow_nan=False) + repr(outcome) + hand.log + repr(hand.calls)
     assert "storage.example" not in told
