@@ -189,7 +189,7 @@ def test_a_file_is_sent_as_it_is_read_piece_by_piece_and_again_from_its_beginnin
 
     uploaded = LosantHook().upload_notebook(notebook, File())
 
-    assert losant.world.notebook_path(notebook).read_bytes() == content
+    assert losant.backend.notebook_path(notebook).read_bytes() == content
     assert uploaded.file_name == "Zürich 1.ipynb"
     assert 0 < min(Pieces.sizes) <= max(Pieces.sizes) <= PIECE < len(content)
 
@@ -202,7 +202,7 @@ def test_a_file_is_uploaded_from_wherever_its_path_leads(
     file.write_text("{}")
 
     assert LosantHook().upload_notebook(notebook, spell(file)).file_name == "report.ipynb"
-    assert losant.world.notebook_path(notebook).read_text() == "{}"
+    assert losant.backend.notebook_path(notebook).read_text() == "{}"
 
 
 def test_a_file_that_is_not_there_is_named_before_any_request(losant: Emulator, notebook: str) -> None:
