@@ -32,14 +32,14 @@ from airflow_provider_losant.emulator import Emulator, Fault, Script
 from tests.contract.fault_table import (
     ADOPTED,
     ASKED_FOR,
+    DONE,
     FRESH,
     LATER,
     LEFT,
     LONG_LEFT,
-    MAX_BODY,
+    MOST,
     NOW,
     OMITTED,
-    SUCCESS,
     TABLE,
     TIMEOUT,
     WATCHED,
@@ -205,7 +205,7 @@ def stage(
     places: dict[Place, str],
     elsewhere: Loopback,
 ) -> Callable[[Row, str], Stage]:
-    monkeypatch.setattr(decoding, "MAX_BODY", MAX_BODY)
+    monkeypatch.setattr(decoding, "MAX_BODY", MOST)
     elsewhere.requests.clear()
     return lambda row, kind: Stage(shared, clock, Driver(kind), row, places, elsewhere)
 
@@ -392,9 +392,7 @@ def test_a_file_is_fetched_whole_or_not_at_all(stage: Callable[[Row, str], Stage
             assert story.run(fetching, near) == {"out.csv": len(FILE)}
             assert got[-1].getvalue() == FILE
     assert story.asked("notebook.logs") == (2 if promise is FRESH else 1)
-    repeated = (
-        story.retries if promise.error else int(promise not in {SUCCESS, FRESH} and promise.attempts == 2)
-    )
+    repeated = story.retries if promise.error else int(promise not in {DONE, FRESH} and promise.attempts == 2)
     assert len(story.pauses) == repeated
     assert story.elsewhere.head("authorization") == [""] * len(story.elsewhere.requests)
 
@@ -428,7 +426,7 @@ def test_an_error_log_that_cannot_be_read_changes_no_outcome(
 
 # -- faults that stay -------------------------------------------------------------------------------------
 
-STAYING = [it for it in ROWS if it.values[0].fault and it.values[0].safe is not SUCCESS]
+STAYING = [it for it in ROWS if it.values[0].fault and it.values[0].safe is not DONE]
 
 
 @pytest.mark.parametrize("row", STAYING)

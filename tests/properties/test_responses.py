@@ -120,7 +120,7 @@ def look_at(log: Any) -> None:
     for _ in range(2):
         harvest.on_response(log, 2e9)
         for news in harvest.drain_completions():
-            json.dumps(news.progress.to_json(), allow_nan=False)
+            json.dumps(news.checkpoint.to_json(), allow_nan=False)
 
 
 @pytest.mark.parametrize("operation", ANSWERS)
