@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/emulator.md agrees with the emulator."""
+"""docs/guides/local-emulator.md agrees with the emulator."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from airflow_provider_losant.emulator import Emulator, faults, switches
 from airflow_provider_losant.emulator.__main__ import main
 from airflow_provider_losant.emulator.http.schemas import body_error
 from airflow_provider_losant.emulator.seed import Seed
+from tests.support.paths import ROOT
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "guides" / "local-emulator.md").read_text()
+PAGE = (ROOT / "docs" / "guides" / "local-emulator.md").read_text()
 
 
 def snippets(language: str) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_losant import exceptions
 from airflow_provider_losant._compat import AirflowFailException
 from airflow_provider_losant.api import errors
-from tests.support.source_files import ROOT
+from tests.support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "reference" / "exceptions.md").read_text()
 SECTIONS = dict(re.findall(r"^### (\w+)\n\n(.+?)(?=^##)", PAGE, re.MULTILINE | re.DOTALL))
