@@ -117,7 +117,7 @@ def checkpoint(airflow: LocalAirflow) -> set[str] | None:
     """Return the executions in the stored checkpoint; None before the first poll."""
     (asset,) = airflow.request("GET", f"/assets?uri_pattern={ENERGY_REPORT}")["assets"]
     stored = airflow.request("GET", f"/assets/{asset['id']}/state-store")["asset_state_store"]
-    return set(stored[0]["value"]["told"]) if stored else None
+    return set(stored[0]["value"]["delivered"]) if stored else None
 
 
 def triggered_by(airflow: LocalAirflow, run_id: str) -> list[str]:

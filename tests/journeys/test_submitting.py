@@ -67,7 +67,7 @@ def test_a_lost_submit_response_reconnects_to_the_execution(journey: Journey, fa
 
     assert_result_of_execution(0, journey)
     assert len(journey.requests_to("execute")) == len(journey.executions) == 1
-    assert "adopted execution" in journey.log()
+    assert "Reconnecting to execution" in journey.log()
 
 
 def test_a_lost_submit_response_reconnects_though_the_log_lags(journey: Journey) -> None:
@@ -129,7 +129,7 @@ def test_the_retry_of_a_killed_worker_reconnects_to_the_running_execution(journe
     assert journey.link == link
     assert len(journey.requests_to("execute")) == len(journey.executions) == 1
     assert journey.requests_to("cancelExecution") == []
-    assert "Took over execution" in journey.log(2)
+    assert "Reconnecting to execution" in journey.log(2)
 
 
 @RETRIED_WHEN_KILLED

@@ -81,7 +81,7 @@ def test_the_sweep_cancels_no_execution_that_a_task_waits_for_or_may_outlive_its
     report = sweep(journey)
 
     assert report["cancelled"] == []
-    assert report["looked_at"] == 7
+    assert report["checked"] == 7
     assert report["left"] == {
         "its task is running": 1,
         "its task is deferred": 1,
@@ -114,7 +114,7 @@ def test_an_execution_whose_cancel_was_lost_is_cancelled_by_the_sweep(journey: J
     assert sorted(report["cancelled"]) == sorted(statuses(journey))
     assert set(statuses(journey).values()) == {"canceled"}
     assert sorted(journey.cancelled()) == sorted(statuses(journey))
-    assert sweep(journey)["looked_at"] == 0
+    assert sweep(journey)["checked"] == 0
 
 
 def test_the_sweep_does_not_cancel_a_young_execution(journey: Journey) -> None:
@@ -141,7 +141,7 @@ def test_the_example_sweeps_all_notebooks_of_the_connection(
 
     assert airflow.wait_for_run("losant_orphan_sweep", run_id, timeout=60) == "success"
     report = airflow.xcom("losant_orphan_sweep", run_id, "sweep")
-    assert set(report) == {"looked_at", "cancelled", "left"}
+    assert set(report) == {"checked", "cancelled", "left"}
     looked = {it.path for it in losant.requests if it.headers["user-agent"].startswith("airflow-provider")}
     assert len([path for path in looked if path.endswith("/logs")]) >= 2
 

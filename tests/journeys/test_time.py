@@ -28,7 +28,7 @@ def waited(journey: Journey) -> float:
 def assert_timeout_in_log(journey: Journey, fate: str) -> None:
     """Check that the log gives the timeout as the cause, and what became of the execution."""
     log = journey.log()
-    assert "Not ended within timeout (4 s)" in log
+    assert "did not end within timeout (4 s)" in log
     assert fate in log
 
 

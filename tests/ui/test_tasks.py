@@ -74,7 +74,7 @@ def test_the_log_of_a_failed_task_shows_the_notebooks_own_error(
     page.goto(f"/dags/{REPORT_DAG}/runs/{RUN}/tasks/{REPORT_TASK}/mapped/{AUSTIN}?log_level=error")
 
     reason = f"ValueError: No meter of {SILENT} has reported anything in these 24 hours."
-    traceback = page.get_by_text("The end of its error log:")
+    traceback = page.get_by_text("The end of the execution's error log:")
     expect(traceback).to_contain_text('raise ValueError(f"No meter of {site} has reported')
     expect(traceback).to_contain_text(reason)
     page.get_by_text("NotebookExecutionFailed: ").click()  # collapses Airflow's own traceback
