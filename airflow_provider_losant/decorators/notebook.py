@@ -72,23 +72,25 @@ class _LosantNotebookDecoratedOperator(DecoratedOperator, LosantNotebookExecuteO
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Go the operator's way, not that of a function whose value is the result."""
+        """Call the function, then run the notebook: the function's value is not the task's result."""
+        self.template_context = self._call(context)
         return LosantNotebookExecuteOperator.execute(self, context)
 
-    def _run(self, context: Context, *, is_resumed: bool = False) -> dict[str, Any]:
+    def execute_after_wait(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Call the function again, because nothing of the first process is left."""
         self.template_context = self._call(context)
-        return super()._run(context, is_resumed=is_resumed)
+        return super().execute_after_wait(context, event)
 
     def _call(self, context: Context) -> Mapping[str, Any] | str | None:
         context_merge(context, self.op_kwargs)
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
-        told = self.python_callable(*self.op_args, **arguments)
-        if told is None or isinstance(told, Mapping | str):
-            return told
+        returned = self.python_callable(*self.op_args, **arguments)
+        if returned is None or isinstance(returned, Mapping | str):
+            return returned
         from airflow_provider_losant.exceptions import LosantConfigError
 
         raise LosantConfigError(
-            f"{self.python_callable.__name__} returned a {type(told).__name__}, not a template context"
+            f"{self.python_callable.__name__} returned a {type(returned).__name__}, not a template context"
         )
 
 

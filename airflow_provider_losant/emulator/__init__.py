@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A local Losant: the notebook API on real sockets, with real kernels or declared executions."""
+"""A local Losant: an HTTP server with the notebook API that runs notebooks in kernels, or follows scripts."""
 
 from airflow_provider_losant.emulator.faults import Fault
 from airflow_provider_losant.emulator.requestlog import Request

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults: what can go wrong between a request and its answer, ordered in advance."""
+"""Faults that a test can inject: what goes wrong between a request and its response."""
 
 from __future__ import annotations
 
@@ -21,86 +21,89 @@ Kind = Literal[
     "slow",
     "unauthorized",
     "empty",
-    "mislabelled",
-    "misshapen",
+    "wrong_content_type",
+    "wrong_shape",
     "extra_fields",
     "missing_fields",
-    "drip",
-    "bomb",
+    "slow_body",
+    "gzip_bomb",
     "endless",
 ]
-ANY: Final = "*"
+ANY_OPERATION: Final = "*"
+"""Every operation of the API; not the download of a file."""
 FILES: Final = "files.get"
-"""Fetching a file, which is no operation of the API and not meant by :data:`ANY`."""
+"""The download of a file. It is not an operation of the API."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """
-    Spoil one request.
+    A fault that happens to one request.
 
     :param kind: what goes wrong.
-    :param status: the HTTP status of ``server_error`` (503) and ``html`` (502).
-    :param retry_after: the ``Retry-After`` of ``rate_limited``: seconds or an HTTP date; absent by default.
-    :param seconds: how long ``hang``, ``slow``, ``drip`` and ``endless`` keep the client waiting.
-    :param effect: whether a request is carried out all the same whose answer has nothing of the right one;
-        a ``slow`` one is always carried out, before the wait or after it.
-    :param location: where ``redirect`` points to.
-    :param size: bytes that a ``bomb`` unpacks to.
+    :param status: the HTTP status of ``server_error`` (default 503) and ``html`` (default 502).
+    :param retry_after: the ``Retry-After`` header of ``rate_limited``: seconds or an HTTP date; default none.
+    :param seconds: the duration of ``hang``, ``slow``, ``slow_body`` and ``endless``, in seconds.
+    :param processed: whether the request is processed before the fault, so that it takes effect although
+        the client gets no correct response. Without it, a ``slow`` request is processed after the wait.
+    :param location: the ``Location`` header of ``redirect``.
+    :param size: the size of the uncompressed body of ``gzip_bomb``, in bytes.
     """
 
     kind: Kind
     status: int | None = None
     retry_after: float | str | None = None
     seconds: float = 30.0
-    effect: bool = False
+    processed: bool = False
     location: str = "http://elsewhere.invalid/"
     size: int = 256 * 1024**2
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise ValueError(f"no such fault: {self.kind}")
+            raise ValueError(f"unknown fault kind: {self.kind}")
 
     @classmethod
-    def from_json(cls, wanted: Mapping[str, Any]) -> Self:
+    def from_json(cls, body: Mapping[str, Any]) -> Self:
         """
-        Read a fault from JSON.
+        Create a fault from a JSON object whose keys are the parameters.
 
-        :raises ValueError: for an unknown key or kind.
+        :raises ValueError: if a key or the kind is unknown, or the kind is missing.
         """
-        unknown = set(wanted) - {field.name for field in fields(cls)}
-        if unknown or "kind" not in wanted:
-            raise ValueError(f"a fault needs a kind and has no {', '.join(sorted(unknown)) or 'other keys'}")
-        return cls(**wanted)
+        unknown = sorted(set(body) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ValueError(f"unknown fault parameters: {', '.join(unknown)}")
+        if "kind" not in body:
+            raise ValueError("a fault needs a kind")
+        return cls(**body)
 
     @property
-    def after_effect(self) -> bool:
-        """Whether the request is carried out before things go wrong."""
-        return self.kind == "reset_after" or self.effect
+    def is_processed_first(self) -> bool:
+        """Whether the request is processed before the fault."""
+        return self.kind == "reset_after" or self.processed
 
 
 class Faults:
-    """The faults that wait for a request of their operation, first come, first served."""
+    """A queue of injected faults. Each request consumes the first fault that matches its operation."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[str, Fault]] = deque()
+        self._pending: deque[tuple[str, Fault]] = deque()
         self._lock = threading.Lock()
 
     def add(self, operation: str, fault: Fault, times: int) -> None:
-        """Order a fault for the next requests of an operation, or of any."""
+        """Inject a fault into the next ``times`` requests of an operation, or of :data:`ANY_OPERATION`."""
         with self._lock:
-            self._waiting.extend([(operation, fault)] * times)
+            self._pending.extend([(operation, fault)] * times)
 
     def clear(self) -> None:
-        """Forget the faults that have met no request yet."""
+        """Remove all faults that no request has consumed yet."""
         with self._lock:
-            self._waiting.clear()
+            self._pending.clear()
 
     def take(self, operation: str) -> Fault | None:
-        """Return the fault that this request meets, and strike it off."""
+        """Remove and return the fault for a request of this operation; ``None`` if there is none."""
         with self._lock:
-            for index, (wanted, fault) in enumerate(self._waiting):
-                if wanted == operation or (wanted == ANY and operation != FILES):
-                    del self._waiting[index]
+            for index, (target, fault) in enumerate(self._pending):
+                if target == operation or (target == ANY_OPERATION and operation != FILES):
+                    del self._pending[index]
                     return fault
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Losant saw: every request, without its token."""
+"""The log of all requests that the emulator received, without their tokens."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """
-    One request as it arrived, and the status of its answer.
+    A request that the emulator received, and the status of its response.
 
-    :param operation: such as ``notebook.logs``; empty when there is no such operation.
-    :param headers: by lower-case name, without ``Authorization``.
-    :param authorized: whether there was an ``Authorization`` header.
-    :param body: the parsed JSON body, if there was one.
-    :param status: the HTTP status of the answer; ``None`` while, or when, there was none.
-    :param at: epoch seconds of the arrival.
+    :param operation: the operation, such as ``notebook.logs``; empty if the API has no such operation.
+    :param headers: the headers by lower-case name, without ``Authorization``.
+    :param authorized: whether the request carried a token.
+    :param body: the parsed JSON body; ``None`` if there was none.
+    :param status: the HTTP status of the response; ``None`` while there is no response, and after a reset.
+    :param at: when the request arrived, in epoch seconds.
     """
 
     operation: str
@@ -37,46 +37,50 @@ class Request:
 
 class RequestLog:
     """
-    Remembers requests, oldest first.
+    Records requests, oldest first.
 
-    :param path: a file that gets one JSON line for each request when it is over.
+    :param path: a file to which one JSON line is appended for each completed request.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._seen: dict[int, Request] = {}
-        self._next = 0
+        self._requests: dict[int, Request] = {}
+        self._last_id = 0
         self._lock = threading.Lock()
 
-    def arrive(self, request: Request) -> int:
-        """Take note of a request; returns the ticket to hand in with its answer."""
+    def record(self, request: Request) -> int:
+        """Add a request; returns its id for :meth:`complete`."""
         with self._lock:
-            self._next += 1
-            self._seen[self._next] = request
-            return self._next
+            self._last_id += 1
+            self._requests[self._last_id] = request
+            return self._last_id
 
-    def leave(self, ticket: int, status: int | None) -> None:
-        """Take note of how a request was answered."""
+    def complete(self, request_id: int, status: int | None) -> None:
+        """
+        Set the status of a request's response and write the request to the file.
+
+        :param status: the HTTP status; ``None`` if the connection was reset.
+        """
         with self._lock:
-            request = self._seen.get(ticket)
+            request = self._requests.get(request_id)
             if request is None:
                 return
-            self._seen[ticket] = request = replace(request, status=status)
+            self._requests[request_id] = request = replace(request, status=status)
             if self._path is not None:
                 with self._path.open("a", encoding="utf-8") as lines:
                     lines.write(json.dumps(as_json(request)) + "\n")
 
     def all(self) -> list[Request]:
-        """Return a copy of everything seen."""
+        """Return a copy of the log."""
         with self._lock:
-            return list(self._seen.values())
+            return list(self._requests.values())
 
     def clear(self) -> None:
-        """Forget everything seen; the file keeps it."""
+        """Remove all requests from memory; the file keeps them."""
         with self._lock:
-            self._seen.clear()
+            self._requests.clear()
 
 
 def as_json(request: Request) -> dict[str, Any]:
-    """Write a request for another process."""
+    """Return a request as a JSON object."""
     return asdict(request)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The seed file: an application and its notebooks, to begin with."""
+"""The seed file: an application and its notebooks."""
 
 from __future__ import annotations
 
@@ -12,48 +12,59 @@ from typing import TYPE_CHECKING, Any, Self
 from airflow_provider_losant.emulator.state.timeline import Script
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.server import Emulator
+    from airflow_provider_losant.emulator.state.backend import Backend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seed:
-    """What a seed file says; its paths are relative to the file."""
+    """
+    The content of a seed file.
+
+    :param folder: the folder of the file, to which its paths are relative.
+    :param application: id and name of the default application.
+    :param notebooks: the settings of the notebooks.
+    """
 
     folder: Path
     application: Mapping[str, str]
     notebooks: tuple[Mapping[str, Any], ...]
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def load(cls, path: Path) -> Self:
         """
-        Read a seed file.
+        Load a seed file.
 
-        :raises ValueError: when it is no JSON, or a notebook has no name.
+        :raises ValueError: if it is not JSON, or a notebook has no name.
         """
-        told = json.loads(path.read_text(encoding="utf-8"))
-        if any("name" not in notebook for notebook in told.get("notebooks", ())):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if any("name" not in notebook for notebook in content.get("notebooks", ())):
             raise ValueError("every notebook in a seed file needs a name")
         return cls(
             folder=path.absolute().parent,
-            application=told.get("application", {}),
-            notebooks=tuple(told.get("notebooks", ())),
+            application=content.get("application", {}),
+            notebooks=tuple(content.get("notebooks", ())),
         )
 
-    def sow(self, losant: Emulator) -> dict[str, str]:
-        """Make the notebooks; returns their ids by name."""
-        return {told["name"]: self._sow(losant, told) for told in self.notebooks}
+    def apply(self, backend: Backend, application_id: str) -> dict[str, str]:
+        """
+        Add the notebooks, or replace those with the same id or name; returns their ids by name.
 
-    def _sow(self, losant: Emulator, told: Mapping[str, Any]) -> str:
-        known = {notebook.name: notebook.id for notebook in losant.world.notebooks.values()}
-        notebook_id = losant.add_notebook(
-            name=told["name"],
-            file=self.folder / told["file"] if "file" in told else None,
-            inputs=told.get("inputs", ()),
-            outputs=told.get("outputs", ()),
-            max_run_minutes=told.get("maxRunMinutes", 5),
-            samples={name: self.folder / path for name, path in told.get("samples", {}).items()},
-            notebook_id=told.get("id") or known.get(told["name"]),
+        :param application_id: the application that they belong to.
+        """
+        return {notebook["name"]: self._add(backend, application_id, notebook) for notebook in self.notebooks}
+
+    def _add(self, backend: Backend, application_id: str, settings: Mapping[str, Any]) -> str:
+        ids_by_name = {notebook.name: notebook.id for notebook in backend.notebooks.values()}
+        notebook_id = backend.add_notebook(
+            settings["name"],
+            application_id=application_id,
+            file=self.folder / settings["file"] if "file" in settings else None,
+            inputs=settings.get("inputs", ()),
+            outputs=settings.get("outputs", ()),
+            max_minutes=settings.get("maxRunMinutes", 5),
+            samples={name: self.folder / path for name, path in settings.get("samples", {}).items()},
+            notebook_id=settings.get("id") or ids_by_name.get(settings["name"]),
         )
-        if "script" in told:
-            losant.script(notebook_id, Script.from_json(told["script"]))
+        if "script" in settings:
+            backend.set_script(notebook_id, Script.from_json(settings["script"]))
         return notebook_id

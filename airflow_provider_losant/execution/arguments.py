@@ -1,144 +1,165 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an operator's arguments to an order: checked, marked, and remembered from one try to the next."""
+"""The execute operator's arguments, checked once when its task starts or resumes."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
+from datetime import datetime
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant._compat import deployment_id, task_store
 from airflow_provider_losant.api.errors import InvalidArgument
-from airflow_provider_losant.api.flows.ownership import MARKER_KEY, Owner
-from airflow_provider_losant.api.flows.submission import Submission
+from airflow_provider_losant.api.flows.start_policy import StartPolicy
+from airflow_provider_losant.api.flows.wait import WaitConfig
 from airflow_provider_losant.api.model import losant_id
-from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact_json, encode_context, execution_options
+from airflow_provider_losant.api.payloads import encode_context
 from airflow_provider_losant.api.timestamps import parse_seconds, parse_timestamp
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
-from airflow_provider_losant.openlineage.collect import parent_run_variables
+from airflow_provider_losant.hooks.output_folder import OutputFolder
 
 if TYPE_CHECKING:
-    from airflow_provider_losant._compat import Context
-    from airflow_provider_losant.api.flows.start_policy import StartPolicy
-    from airflow_provider_losant.api.model import ExecutionRef
+    from airflow_provider_losant._compat import BaseOperator
+    from airflow_provider_losant.api.flows.start_policy import IfRunning, OnExceeded, Window
     from airflow_provider_losant.hooks.losant import LosantHook
-    from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
+
+_UNCHANGED = (
+    "notification_email",
+    "callback_url",
+    "wait_for_completion",
+    "deferrable",
+    "cancel_on_kill",
+    "cancel_on_timeout",
+    "durable",
+    "if_running",
+    "max_minutes",
+    "minutes_window",
+    "on_exceeded",
+    "save_outputs_to",
+    "losant_conn_id",
+)
 
 
-def build_submission(task: LosantNotebookExecuteOperator, context: Context, hook: LosantHook) -> Submission:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecuteArguments:
     """
-    Check every argument, before any request, and put them into an order.
+    The arguments under the operator's names, in the types that the provider computes with.
 
-    :raises LosantConfigError: an argument is missing or makes no sense; the message names it.
+    :param template_context: JSON text.
+    :param poll_interval: Seconds, as are ``timeout``, ``max_poll_outage`` and ``max_log_lag``.
+    :param try_deadline: Epoch seconds at which Airflow's ``execution_timeout`` of this try is over; None when
+        there is none, or when Airflow enforces it itself because the task does not defer.
     """
-    with permanent_errors_as_config_error():
-        notebook_id = losant_id(task.notebook_id, field="notebook_id")
-        for name in ("poll_interval", "timeout", "max_poll_outage", "max_log_lag"):
-            parse_seconds(getattr(task, name), field=name)
-        text = encode_context(task.template_context)
-        if task.save_outputs_to is not None:
-            _check_folder(task)
-        moment = None if task.relative_to is None else parse_timestamp(task.relative_to, field="relative_to")
-    owner = _owner(task, context)
-    marked, problem = _mark(owner, text, task, context) if task.durable else (text, "durable is off")
-    known_id = _load_execution_id(task, context)
-    if problem and not known_id:
-        task.log.warning("A retry will not find this run again: %s", problem)
-    options = execution_options(
-        relative_to=moment,
-        template_context=marked,
-        email=task.notification_email,
-        callback_url=task.callback_url,
-    )
-    return Submission(
-        application_id=hook.resolve_application_id(),
-        notebook_id=notebook_id,
-        options=options,
-        owner=None if problem else owner,
-        known_id=known_id,
-    )
+
+    application_id: str
+    notebook_id: str
+    relative_to: datetime | None
+    template_context: str | None
+    notification_email: str | None
+    callback_url: str | None
+    wait_for_completion: bool
+    deferrable: bool
+    poll_interval: float
+    timeout: float
+    try_deadline: float | None
+    cancel_on_kill: bool
+    cancel_on_timeout: bool
+    durable: bool
+    max_poll_outage: float
+    max_log_lag: float
+    if_running: IfRunning
+    max_minutes: float | None
+    minutes_window: Window
+    on_exceeded: OnExceeded
+    save_outputs_to: str | PathLike[str] | None
+    losant_conn_id: str
+
+    @classmethod
+    def parse(cls, task: BaseOperator, hook: LosantHook, task_instance: Any) -> ExecuteArguments:
+        """
+        Check every argument of an operator, before any request.
+
+        :raises LosantConfigError: an argument is missing or invalid; the message names it.
+        """
+        given: Any = task
+        unchanged: dict[str, Any] = {name: getattr(given, name) for name in _UNCHANGED}
+        with permanent_errors_as_config_error():
+            moment = given.relative_to
+            return cls(
+                application_id=hook.resolve_application_id(),
+                notebook_id=losant_id(given.notebook_id, field="notebook_id"),
+                relative_to=None if moment is None else parse_timestamp(moment, field="relative_to"),
+                template_context=encode_context(given.template_context),
+                try_deadline=_try_deadline(given, task_instance),
+                poll_interval=parse_seconds(given.poll_interval, field="poll_interval"),
+                timeout=parse_seconds(given.timeout, field="timeout"),
+                max_poll_outage=parse_seconds(given.max_poll_outage, field="max_poll_outage"),
+                max_log_lag=parse_seconds(given.max_log_lag, field="max_log_lag"),
+                **unchanged,
+            )
+
+    def output_folder(self) -> OutputFolder | None:
+        """
+        Return where outputs are copied to; None if they are not.
+
+        :raises LosantConfigError: Airflow knows no such storage, or the task does not wait for outputs.
+        """
+        if self.save_outputs_to is None:
+            return None
+        with permanent_errors_as_config_error():
+            if not self.wait_for_completion:
+                raise InvalidArgument(
+                    "save_outputs_to",
+                    "needs wait_for_completion=True, as there are no outputs before the end",
+                )
+            return OutputFolder.parse(self.save_outputs_to, field="save_outputs_to")
+
+    def start_policy(self, waiting_since: float) -> StartPolicy | None:
+        """
+        Return the conditions for a submission; None when there are none, and so nothing to ask Losant.
+
+        :param waiting_since: Epoch seconds since when the task has waited to submit, in whatever process.
+        :raises LosantConfigError: a condition is invalid.
+        """
+        with permanent_errors_as_config_error():
+            policy = StartPolicy(
+                if_running=self.if_running,
+                max_minutes=self.max_minutes,
+                minutes_window=self.minutes_window,
+                on_exceeded=self.on_exceeded,
+                waiting_since=waiting_since,
+                give_up_at=self.deadline(waiting_since)[0],
+                poll_interval=self.poll_interval,
+                may_wait_here=not self.deferrable,
+            ).validate()
+        return None if policy.is_unconditional else policy
+
+    def wait_config(self, since: float) -> WaitConfig:
+        """
+        Return how often to poll, and for how long.
+
+        :param since: Epoch seconds from which ``timeout`` counts.
+        """
+        return WaitConfig(
+            poll_interval=self.poll_interval,
+            deadline=self.deadline(since)[0],
+            max_poll_outage=self.max_poll_outage,
+        )
+
+    def deadline(self, since: float) -> tuple[float, str]:
+        """
+        Return the epoch seconds at which a wait is over, and the argument that says so, with its value.
+
+        :param since: Epoch seconds from which ``timeout`` counts.
+        """
+        by_timeout = (since + self.timeout, f"timeout ({self.timeout:g} s)")
+        if self.try_deadline is None:
+            return by_timeout
+        return min(by_timeout, (self.try_deadline, "execution_timeout"))
 
 
-def build_start_policy(
-    task: LosantNotebookExecuteOperator, began: float, *, give_up_at: float
-) -> StartPolicy | None:
-    """
-    Put the conditions for a start into a gate; None when there are none, and so nothing to ask Losant.
-
-    :param began: Epoch seconds at which the task came to wait, in whatever process.
-    :param give_up_at: Epoch seconds at which waiting for another run ends.
-    :raises LosantConfigError: a condition makes no sense.
-    """
-    from airflow_provider_losant.api.flows.start_policy import StartPolicy
-
-    with permanent_errors_as_config_error():
-        start_policy = StartPolicy(
-            if_running=task.if_running,
-            max_minutes=task.max_minutes,
-            minutes_window=task.minutes_window,
-            on_exceeded=task.on_exceeded,
-            began=began,
-            give_up_at=give_up_at,
-            poll_interval=parse_seconds(task.poll_interval, field="poll_interval"),
-            may_wait_here=not task.deferrable,
-        ).check()
-    return None if start_policy.is_unconditional else start_policy
-
-
-def _check_folder(task: LosantNotebookExecuteOperator) -> None:
-    from airflow_provider_losant.hooks.output_folder import OutputFolder
-
-    if not task.wait_for_completion:
-        raise InvalidArgument("save_outputs_to", "needs wait_for_completion, for only then are there outputs")
-    OutputFolder.at(task.save_outputs_to or "", field="save_outputs_to")
-
-
-def save_execution_id(task: LosantNotebookExecuteOperator, context: Context, ref: ExecutionRef) -> None:
-    """Note the run down for the next try, where Airflow has a place for it (3.3)."""
-    store = task_store(context)
-    if store is None or not task.durable:
-        return
-    try:
-        store.set(_store_key(context["ti"]), ref.execution_id)
-    except Exception:  # the mark in the context serves as well, so nothing is lost but time
-        task.log.warning("The execution id could not be kept in the task state store", exc_info=True)
-
-
-def _load_execution_id(task: LosantNotebookExecuteOperator, context: Context) -> str | None:
-    store, ti = task_store(context), context["ti"]
-    if store is None or not task.durable or ti.try_number == 1:
+def _try_deadline(task: Any, task_instance: Any) -> float | None:
+    """Airflow does not enforce ``execution_timeout`` while a task is deferred, so the trigger has to."""
+    started = getattr(task_instance, "start_date", None)
+    if not (task.deferrable and task.execution_timeout and started):
         return None
-    return store.get(_store_key(ti))  # type: ignore[no-any-return]  # what remember() put there
-
-
-def _store_key(ti: Any) -> str:
-    """Name a chain of tries: the store outlives a clear, and a clear must not bring the old run back."""
-    return f"losant_execution_id.{ti.max_tries}"
-
-
-def _owner(task: LosantNotebookExecuteOperator, context: Context) -> Owner:
-    ti = context["ti"]
-    return Owner(
-        dag_id=ti.dag_id,
-        task_id=ti.task_id,
-        run_id=ti.run_id,
-        map_index=-1 if ti.map_index is None else ti.map_index,
-        try_number=ti.try_number,
-        max_tries=ti.max_tries,
-        deployment=deployment_id(context["dag_run"].start_date),
-        may_sweep=task.wait_for_completion and task.cancel_on_kill,
-    )
-
-
-def _mark(
-    owner: Owner, text: str | None, task: LosantNotebookExecuteOperator, context: Context
-) -> tuple[str | None, str | None]:
-    """Return the template context with the chain's mark in it, or as it was and why."""
-    given = json.loads(text or "{}")
-    if not isinstance(given, dict) or MARKER_KEY in given:
-        return text, f"template_context is not a JSON object, or has a key {MARKER_KEY!r} of its own"
-    # To find the run again matters more than what OpenLineage shows, so that goes first.
-    for openlineage in (parent_run_variables(context["ti"], task.log.log), None):
-        marked = compact_json(owner.add_marker(given, openlineage))
-        if len(marked) <= MAX_CONTEXT:
-            return marked, None
-    return text, "template_context has no room for the mark"
+    return float(started.timestamp() + task.execution_timeout.total_seconds())

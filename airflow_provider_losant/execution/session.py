@@ -1,53 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What happens while the operator's task runs: from its order to its result.
+One ``execute()`` call of the execute operator at run time: submit, wait or defer, resume, finish.
 
-It is apart from the operator because a DAG file that only names the operator is not to load all of this,
-whenever it is parsed.
+It is not part of the operator's module, so that parsing a DAG file does not load all of this.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow_provider_losant._compat import AirflowSkipException
 from airflow_provider_losant.api.errors import LosantError
-from airflow_provider_losant.api.flows import polling
 from airflow_provider_losant.api.flows.outcome import Outcome
 from airflow_provider_losant.api.flows.outputs import OutputSelection
+from airflow_provider_losant.api.flows.polling import wait_for_execution
+from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
 from airflow_provider_losant.api.flows.start_policy import StartDenied, StartSkipped
-from airflow_provider_losant.api.flows.submission import Started, Submission, SubmitPolicy
-from airflow_provider_losant.api.flows.wait import Target, WaitConfig
-from airflow_provider_losant.api.timestamps import format_timestamp, parse_seconds, parse_timestamp
-from airflow_provider_losant.assets.notebook import fill_outlet_events
+from airflow_provider_losant.api.flows.submission import Started, SubmitPolicy
+from airflow_provider_losant.api.flows.submit import submit_once
+from airflow_provider_losant.api.flows.wait import Target
+from airflow_provider_losant.api.timestamps import format_timestamp
 from airflow_provider_losant.exceptions import (
     LosantConfigError,
     NotebookExecutionError,
     NotebookNotStarted,
     permanent_errors_as_config_error,
 )
-from airflow_provider_losant.execution.arguments import (
-    build_start_policy,
-    build_submission,
-    save_execution_id,
-)
+from airflow_provider_losant.execution.arguments import ExecuteArguments
 from airflow_provider_losant.execution.canceller import Canceller
-from airflow_provider_losant.execution.result import result_or_raise
+from airflow_provider_losant.execution.publisher import ResultPublisher
+from airflow_provider_losant.execution.submission import build_submission, save_execution_id
 from airflow_provider_losant.hooks.losant import LosantHook
-from airflow_provider_losant.hooks.output_folder import OutputFolder
 from airflow_provider_losant.links.notebook import LosantNotebookLink
-from airflow_provider_losant.openlineage.collect import collect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_provider_losant._compat import Context
+    from airflow_provider_losant._compat import BaseOperator, Context
     from airflow_provider_losant.api.flows.start_policy import Blocked, StartPolicy
+    from airflow_provider_losant.api.flows.steps import FileFlow, Flow
+    from airflow_provider_losant.api.flows.submission import Submission
+    from airflow_provider_losant.api.flows.wait import WaitConfig
     from airflow_provider_losant.api.model import ExecutionRef
     from airflow_provider_losant.openlineage.collect import Report
-    from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
+
+T = TypeVar("T")
 
 DAY = 24 * 3600.0
 MAX_TRIGGER_FAILURES = 3
@@ -57,190 +57,182 @@ ADOPTED_KEY = "is_adopted"
 WAITING_SINCE_KEY = "waiting_since"
 
 
-def pull_own_xcom(task: LosantNotebookExecuteOperator, context: Context, key: str) -> Any:
-    """Return what this try pushed before it was deferred; Airflow clears it when a new try begins."""
+def pull_own_xcom(task: BaseOperator, context: Context, key: str) -> Any:
+    """Return what this try pushed before it was deferred; Airflow clears it when a new try starts."""
     ti = context["ti"]
     return ti.xcom_pull(task_ids=task.task_id, key=key, map_indexes=ti.map_index)
 
 
 class ExecuteSession:
     """
-    A task of the operator in one process: the connection is resolved, for a kill is too late to ask for it.
+    The work of one task in one process.
 
-    :param task: Whose arguments say what is wanted.
-    :ivar report: What OpenLineage can be told when the task has ended.
-    :raises LosantConfigError: the connection lacks something or makes no sense.
+    The connection is resolved up front, because a kill must not query Airflow.
+
+    :param task: The execute operator, whose arguments are checked here. (Its type would be an import cycle.)
+    :raises LosantConfigError: an argument or the connection is missing or invalid.
     """
 
-    report: Report | None = None
-
-    def __init__(self, task: LosantNotebookExecuteOperator, context: Context) -> None:
-        self._task = task
+    def __init__(self, task: Any, context: Context) -> None:
+        self._task: BaseOperator = task
         self._context = context
+        self._log = task.log.log
         self._hook = LosantHook(task.losant_conn_id, task.application_id)
-        self._canceller = Canceller(may_cancel=task.cancel_on_kill)
-        self._canceller.attach(self._hook.client, task.log.log)
+        self._client = self._hook.client
+        self._arguments = ExecuteArguments.parse(task, self._hook, context["ti"])
+        self._canceller = Canceller(self._client, self._log, may_cancel=self._arguments.cancel_on_kill)
+        self._publisher = ResultPublisher(task, context, self._hook, is_child=lambda: not self._is_adopted())
 
-    def start_and_wait(self, *, is_resumed: bool) -> dict[str, Any]:
-        """
-        Start the run, or find the one that is there, and wait for it.
+    @property
+    def report(self) -> Report | None:
+        """What OpenLineage gets after the end of the task."""
+        return self._publisher.report
 
-        :param is_resumed: Whether the task has waited already for another run to end.
+    def start_and_wait(self, *, is_resumed: bool = False) -> dict[str, Any]:
         """
-        task, context = self._task, self._context
-        began = pull_own_xcom(task, context, WAITING_SINCE_KEY) if is_resumed else time.time()
-        submission = build_submission(task, context, self._hook)
-        start_policy = build_start_policy(task, began, give_up_at=self._deadline(began)[0])
-        started = self._start(submission, start_policy, is_retry=context["ti"].try_number > 1)
+        Submit the execution, or reconnect to that of an earlier try, and wait for it.
+
+        :param is_resumed: The task has already waited for another execution to end.
+        """
+        arguments, context = self._arguments, self._context
+        waiting_since = self._pull(WAITING_SINCE_KEY) if is_resumed else time.time()
+        arguments.output_folder()
+        policy = arguments.start_policy(waiting_since)
+        submission = build_submission(arguments, context, self._log)
+        started = self._submit(submission, policy)
         if not isinstance(started, Started):
-            self._defer_until_free(started.execution.ref, began)
+            self._defer_until_unblocked(started.by.ref, waiting_since)
         if started.is_owned:
-            save_execution_id(task, context, started.ref)
+            save_execution_id(arguments, context, started.ref, self._log)
         else:
             context["ti"].xcom_push(key=ADOPTED_KEY, value=True)
         url = self._announce(started.ref)
-        if not task.wait_for_completion:
+        if not arguments.wait_for_completion:
             self._canceller.release()
             result = started.to_result(submission) | {"url": url}
-            self._note(result)
-            return self._publish(result)
+            self._publisher.collect(result)
+            return self._publisher.publish(result)
         return self._wait(started, is_new=started.execution is None)
 
     def complete(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """
-        Go on with what the trigger told.
+        Continue with the event of the trigger.
 
-        The event may be another run's: SQLite gives the id of a trigger that is gone to the next one, and
-        Airflow then hands the old one's event to the task that has the id now.
+        The event may belong to another execution: SQLite reuses the id of a deleted trigger, and Airflow then
+        passes the old trigger's event to the task that has the id now.
         """
         outcome = Outcome.from_event(event)
-        mine = pull_own_xcom(self._task, self._context, EXECUTION_KEY)
-        if mine is not None and mine != outcome.result["execution_id"]:
-            self._task.log.warning("The trigger told of %s, not of %s", outcome.result["execution_id"], mine)
-            return self._look_again(mine)
+        own = self._pull(EXECUTION_KEY)
+        if own is not None and own != outcome.result["execution_id"]:
+            self._log(
+                logging.WARNING,
+                "Ignoring a trigger event of another execution: %s instead of %s",
+                outcome.result["execution_id"],
+                own,
+            )
+            return self._reconnect(own)
         return self._finish(outcome)
 
-    def recover(self, told: Mapping[str, Any]) -> dict[str, Any]:
+    def recover(self, failure: Mapping[str, Any]) -> dict[str, Any]:
         """
-        Go on although the trigger did not fire.
+        Continue although the trigger failed without an event.
 
-        A run that is well does not pay for a triggerer that is not: it is looked at, and its wait begun
-        again, up to ``MAX_TRIGGER_FAILURES`` times; then the worker waits itself.
+        A failure of the triggerer does not fail an execution that is active: its wait begins again, up to
+        ``MAX_TRIGGER_FAILURES`` times in the triggerer, then in the worker.
 
-        :param told: What Airflow says about it.
+        :param failure: What Airflow reports about it.
         """
-        failures = (pull_own_xcom(self._task, self._context, FAILURES_KEY) or 0) + 1
+        failures = (self._pull(FAILURES_KEY) or 0) + 1
         self._context["ti"].xcom_push(key=FAILURES_KEY, value=failures)
-        self._task.log.warning("The trigger came to no end (%s): %s", failures, told.get("error"))
-        if told.get("traceback"):
-            self._task.log.warning("%s", "".join(told["traceback"]))
-        mine = pull_own_xcom(self._task, self._context, EXECUTION_KEY)
-        return self._look_again(mine, may_defer=failures <= MAX_TRIGGER_FAILURES)
+        may_defer = failures <= MAX_TRIGGER_FAILURES
+        self._log(
+            logging.WARNING,
+            "Trigger failed without an event (attempt %s of %s): %s",
+            failures,
+            MAX_TRIGGER_FAILURES + 1,
+            failure.get("error"),
+        )
+        if failure.get("traceback"):
+            self._log(logging.WARNING, "%s", "".join(failure["traceback"]))
+        return self._reconnect(self._pull(EXECUTION_KEY), may_defer=may_defer)
 
     def kill(self) -> None:
-        """Cancel the run, and keep the interrupted code from going on; fit for a signal handler."""
+        """Cancel the execution, and interrupt the code that waits for it; safe in a signal handler."""
         self._canceller.kill()
 
-    def _look_again(self, execution_id: str, *, may_defer: bool = True) -> dict[str, Any]:
-        ref = self._hook.execution_ref(self._task.notebook_id, execution_id)
-        is_owned = not pull_own_xcom(self._task, self._context, ADOPTED_KEY)
-        if is_owned:
-            self._canceller.track(ref)
-        started = Started(ref=ref, submitted_at=ref.created_at, is_owned=is_owned)
-        return self._wait(started, may_defer=may_defer)
-
-    def _start(
-        self, submission: Submission, start_policy: StartPolicy | None, *, is_retry: bool
-    ) -> Started | Blocked:
+    def _submit(self, submission: Submission, start_policy: StartPolicy | None) -> Started | Blocked:
         policy = SubmitPolicy(
-            retries=self._hook.settings.max_retries,
-            max_log_lag=parse_seconds(self._task.max_log_lag, field="max_log_lag"),
-            max_poll_outage=parse_seconds(self._task.max_poll_outage, field="max_poll_outage"),
-            lookback=parse_seconds(self._task.timeout, field="timeout") + DAY,
-            cancel_stale=self._task.cancel_on_kill,
+            retries=self._client.settings.max_retries,
+            max_log_lag=self._arguments.max_log_lag,
+            max_poll_outage=self._arguments.max_poll_outage,
+            lookback=self._arguments.timeout + DAY,
+            cancel_stale=self._arguments.cancel_on_kill,
         )
+        is_retry = self._context["ti"].try_number > 1
+        flow = submit_once(submission, policy, start_policy=start_policy, is_retry=is_retry)
         try:
-            return self._canceller.start(
-                self._hook.client, submission, policy, start_policy=start_policy, is_retry=is_retry
-            )
+            with self._canceller.interruptible(ExecutionFinder(submission=submission, policy=policy)):
+                started = self._client.run(flow)
+                if isinstance(started, Started) and started.is_owned:
+                    self._canceller.track(started.ref)
         except StartSkipped as reason:
             raise AirflowSkipException(str(reason)) from reason
         except StartDenied as reason:
             raise NotebookNotStarted(str(reason)) from reason
         except LosantError as error:
-            where = f"No run of {submission} was started through connection {self._task.losant_conn_id!r}"
             raised = NotebookExecutionError if error.is_transient else LosantConfigError
-            raise raised(f"{where}: {error}") from error
+            where = f"{submission}, connection {self._arguments.losant_conn_id!r}"
+            raise raised(f"Submitting an execution failed: {error} ({where})") from error
+        return started
 
     def _announce(self, ref: ExecutionRef) -> str:
-        """Show the run to people the moment it has an id."""
+        """Publish the execution's id and its link as soon as they are known."""
         url = self._hook.notebook_url(ref)
         self._context["ti"].xcom_push(key=EXECUTION_KEY, value=ref.execution_id)
         LosantNotebookLink().push(self._context, url)
-        self._task.log.info("Execution %s in Losant: %s", ref.execution_id, url)
+        self._log(logging.INFO, "Execution %s in Losant: %s", ref.execution_id, url)
         return url
+
+    def _reconnect(self, execution_id: str, *, may_defer: bool = True) -> dict[str, Any]:
+        ref = self._hook.execution_ref(self._arguments.notebook_id, execution_id)
+        is_owned = not self._is_adopted()
+        if is_owned:
+            self._canceller.track(ref)
+        started = Started(ref=ref, submitted_at=ref.created_at, is_owned=is_owned)
+        return self._wait(started, may_defer=may_defer)
 
     def _wait(self, started: Started, *, is_new: bool = False, may_defer: bool = True) -> dict[str, Any]:
         """
-        Wait where the DAG's author wants it.
+        Wait in the triggerer if the task is deferrable, otherwise here.
 
-        What is not new may have ended already: it is looked at here once before its wait is handed over.
+        An execution that is not new may have ended already: it is polled here once before the task defers.
         """
-        target, config = Target.of(started.ref), self._patience(started.submitted_at)
+        arguments, target = self._arguments, Target.of(started.ref)
+        config = arguments.wait_config(started.submitted_at)
         not_before = started.submitted_at + config.poll_interval if is_new else 0.0
-        if self._task.deferrable and may_defer and config.deadline > time.time():
+        if arguments.deferrable and may_defer and config.deadline > time.time():
             if not is_new:
-                glance = self._canceller.run(
-                    self._hook.client, polling.wait_for_execution(target, replace(config, deadline=0.0))
-                )
-                if glance.ending == "ended":
-                    return self._finish(glance)
+                outcome = self._run(wait_for_execution(target, replace(config, deadline=0.0)))
+                if outcome.ending == "ended":
+                    return self._finish(outcome)
             self._defer(target, config, not_before, may_cancel=started.is_owned)
-        may_cancel = self._task.cancel_on_timeout and started.is_owned
-        whole = polling.wait_for_execution(
-            target, config, not_before=not_before, cancel_on_timeout=may_cancel
-        )
-        return self._finish(self._canceller.run(self._hook.client, whole))
+        may_cancel = arguments.cancel_on_timeout and started.is_owned
+        flow = wait_for_execution(target, config, not_before=not_before, cancel_on_timeout=may_cancel)
+        return self._finish(self._run(flow))
 
-    def _patience(self, since: float) -> WaitConfig:
-        return WaitConfig(
-            poll_interval=parse_seconds(self._task.poll_interval, field="poll_interval"),
-            deadline=self._deadline(since)[0],
-            max_poll_outage=parse_seconds(self._task.max_poll_outage, field="max_poll_outage"),
-        )
-
-    def _deadline(self, submitted_at: float) -> tuple[float, str]:
-        """
-        Return when the wait is over, and which argument says so.
-
-        Airflow does not watch ``execution_timeout`` while a task is deferred, so the trigger has to.
-        """
-        ends = [
-            (
-                submitted_at + parse_seconds(self._task.timeout, field="timeout"),
-                f"timeout ({self._task.timeout})",
-            )
-        ]
-        began = getattr(self._context["ti"], "start_date", None)
-        if self._task.deferrable and self._task.execution_timeout and began:
-            end = began.timestamp() + self._task.execution_timeout.total_seconds()
-            ends.append((end, f"execution_timeout ({self._task.execution_timeout})"))
-        return min(ends)
-
-    def _defer_until_free(self, ref: ExecutionRef, began: float) -> NoReturn:
-        """Wait in the triggerer for the end of somebody else's run, which nothing here may stop."""
-        self._task.log.info("The %s goes on; waiting for its end", ref)
-        # An XCom and no argument of the method, for dag.test() passes those not on.
-        self._context["ti"].xcom_push(key=WAITING_SINCE_KEY, value=began)
-        self._defer(
-            Target.of(ref), self._patience(began), 0.0, may_cancel=False, method_name="execute_after_wait"
-        )
+    def _defer_until_unblocked(self, ref: ExecutionRef, waiting_since: float) -> NoReturn:
+        """Wait in the triggerer for the end of another task's execution, which is never cancelled here."""
+        self._log(logging.INFO, "The %s is still active; waiting for it to end", ref)
+        # An XCom rather than an argument of the method, because dag.test() does not pass those on.
+        self._context["ti"].xcom_push(key=WAITING_SINCE_KEY, value=waiting_since)
+        config = self._arguments.wait_config(waiting_since)
+        self._defer(Target.of(ref), config, may_cancel=False, method_name="execute_after_wait")
 
     def _defer(
         self,
         target: Target,
         config: WaitConfig,
-        not_before: float,
+        not_before: float = 0.0,
         *,
         may_cancel: bool,
         method_name: str = "execute_complete",
@@ -252,53 +244,50 @@ class ExecuteSession:
             target,
             config,
             not_before=not_before,
-            losant_conn_id=self._task.losant_conn_id,
-            cancel_on_kill=self._task.cancel_on_kill and may_cancel,
-            cancel_on_timeout=self._task.cancel_on_timeout and may_cancel,
+            losant_conn_id=self._arguments.losant_conn_id,
+            cancel_on_kill=self._arguments.cancel_on_kill and may_cancel,
+            cancel_on_timeout=self._arguments.cancel_on_timeout and may_cancel,
         )
         self._task.defer(trigger=trigger, method_name=method_name, timeout=trigger.deferral_timeout)
 
     def _finish(self, outcome: Outcome) -> dict[str, Any]:
         self._canceller.release()
         self._check_query_time(outcome)
-        self._note(outcome.result, outcome)
-        ref = self._hook.execution_ref(self._task.notebook_id, outcome.result["execution_id"])
-        _, limit = self._deadline(ref.created_at)
-        result = result_or_raise(
-            outcome, url=self._hook.notebook_url(ref), limit=limit, log=self._task.log.log
-        )
-        if self._task.save_outputs_to is not None:
-            result["saved_outputs"] = self._save_outputs(ref)
-        return self._publish(result)
+        ref = self._hook.execution_ref(self._arguments.notebook_id, outcome.result["execution_id"])
+        _, limit = self._arguments.deadline(ref.created_at)
+        result = self._publisher.result_or_raise(outcome, url=self._hook.notebook_url(ref), limit=limit)
+        if (saved := self._save_outputs(ref)) is not None:
+            result["saved_outputs"] = saved
+        return self._publisher.publish(result)
 
-    def _publish(self, result: dict[str, Any]) -> dict[str, Any]:
-        """Let those who depend on the notebook know."""
-        if self.report is not None:
-            self.report = self.report.with_result(result)
-        fill_outlet_events(self._task, self._context, result, self._hook.settings.base_url)
-        return result
-
-    def _note(self, result: Mapping[str, Any], outcome: Outcome | None = None) -> None:
-        self.report = collect(
-            self._hook,
-            result,
-            outcome,
-            is_child=lambda: not pull_own_xcom(self._task, self._context, ADOPTED_KEY),
-        )
-
-    def _save_outputs(self, ref: ExecutionRef) -> dict[str, str]:
-        """Copy the outputs; should that fail, the retry finds the run completed and only copies again."""
+    def _save_outputs(self, ref: ExecutionRef) -> dict[str, str] | None:
+        """Copy the outputs; if that fails, a retry finds the execution completed and only copies again."""
+        folder = self._arguments.output_folder()
+        if folder is None:
+            return None
+        flow = folder.save(ref, OutputSelection(), self._client.settings.max_retries)
         with permanent_errors_as_config_error():
-            folder = OutputFolder.at(self._task.save_outputs_to or "", field="save_outputs_to")
-            return self._canceller.run(
-                self._hook.client, folder.land(ref, OutputSelection(), self._hook.settings.max_retries)
-            )
+            return self._run(flow)
 
     def _check_query_time(self, outcome: Outcome) -> None:
-        """Losant reads a time it does not understand as now, and says so nowhere but in its log."""
-        used = outcome.result.get("relative_to")
-        if self._task.relative_to is None or used is None:
+        """Warn if Losant used another query time: it treats one that it cannot parse as the current time."""
+        used, requested = outcome.result.get("relative_to"), self._arguments.relative_to
+        if requested is None or used is None or format_timestamp(requested) == used:
             return
-        asked = format_timestamp(parse_timestamp(self._task.relative_to, field="relative_to"))
-        if asked != used:
-            self._task.log.warning("relative_to: asked for %s, but the run used %s", asked, used)
+        self._log(
+            logging.WARNING,
+            "relative_to: %s was requested, but the execution used %s",
+            format_timestamp(requested),
+            used,
+        )
+
+    def _run(self, flow: FileFlow[T] | Flow[T]) -> T:
+        with self._canceller.interruptible():
+            result = self._client.run(flow)
+        return result  # noqa: RET504 - the block may raise after this line, so it has to be outside
+
+    def _is_adopted(self) -> bool:
+        return bool(self._pull(ADOPTED_KEY))
+
+    def _pull(self, key: str) -> Any:
+        return pull_own_xcom(self._task, self._context, key)

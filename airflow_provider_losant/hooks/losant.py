@@ -423,9 +423,9 @@ class LosantHook(BaseHook):
         """
         ref = self.execution_ref(notebook_id, execution_id, application_id=application_id)
         with permanent_errors_as_config_error():
-            folder = OutputFolder.at(destination, if_exists)
-            selection = OutputSelection.read(outputs, max_bytes)
-        return self.client.run(folder.land(ref, selection, self.settings.max_retries))
+            folder = OutputFolder.parse(destination, if_exists)
+            selection = OutputSelection.parse(outputs, max_bytes)
+        return self.client.run(folder.save(ref, selection, self.settings.max_retries))
 
     def execution_ref(
         self, notebook_id: str, execution_id: str, *, application_id: str | None = None

@@ -38,7 +38,7 @@ class OutputFolder:
     if_exists: IfExists = "replace"
 
     @classmethod
-    def at(
+    def parse(
         cls, place: str | PathLike[str], if_exists: IfExists = "replace", *, field: str = "destination"
     ) -> OutputFolder:
         """
@@ -56,7 +56,7 @@ class OutputFolder:
             raise InvalidArgument(field, f"Airflow knows no storage for {place}: {error}") from None
         return cls(path=path, if_exists=if_exists)
 
-    def land(self, ref: ExecutionRef, selection: OutputSelection, retries: int) -> FileFlow[dict[str, str]]:
+    def save(self, ref: ExecutionRef, selection: OutputSelection, retries: int) -> FileFlow[dict[str, str]]:
         """
         Fetch a run's outputs into this folder; returns the path of each by its name.
 

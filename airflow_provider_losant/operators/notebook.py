@@ -140,51 +140,48 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self.save_outputs_to = save_outputs_to
         self.losant_conn_id = losant_conn_id
         self._is_killed = False
-        self._running: ExecuteSession | None = None
+        self._session: ExecuteSession | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Start the run, or find the one that an earlier try started; then wait for it."""
-        return self._run(context)
+        """Submit an execution, or reconnect to that of an earlier try; then wait for it."""
+        return self._open_session(context).start_and_wait()
 
     def execute_after_wait(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Judge again, after a run has ended that had to be waited for."""
+        """Continue after another execution that had to be waited for has ended."""
         del event
-        return self._run(context, is_resumed=True)
+        return self._open_session(context).start_and_wait(is_resumed=True)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Take over from the trigger."""
-        return self._open(context).complete(event)
+        """Continue with the event of the trigger."""
+        return self._open_session(context).complete(event)
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> dict[str, Any]:
-        """Take over from the trigger, also where Airflow would fail the task because it did not fire."""
+        """Continue after the deferral, also where Airflow would fail the task because its trigger failed."""
         from airflow_provider_losant.execution.session import EXECUTION_KEY, pull_own_xcom
 
         if next_method == TRIGGER_FAILED and pull_own_xcom(self, context, EXECUTION_KEY):
-            return self._open(context).recover(next_kwargs or {})
+            return self._open_session(context).recover(next_kwargs or {})
         return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[no-any-return]
 
     def on_kill(self) -> None:
-        """Cancel the run, and keep the interrupted code from going on."""
+        """Cancel the execution, and interrupt the code that waits for it."""
         self._is_killed = True
-        if self._running is not None:
-            self._running.kill()
+        if self._session is not None:
+            self._session.kill()
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """Tell OpenLineage what the run has read and written; Airflow asks this after a failure, too."""
+        """Return the lineage of the execution to OpenLineage; Airflow calls this after a failure, too."""
         from airflow_provider_losant.openlineage.emit import lineage_of_run
 
-        report = None if self._running is None else self._running.report
+        report = None if self._session is None else self._session.report
         return lineage_of_run(report, self, task_instance)
 
-    def _run(self, context: Context, *, is_resumed: bool = False) -> dict[str, Any]:
-        return self._open(context).start_and_wait(is_resumed=is_resumed)
-
-    def _open(self, context: Context) -> ExecuteSession:
+    def _open_session(self, context: Context) -> ExecuteSession:
         from airflow_provider_losant.execution.session import ExecuteSession
 
-        self._running = running = ExecuteSession(self, context)
-        if self._is_killed:  # before there was anything that could have been stopped
-            running.kill()
-        return running
+        self._session = session = ExecuteSession(self, context)
+        if self._is_killed:  # the kill came before there was a session
+            session.kill()
+        return session

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
     from airflow_provider_losant.api.flows.outcome import Outcome
     from airflow_provider_losant.api.flows.wait import Target, WaitConfig
+    from airflow_provider_losant.execution.publisher import ResultPublisher
     from airflow_provider_losant.hooks.losant import LosantHook
-    from airflow_provider_losant.openlineage.collect import Report
 
 
 class LosantNotebookExecutionSensor(BaseSensorOperator):
@@ -84,56 +84,57 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         self.application_id = application_id
         self.deferrable = deferrable
         self.losant_conn_id = losant_conn_id
-        self._report: Report | None = None
+        self._publisher: ResultPublisher | None = None
         if deferrable and start_from_trigger:
-            self.start_trigger_args = self._starting()
+            self.start_trigger_args = self._start_trigger_args()
             self.start_from_trigger = self.start_trigger_args is not None
 
     def execute(self, context: Context) -> Any:
-        """Wait where the DAG's author wants it."""
+        """Wait in the triggerer if the sensor is deferrable, otherwise poll here."""
         if not self.deferrable:
             return super().execute(context)
         try:
-            seen = self.poke(context)
+            result = self.poke(context)
         except AirflowFailException as error:
             # As BaseSensorOperator does around a poke, and around the return from a trigger.
             if self.soft_fail or self.never_fail:
                 raise AirflowSkipException(str(error)) from error
             raise
-        if isinstance(seen, PokeReturnValue):
-            return seen.xcom_value
+        if isinstance(result, PokeReturnValue):
+            return result.xcom_value
         return self._defer()
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
-        """Look once."""
-        from airflow_provider_losant.api.flows import polling
+        """Poll once."""
+        from airflow_provider_losant.api.flows.polling import wait_for_execution
 
         hook = self._hook()
         target = self._target(hook)
         LosantNotebookLink().push(context, hook.notebook_url(target))
-        glance = hook.client.run(polling.wait_for_execution(target, self._patience(deadline=0.0)))
-        if glance.ending == "deadline":
+        outcome = hook.client.run(wait_for_execution(target, self._wait_config(deadline=0.0)))
+        if outcome.ending == "deadline":
             return False
-        return PokeReturnValue(is_done=True, xcom_value=self._finish(context, hook, glance))
+        return PokeReturnValue(is_done=True, xcom_value=self._finish(context, hook, outcome))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
-        """Take over from the trigger, unless its event is another execution's (see the operator's)."""
+        """Continue with the event of the trigger, unless it belongs to another execution."""
         from airflow_provider_losant.api.flows.outcome import Outcome
 
         if event is None:
             return self.execute(context)  # type: ignore[no-any-return]  # as Airflow has it
         outcome, hook = Outcome.from_event(event), self._hook()
-        target, told = self._target(hook), outcome.result
-        is_mine = target.notebook_id == told["notebook_id"]
-        if not is_mine or target.execution_id not in (None, told["execution_id"]):
+        target, result = self._target(hook), outcome.result
+        is_own_notebook = target.notebook_id == result["notebook_id"]
+        if not is_own_notebook or target.execution_id not in (None, result["execution_id"]):
             return self.execute(context)  # type: ignore[no-any-return]  # as Airflow has it
         return self._finish(context, hook, outcome)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """Tell OpenLineage what the run has read and written; Airflow asks this after a failure, too."""
+        """Return the lineage of the execution to OpenLineage; Airflow calls this after a failure, too."""
         from airflow_provider_losant.openlineage.emit import lineage_of_run
 
-        return lineage_of_run(self._report, self, task_instance)
+        report = None if self._publisher is None else self._publisher.report
+        return lineage_of_run(report, self, task_instance)
 
     def _hook(self) -> LosantHook:
         from airflow_provider_losant.hooks.losant import LosantHook
@@ -147,7 +148,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
             hook, notebook_id=self.notebook_id, execution_id=self.execution_id, since=self.since
         )
 
-    def _starting(self) -> Any:
+    def _start_trigger_args(self) -> Any:
         from airflow_provider_losant.triggers.start_args import start_trigger_args
 
         fields = {name: getattr(self, name) for name in self.template_fields}
@@ -155,7 +156,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
             fields["since"] = self.since.isoformat()
         return start_trigger_args(poll_interval=self.poke_interval or 1.0, timeout=self.timeout, **fields)
 
-    def _patience(self, deadline: float) -> WaitConfig:
+    def _wait_config(self, deadline: float) -> WaitConfig:
         from airflow_provider_losant.api.flows.wait import WaitConfig
 
         return WaitConfig(
@@ -165,7 +166,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
     def _defer(self) -> NoReturn:
         from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 
-        config = self._patience(deadline=time.time() + self.timeout)
+        config = self._wait_config(deadline=time.time() + self.timeout)
         trigger = LosantNotebookExecutionTrigger.for_task(
             self._target(self._hook()),
             config,
@@ -175,22 +176,15 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         self.defer(trigger=trigger, method_name="execute_complete", timeout=trigger.deferral_timeout)
 
     def _finish(self, context: Context, hook: LosantHook, outcome: Outcome) -> dict[str, Any]:
-        from airflow_provider_losant.assets.notebook import fill_outlet_events
         from airflow_provider_losant.exceptions import NotebookExecutionError, NotebookWaitTimedOut
-        from airflow_provider_losant.execution.result import result_or_raise
-        from airflow_provider_losant.openlineage.collect import collect
+        from airflow_provider_losant.execution.publisher import ResultPublisher
 
-        self._report = collect(hook, outcome.result, outcome)
+        self._publisher = publisher = ResultPublisher(self, context, hook)
         url = hook.notebook_url(self._target(hook))
         try:
-            result = result_or_raise(
-                outcome, url=url, limit=f"timeout ({self.timeout:g} s)", log=self.log.log
-            )
+            result = publisher.result_or_raise(outcome, url=url, limit=f"timeout ({self.timeout:g} s)")
         except NotebookWaitTimedOut as error:
             raise AirflowSensorTimeout(str(error)) from error
         except NotebookExecutionError as error:
             raise AirflowFailException(str(error)) from error
-        if self._report is not None:
-            self._report = self._report.with_result(result)
-        fill_outlet_events(self, context, result, hook.settings.base_url)
-        return result
+        return publisher.publish(result)

@@ -116,7 +116,7 @@ class Stage(Emulator):
         return web.json_response([asdict(run) for run, _ in self._runs])
 
     def _make_run(self, number: int, notebook_id: str) -> Run:
-        now = round(self.world.clock(), 3)
+        now = round(self.backend.clock(), 3)
         made = Execution(
             id=object_id(now),
             notebook_id=notebook_id,
@@ -129,15 +129,15 @@ class Stage(Emulator):
             template_context=CONTEXT,
             outputs=OUTPUTS,
         )
-        self.world.put(made.follow(UNTIL_LATER))
+        self.backend.put(made.apply(UNTIL_LATER))
         return Run(number=number, notebook_id=notebook_id, execution_id=made.id, made_at=now)
 
     async def _go(self, request: web.Request) -> web.Response:
         """Let the seconds of all runs begin now; forget what has been counted so far."""
-        now = self.world.clock()
+        now = self.backend.clock()
         for run, at in self._runs:
-            line = self._execution(run.number).follow(Script(notebook=now + at - run.made_at))
-            self.world.put(line)
+            line = self._execution(run.number).apply(Script(notebook=now + at - run.made_at))
+            self.backend.put(line)
         self._forget()
         return web.json_response({"now": now})
 
@@ -165,11 +165,11 @@ class Stage(Emulator):
         return web.json_response({"run_id": number, "state": state})
 
     def _is_over(self, number: int) -> bool:
-        return self._execution(number).is_over(self.world.clock())
+        return self._execution(number).is_over(self.backend.clock())
 
     def _execution(self, number: int) -> Execution:
         run, _ = self._runs[number]
-        found = self.world.execution(run.notebook_id, run.execution_id)
+        found = self.backend.execution(run.notebook_id, run.execution_id)
         if found is None:
             raise LookupError(f"there is no run {number}")
         return found

@@ -35,7 +35,7 @@ ASKED_FOR = 7.0
 """Seconds in the ``Retry-After`` header."""
 TIMEOUT = 0.15
 """Seconds after which a response is too late, in tests about that."""
-MAX_BODY = 1_000_000
+MOST = 1_000_000
 """Bytes after which a response is too large in these tests."""
 
 
@@ -53,7 +53,7 @@ class Promise:
     error: type[LosantError] | None = None
 
 
-SUCCESS = Promise("succeeds")
+DONE = Promise("succeeds")
 AGAIN = Promise("sent again, then succeeds", 2)
 LATER = Promise("sent again after `Retry-After`, then succeeds", 2)
 ADOPTED = Promise("searched for, found: reconnects")
@@ -148,7 +148,7 @@ def _final(name: str, fault: Fault, error: type[LosantError], **more: Any) -> Ro
 
 def _harmless(name: str, fault: Fault | None, **more: Any) -> Row:
     """Describe a fault that changes nothing."""
-    outcomes = dict.fromkeys(("safe", "creating", "export", "start", "wait"), SUCCESS)
+    outcomes = dict.fromkeys(("safe", "creating", "export", "start", "wait"), DONE)
     return Row(name=name, fault=fault, **outcomes | more)
 
 
@@ -175,7 +175,7 @@ TABLE = [
     _unclear("408", Fault("server_error", status=408), ResponseError, SOUGHT),
     _passing("425", Fault("server_error", status=425)),
     _unclear("500", Fault("server_error", status=500), ServerError, SOUGHT),
-    _unclear("500, but processed", Fault("server_error", status=500, effect=True), ServerError, ADOPTED),
+    _unclear("500, but processed", Fault("server_error", status=500, processed=True), ServerError, ADOPTED),
     _unclear("502 with an HTML page", Fault("html"), ServerError, SOUGHT),
     _unclear("503", Fault("server_error"), ServerError, SOUGHT),
     _unclear("unknown status 599", Fault("server_error", status=599), ServerError, SOUGHT),
@@ -191,19 +191,21 @@ TABLE = [
     ),
     _unclear("truncated JSON", Fault("truncated"), ProtocolError, ADOPTED, tail=READ),
     _unclear("empty body", Fault("empty"), ProtocolError, ADOPTED, tail=READ),
-    _unclear("JSON of the wrong shape", Fault("misshapen"), ProtocolError, ADOPTED, file=None, tail=None),
-    _harmless("wrong content type", Fault("mislabelled"), file=SUCCESS, tail=READ),
+    _unclear("JSON of the wrong shape", Fault("wrong_shape"), ProtocolError, ADOPTED, file=None, tail=None),
+    _harmless("wrong content type", Fault("wrong_content_type"), file=DONE, tail=READ),
     _harmless("unknown fields", Fault("extra_fields")),
     _harmless("optional fields missing", Fault("missing_fields")),
-    _harmless("slow response", Fault("slow", seconds=0.02), file=SUCCESS, tail=READ),
-    _harmless("slow body", Fault("drip", seconds=0.02), file=SUCCESS, tail=READ),
-    _unclear("body slower than `timeout`", Fault("drip", **_SLOW), TransportError, ADOPTED, file=SUCCESS),
+    _harmless("slow response", Fault("slow", seconds=0.02), file=DONE, tail=READ),
+    _harmless("slow body", Fault("slow_body", seconds=0.02), file=DONE, tail=READ),
+    _unclear(
+        "body slower than `timeout`", Fault("slow_body", **_SLOW), TransportError, ADOPTED, file=DONE,
+    ),
     _unclear("no response", Fault("hang", **_SLOW), TransportError, SOUGHT),
-    _unclear("no response, but processed", Fault("hang", effect=True, **_SLOW), TransportError, ADOPTED),
+    _unclear("no response, but processed", Fault("hang", processed=True, **_SLOW), TransportError, ADOPTED),
     _unclear("connection reset, not processed", Fault("reset_before"), TransportError, SOUGHT),
     _unclear("connection reset, but processed", Fault("reset_after"), TransportError, ADOPTED),
     _final(
-        "gzip bomb", Fault("bomb", size=2 * MAX_BODY), ResponseTooLarge,
+        "gzip bomb", Fault("gzip_bomb", size=2 * MOST), ResponseTooLarge,
         start=SOUGHT, wait=LOOKED, file=AGAIN, tail=READ,
     ),
     _final(
@@ -219,15 +221,15 @@ TABLE = [
     ),
     _harmless(
         "Losant's clock 10 min slow", None, switches=BEHIND,
-        start=ADOPTED, start_fault=Fault("reset_after"), file=SUCCESS, tail=READ,
+        start=ADOPTED, start_fault=Fault("reset_after"), file=DONE, tail=READ,
     ),
     _harmless(
         "Losant's clock 10 min fast", None, switches=AHEAD,
-        start=ADOPTED, start_fault=Fault("reset_after"), file=SUCCESS, tail=READ,
+        start=ADOPTED, start_fault=Fault("reset_after"), file=DONE, tail=READ,
     ),
     Row(
         name="execution log lags by 30 s", switches={"listing_lag": 30.0},
-        safe=SUCCESS, creating=SUCCESS, export=SUCCESS,
+        safe=DONE, creating=DONE, export=DONE,
         start=ADOPTED, start_fault=Fault("reset_after"), wait=Promise("polled again, wait continues", 3),
     ),
     Row(name="unknown execution status", wait=WATCHED),

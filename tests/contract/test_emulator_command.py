@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 import requests
+
+from tests.contract.emulator_process import EmulatorProcess
 
 SEED = {
     "application": {"id": "575ec8687ae143cd83dc4a97", "name": "Plant"},
@@ -31,66 +31,15 @@ SEED = {
 }
 
 
-class Command:
-    """``python -m airflow_provider_losant.emulator`` while the block lasts."""
-
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        self.ready_file = folder / "ready.json"
-        self.request_log = folder / "requests.jsonl"
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-W",
-                "error",
-                "-m",
-                "airflow_provider_losant.emulator",
-                "--ready-file",
-                str(self.ready_file),
-                "--request-log",
-                str(self.request_log),
-                *arguments,
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "TMPDIR": str(folder)},
-        )
-        self.ready: dict[str, Any] = {}
-
-    def __enter__(self) -> Self:
-        until = time.monotonic() + 20
-        while not self.ready_file.is_file():
-            assert self.process.poll() is None, self.process.communicate()[0]
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        self.ready = json.loads(self.ready_file.read_text())
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.terminate()
-        self.process.communicate(timeout=10)
-
-    def post(self, path: str, body: Any) -> Any:
-        url = f"{self.ready['url']}/applications/{self.ready['application_id']}{path}"
-        headers = {"Authorization": f"Bearer {self.ready['token']}"}
-        answer = requests.post(url, json=body, headers=headers, timeout=10)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    def control(self, method: str, path: str, body: Any = None) -> requests.Response:
-        return requests.request(method, f"{self.ready['url']}/_emulator/{path}", json=body, timeout=10)
-
-
 @pytest.fixture
-def command(tmp_path: Path) -> Iterator[Command]:
+def command(tmp_path: Path) -> Iterator[EmulatorProcess]:
     seed = tmp_path / "seed.json"
     seed.write_text(json.dumps(SEED))
-    with Command(tmp_path, "--seed", str(seed), "--token", "a-token-of-mine") as started:
-        yield started
+    with EmulatorProcess(tmp_path, "--seed", str(seed), "--token", "a-token-of-mine") as process:
+        yield process
 
 
-def test_the_command_serves_its_seed_and_stops_on_sigterm(command: Command) -> None:
+def test_the_command_serves_its_seed_and_stops_on_sigterm(command: EmulatorProcess) -> None:
     notebook_id = command.ready["notebooks"]["Energy"]
     command.post(f"/notebooks/{notebook_id}/execute", {"templateContext": "{}"})
     entry = command.control("GET", f"executions/{notebook_id}").json()[0]
@@ -103,11 +52,11 @@ def test_the_command_serves_its_seed_and_stops_on_sigterm(command: Command) -> N
     assert command.ready["application_id"] == SEED["application"]["id"]  # type: ignore[index]
     assert (notebook_id, entry["maxAllowedRunMinutes"], report) == ("575ed78e7ae143cd83dc4aab", 7, "a,b\n")
     assert command.ready["url"] in printed
-    assert "This is no production server." in printed
+    assert "Not for production use." in printed
     assert "a-token-of-mine" not in printed
 
 
-def test_the_token_is_in_no_file_that_others_may_read(command: Command) -> None:
+def test_no_file_that_other_users_can_read_contains_the_token(command: EmulatorProcess) -> None:
     command.post(f"/notebooks/{command.ready['notebooks']['Energy']}/execute", {})
 
     assert command.ready_file.stat().st_mode & 0o777 == 0o600
@@ -116,7 +65,7 @@ def test_the_token_is_in_no_file_that_others_may_read(command: Command) -> None:
     assert "a-token-of-mine" not in logged
 
 
-def test_another_process_can_direct_the_emulator(command: Command) -> None:
+def test_another_process_can_use_the_control_routes(command: EmulatorProcess) -> None:
     notebook_id = command.ready["notebooks"]["Energy"]
 
     command.control(
@@ -129,8 +78,8 @@ def test_another_process_can_direct_the_emulator(command: Command) -> None:
         f"{command.ready['url']}/applications/{command.ready['application_id']}/notebooks/{notebook_id}/logs"
     )
     headers = {"Authorization": f"Bearer {command.ready['token']}"}
-    answers = [requests.get(url, headers=headers, timeout=10) for _ in range(2)]
-    seen = command.control("GET", "requests").json()
+    responses = [requests.get(url, headers=headers, timeout=10) for _ in range(2)]
+    logged = command.control("GET", "requests").json()
     command.control("DELETE", "requests")
     command.control("POST", "inject", {"kind": "hang", "times": 9})
     command.control("DELETE", "inject")
@@ -138,10 +87,10 @@ def test_another_process_can_direct_the_emulator(command: Command) -> None:
     command.control("DELETE", "requests")
 
     assert switches["listing_lag"] == 60
-    assert [answer.status_code for answer in answers] == [500, 200]
-    assert answers[1].json() == []
+    assert [response.status_code for response in responses] == [500, 200]
+    assert responses[1].json() == []
     assert command.control("GET", f"executions/{notebook_id}").json()[0]["status"] == "errored"
-    assert [each["operation"] for each in seen] == ["notebook.execute", "notebook.logs", "notebook.logs"]
+    assert [each["operation"] for each in logged] == ["notebook.execute", "notebook.logs", "notebook.logs"]
     assert command.control("GET", "requests").json() == []
 
 
@@ -155,30 +104,30 @@ def test_another_process_can_direct_the_emulator(command: Command) -> None:
         ("POST", "script/575ed78e7ae143cd83dc4aab", {"speed": 1}, 400),
     ],
 )
-def test_the_control_routes_refuse_nonsense(
-    command: Command, method: str, path: str, body: Any, status: int
+def test_the_control_routes_reject_invalid_requests(
+    command: EmulatorProcess, method: str, path: str, body: Any, status: int
 ) -> None:
-    answer = command.control(method, path, body)
+    response = command.control(method, path, body)
 
-    assert (answer.status_code, "message" in answer.json()) == (status, True)
+    assert (response.status_code, "message" in response.json()) == (status, True)
 
 
-def test_the_emulator_listens_to_nobody_else_by_default(command: Command) -> None:
+def test_the_emulator_listens_on_localhost_by_default(command: EmulatorProcess) -> None:
     assert command.ready["url"].startswith("http://127.0.0.1:")
     assert command.ready["files_url"].startswith("http://127.0.0.1:")
 
 
 @pytest.mark.parametrize(
-    ("seed", "said"),
+    ("seed", "reason"),
     [("{", "Expecting"), ('{"notebooks": [{}]}', "needs a name"), (None, "No such file"), ("{}", "in use")],
 )
-def test_a_start_that_fails_says_why_in_one_line(tmp_path: Path, seed: str | None, said: str) -> None:
+def test_a_failed_start_prints_its_reason_in_one_line(tmp_path: Path, seed: str | None, reason: str) -> None:
     path = tmp_path / "seed.json"
     if seed is not None:
         path.write_text(seed)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        arguments = ["--seed", str(path), "--port", str(taken.getsockname()[1])]
-        done = subprocess.run(
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        arguments = ["--seed", str(path), "--port", str(listener.getsockname()[1])]
+        result = subprocess.run(
             [sys.executable, "-m", "airflow_provider_losant.emulator", *arguments],
             timeout=20,
             check=False,
@@ -186,6 +135,6 @@ def test_a_start_that_fails_says_why_in_one_line(tmp_path: Path, seed: str | Non
             text=True,
         )
 
-    assert done.returncode == 1
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert result.returncode == 1
+    assert reason in result.stderr
+    assert len(result.stderr.splitlines()) == 1

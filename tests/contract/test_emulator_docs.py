@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page about the emulator says what is so."""
+"""docs/emulator.md agrees with the emulator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import get_args
 
 from airflow_provider_losant.emulator import Emulator, faults, switches
 from airflow_provider_losant.emulator.__main__ import main
-from airflow_provider_losant.emulator.http.schemas import body_problem
+from airflow_provider_losant.emulator.http.schemas import body_error
 from airflow_provider_losant.emulator.seed import Seed
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "guides" / "local-emulator.md").read_text()
@@ -21,24 +21,24 @@ def snippets(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_the_example_of_a_test_runs() -> None:
+def test_the_python_example_runs() -> None:
     (example,) = snippets("python")
 
     exec(compile(example, "docs/guides/local-emulator.md", "exec"), {})
 
 
-def test_the_example_of_a_seed_can_be_sown(tmp_path: Path) -> None:
+def test_the_seed_example_can_be_applied(tmp_path: Path) -> None:
     (example,) = snippets("json")
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "energy.ipynb").write_text("{}")
     (tmp_path / "seed.json").write_text(example)
-    told = json.loads(example)["notebooks"][0]
+    notebook = json.loads(example)["notebooks"][0]
 
     with Emulator() as losant:
-        sown = Seed.read(tmp_path / "seed.json").sow(losant)
+        ids = Seed.load(tmp_path / "seed.json").apply(losant.backend, losant.application_id)
 
-    assert sown == {"Daily energy": "575ed78e7ae143cd83dc4aab"}
-    assert body_problem("newNotebook", {key: told[key] for key in ("name", "inputs", "outputs")}) is None
+    assert ids == {"Daily energy": "575ed78e7ae143cd83dc4aab"}
+    assert body_error("newNotebook", {key: notebook[key] for key in ("name", "inputs", "outputs")}) is None
 
 
 def test_every_fault_is_in_one_of_the_tables() -> None:

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_losant.emulator import Emulator, Script, Switches
-from tests.contract.conftest import Client
+from tests.contract.api_client import ApiClient
+from tests.contract.emulator_process import wait_until
 
 
 class Clock:
-    """A clock that a test moves."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1_770_000_000.25
@@ -37,14 +38,14 @@ def losant(clock: Clock) -> Iterator[Emulator]:
 
 @pytest.fixture
 def notebook_id(losant: Emulator) -> str:
-    made = losant.add_notebook(name="Energy")
-    losant.script(made, Script(queue=10, inputs=10, notebook=10, outputs=10, files={"report.csv": b"a,b\n"}))
-    return made
+    notebook_id = losant.add_notebook(name="Energy")
+    losant.script(
+        notebook_id, Script(queue=10, inputs=10, notebook=10, outputs=10, files={"report.csv": b"a,b\n"})
+    )
+    return notebook_id
 
 
-def test_the_log_shows_one_entry_unless_asked_for_more(
-    client: Client, notebook_id: str, clock: Clock
-) -> None:
+def test_the_log_has_one_entry_by_default(client: ApiClient, notebook_id: str, clock: Clock) -> None:
     ids = []
     for _ in range(3):
         ids.append(client.execute(notebook_id))
@@ -55,8 +56,8 @@ def test_the_log_shows_one_entry_unless_asked_for_more(
     assert [entry["id"] for entry in client.logs(notebook_id, limit="abc")] == [ids[2]]
 
 
-def test_since_finds_the_entry_whose_queue_time_it_names(
-    client: Client, notebook_id: str, clock: Clock
+def test_since_includes_the_entry_queued_at_that_time(
+    client: ApiClient, notebook_id: str, clock: Clock
 ) -> None:
     client.execute(notebook_id)
     clock.now += 60.001
@@ -69,32 +70,32 @@ def test_since_finds_the_entry_whose_queue_time_it_names(
     assert len(client.logs(notebook_id, limit=9, since=since - 60_001)) == 2
 
 
-def test_an_execution_goes_through_its_phases(client: Client, notebook_id: str, clock: Clock) -> None:
+def test_an_execution_goes_through_its_phases(client: ApiClient, notebook_id: str, clock: Clock) -> None:
     execution_id = client.execute(
         notebook_id, relativeTo="2026-01-31T00:00:00Z", templateContext='{"site":"north"}'
     )
-    seen = []
+    entries = []
     for _ in range(5):
-        seen.append(client.logs(notebook_id)[0])
+        entries.append(client.logs(notebook_id)[0])
         clock.now += 10
 
     assert execution_id[:8] == f"{int(clock.now - 50):08x}"
-    assert [entry["status"] for entry in seen] == [
+    assert [entry["status"] for entry in entries] == [
         "queued",
         "inProgress",
         "inProgress",
         "inProgress",
         "completed",
     ]
-    assert [len([key for key in entry if key.endswith("At")]) for entry in seen] == [1, 2, 3, 4, 5]
-    assert seen[0]["notebookExecutionId"] == execution_id
-    assert seen[0]["templateContext"] == '{"site":"north"}'
-    assert seen[0]["executionRelativeTo"] == "2026-01-31T00:00:00.000Z"
-    assert (seen[3]["outputInfo"], list(seen[4]["outputInfo"])) == ({}, ["report.csv"])
+    assert [len([key for key in entry if key.endswith("At")]) for entry in entries] == [1, 2, 3, 4, 5]
+    assert entries[0]["notebookExecutionId"] == execution_id
+    assert entries[0]["templateContext"] == '{"site":"north"}'
+    assert entries[0]["executionRelativeTo"] == "2026-01-31T00:00:00.000Z"
+    assert (entries[3]["outputInfo"], list(entries[4]["outputInfo"])) == ({}, ["report.csv"])
 
 
-def test_an_unreadable_query_time_silently_means_now(
-    client: Client, notebook_id: str, losant: Emulator
+def test_an_invalid_query_time_silently_means_now(
+    client: ApiClient, notebook_id: str, losant: Emulator
 ) -> None:
     client.execute(notebook_id, relativeTo="{{ data_interval_end }}")
     entry = client.logs(notebook_id)[0]
@@ -106,25 +107,25 @@ def test_an_unreadable_query_time_silently_means_now(
 
 
 def test_a_cancelled_execution_is_canceling_before_it_is_canceled(
-    client: Client, losant: Emulator, notebook_id: str, clock: Clock
+    client: ApiClient, losant: Emulator, notebook_id: str, clock: Clock
 ) -> None:
     losant.switches.cancel_delay = 5
     execution_id = client.execute(notebook_id)
     clock.now += 15
 
-    answer = client.cancel(notebook_id, execution_id.upper())
+    response = client.cancel(notebook_id, execution_id.upper())
     first = client.logs(notebook_id)[0]["status"]
     again = client.cancel(notebook_id, execution_id)
     clock.now += 5
 
-    assert (answer.status_code, answer.json()) == (200, {"success": True})
+    assert (response.status_code, response.json()) == (200, {"success": True})
     assert again.status_code == 200
     assert (first, client.logs(notebook_id)[0]["status"]) == ("canceling", "canceled")
 
 
 @pytest.mark.parametrize(("switch", "status"), [("not_found", 404), ("bad_request", 400), ("ok", 200)])
-def test_cancelling_what_has_ended_answers_as_the_switch_says(
-    client: Client, losant: Emulator, notebook_id: str, clock: Clock, *, switch: Any, status: int
+def test_cancelling_an_ended_execution_responds_as_the_switch_says(
+    client: ApiClient, losant: Emulator, notebook_id: str, clock: Clock, *, switch: Any, status: int
 ) -> None:
     losant.switches.cancel_final = switch
     execution_id = client.execute(notebook_id)
@@ -134,12 +135,12 @@ def test_cancelling_what_has_ended_answers_as_the_switch_says(
     assert client.logs(notebook_id)[0]["status"] == "completed"
 
 
-def test_cancelling_an_unknown_execution_is_404(client: Client, notebook_id: str) -> None:
+def test_cancelling_an_unknown_execution_is_404(client: ApiClient, notebook_id: str) -> None:
     assert client.cancel(notebook_id, "f" * 24).status_code == 404
 
 
-def test_result_files_open_with_their_signature_and_never_with_a_token(
-    client: Client, losant: Emulator, notebook_id: str, clock: Clock
+def test_result_files_need_a_signature_and_refuse_a_token(
+    client: ApiClient, losant: Emulator, notebook_id: str, clock: Clock
 ) -> None:
     client.execute(notebook_id)
     clock.now += 60
@@ -157,8 +158,8 @@ def test_result_files_open_with_their_signature_and_never_with_a_token(
     assert client.file(client.logs(notebook_id)[0], "report.csv") == "a,b\n"
 
 
-def test_addresses_expire_once_and_for_all_when_they_are_not_signed_again(
-    client: Client, losant: Emulator, notebook_id: str, clock: Clock
+def test_urls_that_are_not_signed_again_expire_for_good(
+    client: ApiClient, losant: Emulator, notebook_id: str, clock: Clock
 ) -> None:
     losant.switches.resign_urls = False
     client.execute(notebook_id)
@@ -169,8 +170,8 @@ def test_addresses_expire_once_and_for_all_when_they_are_not_signed_again(
     assert client.session.get(url, timeout=10).status_code == 403
 
 
-def test_a_lagging_listing_hides_the_newest_executions(
-    client: Client, losant: Emulator, notebook_id: str, clock: Clock
+def test_listing_lag_hides_new_executions(
+    client: ApiClient, losant: Emulator, notebook_id: str, clock: Clock
 ) -> None:
     losant.switches.listing_lag = 5
     client.execute(notebook_id)
@@ -181,17 +182,19 @@ def test_a_lagging_listing_hides_the_newest_executions(
     assert len(losant.executions(notebook_id)) == 1
 
 
-def test_too_many_at_once_can_be_refused(client: Client, losant: Emulator, notebook_id: str) -> None:
+def test_executions_above_parallel_can_be_refused(
+    client: ApiClient, losant: Emulator, notebook_id: str
+) -> None:
     losant.switches.change({"over_parallel": "refuse", "parallel": 1, "refusal_status": 402})
     client.execute(notebook_id)
 
-    answer = client.call("POST", f"/notebooks/{notebook_id}/execute", json={})
+    response = client.call("POST", f"/notebooks/{notebook_id}/execute", json={})
 
-    assert (answer.status_code, answer.json()["type"]) == (402, "ExecutionLimitExceeded")
+    assert (response.status_code, response.json()["type"]) == (402, "ExecutionLimitExceeded")
 
 
-def test_used_up_minutes_are_refused(
-    client: Client, losant: Emulator, notebook_id: str, clock: Clock
+def test_executions_above_the_run_minutes_are_refused(
+    client: ApiClient, losant: Emulator, notebook_id: str, clock: Clock
 ) -> None:
     losant.switches.notebook_minutes = 1
     client.execute(notebook_id)
@@ -200,18 +203,18 @@ def test_used_up_minutes_are_refused(
     assert client.call("POST", f"/notebooks/{notebook_id}/execute", json={}).status_code == 400
 
 
-@pytest.mark.parametrize(("field", "found"), [("queued", 0), ("started", 0), ("completed", 1)])
-def test_since_can_mean_another_instant(
-    client: Client, losant: Emulator, notebook_id: str, clock: Clock, *, field: Any, found: int
+@pytest.mark.parametrize(("field", "count"), [("queued", 0), ("started", 0), ("completed", 1)])
+def test_since_can_refer_to_another_timestamp(
+    client: ApiClient, losant: Emulator, notebook_id: str, clock: Clock, *, field: Any, count: int
 ) -> None:
     losant.switches.since_field = field
     client.execute(notebook_id)
     clock.now += 41
 
-    assert len(client.logs(notebook_id, limit=9, since=int((clock.now - 5) * 1000))) == found
+    assert len(client.logs(notebook_id, limit=9, since=int((clock.now - 5) * 1000))) == count
 
 
-def test_a_limit_can_be_capped(client: Client, losant: Emulator, notebook_id: str) -> None:
+def test_the_limit_can_have_a_maximum(client: ApiClient, losant: Emulator, notebook_id: str) -> None:
     losant.switches.max_limit = 2
     for _ in range(3):
         client.execute(notebook_id)
@@ -219,19 +222,19 @@ def test_a_limit_can_be_capped(client: Client, losant: Emulator, notebook_id: st
     assert len(client.logs(notebook_id, limit=1000)) == 2
 
 
-def test_a_notebook_without_a_file_fails_in_the_run_or_at_once(client: Client, losant: Emulator) -> None:
-    bare = losant.add_notebook()
-    client.execute(bare)
+def test_a_notebook_without_a_file_fails_in_the_run_or_at_once(client: ApiClient, losant: Emulator) -> None:
+    notebook_id = losant.add_notebook()
+    client.execute(notebook_id)
     losant.switches.execute_without_file = "bad_request"
-    refused = client.call("POST", f"/notebooks/{bare}/execute", json={})
+    refused = client.call("POST", f"/notebooks/{notebook_id}/execute", json={})
 
-    assert client.logs(bare)[0]["status"] == "errored"
-    assert client.logs(bare)[0]["executionErrors"][0]["name"] == "MissingFileError"
+    assert client.logs(notebook_id)[0]["status"] == "errored"
+    assert client.logs(notebook_id)[0]["executionErrors"][0]["name"] == "MissingFileError"
     assert refused.status_code == 400
 
 
-def test_minutes_and_endings_are_counted_by_day(
-    client: Client, losant: Emulator, notebook_id: str, clock: Clock
+def test_minutes_and_final_statuses_are_counted_by_day(
+    client: ApiClient, losant: Emulator, notebook_id: str, clock: Clock
 ) -> None:
     client.execute(notebook_id)
     losant.script(notebook_id, Script(notebook=90, ending="errored"))
@@ -254,19 +257,19 @@ def test_minutes_and_endings_are_counted_by_day(
     assert stats == {"minutesThisPeriod": 3, "runsThisPeriod": 2, "errorsThisPeriod": 1}
 
 
-def test_scripted_executions_survive_a_restart_and_go_on_by_the_clock(tmp_path: Path, clock: Clock) -> None:
+def test_scripted_executions_continue_after_a_restart(tmp_path: Path, clock: Clock) -> None:
     with Emulator(clock=clock, data_dir=tmp_path) as before:
-        made = before.add_notebook()
-        before.script(made, Script(notebook=60, files={"a.bin": b"\xff"}))
-        client = Client(before)
-        execution_id = client.execute(made)
+        notebook_id = before.add_notebook()
+        before.script(notebook_id, Script(notebook=60, files={"a.bin": b"\xff"}))
+        client = ApiClient(before)
+        execution_id = client.execute(notebook_id)
         client.session.close()
         identity = (before.token, before.application_id)
     clock.now += 61
 
     with Emulator(clock=clock, data_dir=tmp_path, switches=Switches()) as after:
-        client = Client(after)
-        entry = client.logs(made)[0]
+        client = ApiClient(after)
+        entry = client.logs(notebook_id)[0]
         content = client.session.get(entry["outputInfo"]["a.bin"]["url"], timeout=10).content
         client.session.close()
 
@@ -274,28 +277,26 @@ def test_scripted_executions_survive_a_restart_and_go_on_by_the_clock(tmp_path: 
     assert (entry["id"], entry["status"], content) == (execution_id, "completed", b"\xff")
 
 
-def test_two_emulators_live_side_by_side_and_leave_nothing_behind() -> None:
-    began = time.monotonic()
+def test_two_emulators_run_side_by_side_and_delete_their_folders() -> None:
+    start = time.monotonic()
     with Emulator() as one, Emulator() as two:
-        folders = [one.world.folder, two.world.folder]
+        folders = [one.backend.folder, two.backend.folder]
         assert one.url != two.url
         assert one.token != two.token
 
     assert not any(folder.exists() for folder in folders)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - start < 5
 
 
-def test_the_callback_is_told_once_of_the_end(
-    client: Client, losant: Emulator, notebook_id: str, clock: Clock
+def test_the_callback_is_called_once_at_the_end(
+    client: ApiClient, losant: Emulator, notebook_id: str, clock: Clock
 ) -> None:
     with Emulator() as listener:
-        asked = client.execute(notebook_id, callbackUrl=f"{listener.url}/hook")
+        execution_id = client.execute(notebook_id, callbackUrl=f"{listener.url}/hook")
         clock.now += 60
-        until = time.monotonic() + 5
-        while not listener.requests and time.monotonic() < until:
-            time.sleep(0.02)
+        wait_until(lambda: listener.requests, 5)
 
-    (heard,) = listener.requests
-    assert (heard.method, heard.path, heard.authorized) == ("POST", "/hook", False)
-    assert (heard.body["success"], heard.body["execution"]["id"]) == (True, asked)
-    assert heard.body["notebook"]["id"] == notebook_id
+    (callback,) = listener.requests
+    assert (callback.method, callback.path, callback.authorized) == ("POST", "/hook", False)
+    assert (callback.body["success"], callback.body["execution"]["id"]) == (True, execution_id)
+    assert callback.body["notebook"]["id"] == notebook_id

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every kind of fault over real HTTP, and what has taken effect afterwards."""
+"""Every kind of fault over real HTTP, and whether the request took effect."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ import pytest
 import requests
 
 from airflow_provider_losant.emulator import Emulator, Fault, Script
-from tests.contract.conftest import Client
+from tests.contract.api_client import ApiClient
+from tests.contract.emulator_process import wait_until
 
 
 @pytest.fixture
 def notebook_id(losant: Emulator) -> str:
-    made = losant.add_notebook()
-    losant.script(made, Script())
-    return made
+    notebook_id = losant.add_notebook()
+    losant.script(notebook_id, Script())
+    return notebook_id
 
 
-def spoilt(client: Client, notebook_id: str, fault: Fault) -> requests.Response:
+def execute_with(client: ApiClient, notebook_id: str, fault: Fault) -> requests.Response:
     client.losant.inject("notebook.execute", fault)
     return client.call("POST", f"/notebooks/{notebook_id}/execute", json={}, allow_redirects=False)
 
 
-def executed(client: Client, notebook_id: str) -> int:
+def count_executions(client: ApiClient, notebook_id: str) -> int:
     return len(client.losant.executions(notebook_id))
 
 
@@ -50,161 +51,157 @@ def executed(client: Client, notebook_id: str) -> int:
         (Fault("unauthorized"), 401, (None, None)),
     ],
 )
-def test_a_refusal_comes_without_effect(
-    client: Client, notebook_id: str, fault: Fault, status: int, header: tuple[Any, Any]
+def test_an_error_response_comes_without_effect(
+    client: ApiClient, notebook_id: str, fault: Fault, status: int, header: tuple[Any, Any]
 ) -> None:
-    answer = spoilt(client, notebook_id, fault)
+    response = execute_with(client, notebook_id, fault)
 
-    assert answer.status_code == status
-    assert answer.headers.get(header[0] or "Retry-After") == header[1]
-    assert executed(client, notebook_id) == 0
+    assert response.status_code == status
+    assert response.headers.get(header[0] or "Retry-After") == header[1]
+    assert count_executions(client, notebook_id) == 0
     assert client.losant.requests[-1].status == status
 
 
-def test_a_server_error_can_hide_an_effect(client: Client, notebook_id: str) -> None:
-    answer = spoilt(client, notebook_id, Fault("server_error", effect=True))
+def test_a_server_error_can_come_after_the_effect(client: ApiClient, notebook_id: str) -> None:
+    response = execute_with(client, notebook_id, Fault("server_error", processed=True))
 
-    assert (answer.status_code, executed(client, notebook_id)) == (503, 1)
+    assert (response.status_code, count_executions(client, notebook_id)) == (503, 1)
 
 
-def test_a_truncated_answer_is_no_json_but_the_execution_is_there(client: Client, notebook_id: str) -> None:
-    answer = spoilt(client, notebook_id, Fault("truncated"))
+def test_a_truncated_response_is_invalid_json_but_takes_effect(client: ApiClient, notebook_id: str) -> None:
+    response = execute_with(client, notebook_id, Fault("truncated"))
 
-    assert (answer.status_code, answer.text[:10]) == (200, '{"success"')
+    assert (response.status_code, response.text[:10]) == (200, '{"success"')
     with pytest.raises(json.JSONDecodeError):
-        json.loads(answer.text)
-    assert executed(client, notebook_id) == 1
+        json.loads(response.text)
+    assert count_executions(client, notebook_id) == 1
 
 
-@pytest.mark.parametrize(("kind", "effects"), [("reset_before", 0), ("reset_after", 1)])
+@pytest.mark.parametrize(("kind", "count"), [("reset_before", 0), ("reset_after", 1)])
 def test_a_reset_comes_before_or_after_the_effect(
-    client: Client, notebook_id: str, kind: Any, effects: int
+    client: ApiClient, notebook_id: str, kind: Any, count: int
 ) -> None:
     with pytest.raises(requests.ConnectionError, match="reset by peer"):
-        spoilt(client, notebook_id, Fault(kind))
+        execute_with(client, notebook_id, Fault(kind))
 
-    assert executed(client, notebook_id) == effects
+    assert count_executions(client, notebook_id) == count
     assert client.losant.requests[-1].status is None
 
 
-@pytest.mark.parametrize("effect", [False, True])
-def test_a_hang_answers_nothing_and_then_cuts_the_line(
-    client: Client, notebook_id: str, *, effect: bool
+@pytest.mark.parametrize("processed", [False, True])
+def test_a_hang_resets_the_connection_without_a_response(
+    client: ApiClient, notebook_id: str, *, processed: bool
 ) -> None:
-    began = time.monotonic()
+    start = time.monotonic()
 
     with pytest.raises(requests.ConnectionError):
-        spoilt(client, notebook_id, Fault("hang", seconds=0.05, effect=effect))
+        execute_with(client, notebook_id, Fault("hang", seconds=0.05, processed=processed))
 
-    assert time.monotonic() - began >= 0.05
-    assert executed(client, notebook_id) == int(effect)
-
-
-def test_a_slow_answer_is_late_but_whole(client: Client, notebook_id: str) -> None:
-    began = time.monotonic()
-
-    answer = spoilt(client, notebook_id, Fault("slow", seconds=0.05))
-
-    assert time.monotonic() - began >= 0.05
-    assert (answer.status_code, executed(client, notebook_id)) == (200, 1)
+    assert time.monotonic() - start >= 0.05
+    assert count_executions(client, notebook_id) == int(processed)
 
 
-def test_a_slow_request_can_take_effect_long_before_its_answer() -> None:
+def test_a_slow_response_is_late_but_complete(client: ApiClient, notebook_id: str) -> None:
+    start = time.monotonic()
+
+    response = execute_with(client, notebook_id, Fault("slow", seconds=0.05))
+
+    assert time.monotonic() - start >= 0.05
+    assert (response.status_code, count_executions(client, notebook_id)) == (200, 1)
+
+
+def test_a_slow_request_can_take_effect_long_before_its_response() -> None:
     with Emulator() as losant:
-        client = Client(losant)
-        made = losant.add_notebook()
-        losant.script(made, Script())
-        fault = Fault("slow", seconds=60, effect=True)
-        asking = threading.Thread(target=spoilt, args=(client, made, fault))
-        asking.start()
-        until = time.monotonic() + 4
-        while not executed(client, made) and time.monotonic() < until:
-            time.sleep(0.01)
+        client = ApiClient(losant)
+        notebook_id = losant.add_notebook()
+        losant.script(notebook_id, Script())
+        fault = Fault("slow", seconds=60, processed=True)
+        thread = threading.Thread(target=execute_with, args=(client, notebook_id, fault))
+        thread.start()
+        wait_until(lambda: count_executions(client, notebook_id), 4)
 
-        assert executed(client, made) == 1
+        assert count_executions(client, notebook_id) == 1
         assert losant.requests[-1].status is None
-    # Stopping releases whoever waits, with the answer.
-    asking.join(5)
+    # Stopping ends the wait, and the response is sent.
+    thread.join(5)
     client.session.close()
     assert losant.requests[-1].status == 200
 
 
 @pytest.mark.parametrize(
-    ("fault", "content", "effects"),
+    ("fault", "content", "count"),
     [
         (Fault("empty"), b"", 1),
-        (Fault("misshapen"), b"[]", 1),
-        (Fault("bomb", size=1_000_000), b" " * (16 * 65_536), 0),
-        (Fault("bomb", size=10, effect=True), b" " * 65_536, 1),
+        (Fault("wrong_shape"), b"[]", 1),
+        (Fault("gzip_bomb", size=1_000_000), b" " * (16 * 65_536), 0),
+        (Fault("gzip_bomb", size=10, processed=True), b" " * 65_536, 1),
         (Fault("endless", seconds=0), b"", 0),
     ],
-    ids=["empty", "misshapen", "bomb", "bomb with effect", "endless"],
+    ids=["empty", "wrong_shape", "gzip_bomb", "gzip_bomb, processed", "endless"],
 )
-def test_an_answer_can_be_another_than_the_right_one(
-    client: Client, notebook_id: str, fault: Fault, content: bytes, effects: int
+def test_the_body_of_a_response_can_be_wrong(
+    client: ApiClient, notebook_id: str, fault: Fault, content: bytes, count: int
 ) -> None:
-    answer = spoilt(client, notebook_id, fault)
+    response = execute_with(client, notebook_id, fault)
 
-    assert (answer.status_code, answer.content) == (200, content)
-    assert executed(client, notebook_id) == effects
-
-
-def test_a_right_answer_can_be_called_another_thing(client: Client, notebook_id: str) -> None:
-    answer = spoilt(client, notebook_id, Fault("mislabelled"))
-
-    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
-    assert answer.json()["success"]
+    assert (response.status_code, response.content) == (200, content)
+    assert count_executions(client, notebook_id) == count
 
 
-def test_a_right_answer_can_come_bit_by_bit(client: Client, notebook_id: str) -> None:
-    began = time.monotonic()
+def test_the_content_type_of_a_response_can_be_wrong(client: ApiClient, notebook_id: str) -> None:
+    response = execute_with(client, notebook_id, Fault("wrong_content_type"))
 
-    answer = spoilt(client, notebook_id, Fault("drip", seconds=0.05))
-
-    assert time.monotonic() - began >= 0.05
-    assert answer.json()["success"]
+    assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert response.json()["success"]
 
 
-def test_an_endless_answer_goes_on_until_its_client_has_gone(client: Client, notebook_id: str) -> None:
+def test_a_body_can_be_slow(client: ApiClient, notebook_id: str) -> None:
+    start = time.monotonic()
+
+    response = execute_with(client, notebook_id, Fault("slow_body", seconds=0.05))
+
+    assert time.monotonic() - start >= 0.05
+    assert response.json()["success"]
+
+
+def test_an_endless_body_ends_when_the_client_disconnects(client: ApiClient, notebook_id: str) -> None:
     client.losant.inject("notebook.get", Fault("endless", seconds=60))
 
-    with client.call("GET", f"/notebooks/{notebook_id}", stream=True) as answer:
-        pieces = answer.iter_content(10_000)
-        assert sum(len(next(pieces)) for _ in range(100)) > 100_000
+    with client.call("GET", f"/notebooks/{notebook_id}", stream=True) as response:
+        chunks = response.iter_content(10_000)
+        assert sum(len(next(chunks)) for _ in range(100)) > 100_000
 
 
-def test_every_object_in_an_answer_can_have_fields_that_nobody_knows(
-    client: Client, notebook_id: str
-) -> None:
+def test_every_object_in_a_response_can_have_unknown_fields(client: ApiClient, notebook_id: str) -> None:
     client.execute(notebook_id)
     client.losant.inject("notebook.logs", Fault("extra_fields"))
 
     (entry,) = client.logs(notebook_id)
 
-    assert entry["_later"]
-    assert entry["inputInfo"] == {"_later": entry["_later"]}
+    assert entry["_unknown"]
+    assert entry["inputInfo"] == {"_unknown": entry["_unknown"]}
 
 
-def test_an_answer_can_lack_what_is_not_in_every_one(client: Client, notebook_id: str) -> None:
-    run = client.execute(notebook_id)
+def test_a_response_can_lack_all_optional_fields(client: ApiClient, notebook_id: str) -> None:
+    execution_id = client.execute(notebook_id)
     client.losant.inject("notebook.logs", Fault("missing_fields"))
 
     (entry,) = client.logs(notebook_id)
 
     assert entry == {
-        "id": run,
-        "notebookExecutionId": run,
+        "id": execution_id,
+        "notebookExecutionId": execution_id,
         "notebookId": notebook_id,
         "applicationId": client.losant.application_id,
         "status": entry["status"],
     }
 
 
-def test_a_file_can_go_wrong_too_but_only_when_that_is_ordered_for_files(client: Client) -> None:
-    made = client.losant.add_notebook()
-    client.losant.script(made, Script(notebook=0, files={"out.csv": b"a,b"}))
-    client.execute(made)
-    entry = client.wait(made)
+def test_only_faults_of_files_get_apply_to_files(client: ApiClient) -> None:
+    notebook_id = client.losant.add_notebook()
+    client.losant.script(notebook_id, Script(notebook=0, files={"out.csv": b"a,b"}))
+    client.execute(notebook_id)
+    entry = client.wait(notebook_id)
     client.losant.inject("*", Fault("server_error"))
     assert client.file(entry, "out.csv") == "a,b"
 
@@ -214,17 +211,17 @@ def test_a_file_can_go_wrong_too_but_only_when_that_is_ordered_for_files(client:
     assert client.file(entry, "out.csv") == "a"
 
 
-def test_losants_clock_can_be_another_than_ours(client: Client, notebook_id: str) -> None:
+def test_losants_clock_can_be_ahead(client: ApiClient, notebook_id: str) -> None:
     client.losant.switches.clock_skew = 600.0
 
-    answer = client.call("GET", f"/notebooks/{notebook_id}")
+    response = client.call("GET", f"/notebooks/{notebook_id}")
 
-    ahead = parsedate_to_datetime(answer.headers["Date"]).timestamp() - time.time()
+    ahead = parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
     assert 590 < ahead < 610
     assert int(client.execute(notebook_id)[:8], 16) - time.time() > 590
 
 
-def test_a_fault_meets_as_many_requests_as_ordered(client: Client, notebook_id: str) -> None:
+def test_a_fault_applies_to_the_given_number_of_requests(client: ApiClient, notebook_id: str) -> None:
     client.losant.inject("*", Fault("server_error"), times=2)
 
     statuses = [client.call("GET", f"/notebooks/{notebook_id}").status_code for _ in range(3)]
@@ -232,22 +229,20 @@ def test_a_fault_meets_as_many_requests_as_ordered(client: Client, notebook_id: 
     assert statuses == [503, 503, 200]
 
 
-def test_stopping_the_emulator_releases_whoever_hangs() -> None:
+def test_stopping_the_emulator_ends_a_hang() -> None:
     with Emulator() as losant:
-        client = Client(losant)
-        made = losant.add_notebook()
+        client = ApiClient(losant)
+        notebook_id = losant.add_notebook()
         losant.inject("notebook.get", Fault("hang", seconds=60))
 
-        def ask() -> None:
+        def send() -> None:
             with pytest.raises(requests.ConnectionError):
-                client.call("GET", f"/notebooks/{made}")
+                client.call("GET", f"/notebooks/{notebook_id}")
 
-        asking = threading.Thread(target=ask)
-        asking.start()
-        until = time.monotonic() + 4
-        while not losant.requests and time.monotonic() < until:
-            time.sleep(0.01)
-    asking.join(5)
+        thread = threading.Thread(target=send)
+        thread.start()
+        wait_until(lambda: losant.requests, 4)
+    thread.join(5)
     client.session.close()
 
-    assert not asking.is_alive()
+    assert not thread.is_alive()

@@ -4,21 +4,24 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from airflow_provider_losant.emulator import Emulator
-from tests.contract.conftest import Client
+from tests.contract.api_client import ApiClient
+from tests.contract.emulator_process import (
+    EmulatorProcess,
+    is_alive,
+    wait_for_pid,
+    wait_until,
+    write_notebook,
+)
 
 pytestmark = pytest.mark.kernel
 
-T = TypeVar("T")
 MIDNIGHT = 1_769_904_000_000  # 2026-02-01T00:00:00Z
 RESULTS = [
     {"outputType": "executionResult", "fileName": f"result.{kind}"}
@@ -43,46 +46,16 @@ time.sleep(600)
 """
 
 
-def write(path: Path, *cells: str) -> Path:
-    code: dict[str, Any] = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
-    content = [{**code, "id": f"cell-{number}", "source": cell} for number, cell in enumerate(cells)]
-    notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": content}
-    path.write_text(json.dumps(notebook))
-    return path
-
-
-def eventually(look: Callable[[], T | None], within: float = 20) -> T:
-    until = time.monotonic() + within
-    while time.monotonic() < until:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.02)
-    pytest.fail(f"not within {within} s")
-
-
-def pid_in(path: Path) -> Callable[[], int | None]:
-    return lambda: int(path.read_text() or 0) if path.is_file() else None
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 @pytest.fixture
 def sleeper(losant: Emulator, tmp_path: Path) -> tuple[str, Path]:
-    """Make a notebook that never ends by itself, and name the file that its kernel writes its pid to."""
-    pid = tmp_path / "pid"
-    file = write(tmp_path / "sleep.ipynb", SLEEP.format(path=str(pid)))
-    return losant.add_notebook(name="Sleeper", file=file), pid
+    """Add a notebook that sleeps; returns its id and the file to which it writes its process id."""
+    pid_file = tmp_path / "pid"
+    file = write_notebook(tmp_path / "sleep.ipynb", SLEEP.format(path=str(pid_file)))
+    return losant.add_notebook(name="Sleeper", file=file), pid_file
 
 
-def test_a_notebook_computes_on_its_inputs_and_its_files_can_be_fetched(
-    losant: Emulator, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_notebook_reads_its_inputs_and_its_outputs_can_be_downloaded(
+    losant: Emulator, client: ApiClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "not for notebooks")
     sample = tmp_path / "sample.csv"
@@ -93,7 +66,7 @@ def test_a_notebook_computes_on_its_inputs_and_its_files_can_be_fetched(
     day = {"inputType": "deviceData", "fileName": "energy.csv", "start": -86_400_000, "end": 0}
     notebook_id = losant.add_notebook(
         name="Energy",
-        file=write(tmp_path / "energy.ipynb", SUM_UP),
+        file=write_notebook(tmp_path / "energy.ipynb", SUM_UP),
         inputs=[{**day, "deviceTags": [{"key": "site", "value": "{{site}}"}]}],
         outputs=[*RESULTS, {"outputType": "temporaryUrl", "fileName": "{{site}}.csv"}],
         samples={"energy.csv": sample},
@@ -110,18 +83,18 @@ def test_a_notebook_computes_on_its_inputs_and_its_files_can_be_fetched(
     assert "north used 300.0 kWh" in client.file(entry, "result.html")
     assert client.file(entry, "result.log") == "north used 300.0 kWh\nsecret: None\n"
     assert len(client.file(entry, "energy.csv", "inputInfo").splitlines()) == 25
-    marks = [
+    timestamps = [
         entry[key]
         for key in ("runStartedAt", "inputsCompletedAt", "notebookCompletedAt", "outputsCompletedAt")
     ]
-    assert marks == sorted(marks)
+    assert timestamps == sorted(timestamps)
 
 
-def test_an_exception_in_a_cell_fails_the_execution_and_explains_itself(
-    losant: Emulator, client: Client, tmp_path: Path
+def test_an_exception_in_a_cell_fails_the_execution_with_its_name_and_message(
+    losant: Emulator, client: ApiClient, tmp_path: Path
 ) -> None:
-    spoof = """import os; os.write(1, b'{"ended": []}\\n'); print('before')"""
-    file = write(tmp_path / "bad.ipynb", spoof, "raise ValueError('no readings for north')")
+    fake_report = """import os; os.write(1, b'{"ended": []}\\n'); print('before')"""
+    file = write_notebook(tmp_path / "bad.ipynb", fake_report, "raise ValueError('no readings for north')")
     notebook_id = losant.add_notebook(
         file=file, outputs=[*RESULTS, {"outputType": "temporaryUrl", "fileName": "x"}]
     )
@@ -137,7 +110,7 @@ def test_an_exception_in_a_cell_fails_the_execution_and_explains_itself(
     assert "before" in client.file(entry, "result.log")
 
 
-def test_what_is_no_notebook_fails_the_execution(losant: Emulator, client: Client) -> None:
+def test_an_invalid_notebook_file_fails_the_execution(losant: Emulator, client: ApiClient) -> None:
     notebook_id = losant.add_notebook()
     client.call("POST", f"/notebooks/{notebook_id}/upload", files={"jupyterFile": ("x.ipynb", b"no json")})
 
@@ -147,32 +120,34 @@ def test_what_is_no_notebook_fails_the_execution(losant: Emulator, client: Clien
     assert (entry["status"], entry["executionErrors"][0]["name"]) == ("errored", "NotJSONError")
 
 
-def test_the_run_limit_ends_a_notebook_as_timeout(losant: Emulator, client: Client, tmp_path: Path) -> None:
-    pid = tmp_path / "pid"
-    file = write(tmp_path / "sleep.ipynb", SLEEP.format(path=str(pid)))
+def test_an_execution_ends_as_timeout_after_its_run_minutes(
+    losant: Emulator, client: ApiClient, tmp_path: Path
+) -> None:
+    pid_file = tmp_path / "pid"
+    file = write_notebook(tmp_path / "sleep.ipynb", SLEEP.format(path=str(pid_file)))
     notebook_id = losant.add_notebook(file=file, max_run_minutes=0.02)
 
     client.execute(notebook_id)
     entry = client.wait(notebook_id)
 
     assert (entry["status"], entry["maxAllowedRunMinutes"]) == ("timeout", 0.02)
-    assert not is_alive(int(pid.read_text()))
+    assert not is_alive(int(pid_file.read_text()))
 
 
-def test_cancelling_kills_the_kernel(client: Client, sleeper: tuple[str, Path]) -> None:
-    notebook_id, pid = sleeper
+def test_cancelling_kills_the_kernel(client: ApiClient, sleeper: tuple[str, Path]) -> None:
+    notebook_id, pid_file = sleeper
     execution_id = client.execute(notebook_id)
-    kernel = eventually(pid_in(pid))
+    kernel = wait_for_pid(pid_file)
 
-    answer = client.cancel(notebook_id, execution_id)
-    entry = client.wait(notebook_id, within=5)
+    response = client.cancel(notebook_id, execution_id)
+    entry = client.wait(notebook_id, timeout=5)
 
-    assert (answer.status_code, entry["status"]) == (200, "canceled")
+    assert (response.status_code, entry["status"]) == (200, "canceled")
     assert not is_alive(kernel)
 
 
-def test_what_waits_its_turn_is_queued_and_can_be_cancelled(
-    losant: Emulator, client: Client, sleeper: tuple[str, Path]
+def test_executions_above_parallel_are_queued_and_can_be_cancelled(
+    losant: Emulator, client: ApiClient, sleeper: tuple[str, Path]
 ) -> None:
     losant.switches.parallel = 1
     notebook_id, _ = sleeper
@@ -186,49 +161,47 @@ def test_what_waits_its_turn_is_queued_and_can_be_cancelled(
     assert client.logs(notebook_id)[0]["status"] == "canceled"
     assert client.logs(notebook_id, limit=2)[1]["id"] == first
     client.cancel(notebook_id, first)
-    eventually(lambda: client.logs(notebook_id, limit=2)[1]["status"] == "canceled", 5)
+    wait_until(lambda: client.logs(notebook_id, limit=2)[1]["status"] == "canceled", 5)
 
 
-def test_deleting_a_notebook_kills_its_kernel(client: Client, sleeper: tuple[str, Path]) -> None:
-    notebook_id, pid = sleeper
+def test_deleting_a_notebook_kills_its_kernel(client: ApiClient, sleeper: tuple[str, Path]) -> None:
+    notebook_id, pid_file = sleeper
     client.execute(notebook_id)
-    kernel = eventually(pid_in(pid))
+    kernel = wait_for_pid(pid_file)
 
     client.call("DELETE", f"/notebooks/{notebook_id}")
 
-    eventually(lambda: not is_alive(kernel), 5)
+    wait_until(lambda: not is_alive(kernel), 5)
 
 
-def test_a_stopped_emulator_leaves_no_kernel_and_says_so_after_the_restart(tmp_path: Path) -> None:
-    pid = tmp_path / "pid"
-    file = write(tmp_path / "sleep.ipynb", SLEEP.format(path=str(pid)))
+def test_executions_of_a_stopped_emulator_are_killed_and_errored_after_a_restart(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    file = write_notebook(tmp_path / "sleep.ipynb", SLEEP.format(path=str(pid_file)))
     with Emulator(data_dir=tmp_path / "data") as losant:
-        client = Client(losant)
+        client = ApiClient(losant)
         notebook_id = losant.add_notebook(file=file)
         client.execute(notebook_id)
-        kernel = eventually(pid_in(pid))
+        kernel = wait_for_pid(pid_file)
         client.session.close()
     assert not is_alive(kernel)
 
-    with Emulator(data_dir=tmp_path / "data") as again:
-        entry: dict[str, Any] = again.executions(notebook_id)[0]
+    with Emulator(data_dir=tmp_path / "data") as restarted:
+        entry: dict[str, Any] = restarted.executions(notebook_id)[0]
 
     assert (entry["status"], entry["executionErrors"][0]["name"]) == ("errored", "EmulatorStopped")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_no_kernel_outlives_the_command(tmp_path: Path, number: signal.Signals) -> None:
-    from tests.contract.test_emulator_command import Command
-
-    pid = tmp_path / "pid"
-    write(tmp_path / "sleep.ipynb", SLEEP.format(path=str(pid)))
+    pid_file = tmp_path / "pid"
+    write_notebook(tmp_path / "sleep.ipynb", SLEEP.format(path=str(pid_file)))
     seed = tmp_path / "seed.json"
     seed.write_text(json.dumps({"notebooks": [{"name": "Sleeper", "file": "sleep.ipynb"}]}))
-    with Command(tmp_path, "--seed", str(seed)) as command:
+    with EmulatorProcess(tmp_path, "--seed", str(seed)) as command:
         command.post(f"/notebooks/{command.ready['notebooks']['Sleeper']}/execute", {})
-        kernel = eventually(pid_in(pid))
+        kernel = wait_for_pid(pid_file)
 
         command.process.send_signal(number)
         command.process.wait(10)
 
-        eventually(lambda: not is_alive(kernel), 5)
+        wait_until(lambda: not is_alive(kernel), 5)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losant's own client finds the emulator to be a Losant."""
+"""Losant's own client works with the emulator."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def official(losant: Emulator) -> Any:
     return OfficialClient(auth_token=losant.token, url=losant.url)
 
 
-def test_the_official_client_goes_through_the_life_of_a_notebook(official: Any, losant: Emulator) -> None:
+def test_the_official_client_can_call_every_operation(official: Any, losant: Emulator) -> None:
     application = {"applicationId": losant.application_id}
-    made = official.notebooks.post(**application, notebook={"name": "Energy"})
-    ids = {**application, "notebookId": made["id"]}
-    losant.script(made["id"], Script(notebook=0))
+    created = official.notebooks.post(**application, notebook={"name": "Energy"})
+    ids = {**application, "notebookId": created["id"]}
+    losant.script(created["id"], Script(notebook=0))
 
     started = official.notebook.execute(**ids, executionOptions={"relativeTo": 0, "templateContext": "{}"})
     (entry,) = official.notebook.logs(**ids, limit=5, since=0)
@@ -38,7 +38,7 @@ def test_the_official_client_goes_through_the_life_of_a_notebook(official: Any, 
     assert official.notebook.delete(**ids) == {"success": True}
 
 
-def test_the_official_client_understands_refusals(official: Any, losant: Emulator) -> None:
+def test_the_official_client_parses_error_responses(official: Any, losant: Emulator) -> None:
     ids = {"applicationId": losant.application_id, "notebookId": losant.add_notebook()}
 
     with pytest.raises(LosantError) as unknown:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The emulator over real HTTP: order of checks, envelopes, notebooks, tokens."""
+"""The emulator over real HTTP: order of checks, error responses, notebooks and tokens."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_losant.emulator import Emulator, Script
-from tests.contract.conftest import Client
+from tests.contract.api_client import ApiClient
 from tests.support.http_stub import self_signed
 
 UNKNOWN = "f" * 24
 REPORT = {"outputType": "temporaryUrl", "fileName": "report.csv"}
 
 
-def envelope(answer: Any) -> tuple[int, str | None, str | None]:
-    return answer.status_code, answer.json().get("type"), answer.json().get("message")
+def error(response: Any) -> tuple[int, str | None, str | None]:
+    return response.status_code, response.json().get("type"), response.json().get("message")
 
 
-def test_a_path_that_does_not_exist_is_405_even_without_a_token(client: Client) -> None:
-    assert envelope(client.call("GET", "/devices", token=None)) == (
+def test_an_unknown_path_is_405_even_without_a_token(client: ApiClient) -> None:
+    assert error(client.call("GET", "/devices", token=None)) == (
         405,
         "MethodNotAllowed",
         "GET is not allowed",
@@ -27,105 +27,107 @@ def test_a_path_that_does_not_exist_is_405_even_without_a_token(client: Client) 
     assert client.call("PUT", "/notebooks").status_code == 405
 
 
-def test_broken_json_comes_before_everything_but_the_route(client: Client) -> None:
-    answer = client.call(
+def test_invalid_json_is_reported_before_parameters_and_token(client: ApiClient) -> None:
+    response = client.call(
         "POST", "/notebooks/bad/execute", data="{", token=None, headers={"Content-Type": "application/json"}
     )
 
-    assert answer.status_code == 400
-    assert answer.json()["code"] == "InvalidContent"
-    assert "type" not in answer.json()
+    assert response.status_code == 400
+    assert response.json()["code"] == "InvalidContent"
+    assert "type" not in response.json()
 
 
-def test_parameters_are_checked_before_the_token(client: Client) -> None:
-    assert envelope(client.call("GET", "/notebooks/bad", token=None)) == (
+def test_parameters_are_checked_before_the_token(client: ApiClient) -> None:
+    assert error(client.call("GET", "/notebooks/bad", token=None)) == (
         400,
         "Validation",
         "notebookId pattern mismatch",
     )
-    assert envelope(client.call("POST", f"/notebooks/{UNKNOWN}/cancelExecution", token="wrong")) == (
+    assert error(client.call("POST", f"/notebooks/{UNKNOWN}/cancelExecution", token="wrong")) == (
         400,
         "Validation",
         "executionId is required",
     )
 
 
-def test_no_token_is_403_a_wrong_or_expired_one_401(losant: Emulator, client: Client) -> None:
+def test_a_missing_token_is_403_and_an_invalid_or_expired_one_401(
+    losant: Emulator, client: ApiClient
+) -> None:
     path = f"/notebooks/{UNKNOWN}"
 
-    assert envelope(client.call("GET", path, token=None)) == (403, "Forbidden", "Access is forbidden")
-    assert envelope(client.call("GET", path, token="wrong")) == (401, "Unauthorized", "Invalid access token")
-    assert envelope(client.call("GET", path, token=losant.add_token(expired=True))) == (
+    assert error(client.call("GET", path, token=None)) == (403, "Forbidden", "Access is forbidden")
+    assert error(client.call("GET", path, token="wrong")) == (401, "Unauthorized", "Invalid access token")
+    assert error(client.call("GET", path, token=losant.add_token(expired=True))) == (
         401,
         "Unauthorized",
         "Access token has expired",
     )
 
 
-def test_the_scope_is_checked_before_the_notebook_is_looked_for(losant: Emulator, client: Client) -> None:
+def test_the_scope_is_checked_before_the_notebook(losant: Emulator, client: ApiClient) -> None:
     logs_only = losant.add_token(scopes=("notebook.logs",))
 
     assert client.call("GET", f"/notebooks/{UNKNOWN}", token=logs_only).status_code == 403
-    assert envelope(client.call("GET", f"/notebooks/{UNKNOWN}/logs", token=logs_only)) == (
+    assert error(client.call("GET", f"/notebooks/{UNKNOWN}/logs", token=logs_only)) == (
         404,
         "NotFound",
         "Notebook was not found",
     )
 
 
-def test_another_application_does_not_exist_for_a_token(losant: Emulator, client: Client) -> None:
+def test_a_token_cannot_see_another_application(losant: Emulator, client: ApiClient) -> None:
     other = losant.add_application(name="Other")
-    theirs = losant.add_notebook(name="Theirs", application_id=other)
+    other_notebook = losant.add_notebook(name="Other", application_id=other)
 
-    answer = client.session.get(
+    response = client.session.get(
         f"{losant.url}/applications/{other}",
         headers={"Authorization": f"Bearer {losant.token}"},
         timeout=10,
     )
 
-    assert envelope(answer) == (404, "NotFound", "Application was not found")
-    assert client.call("GET", f"/notebooks/{theirs}").status_code == 404
+    assert error(response) == (404, "NotFound", "Application was not found")
+    assert client.call("GET", f"/notebooks/{other_notebook}").status_code == 404
 
 
-def test_a_body_without_the_json_content_type_is_no_body(client: Client, losant: Emulator) -> None:
+def test_a_body_without_the_json_content_type_is_ignored(client: ApiClient, losant: Emulator) -> None:
     notebook_id = losant.add_notebook()
 
-    answer = client.call("POST", f"/notebooks/{notebook_id}/execute", data="{}")
+    response = client.call("POST", f"/notebooks/{notebook_id}/execute", data="{}")
 
-    assert envelope(answer) == (400, "Validation", "executionOptions is required")
+    assert error(response) == (400, "Validation", "executionOptions is required")
 
 
-def test_a_repeated_query_parameter_is_the_wrong_type(client: Client, losant: Emulator) -> None:
-    answer = client.call(
+def test_a_repeated_query_parameter_is_the_wrong_type(client: ApiClient, losant: Emulator) -> None:
+    response = client.call(
         "GET", f"/notebooks/{losant.add_notebook()}/logs", params=[("limit", "1"), ("limit", "2")]
     )
 
-    assert envelope(answer) == (400, "Validation", "limit is the wrong type")
+    assert error(response) == (400, "Validation", "limit is the wrong type")
 
 
-def test_a_notebook_lives_from_post_to_delete(client: Client) -> None:
-    made = client.call("POST", "/notebooks", json={"name": "Energy", "outputs": [REPORT, REPORT]})
-    path = f"/notebooks/{made.json()['id'].upper()}"
+def test_a_notebook_can_be_created_changed_read_and_deleted(client: ApiClient) -> None:
+    created = client.call("POST", "/notebooks", json={"name": "Energy", "outputs": [REPORT, REPORT]})
+    path = f"/notebooks/{created.json()['id'].upper()}"
     changed = client.call("PATCH", path, json={"description": "Daily", "outputs": [REPORT]})
     read = client.call("GET", path + "/")
-    gone = client.call("DELETE", path)
+    deleted = client.call("DELETE", path)
 
-    assert [answer.status_code for answer in (made, changed, read, gone)] == [201, 200, 200, 200]
+    assert [response.status_code for response in (created, changed, read, deleted)] == [201, 200, 200, 200]
     assert read.json() == changed.json()
     assert (read.json()["description"], read.json()["outputs"]) == ("Daily", [REPORT])
     assert "jupyterFileUrl" not in read.json()
-    assert gone.json() == {"success": True}
+    assert deleted.json() == {"success": True}
     assert client.call("GET", path).status_code == 404
 
 
-def test_an_upload_gives_the_notebook_its_file(client: Client, losant: Emulator) -> None:
+def test_an_uploaded_file_can_be_downloaded(client: ApiClient, losant: Emulator) -> None:
     path = f"/notebooks/{losant.add_notebook()}/upload"
 
-    answer = client.call("POST", path, files={"jupyterFile": ("energy.ipynb", b"{}")})
+    response = client.call("POST", path, files={"jupyterFile": ("energy.ipynb", b"{}")})
 
-    assert (answer.status_code, answer.json()["jupyterFileName"]) == (200, "energy.ipynb")
-    assert client.session.get(answer.json()["jupyterFileUrl"], timeout=10).content == b"{}"
-    assert envelope(client.call("POST", path, files={"other": ("x", b"")})) == (
+    assert (response.status_code, response.json()["jupyterFileName"]) == (200, "energy.ipynb")
+    assert client.session.get(response.json()["jupyterFileUrl"], timeout=10).content == b"{}"
+    assert error(client.call("POST", path, files={"other": ("x", b"")})) == (
         400,
         "Validation",
         "jupyterFile is required",
@@ -135,7 +137,7 @@ def test_an_upload_gives_the_notebook_its_file(client: Client, losant: Emulator)
     )
 
 
-def test_notebooks_are_listed_sorted_filtered_and_in_pages(client: Client, losant: Emulator) -> None:
+def test_notebooks_are_listed_sorted_filtered_and_in_pages(client: ApiClient, losant: Emulator) -> None:
     for name in ("beta", "alpha", "gamma"):
         losant.add_notebook(name=name)
 
@@ -151,7 +153,7 @@ def test_notebooks_are_listed_sorted_filtered_and_in_pages(client: Client, losan
     assert client.call("GET", "/notebooks", params={"sortField": "size"}).status_code == 400
 
 
-def test_flags_are_true_only_in_three_spellings(client: Client, losant: Emulator) -> None:
+def test_links_is_true_in_three_spellings_only(client: ApiClient, losant: Emulator) -> None:
     path = f"/notebooks/{losant.add_notebook()}"
 
     linked = [
@@ -162,7 +164,7 @@ def test_flags_are_true_only_in_three_spellings(client: Client, losant: Emulator
     assert linked == [True, True, True, False, False]
 
 
-def test_the_application_counts_what_runs(client: Client, losant: Emulator) -> None:
+def test_the_application_has_notebook_statistics_on_request(client: ApiClient, losant: Emulator) -> None:
     plain = client.call("GET", "").json()
     counted = client.call("GET", "", params={"summaryInclude": "notebookStats"}).json()
 
@@ -170,7 +172,7 @@ def test_the_application_counts_what_runs(client: Client, losant: Emulator) -> N
     assert counted["summary"]["notebookStats"]["awaitingCompletion"] == 0
 
 
-def test_an_export_is_accepted_once_in_a_quarter_of_an_hour(client: Client, losant: Emulator) -> None:
+def test_an_export_is_accepted_once_in_fifteen_minutes(client: ApiClient, losant: Emulator) -> None:
     path = f"/notebooks/{losant.add_notebook()}/requestInputDataExport"
 
     first, second = client.call("POST", path, json={}), client.call("POST", path, json={})
@@ -179,45 +181,45 @@ def test_an_export_is_accepted_once_in_a_quarter_of_an_hour(client: Client, losa
     assert second.status_code == 429
 
 
-def test_answers_say_that_they_come_from_losant_and_are_compressed_on_demand(client: Client) -> None:
-    zipped = client.call("GET", "/notebooks")
+def test_responses_name_losant_as_server_and_are_compressed_on_demand(client: ApiClient) -> None:
+    compressed = client.call("GET", "/notebooks")
     plain = client.call("GET", "/notebooks", headers={"Accept-Encoding": "identity"})
 
-    assert zipped.headers["Server"] == "Losant API"
-    assert (zipped.headers["Content-Encoding"], plain.headers.get("Content-Encoding")) == ("gzip", None)
-    assert zipped.json() == plain.json()
+    assert compressed.headers["Server"] == "Losant API"
+    assert (compressed.headers["Content-Encoding"], plain.headers.get("Content-Encoding")) == ("gzip", None)
+    assert compressed.json() == plain.json()
 
 
-def test_the_request_log_tells_everything_but_the_token(client: Client, losant: Emulator) -> None:
+def test_the_request_log_has_everything_but_the_token(client: ApiClient, losant: Emulator) -> None:
     notebook_id = losant.add_notebook()
     client.call("POST", f"/notebooks/{notebook_id}/execute", json={"templateContext": "{}"})
     client.call("GET", f"/notebooks/{notebook_id}/logs", params={"limit": 5, "access_token": "abc"})
     client.call("GET", "/nowhere", token=None)
 
-    executed, looked, lost = losant.requests
-    assert (executed.operation, executed.method, executed.status) == ("notebook.execute", "POST", 200)
-    assert (executed.body, executed.authorized) == ({"templateContext": "{}"}, True)
-    assert executed.headers["user-agent"].startswith("python-requests")
-    assert (looked.operation, looked.query) == ("notebook.logs", {"limit": "5"})
-    assert (lost.operation, lost.status, lost.authorized) == ("", 405, False)
+    execute, logs, unknown = losant.requests
+    assert (execute.operation, execute.method, execute.status) == ("notebook.execute", "POST", 200)
+    assert (execute.body, execute.authorized) == ({"templateContext": "{}"}, True)
+    assert execute.headers["user-agent"].startswith("python-requests")
+    assert (logs.operation, logs.query) == ("notebook.logs", {"limit": "5"})
+    assert (unknown.operation, unknown.status, unknown.authorized) == ("", 405, False)
     assert losant.token not in repr(losant.requests)
     losant.clear_requests()
     assert losant.requests == []
 
 
-def test_it_speaks_https_on_both_ports_when_asked_to(tmp_path: Path) -> None:
+def test_both_ports_can_serve_https(tmp_path: Path) -> None:
     tls, certificate = self_signed(tmp_path)
 
     with Emulator(tls=tls) as losant:
         notebook = losant.add_notebook()
         losant.script(notebook, Script(notebook=0, files={"out.csv": b"site,kwh\n"}))
-        secure = Client(losant)
+        secure = ApiClient(losant)
         secure.session.verify = str(certificate)
         secure.execute(notebook)
-        address = secure.wait(notebook)["outputInfo"]["out.csv"]["url"]
-        content = secure.session.get(address, timeout=10).content
+        url = secure.wait(notebook)["outputInfo"]["out.csv"]["url"]
+        content = secure.session.get(url, timeout=10).content
         secure.session.close()
 
     assert losant.url.startswith("https://")
-    assert address.startswith("https://")
+    assert url.startswith("https://")
     assert content == b"site,kwh\n"

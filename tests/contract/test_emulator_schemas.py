@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The emulator against Losant's published schemas, where they lie beside the project."""
+"""The emulator against Losant's published schemas, if they are in a folder next to the project."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from jsonschema import Draft7Validator, FormatChecker
 
 from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.emulator.http.operations import OPERATIONS
-from airflow_provider_losant.emulator.http.schemas import body_problem
+from airflow_provider_losant.emulator.http.schemas import body_error
 
 if TYPE_CHECKING:
-    from tests.contract.conftest import Client
+    from tests.contract.api_client import ApiClient
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "losant-api"
 
 pytestmark = pytest.mark.skipif(
-    not PUBLISHED.is_dir(), reason="Losant's published schemas do not lie beside the project"
+    not PUBLISHED.is_dir(), reason="Losant's published schemas are not in a folder next to the project"
 )
 
 
@@ -29,13 +29,13 @@ def schemas() -> dict[str, Any]:
     return dict(json.loads((PUBLISHED / "schemas.json").read_text()))
 
 
-def problems(schemas: dict[str, Any], name: str, value: Any) -> list[str]:
+def errors(schemas: dict[str, Any], name: str, value: Any) -> list[str]:
     validator = Draft7Validator(schemas[name], format_checker=FormatChecker())
     return [f"{name}: {error.message}" for error in validator.iter_errors(value)]
 
 
-def test_every_answer_fits_its_published_schema(
-    client: Client, losant: Emulator, schemas: dict[str, Any]
+def test_every_response_matches_its_published_schema(
+    client: ApiClient, losant: Emulator, schemas: dict[str, Any]
 ) -> None:
     body = {"name": "Energy", "description": "Daily", "inputs": [], "outputs": []}
     notebook_id = client.call("POST", "/notebooks", json=body).json()["id"]
@@ -71,16 +71,16 @@ def test_every_answer_fits_its_published_schema(
         ("success", "DELETE", path, {}),
     ]
 
-    found = {
-        (schema, method, where): problems(schemas, schema, client.call(method, where, **options).json())
+    results = {
+        (schema, method, where): errors(schemas, schema, client.call(method, where, **options).json())
         for schema, method, where, options in cases
     }
 
-    assert {case: wrong for case, wrong in found.items() if wrong} == {}
+    assert {case: wrong for case, wrong in results.items() if wrong} == {}
 
 
 @pytest.mark.parametrize(
-    ("shape", "name"),
+    ("schema", "name"),
     [
         ("newNotebook", "notebookPost"),
         ("notebook", "notebookPatch"),
@@ -88,11 +88,11 @@ def test_every_answer_fits_its_published_schema(
         ("exportOptions", "notebookDataExportOptions"),
     ],
 )
-def test_published_examples_of_requests_are_accepted(schemas: dict[str, Any], shape: str, name: str) -> None:
+def test_published_examples_of_requests_are_accepted(schemas: dict[str, Any], schema: str, name: str) -> None:
     examples = schemas[name]["examples"]
 
     assert examples
-    assert [body_problem(shape, example) for example in examples] == [None] * len(examples)
+    assert [body_error(schema, example) for example in examples] == [None] * len(examples)
 
 
 REQUESTS: list[Any] = [
@@ -149,7 +149,7 @@ REQUESTS: list[Any] = [
 
 
 @pytest.mark.parametrize("body", REQUESTS, ids=map(str, range(len(REQUESTS))))
-def test_we_accept_and_refuse_what_the_published_schemas_do(schemas: dict[str, Any], body: Any) -> None:
+def test_request_bodies_are_accepted_as_by_the_published_schemas(schemas: dict[str, Any], body: Any) -> None:
     pairs = {
         "newNotebook": "notebookPost",
         "notebook": "notebookPatch",
@@ -157,23 +157,23 @@ def test_we_accept_and_refuse_what_the_published_schemas_do(schemas: dict[str, A
         "exportOptions": "notebookDataExportOptions",
     }
 
-    for shape, name in pairs.items():
-        assert (body_problem(shape, body) is None) == (not problems(schemas, name, body)), shape
+    for schema, name in pairs.items():
+        assert (body_error(schema, body) is None) == (not errors(schemas, name, body)), schema
 
 
-def test_we_know_every_published_operation_on_notebooks() -> None:
+def test_every_published_operation_on_notebooks_is_implemented() -> None:
     published = json.loads((PUBLISHED / "operations.json").read_text())["operations"]
     ours = {operation.name: operation for operation in OPERATIONS}
-    wanted = {
-        name: told
-        for name, told in published.items()
+    expected = {
+        name: operation
+        for name, operation in published.items()
         if name.split(".")[0] in ("notebook", "notebooks") or name == "application.get"
     }
 
-    assert len(wanted) >= 11
-    for name, told in wanted.items():
+    assert len(expected) >= 11
+    for name, described in expected.items():
         operation = ours[name]
-        query = {param["name"] for param in told["params"] if param["in"] == "query"}
-        assert (operation.method, "/" + "/".join(operation.path)) == (told["method"], told["path"])
-        assert set(told["scope"]) <= set(operation.scopes)
+        query = {param["name"] for param in described["params"] if param["in"] == "query"}
+        assert (operation.method, "/" + "/".join(operation.path)) == (described["method"], described["path"])
+        assert set(described["scope"]) <= set(operation.scopes)
         assert set(operation.query) == query if name != "application.get" else True

@@ -32,14 +32,14 @@ from airflow_provider_losant.emulator import Emulator, Fault, Script
 from tests.contract.fault_table import (
     ADOPTED,
     ASKED_FOR,
+    DONE,
     FRESH,
     LATER,
     LEFT,
     LONG_LEFT,
-    MAX_BODY,
+    MOST,
     NOW,
     OMITTED,
-    SUCCESS,
     TABLE,
     TIMEOUT,
     WATCHED,
@@ -140,7 +140,9 @@ class Stage:
     @property
     def settings(self) -> Settings:
         seconds = self.row.fault.seconds if self.row.fault else 30.0
-        is_late = self.row.fault is not None and self.row.fault.kind in {"hang", "drip"} and seconds > TIMEOUT
+        is_late = (
+            self.row.fault is not None and self.row.fault.kind in {"hang", "slow_body"} and seconds > TIMEOUT
+        )
         url = self.places[self.row.place] if self.row.place else self.losant.url
         return Settings(token=self.losant.token, base_url=url, timeout=TIMEOUT if is_late else 10.0)
 
@@ -203,7 +205,7 @@ def stage(
     places: dict[Place, str],
     elsewhere: Loopback,
 ) -> Callable[[Row, str], Stage]:
-    monkeypatch.setattr(decoding, "MAX_BODY", MAX_BODY)
+    monkeypatch.setattr(decoding, "MAX_BODY", MOST)
     elsewhere.requests.clear()
     return lambda row, kind: Stage(shared, clock, Driver(kind), row, places, elsewhere)
 
@@ -233,7 +235,7 @@ def call_for(story: Stage, name: str) -> Call[Any]:
 
 def is_right(story: Stage, name: str, answer: Any) -> bool:
     """Tell whether an answer is what was asked for, and Losant as it should be."""
-    notebook = story.losant.world.notebooks.get(story.notebook)
+    notebook = story.losant.backend.notebooks.get(story.notebook)
     checks: dict[str, Callable[[], bool]] = {
         "list": lambda: [it.id for it in answer.notebooks] == [story.notebook],
         "get": lambda: bool(answer.name == story.name),
@@ -243,7 +245,7 @@ def is_right(story: Stage, name: str, answer: Any) -> bool:
         "cancel": lambda: story.losant.executions(story.notebook)[0]["status"] == "canceled",
         "logs": lambda: len(answer) == int(not story.row.switches.get("listing_lag")),
         "minutes": lambda: answer.minutes == 0,
-        "create": lambda: answer.id in story.losant.world.notebooks,
+        "create": lambda: answer.id in story.losant.backend.notebooks,
         "execute": lambda: bool(
             [it["id"] for it in story.losant.executions(story.notebook)] == [answer.execution_id]
         ),
@@ -285,11 +287,11 @@ def test_what_may_be_repeated(stage: Callable[[Row, str], Stage], row: Row, kind
 def test_what_makes_something_new(stage: Callable[[Row, str], Stage], row: Row, kind: str, name: str) -> None:
     assert row.creating
     story = stage(row, kind)
-    before = len(story.losant.world.notebooks)
+    before = len(story.losant.backend.notebooks)
 
     check(story, row.creating, name)
 
-    assert len(story.losant.world.notebooks) - before + len(story.losant.executions(story.notebook)) <= 1
+    assert len(story.losant.backend.notebooks) - before + len(story.losant.executions(story.notebook)) <= 1
 
 
 @pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].export])
@@ -379,8 +381,8 @@ def test_a_file_is_fetched_whole_or_not_at_all(stage: Callable[[Row, str], Stage
 
     with ExitStack() as stack:
         if row.place is not None:
-            stack.callback(setattr, story.losant.world, "files_url", story.losant.files_url)
-            story.losant.world.files_url = story.places[row.place]
+            stack.callback(setattr, story.losant.backend, "files_url", story.losant.files_url)
+            story.losant.backend.files_url = story.places[row.place]
         near = Settings(token=story.losant.token, base_url=story.losant.url, timeout=story.settings.timeout)
         fetching = download(ref, OutputSelection(), lambda _: open_sink, story.retries)
         if promise.error is not None:
@@ -390,9 +392,7 @@ def test_a_file_is_fetched_whole_or_not_at_all(stage: Callable[[Row, str], Stage
             assert story.run(fetching, near) == {"out.csv": len(FILE)}
             assert got[-1].getvalue() == FILE
     assert story.asked("notebook.logs") == (2 if promise is FRESH else 1)
-    repeated = (
-        story.retries if promise.error else int(promise not in {SUCCESS, FRESH} and promise.attempts == 2)
-    )
+    repeated = story.retries if promise.error else int(promise not in {DONE, FRESH} and promise.attempts == 2)
     assert len(story.pauses) == repeated
     assert story.elsewhere.head("authorization") == [""] * len(story.elsewhere.requests)
 
@@ -409,8 +409,8 @@ def test_an_error_log_that_cannot_be_read_changes_no_outcome(
 
     with ExitStack() as stack:
         if row.place is not None:
-            stack.callback(setattr, story.losant.world, "files_url", story.losant.files_url)
-            story.losant.world.files_url = story.places[row.place]
+            stack.callback(setattr, story.losant.backend, "files_url", story.losant.files_url)
+            story.losant.backend.files_url = story.places[row.place]
         near = Settings(
             token=story.losant.token, base_url=story.losant.url, timeout=min(story.settings.timeout, 1)
         )
@@ -426,7 +426,7 @@ def test_an_error_log_that_cannot_be_read_changes_no_outcome(
 
 # -- faults that stay -------------------------------------------------------------------------------------
 
-STAYING = [it for it in ROWS if it.values[0].fault and it.values[0].safe is not SUCCESS]
+STAYING = [it for it in ROWS if it.values[0].fault and it.values[0].safe is not DONE]
 
 
 @pytest.mark.parametrize("row", STAYING)

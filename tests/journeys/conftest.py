@@ -125,9 +125,9 @@ def losant() -> Iterator[Emulator]:
 @contextmanager
 def seeded_losant() -> Iterator[Emulator]:
     """Run a Losant that has the notebooks of the examples."""
-    seed = Seed.read(SEED)
+    seed = Seed.load(SEED)
     with Emulator() as emulator:
-        seed.sow(emulator)
+        seed.apply(emulator.backend, emulator.application_id)
         yield emulator
 
 

@@ -79,7 +79,7 @@ def test_the_retry_of_a_terminated_task_starts_afresh_when_its_execution_was_can
 
 
 @pytest.mark.parametrize(
-    "effect",
+    "processed",
     [
         pytest.param(True, id="taken", marks=pytest.mark.every_airflow),
         pytest.param(False, id="not yet taken"),
@@ -87,9 +87,9 @@ def test_the_retry_of_a_terminated_task_starts_afresh_when_its_execution_was_can
 )
 @pytest.mark.parametrize("story", ["waiting", "deferred"])
 def test_a_kill_while_the_order_is_in_flight_cancels_the_execution_as_soon_as_it_has_a_name(
-    stage: Stage, story: str, effect: bool
+    stage: Stage, story: str, processed: bool
 ) -> None:
-    stage.losant.inject("notebook.execute", Fault("slow", seconds=2.5, effect=effect))
+    stage.losant.inject("notebook.execute", Fault("slow", seconds=2.5, processed=processed))
     stage.play(story, FOR_EVER)
 
     stage.signal(SIGTERM)
@@ -100,7 +100,7 @@ def test_a_kill_while_the_order_is_in_flight_cancels_the_execution_as_soon_as_it
 
 @pytest.mark.parametrize("mark", ["failed", "success"])
 def test_marking_a_task_whose_order_is_in_flight_cancels_the_execution(stage: Stage, mark: str) -> None:
-    stage.losant.inject("notebook.execute", Fault("slow", seconds=3, effect=True))
+    stage.losant.inject("notebook.execute", Fault("slow", seconds=3, processed=True))
     stage.play("waiting", FOR_EVER)
 
     stage.mark(mark)

@@ -87,7 +87,7 @@ def test_neither_token_nor_signed_address_is_left_in_a_debug_log_or_in_the_datab
 
         play_all(airflow, stages)
 
-        tokens = {token for stage in (*stages.values(), still) for token in stage.losant.world.tokens}
+        tokens = {token for stage in (*stages.values(), still) for token in stage.losant.backend.tokens}
         runs = [run["id"] for stage in (*stages.values(), still) for run in stage.executions]
         kept = list(kept_by(airflow))
     assert len(tokens) >= 2 * len(STORIES)

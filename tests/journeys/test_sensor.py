@@ -42,10 +42,10 @@ def wrote(log: Path, text: str) -> datetime:
 
 def let_it_complete(stage: Stage) -> None:
     """Give the execution that would never end an end in the near future."""
-    world = stage.losant.world
-    with world.lock:
-        for execution in world.executions(stage.notebook_id):
-            world.put(execution.follow(Script(notebook=world.clock() - execution.queued_at + 1)))
+    backend = stage.losant.backend
+    with backend.lock:
+        for execution in backend.executions(stage.notebook_id):
+            backend.put(execution.apply(Script(notebook=backend.clock() - execution.queued_at + 1)))
 
 
 @pytest.mark.timeout(420)  # as long as an outage has to be, and a triggerer's slow first trigger, twice

@@ -56,8 +56,8 @@ def test_a_clean_first_try_asks_once_and_looks_nothing_up_before(stage: Stage, s
     [
         Fault("reset_after"),
         Fault("truncated"),
-        Fault("server_error", status=503, effect=True),
-        Fault("hang", seconds=5, effect=True),
+        Fault("server_error", status=503, processed=True),
+        Fault("hang", seconds=5, processed=True),
     ],
     ids=lambda fault: str(fault.kind),
 )
@@ -137,7 +137,7 @@ def test_the_retry_of_a_killed_worker_takes_over_the_running_execution(stage: St
 def test_a_worker_killed_before_the_answer_came_leaves_an_execution_that_the_retry_finds(
     stage: Stage, mode: str
 ) -> None:
-    stage.losant.inject("notebook.execute", Fault("slow", seconds=30, effect=True))
+    stage.losant.inject("notebook.execute", Fault("slow", seconds=30, processed=True))
     stage.play(f"retrying{mode}", Script(notebook=WHILE_IT_LASTS, files={"report.csv": b"1"}))
     stage.wait_until(lambda: stage.executions, "an execution")
 
@@ -153,7 +153,7 @@ def test_a_worker_killed_before_the_answer_came_leaves_an_execution_that_the_ret
 def test_an_execution_that_completed_while_nobody_looked_gives_its_result_to_the_retry(
     stage: Stage, mode: str
 ) -> None:
-    stage.losant.inject("notebook.execute", Fault("slow", seconds=30, effect=True))
+    stage.losant.inject("notebook.execute", Fault("slow", seconds=30, processed=True))
     stage.play(f"late_retry{mode}", Script(notebook=1.0, files={"report.csv": b"1"}))
     stage.wait_until(lambda: stage.executions, "an execution")
 

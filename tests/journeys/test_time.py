@@ -63,7 +63,7 @@ def test_when_execution_timeout_has_passed_the_execution_is_cancelled_once(stage
 
 
 def test_an_execution_timeout_while_the_order_is_in_flight_cancels_what_has_begun(stage: Stage) -> None:
-    stage.losant.inject("notebook.execute", Fault("slow", seconds=15, effect=True))
+    stage.losant.inject("notebook.execute", Fault("slow", seconds=15, processed=True))
     stage.play("hurried", FOR_EVER)
 
     assert stage.end() == "failed"

@@ -21,7 +21,7 @@ def test_a_wait_survives_a_rotation_of_the_token(stage: Stage, story: str) -> No
 
     told = {"connection_id": stage.conn_id, "conn_type": "losant", "password": new}
     stage.airflow.request("PATCH", f"/connections/{stage.conn_id}?update_mask=password", json=told)
-    del stage.losant.world.tokens[old]
+    del stage.losant.backend.tokens[old]
 
     assert stage.end() == "success"
     assert 401 in [it.status for it in stage.saw("logs")]

@@ -97,10 +97,10 @@ def start_waits(airflow: LocalAirflow, losant: Emulator) -> tuple[str, str]:
 
 def let_all_complete(losant: Emulator, notebook_id: str) -> None:
     """Give the executions that would never end an end in the near future."""
-    with losant.world.lock:
-        for execution in losant.world.executions(notebook_id):
-            past = losant.world.clock() - execution.queued_at
-            losant.world.put(execution.follow(Script(notebook=past + 1)))
+    with losant.backend.lock:
+        for execution in losant.backend.executions(notebook_id):
+            past = losant.backend.clock() - execution.queued_at
+            losant.backend.put(execution.apply(Script(notebook=past + 1)))
 
 
 def spared(job: int, home: Path) -> int:

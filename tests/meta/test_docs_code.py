@@ -21,7 +21,7 @@ from airflow_provider_losant.api.model import Execution, ExecutionRef, Status
 from airflow_provider_losant.api.payloads import encode_context
 from airflow_provider_losant.decorators.notebook import losant_notebook_task
 from airflow_provider_losant.emulator import Emulator, Script
-from airflow_provider_losant.emulator.http.schemas import body_problem
+from airflow_provider_losant.emulator.http.schemas import body_error
 from airflow_provider_losant.emulator.seed import Seed
 from tests.meta.commands import accept_connection, is_setting, problems_of, read_settings
 from tests.meta.public import PUBLIC, resolved
@@ -140,9 +140,9 @@ def test_what_a_json_example_is_for_takes_it(block: Block, tmp_path: Path) -> No
         accept_connection(block.body)
     elif "notebooks" in told:
         (tmp_path / "seed.json").write_text(block.body)
-        assert Seed.read(tmp_path / "seed.json").notebooks
+        assert Seed.load(tmp_path / "seed.json").notebooks
     elif "outputType" in told:
-        assert body_problem("newNotebook", {"name": "Example", "outputs": [told]}) is None
+        assert body_error("newNotebook", {"name": "Example", "outputs": [told]}) is None
     elif "execution_id" in told:
         assert list(told) == [*an_execution().to_result(), "url"]
         assert list(told["durations"]) == list(an_execution().durations)

@@ -19,8 +19,8 @@ from airflow_provider_losant.api.flows.ownership import MARKER_KEY, Owner
 from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact_json, encode_context, execution_options
 from airflow_provider_losant.api.timestamps import format_timestamp, parse_timestamp
-from airflow_provider_losant.emulator.http.schemas import body_problem
-from airflow_provider_losant.emulator.state.timestamps import read_relative_to
+from airflow_provider_losant.emulator.http.schemas import body_error
+from airflow_provider_losant.emulator.state.timestamps import parse_relative_to
 from tests.support.hypothesis_settings import often, seldom
 
 ZONES = st.sampled_from(
@@ -52,7 +52,7 @@ def test_an_instant_is_the_same_one_in_every_spelling_and_at_losant(spelling: st
     def check(moment: datetime) -> None:
         sent = format_timestamp(parse_timestamp(SPELLINGS[spelling](moment), field="relative_to"))
 
-        arrived = read_relative_to(sent, 0.0)
+        arrived = parse_relative_to(sent, 0.0)
         assert arrived is not None
         assert abs(arrived - moment.timestamp()) < 0.0011  # a float of seconds is no more exact
         assert sent.endswith("Z")
@@ -82,7 +82,7 @@ def test_what_is_no_instant_is_refused_and_never_sent_as_now(value: Any) -> None
     except InvalidArgument as error:
         assert error.field == "relative_to"  # noqa: PT017 - it may as well be one
         return
-    assert read_relative_to(format_timestamp(moment), 0.0) == pytest.approx(moment.timestamp(), abs=0.001)
+    assert parse_relative_to(format_timestamp(moment), 0.0) == pytest.approx(moment.timestamp(), abs=0.001)
 
 
 # -- template contexts ------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ def test_a_context_arrives_as_it_was_given(context: dict[str, Any]) -> None:
 
     assert json.loads(sent["templateContext"]) == context
     assert encode_context(text) == text
-    assert body_problem("executionOptions", sent) is None
+    assert body_error("executionOptions", sent) is None
 
 
 @often
@@ -137,12 +137,12 @@ def test_the_longest_context_is_counted_in_characters_to_the_last(character: str
 
     if len(text) <= MAX_CONTEXT:
         assert encode_context(given_) == text
-        assert body_problem("executionOptions", {"templateContext": text}) is None
+        assert body_error("executionOptions", {"templateContext": text}) is None
     else:
         for value in (given_, text):
             with pytest.raises(InvalidArgument, match="32,767"):
                 encode_context(value)
-        assert body_problem("executionOptions", {"templateContext": text}) is not None
+        assert body_error("executionOptions", {"templateContext": text}) is not None
 
 
 @often

@@ -166,7 +166,11 @@ def policy(chance: Chance) -> SubmitPolicy:
 
 def start_policy(chance: Chance, if_running: Any, **more: Any) -> StartPolicy:
     return StartPolicy(
-        if_running=if_running, began=chance.now, give_up_at=chance.now + 600, poll_interval=20.0, **more
+        if_running=if_running,
+        waiting_since=chance.now,
+        give_up_at=chance.now + 600,
+        poll_interval=20.0,
+        **more,
     )
 
 

@@ -28,7 +28,7 @@ from airflow_provider_losant.api.model import Execution, ExecutionLog, Notebook
 from airflow_provider_losant.exceptions import NotebookExecutionError
 from airflow_provider_losant.execution.result import result_or_raise
 from airflow_provider_losant.openlineage.datasets import input_datasets, output_datasets
-from tests.contract.request_generator import fitting
+from tests.contract.request_generator import valid
 from tests.properties.responses import ANSWERS, ANYTHING, spoilt
 from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN, published
 from tests.support.hypothesis_settings import often
@@ -120,7 +120,7 @@ def look_at(log: Any) -> None:
     for _ in range(2):
         harvest.on_response(log, 2e9)
         for news in harvest.drain_completions():
-            json.dumps(news.progress.to_json(), allow_nan=False)
+            json.dumps(news.checkpoint.to_json(), allow_nan=False)
 
 
 @pytest.mark.parametrize("operation", ANSWERS)
@@ -158,7 +158,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("operation", PUBLISHED)
 def test_an_answer_that_the_published_schema_allows_is_read_or_an_error_of_ours(operation: str) -> None:
     schemas = published("schemas.json")
-    allowed = fitting(schemas[PUBLISHED[operation]], schemas)
+    allowed = valid(schemas[PUBLISHED[operation]], schemas)
 
     @often
     @given(allowed | spoilt(allowed))

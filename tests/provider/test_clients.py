@@ -142,7 +142,7 @@ def test_a_request_without_a_body_names_no_content_type(driver: Driver, request:
     [
         (Fault("rate_limited", retry_after=7), (RateLimited, False, 0)),
         (Fault("server_error"), (ServerError, True, 0)),
-        (Fault("server_error", effect=True), (ServerError, True, 1)),
+        (Fault("server_error", processed=True), (ServerError, True, 1)),
         (Fault("html"), (ServerError, True, 0)),
         (Fault("html", status=200), (NotLosantApi, True, 0)),
         (Fault("html", status=404), (NotLosantApi, False, 0)),
@@ -150,12 +150,12 @@ def test_a_request_without_a_body_names_no_content_type(driver: Driver, request:
         (Fault("reset_before"), (TransportError, True, 0)),
         (Fault("reset_after"), (TransportError, True, 1)),
         (Fault("hang", seconds=2), (TransportError, True, 0)),
-        (Fault("hang", seconds=2, effect=True), (TransportError, True, 1)),
+        (Fault("hang", seconds=2, processed=True), (TransportError, True, 1)),
         (Fault("redirect"), (NotLosantApi, False, 0)),
         (Fault("unauthorized"), (Unauthorized, False, 0)),
     ],
     ids=lambda value: (
-        f"{value.kind}{value.status or ''}{'-after' * value.effect}" if isinstance(value, Fault) else ""
+        f"{value.kind}{value.status or ''}{'-after' * value.processed}" if isinstance(value, Fault) else ""
     ),
 )
 def test_each_fault_is_the_error_it_means(

@@ -15,7 +15,7 @@ import requests
 from airflow_provider_losant import __version__
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import BadRequest, NotFound, RateLimited, ServerError, TransportError
-from airflow_provider_losant.api.http.multipart import PIECE
+from airflow_provider_losant.api.http.multipart import CHUNK_SIZE
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.hooks.losant import LosantHook
@@ -189,9 +189,9 @@ def test_a_file_is_sent_as_it_is_read_piece_by_piece_and_again_from_its_beginnin
 
     uploaded = LosantHook().upload_notebook(notebook, File())
 
-    assert losant.world.notebook_path(notebook).read_bytes() == content
+    assert losant.backend.notebook_path(notebook).read_bytes() == content
     assert uploaded.file_name == "Zürich 1.ipynb"
-    assert 0 < min(Pieces.sizes) <= max(Pieces.sizes) <= PIECE < len(content)
+    assert 0 < min(Pieces.sizes) <= max(Pieces.sizes) <= CHUNK_SIZE < len(content)
 
 
 @pytest.mark.parametrize("spell", [str, Path, "file://{}".format], ids=["text", "path", "url"])
@@ -202,7 +202,7 @@ def test_a_file_is_uploaded_from_wherever_its_path_leads(
     file.write_text("{}")
 
     assert LosantHook().upload_notebook(notebook, spell(file)).file_name == "report.ipynb"
-    assert losant.world.notebook_path(notebook).read_text() == "{}"
+    assert losant.backend.notebook_path(notebook).read_text() == "{}"
 
 
 def test_a_file_that_is_not_there_is_named_before_any_request(losant: Emulator, notebook: str) -> None:

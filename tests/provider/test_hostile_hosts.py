@@ -76,7 +76,7 @@ def test_a_small_answer_that_unpacks_to_a_flood_is_given_up(driver: Driver) -> N
 
 
 def test_an_answer_without_end_is_given_up(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "MOST", 1_000_000)
+    monkeypatch.setattr(decoding, "MAX_BODY", 1_000_000)
     endless = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + b" " * 3_000_000
     with Loopback(endless) as server:
         error = failure(driver, to(server.url))

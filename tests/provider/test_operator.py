@@ -593,7 +593,7 @@ def test_a_kill_that_breaks_off_the_order_cancels_what_the_order_has_begun(
 ) -> None:
     """Airflow 2 raises out of its signal handler, in the midst of whatever runs; Airflow 3 does not."""
     losant.script(notebook, Script(ending="hang"))
-    losant.inject("notebook.execute", Fault("slow", seconds=30, effect=True))
+    losant.inject("notebook.execute", Fault("slow", seconds=30, processed=True))
     operator = task(notebook).make()
 
     class Terminated(BaseException):

@@ -289,15 +289,15 @@ def test_an_address_that_expires_on_the_way_is_replaced_by_a_fresh_one(
     losant: Emulator, notebook: str, ended: str, tmp_path: Path, told: Told
 ) -> None:
     hook = LosantHook()
-    signer, opens = losant.world.signer, []
-    checks = type(signer).opens
+    signer, verified = losant.backend.signer, []
+    verify = type(signer).verify
 
     class Forgetful(type(signer)):  # type: ignore[misc]  # one that has forgotten the first address
-        def opens(self, *given: Any) -> bool:
-            opens.append(given)
-            return len(opens) > 1 and checks(self, *given)
+        def verify(self, *given: Any) -> bool:
+            verified.append(given)
+            return len(verified) > 1 and verify(self, *given)
 
-    losant.world.signer = Forgetful(signer.secret)
+    losant.backend.signer = Forgetful(signer.secret)
     landed = hook.download_outputs(notebook, ended, tmp_path)
 
     assert content(landed) == FILES

@@ -64,7 +64,7 @@ def test_a_notebook_is_made_set_up_and_uploaded_once_and_then_left_alone(
     assert first["notebook_id"] == second["notebook_id"]
     assert first["url"].endswith(f"/notebooks/{first['notebook_id']}")
     assert saw(losant) == ["notebooks.get"]
-    assert losant.world.notebook_path(first["notebook_id"]).read_bytes() == file.read_bytes()
+    assert losant.backend.notebook_path(first["notebook_id"]).read_bytes() == file.read_bytes()
 
 
 def test_a_change_in_the_file_is_uploaded_and_another_layout_of_it_is_not(
@@ -77,7 +77,7 @@ def test_a_change_in_the_file_is_uploaded_and_another_layout_of_it_is_not(
 
     file.write_text(source("# Report", "It has changed."))
     assert upload(file, notebook_id=made)["uploaded"]
-    assert losant.world.notebook_path(made).read_bytes() == file.read_bytes()
+    assert losant.backend.notebook_path(made).read_bytes() == file.read_bytes()
 
 
 def test_a_file_address_that_has_expired_only_means_that_the_file_is_uploaded(
@@ -164,7 +164,7 @@ def test_a_notebook_is_not_made_twice_when_the_answer_gets_lost(losant: Emulator
 
     made = upload(file, name="Report", create=True)
 
-    assert list(losant.world.notebooks) == [made["notebook_id"]]
+    assert list(losant.backend.notebooks) == [made["notebook_id"]]
     assert made["created"]
 
 

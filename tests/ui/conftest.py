@@ -75,7 +75,7 @@ def losant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     lines = readings.read_text().splitlines(keepends=True)
     readings.write_text("".join(line for line in lines if SILENT not in line))
     with Emulator(application_id=APPLICATION) as emulator:
-        Seed.read(folder / SEED.name).sow(emulator)
+        Seed.load(folder / SEED.name).apply(emulator.backend, emulator.application_id)
         emulator.script(BATTERIES, CHECK_UP)
         yield emulator
 

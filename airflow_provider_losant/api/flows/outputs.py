@@ -45,7 +45,7 @@ class OutputSelection:
     max_bytes: int | None = None
 
     @classmethod
-    def read(cls, names: str | Sequence[str], max_bytes: int | None) -> OutputSelection:
+    def parse(cls, names: str | Sequence[str], max_bytes: int | None) -> OutputSelection:
         """
         Check what a DAG's author chose.
 
@@ -58,7 +58,7 @@ class OutputSelection:
             raise InvalidArgument("max_bytes", f"{max_bytes!r} is not a positive number")
         return cls(names=chosen, max_bytes=max_bytes)
 
-    def of(self, execution: Execution) -> list[File]:
+    def select(self, execution: Execution) -> list[File]:
         """
         Choose among an execution's outputs.
 
@@ -115,7 +115,7 @@ def download(
     :raises OutputError: something about the outputs is not as wanted; nothing was fetched.
     """
     execution = yield from find_execution(ref, retries)
-    chosen = selection.of(execution)
+    chosen = selection.select(execution)
     places = {file.name: place(file) for file in chosen}
     saved: dict[str, int | None] = dict.fromkeys(places)
     left = selection.max_bytes

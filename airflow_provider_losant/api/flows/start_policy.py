@@ -48,7 +48,7 @@ class StartSkipped(LosantError):
 class Blocked:
     """Nothing is started as long as another run goes on."""
 
-    execution: Execution
+    by: Execution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class StartPolicy:
     :param max_minutes: Run minutes that the notebook may have used before; None does not ask.
     :param minutes_window: Since when they count: today (UTC), or since the billing period began.
     :param on_exceeded: What to do when it has used them.
-    :param began: Epoch seconds at which the task came to the gate.
+    :param waiting_since: Epoch seconds since when the task has waited to submit.
     :param give_up_at: Epoch seconds at which waiting ends.
     :param poll_interval: Seconds between looks.
     :param may_wait_here: Wait in this very flow; otherwise it ends with a :class:`Waiting`.
@@ -70,7 +70,7 @@ class StartPolicy:
     max_minutes: float | None = None
     minutes_window: Window = "day"
     on_exceeded: OnExceeded = "fail"
-    began: float
+    waiting_since: float
     give_up_at: float
     poll_interval: float
     may_wait_here: bool = True
@@ -80,7 +80,7 @@ class StartPolicy:
         """Whether there is no condition at all."""
         return self.if_running == "start" and self.max_minutes is None
 
-    def check(self) -> StartPolicy:
+    def validate(self) -> StartPolicy:
         """
         Return the gate when its conditions make sense.
 
@@ -119,7 +119,7 @@ class StartPolicy:
             if finder.clock() >= self.give_up_at:
                 raise StartDenied(f"{_is_active(others[0])}, and the time to wait for it is over")
             if not self.may_wait_here:
-                return Blocked(execution=others[0])
+                return Blocked(by=others[0])
             yield LogLine(f"{_is_active(others[0])}; waiting for its end")
             yield Sleep(max(0.0, min(self.poll_interval, self.give_up_at - finder.clock())))
         if self.if_running != "cancel_previous":
@@ -130,7 +130,7 @@ class StartPolicy:
         others = yield from finder.find_others()
         if self.if_running != "cancel_previous":
             return others
-        return [it for it in others if it.queued_time < self.began]
+        return [it for it in others if it.queued_time < self.waiting_since]
 
     def _cancel(self, finder: ExecutionFinder) -> Flow[None]:
         for execution in (yield from self._others(finder)):

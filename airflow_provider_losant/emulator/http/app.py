@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The API port: checks a request in Losant's order, answers it, or spoils the answer as ordered."""
+"""The API port: checks a request in the same order as Losant, handles it, and applies injected faults."""
 
 from __future__ import annotations
 
@@ -10,123 +10,137 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from airflow_provider_losant.emulator.http.context import Asked
+from airflow_provider_losant.emulator.http.context import RequestContext
 from airflow_provider_losant.emulator.http.handlers import HANDLERS
-from airflow_provider_losant.emulator.http.operations import Operation, Query, find
-from airflow_provider_losant.emulator.http.schemas import ID, body_problem
-from airflow_provider_losant.emulator.http.wire import SECRETS, Answer, Read, note, read
-from airflow_provider_losant.emulator.state.backend import Refused, World
-from airflow_provider_losant.emulator.state.timestamps import http_date
+from airflow_provider_losant.emulator.http.operations import Operation, QueryParameter, match
+from airflow_provider_losant.emulator.http.schemas import ID, body_error
+from airflow_provider_losant.emulator.http.wire import (
+    TOKEN_PARAMETERS,
+    ParsedBody,
+    Refused,
+    Response,
+    log_entry,
+    parse_body,
+)
+from airflow_provider_losant.emulator.state.timestamps import format_http_date
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.faults import Faults
-    from airflow_provider_losant.emulator.http.fault_injector import Spoiler
+    from airflow_provider_losant.emulator.http.fault_injector import FaultInjector
     from airflow_provider_losant.emulator.requestlog import RequestLog
+    from airflow_provider_losant.emulator.state.backend import Backend
     from airflow_provider_losant.emulator.state.identity import Token
 
-_ID_RULE: Final = Query(required=True, pattern=ID)
+_ID_PARAMETER: Final = QueryParameter(required=True, pattern=ID)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Call:
-    """A request, the operation that it names, and what could be read of its body."""
+class _Incoming:
+    """A request with its operation, the ids in its path, and its parsed body."""
 
     request: web.Request
     operation: Operation | None
     ids: dict[str, str]
-    read: Read
+    body: ParsedBody
 
 
 class Api:
     """
     Serves the API port.
 
-    :param changed: called after every request that may have given a worker something to do.
+    :param backend: the state of the emulator.
+    :param faults: the injected faults.
+    :param log: the request log.
+    :param on_change: called after every request that may have changed the state.
+    :param injector: applies the faults.
     """
 
     def __init__(
         self,
         *,
-        world: World,
+        backend: Backend,
         faults: Faults,
         log: RequestLog,
-        changed: Callable[[], None],
-        spoiler: Spoiler,
+        on_change: Callable[[], None],
+        injector: FaultInjector,
     ) -> None:
-        self._world = world
+        self._backend = backend
         self._faults = faults
         self._log = log
-        self._changed = changed
-        self._spoiler = spoiler
+        self._on_change = on_change
+        self._injector = injector
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer one request, or let it go wrong."""
-        operation, ids = find(request.method, request.rel_url.raw_path) or (None, {})
-        call = _Call(request=request, operation=operation, ids=ids, read=await read(request, operation))
-        ticket = self._log.arrive(note(request, operation, call.read.body, self._world.clock()))
+        """Respond to a request, applying the fault that is injected into it, if any."""
+        operation, ids = match(request.method, request.rel_url.raw_path) or (None, {})
+        body = await parse_body(request, operation)
+        incoming = _Incoming(request=request, operation=operation, ids=ids, body=body)
+        request_id = self._log.record(log_entry(request, operation, body.json, self._backend.clock()))
         fault = self._faults.take(operation.name if operation else "")
         response: web.StreamResponse | None = None
         try:
             if fault is None:
-                response = self._answer(call).send(request)
+                response = self._respond(incoming).to_web(request)
             else:
-                kind = self._world.switches.rate_limit_type
-                response = await self._spoiler.spoil(request, fault, lambda: self._answer(call), kind)
+                rate_limit_type = self._backend.switches.rate_limit_type
+                response = await self._injector.apply(
+                    request, fault, lambda: self._respond(incoming), rate_limit_type
+                )
             if response is not None and not response.prepared:
-                response.headers["Date"] = http_date(self._world.clock())
+                response.headers["Date"] = format_http_date(self._backend.clock())
         finally:
-            self._log.leave(ticket, None if response is None else response.status)
+            self._log.complete(request_id, None if response is None else response.status)
         return response or web.Response()
 
-    def _answer(self, call: _Call) -> Answer:
-        if call.operation is None:
-            message = f"{call.request.method} is not allowed"
-            return Answer.refusing(Refused(405, "MethodNotAllowed", message))
-        if call.read.unreadable is not None:
-            # The body parser answers before Losant's own code does, and says "code" instead of "type".
-            return Answer.of(400, {"code": "InvalidContent", "message": call.read.unreadable})
+    def _respond(self, incoming: _Incoming) -> Response:
+        if incoming.operation is None:
+            message = f"{incoming.request.method} is not allowed"
+            return Response.from_error(Refused(405, "MethodNotAllowed", message))
+        if incoming.body.error is not None:
+            # Losant's body parser responds before the API does, and its errors have "code" instead of "type".
+            return Response.from_json(400, {"code": "InvalidContent", "message": incoming.body.error})
         try:
-            _check_shape(call, call.operation)
-            with self._world.lock:
-                asked = self._admit(call, call.operation)
-                status, body = HANDLERS[call.operation.name](asked)
+            _validate(incoming, incoming.operation)
+            with self._backend.lock:
+                context = self._authorize(incoming, incoming.operation)
+                status, body = HANDLERS[incoming.operation.name](context)
         except Refused as refused:
-            return Answer.refusing(refused)
-        self._changed()
-        return Answer.of(status, body)
+            return Response.from_error(refused)
+        self._on_change()
+        return Response.from_json(status, body)
 
-    def _admit(self, call: _Call, operation: Operation) -> Asked:
-        """Check who asks, and find what the request is about."""
-        query = call.request.query
-        token = self._token(call.request)
-        if not token.allows(operation.scopes, reads=operation.reads):
+    def _authorize(self, incoming: _Incoming, operation: Operation) -> RequestContext:
+        """Check the token and find the application and the notebook."""
+        query = incoming.request.query
+        token = self._token(incoming.request)
+        if not token.allows(operation.scopes, accepts_read_scopes=operation.accepts_read_scopes):
             raise Refused(403, "Forbidden", "Access is forbidden")
-        application = self._world.applications.get(call.ids["applicationId"].lower())
+        application = self._backend.applications.get(incoming.ids["applicationId"].lower())
         if application is None or not token.sees(application.id):
             raise Refused(404, "NotFound", "Application was not found")
-        notebook = self._world.notebooks.get(call.ids.get("notebookId", "").lower())
-        if "notebookId" in call.ids and (notebook is None or notebook.application_id != application.id):
+        notebook = self._backend.notebooks.get(incoming.ids.get("notebookId", "").lower())
+        if "notebookId" in incoming.ids and (notebook is None or notebook.application_id != application.id):
             raise Refused(404, "NotFound", "Notebook was not found")
-        return Asked(
-            world=self._world,
+        return RequestContext(
+            backend=self._backend,
             token=token,
             application=application,
-            found=notebook,
+            found_notebook=notebook,
             query=dict(query),
-            body=call.read.body,
-            file=call.read.file or ("", b""),
-            links=query.get("_links", "true") in ("true", "1", "yes"),
+            body=incoming.body.json,
+            file=incoming.body.file or ("", b""),
+            include_links=query.get("_links", "true") in ("true", "1", "yes"),
         )
 
     def _token(self, request: web.Request) -> Token:
         scheme, _, text = request.headers.get("Authorization", "").partition(" ")
         if scheme not in ("Bearer", "JWT"):
-            text = next((request.query[name] for name in SECRETS if name in request.query), "")
+            text = next((request.query[name] for name in TOKEN_PARAMETERS if name in request.query), "")
         if not text:
-            status = self._world.switches.no_token_status
+            status = self._backend.switches.no_token_status
             kind = "Forbidden" if status == HTTPStatus.FORBIDDEN else "Unauthorized"
             raise Refused(status, kind, "Access is forbidden")
-        token = self._world.tokens.get(text)
+        token = self._backend.tokens.get(text)
         if token is None:
             raise Refused(401, "Unauthorized", "Invalid access token")
         if token.expired:
@@ -134,14 +148,19 @@ class Api:
         return token
 
 
-def _check_shape(call: _Call, operation: Operation) -> None:
-    query = call.request.query
-    problems = [_ID_RULE.problem(name, [given]) for name, given in call.ids.items()]
-    problems += [rule.problem(name, query.getall(name, [])) for name, rule in operation.query.items()]
+def _validate(incoming: _Incoming, operation: Operation) -> None:
+    """
+    Check path, query and body.
+
+    :raises Refused: for the first error.
+    """
+    query, body = incoming.request.query, incoming.body
+    errors = [_ID_PARAMETER.error(name, [value]) for name, value in incoming.ids.items()]
+    errors += [parameter.error(name, query.getall(name, [])) for name, parameter in operation.query.items()]
     if operation.body is not None:
-        problems.append(body_problem(operation.body, call.read.body))
-    if operation.file is not None and call.read.file is None:
-        problems.append(f"{operation.file} is {'not a valid file' if call.read.not_a_file else 'required'}")
-    for problem in problems:
-        if problem is not None:
-            raise Refused(400, "Validation", problem)
+        errors.append(body_error(operation.body, body.json))
+    if operation.file is not None and body.file is None:
+        errors.append(f"{operation.file} is {'not a valid file' if body.is_not_a_file else 'required'}")
+    for error in errors:
+        if error is not None:
+            raise Refused(400, "Validation", error)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request that has passed every check."""
+"""What a handler gets to know about a request."""
 
 from __future__ import annotations
 
@@ -8,45 +8,62 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.state.backend import Application, Notebook, World
+    from airflow_provider_losant.emulator.state.backend import Backend
     from airflow_provider_losant.emulator.state.identity import Token
+    from airflow_provider_losant.emulator.state.model import Application, Notebook
 
-DONE: Final = {"success": True}
+SUCCESS: Final = {"success": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A request that has passed every check, about things that exist."""
+class RequestContext:
+    """
+    A request that has passed all checks.
 
-    world: World
+    :param backend: the state of the emulator.
+    :param token: the token of the request.
+    :param application: the application in the path.
+    :param found_notebook: the notebook in the path; ``None`` if the path has none.
+    :param query: the query parameters.
+    :param body: the parsed JSON body.
+    :param file: name and content of the uploaded file.
+    :param include_links: whether the response has ``_links``.
+    """
+
+    backend: Backend
     token: Token
     application: Application
-    found: Notebook | None
+    found_notebook: Notebook | None
     query: Mapping[str, str]
     body: Any = None
     file: tuple[str, bytes] = ("", b"")
-    links: bool = True
+    include_links: bool = True
 
     @property
     def notebook(self) -> Notebook:
-        """The notebook in question, which operations on a notebook always have."""
-        if self.found is None:
-            raise LookupError("this operation is not about a notebook")
-        return self.found
+        """
+        The notebook in the path.
 
-    def number(self, name: str, default: int) -> int:
-        """Read a whole number from the query; what cannot be read counts as absent."""
+        :raises LookupError: if the path has none.
+        """
+        if self.found_notebook is None:
+            raise LookupError("the path of this operation has no notebook")
+        return self.found_notebook
+
+    def integer(self, name: str, default: int) -> int:
+        """Parse a query parameter as an integer; like Losant, ignore it if that fails."""
         try:
             return int(self.query[name])
         except (KeyError, ValueError):
             return default
 
-    def instant(self, name: str) -> float | None:
-        """Read milliseconds since the epoch from the query; what cannot be read counts as absent."""
+    def timestamp(self, name: str) -> float | None:
+        """Convert a query parameter from milliseconds to epoch seconds; ignore it if that fails."""
         try:
             return float(self.query[name]) / 1000
         except (KeyError, ValueError):
             return None
 
 
-Handler = Callable[[Asked], tuple[int, Any]]
+Handler = Callable[[RequestContext], tuple[int, Any]]
+"""Handles a request; returns the status and the JSON of the response, or raises ``Refused``."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the operations on executions do, and what they answer."""
+"""The handlers of the operations on executions."""
 
 from __future__ import annotations
 
@@ -7,121 +7,131 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_losant.emulator.http.context import DONE, Asked
-from airflow_provider_losant.emulator.state.backend import Notebook, Refused, World
+from airflow_provider_losant.emulator.http.context import SUCCESS, RequestContext
+from airflow_provider_losant.emulator.http.wire import Refused
+from airflow_provider_losant.emulator.state import serializers
 from airflow_provider_losant.emulator.state.identity import job_id, object_id
 from airflow_provider_losant.emulator.state.timeline import FINAL, Execution
-from airflow_provider_losant.emulator.state.timestamps import iso, read_relative_to
+from airflow_provider_losant.emulator.state.timestamps import format_timestamp, parse_relative_to
 
-DAY: Final = timedelta(days=1)
+if TYPE_CHECKING:
+    from airflow_provider_losant.emulator.state.backend import Backend
+    from airflow_provider_losant.emulator.state.model import Notebook
+
+DEFAULT_RANGE: Final = timedelta(days=30)
 
 
-def execute(asked: Asked) -> tuple[int, Any]:
-    """Queue an execution, or lay it out at once when the notebook has a script."""
-    world, notebook, options = asked.world, asked.notebook, asked.body
-    now = world.clock()
-    _refuse_too_much(world, notebook, now)
-    relative_to = read_relative_to(options.get("relativeTo"), now)
-    if relative_to is None and not world.switches.relative_to_fallback:
+def execute(context: RequestContext) -> tuple[int, Any]:
+    """Queue an execution; if the notebook has a script, apply it at once."""
+    backend, notebook, options = context.backend, context.notebook, context.body
+    now = backend.clock()
+    _check_limits(backend, notebook, now)
+    relative_to = parse_relative_to(options.get("relativeTo"), now)
+    if relative_to is None and not backend.switches.relative_to_fallback:
         raise Refused(400, "Validation", "executionOptions.relativeTo is not a time")
     execution = Execution(
         id=object_id(now),
         notebook_id=notebook.id,
         application_id=notebook.application_id,
-        # What a log entry shows must match when it is sent back as `since`.
+        # Rounded to milliseconds as in the log, so that a `since` with this value includes the execution.
         queued_at=round(now, 3),
         relative_to=now if relative_to is None else relative_to,
         max_minutes=notebook.max_minutes,
         image_version=notebook.image_version,
-        source_id=asked.token.id,
+        source_id=context.token.id,
         template_context=options.get("templateContext"),
         email=options.get("email"),
         callback_url=options.get("callbackUrl"),
     )
     if notebook.script is not None:
-        execution = world.follow_script(execution, notebook.script)
+        execution = backend.apply_script(execution, notebook.script)
     elif notebook.file_name is None:
-        if world.switches.execute_without_file == "bad_request":
+        if backend.switches.execute_without_file == "bad_request":
             raise Refused(400, "Validation", "notebook has no Jupyter file")
         error = ("MissingFileError", "The notebook has no file to run; upload one.")
         execution = replace(execution, started_at=now, ended_at=now, ending="errored", errors=(error,))
     else:
-        world.queued.append(execution)
-    if execution.callback_url is not None and world.switches.callbacks:
-        world.to_tell.append(execution)
-    world.put(execution)
-    world.put(replace(notebook, requested_at=now))
-    return 200, {**DONE, "executionId": execution.id}
+        backend.queued.append(execution)
+    if execution.callback_url is not None and backend.switches.callbacks:
+        backend.pending_callbacks.append(execution)
+    backend.put(execution)
+    backend.put(replace(notebook, requested_at=now))
+    return 200, {**SUCCESS, "executionId": execution.id}
 
 
-def _refuse_too_much(world: World, notebook: Notebook, now: float) -> None:
-    switches, reason = world.switches, ""
-    others = partial(world.of_application, notebook.application_id)
+def _check_limits(backend: Backend, notebook: Notebook, now: float) -> None:
+    """
+    Check the limits for parallel executions and for run minutes.
+
+    :raises Refused: if one of them is reached.
+    """
+    switches, reason = backend.switches, ""
+    executions = partial(backend.executions_of_application, notebook.application_id)
     if (
         switches.over_parallel == "refuse"
-        and sum(not run.is_over(now) for run in others()) >= switches.parallel
+        and sum(not execution.is_over(now) for execution in executions()) >= switches.parallel
     ):
         reason = "Too many notebooks are running in parallel"
     quota = switches.notebook_minutes
-    if quota is not None and sum(run.minutes(now) for run in others()) >= quota:
+    if quota is not None and sum(execution.minutes(now) for execution in executions()) >= quota:
         reason = "The notebook minutes of this period are used up"
     if reason:
         raise Refused(switches.refusal_status, switches.refusal_type, reason)
 
 
-def cancel_execution(asked: Asked) -> tuple[int, Any]:
-    """Mark an execution for cancellation."""
-    world, switches, now = asked.world, asked.world.switches, asked.world.clock()
-    execution = world.execution(asked.notebook.id, asked.query["executionId"].lower())
+def cancel_execution(context: RequestContext) -> tuple[int, Any]:
+    """Cancel an execution."""
+    backend, switches, now = context.backend, context.backend.switches, context.backend.clock()
+    execution = backend.execution(context.notebook.id, context.query["executionId"].lower())
     if execution is None:
         raise Refused(404, "NotFound", "Execution was not found")
     status = execution.status(now)
     if execution.is_over(now) or status in FINAL:
         if switches.cancel_final == "ok":
-            return 200, DONE
+            return 200, SUCCESS
         if switches.cancel_final == "bad_request":
             raise Refused(400, "Validation", "The execution has already ended")
         raise Refused(404, "NotFound", "Execution was not found")
     if status == "queued" and switches.cancel_queued == "not_found":
         raise Refused(404, "NotFound", "Execution was not found")
-    world.put(execution.cancel(now, switches.cancel_delay))
-    return 200, DONE
+    backend.put(execution.cancel(now, switches.cancel_delay))
+    return 200, SUCCESS
 
 
-def logs(asked: Asked) -> tuple[int, Any]:
-    """Show executions of the notebook, newest first; only one unless more are asked for."""
-    world, switches, now = asked.world, asked.world.switches, asked.world.clock()
-    limit, since = max(1, asked.number("limit", 1)), asked.instant("since")
+def logs(context: RequestContext) -> tuple[int, Any]:
+    """Return the notebook's executions, newest first; by default only one."""
+    backend, switches, now = context.backend, context.backend.switches, context.backend.clock()
+    limit, since = max(1, context.integer("limit", 1)), context.timestamp("since")
     limit = min(limit, switches.max_limit or limit)
 
-    def listed(execution: Execution) -> bool:
+    def is_listed(execution: Execution) -> bool:
         if switches.listing_lag and execution.queued_at > now - switches.listing_lag:
             return False
         if since is None:
             return True
-        instants = {
+        timestamps = {
             "queued": execution.queued_at,
             "started": execution.started_at,
             "completed": execution.ended_at,
         }
-        at = instants[switches.since_field]
-        return at is not None and since <= at <= now
+        timestamp = timestamps[switches.since_field]
+        return timestamp is not None and since <= timestamp <= now
 
-    shown = islice(filter(listed, world.executions(asked.notebook.id)), limit)
-    return 200, [world.show(execution) for execution in shown]
+    listed = islice(filter(is_listed, backend.executions(context.notebook.id)), limit)
+    return 200, [serializers.execution(backend, execution) for execution in listed]
 
 
-def minute_counts(asked: Asked) -> tuple[int, Any]:
-    """Count run minutes and endings by day; the last thirty days unless a range is given."""
-    world, now = asked.world, asked.world.clock()
-    end = asked.instant("end")
+def minute_counts(context: RequestContext) -> tuple[int, Any]:
+    """Count run minutes and final statuses by day; by default of the last thirty days."""
+    backend, now = context.backend, context.backend.clock()
+    end = context.timestamp("end")
     end = now if end is None else end
-    start = asked.instant("start")
-    start = end - 30 * DAY.total_seconds() if start is None else start
+    start = context.timestamp("start")
+    start = end - DEFAULT_RANGE.total_seconds() if start is None else start
     days: dict[datetime, dict[str, int]] = {}
-    for execution in world.executions(asked.notebook.id):
+    for execution in backend.executions(context.notebook.id):
         if not execution.is_over(now) or not start <= execution.queued_at <= end:
             continue
         day = datetime.fromtimestamp(execution.queued_at, UTC).replace(
@@ -131,15 +141,15 @@ def minute_counts(asked: Asked) -> tuple[int, Any]:
         count["minutes"] += execution.minutes(now)
         if execution.ending in FINAL:
             count[str(execution.ending)] += 1
-    counts = [{"date": iso(day.timestamp()), **days[day]} for day in sorted(days)]
-    return 200, {"start": iso(start), "end": iso(end), "counts": counts}
+    counts = [{"date": format_timestamp(day.timestamp()), **days[day]} for day in sorted(days)]
+    return 200, {"start": format_timestamp(start), "end": format_timestamp(end), "counts": counts}
 
 
-def request_export(asked: Asked) -> tuple[int, Any]:
-    """Accept an export of the input data, but not twice in a quarter of an hour."""
-    world, now = asked.world, asked.world.clock()
-    last = world.exported_at.get(asked.notebook.id)
-    if last is not None and now - last < world.switches.export_interval:
-        raise Refused(429, world.switches.rate_limit_type, "Input data was exported a short while ago")
-    world.exported_at[asked.notebook.id] = now
-    return 202, {**DONE, "jobQueued": True, "jobId": job_id()}
+def request_export(context: RequestContext) -> tuple[int, Any]:
+    """Accept an export of the input data, unless there was one less than ``export_interval`` seconds ago."""
+    backend, now = context.backend, context.backend.clock()
+    last = backend.exported_at.get(context.notebook.id)
+    if last is not None and now - last < backend.switches.export_interval:
+        raise Refused(429, backend.switches.rate_limit_type, "Input data was exported a short while ago")
+    backend.exported_at[context.notebook.id] = now
+    return 202, {**SUCCESS, "jobQueued": True, "jobId": job_id()}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files port: serves input and result files to whoever holds a signed address that has not expired."""
+"""The files port: serves input and output files to requests with a valid signature."""
 
 from __future__ import annotations
 
@@ -9,54 +9,62 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from airflow_provider_losant.emulator.faults import FILES, Faults
-from airflow_provider_losant.emulator.http.wire import Answer
-from airflow_provider_losant.emulator.state.backend import World, content_type
+from airflow_provider_losant.emulator.http.wire import Response
+from airflow_provider_losant.emulator.state.model import content_type
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.http.fault_injector import Spoiler
+    from airflow_provider_losant.emulator.http.fault_injector import FaultInjector
+    from airflow_provider_losant.emulator.state.backend import Backend
 
 _KINDS: Final = ("inputs", "outputs")
 
 
 class Files:
-    """Serves the files port."""
+    """
+    Serves the files port.
 
-    def __init__(self, world: World, faults: Faults, spoiler: Spoiler) -> None:
-        self._world = world
+    :param backend: the state of the emulator.
+    :param faults: the injected faults.
+    :param injector: applies the faults.
+    """
+
+    def __init__(self, backend: Backend, faults: Faults, injector: FaultInjector) -> None:
+        self._backend = backend
         self._faults = faults
-        self._spoiler = spoiler
+        self._injector = injector
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Send a file, let it go wrong as ordered, or say 403 without a reason as object stores do."""
+        """Send a file, apply an injected fault, or respond with 403 or 404 as object stores do."""
         query = request.query
-        signed = self._world.signer.opens(
+        is_signed = self._backend.signer.verify(
             request.rel_url.raw_path,
             query.get("expires", ""),
             query.get("signature", ""),
-            self._world.clock(),
+            self._backend.clock(),
         )
-        # A client that sends its Losant token to the store has leaked it.
-        if request.method not in ("GET", "HEAD") or not signed or "Authorization" in request.headers:
-            return _refusal(403, "AccessDenied")
+        # A client must not send its Losant token to the file host: that leaks the token.
+        if request.method not in ("GET", "HEAD") or not is_signed or "Authorization" in request.headers:
+            return _error(403, "AccessDenied")
         path = self._path(request.path.strip("/").split("/"))
         if path is None or not path.is_file():
-            return _refusal(404, "NoSuchKey")
+            return _error(404, "NoSuchKey")
         fault = self._faults.take(FILES)
         if fault is None:
             return web.FileResponse(path, headers={"Content-Type": content_type(path.name)})
-        whole = Answer(status=200, content=path.read_bytes(), content_type=content_type(path.name))
-        return await self._spoiler.spoil(request, fault, lambda: whole) or web.Response()
+        response = Response(status=200, content=path.read_bytes(), content_type=content_type(path.name))
+        return await self._injector.apply(request, fault, lambda: response) or web.Response()
 
-    def _path(self, parts: list[str]) -> Path | None:
-        owner, kind, *name = parts
+    def _path(self, segments: list[str]) -> Path | None:
+        """Return the path of a file; ``None`` if the segments name none."""
+        entity_id, kind, *name = segments
         if kind == "notebook":
-            return self._world.notebook_path(owner)
+            return self._backend.notebook_path(entity_id)
         if kind not in _KINDS or not name or ".." in name:
             return None
-        return self._world.execution_folder(owner).joinpath(kind, *name)
+        return self._backend.execution_folder(entity_id).joinpath(kind, *name)
 
 
-def _refusal(status: int, code: str) -> web.Response:
+def _error(status: int, code: str) -> web.Response:
     return web.Response(
         status=status, text=f"<Error><Code>{code}</Code></Error>", content_type="application/xml"
     )

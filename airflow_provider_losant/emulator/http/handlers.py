@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which function answers which operation."""
+"""The handler of each operation."""
 
 from __future__ import annotations
 

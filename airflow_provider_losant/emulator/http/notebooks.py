@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the operations on the application and its notebooks do, and what they answer."""
+"""The handlers of the operations on the application and its notebooks."""
 
 from __future__ import annotations
 
@@ -8,95 +8,100 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from airflow_provider_losant.emulator.http.context import DONE, Asked
+from airflow_provider_losant.emulator.http.context import SUCCESS, RequestContext
 from airflow_provider_losant.emulator.state import serializers
-from airflow_provider_losant.emulator.state.backend import Notebook
 from airflow_provider_losant.emulator.state.identity import object_id
+from airflow_provider_losant.emulator.state.model import Notebook
+
+_SORT_KEYS: dict[str, Callable[[Notebook], Any]] = {
+    "name": lambda notebook: notebook.name,
+    "id": lambda notebook: notebook.id,
+    "creationDate": lambda notebook: notebook.created_at,
+    "lastUpdated": lambda notebook: notebook.updated_at,
+    "lastExecutionRequested": lambda notebook: notebook.requested_at,
+}
 
 
-def get_application(asked: Asked) -> tuple[int, Any]:
-    """Show the application, with its notebook figures when they are asked for."""
-    wanted = asked.query.get("summaryInclude", "").split(",")
+def get_application(context: RequestContext) -> tuple[int, Any]:
+    """Return the application, with the statistics of its notebooks on request."""
+    include = context.query.get("summaryInclude", "").split(",")
     return 200, serializers.application(
-        asked.world, asked.application, links=asked.links, stats="notebookStats" in wanted
+        context.backend,
+        context.application,
+        include_links=context.include_links,
+        include_stats="notebookStats" in include,
     )
 
 
-def list_notebooks(asked: Asked) -> tuple[int, Any]:
-    """List the notebooks of the application, sorted, filtered and in pages."""
-    query, world = asked.query, asked.world
-    name_filter = query.get("filter") or "*"
-    found = [
+def list_notebooks(context: RequestContext) -> tuple[int, Any]:
+    """Return one page of the application's notebooks, filtered and sorted."""
+    query, backend = context.query, context.backend
+    pattern = (query.get("filter") or "*").lower() if query.get("filterField") else "*"
+    notebooks = [
         notebook
-        for notebook in world.notebooks.values()
-        if notebook.application_id == asked.application.id
-        and fnmatchcase(notebook.name.lower(), name_filter.lower() if query.get("filterField") else "*")
+        for notebook in backend.notebooks.values()
+        if notebook.application_id == context.application.id and fnmatchcase(notebook.name.lower(), pattern)
     ]
-    keys: dict[str, Callable[[Notebook], Any]] = {
-        "name": lambda notebook: notebook.name,
-        "id": lambda notebook: notebook.id,
-        "creationDate": lambda notebook: notebook.created_at,
-        "lastUpdated": lambda notebook: notebook.updated_at,
-        "lastExecutionRequested": lambda notebook: notebook.requested_at,
-    }
     sort, direction = query.get("sortField", "name"), query.get("sortDirection", "asc")
-    found.sort(key=keys[sort], reverse=direction == "desc")
-    page, per_page = max(0, asked.number("page", 0)), max(1, asked.number("perPage", 100))
-    per_page = min(per_page, world.switches.max_per_page or per_page)
-    items = [
-        serializers.notebook(world, notebook, links=asked.links)
-        for notebook in found[page * per_page : (page + 1) * per_page]
-    ]
-    echoed = {key: query[key] for key in ("filter", "filterField") if key in query}
+    notebooks.sort(key=_SORT_KEYS[sort], reverse=direction == "desc")
+    page, per_page = max(0, context.integer("page", 0)), max(1, context.integer("perPage", 100))
+    per_page = min(per_page, backend.switches.max_per_page or per_page)
+    items = [_to_api(context, notebook) for notebook in notebooks[page * per_page : (page + 1) * per_page]]
+    filters = {key: query[key] for key in ("filter", "filterField") if key in query}
+    path = f"/applications/{context.application.id}/notebooks"
     return 200, {
         "_type": "notebooks",
         "items": items,
         "count": len(items),
-        "totalCount": len(found),
+        "totalCount": len(notebooks),
         "page": page,
         "perPage": per_page,
         "sortField": sort,
         "sortDirection": direction,
-        "applicationId": asked.application.id,
-        **echoed,
-        **serializers.located(f"/applications/{asked.application.id}/notebooks", wanted=asked.links),
+        "applicationId": context.application.id,
+        **filters,
+        **(serializers.links(path) if context.include_links else {}),
     }
 
 
-def create_notebook(asked: Asked) -> tuple[int, Any]:
-    """Make a notebook."""
-    now = asked.world.clock()
-    made = Notebook(
+def create_notebook(context: RequestContext) -> tuple[int, Any]:
+    """Create a notebook."""
+    now = context.backend.clock()
+    notebook = Notebook(
         id=object_id(now),
-        application_id=asked.application.id,
+        application_id=context.application.id,
         created_at=now,
         updated_at=now,
-        max_minutes=asked.world.switches.minutes_per_run,
-        **serializers.settings(asked.body),
+        max_minutes=context.backend.switches.minutes_per_run,
+        **serializers.settings_from_api(context.body),
     )
-    asked.world.put(made)
-    return 201, serializers.notebook(asked.world, made, links=asked.links)
+    context.backend.put(notebook)
+    return 201, _to_api(context, notebook)
 
 
-def get_notebook(asked: Asked) -> tuple[int, Any]:
-    """Show the notebook."""
-    return 200, serializers.notebook(asked.world, asked.notebook, links=asked.links)
+def get_notebook(context: RequestContext) -> tuple[int, Any]:
+    """Return the notebook."""
+    return 200, _to_api(context, context.notebook)
 
 
-def patch_notebook(asked: Asked) -> tuple[int, Any]:
-    """Change what the body names; lists are replaced as a whole."""
-    changed = replace(asked.notebook, updated_at=asked.world.clock(), **serializers.settings(asked.body))
-    asked.world.put(changed)
-    return 200, serializers.notebook(asked.world, changed, links=asked.links)
+def patch_notebook(context: RequestContext) -> tuple[int, Any]:
+    """Change the settings in the body; lists are replaced as a whole."""
+    settings = serializers.settings_from_api(context.body)
+    notebook = replace(context.notebook, updated_at=context.backend.clock(), **settings)
+    context.backend.put(notebook)
+    return 200, _to_api(context, notebook)
 
 
-def delete_notebook(asked: Asked) -> tuple[int, Any]:
-    """Forget the notebook."""
-    asked.world.delete(asked.notebook)
-    return 200, DONE
+def delete_notebook(context: RequestContext) -> tuple[int, Any]:
+    """Delete the notebook."""
+    context.backend.delete(context.notebook)
+    return 200, SUCCESS
 
 
-def upload(asked: Asked) -> tuple[int, Any]:
-    """Give the notebook its file."""
-    changed = asked.world.upload(asked.notebook, *asked.file)
-    return 200, serializers.notebook(asked.world, changed, links=asked.links)
+def upload(context: RequestContext) -> tuple[int, Any]:
+    """Store the file of the notebook."""
+    return 200, _to_api(context, context.backend.upload(context.notebook, *context.file))
+
+
+def _to_api(context: RequestContext, notebook: Notebook) -> dict[str, Any]:
+    return serializers.notebook(context.backend, notebook, include_links=context.include_links)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The API of this local Losant, described in OpenAPI 3.1.
+The OpenAPI 3.1 description of the emulator's API.
 
-It is made from the very tables that requests are checked by, so that it cannot say anything else. What is
-answered is described here, and the tests hold every answer to it.
+Requests are described by the same tables that validate them. Responses are described here, and tests check
+every response against the description.
 """
 
 from __future__ import annotations
@@ -14,44 +14,44 @@ from airflow_provider_losant.emulator.http.operations import OPERATIONS
 from airflow_provider_losant.emulator.http.schemas import BODIES, ID
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.http.operations import Operation, Query
+    from airflow_provider_losant.emulator.http.operations import Operation, QueryParameter
 
-Described = dict[str, Any]
+Schema = dict[str, Any]
 
-_ID: Final[Described] = {"type": "string", "pattern": ID}
-_INSTANT: Final[Described] = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"}
-_TEXT: Final[Described] = {"type": "string"}
-_COUNT: Final[Described] = {"type": "integer", "minimum": 0}
-_NUMBER: Final[Described] = {"type": "number", "minimum": 0}
-_FILE: Final[Described] = {"type": "string", "format": "binary"}
-_LINKS: Final[Described] = {"_type": _TEXT, "_links": {"type": "object"}}
+_ID: Final[Schema] = {"type": "string", "pattern": ID}
+_TIMESTAMP: Final[Schema] = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"}
+_TEXT: Final[Schema] = {"type": "string"}
+_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+_NUMBER: Final[Schema] = {"type": "number", "minimum": 0}
+_FILE: Final[Schema] = {"type": "string", "format": "binary"}
+_LINKS: Final[Schema] = {"_type": _TEXT, "_links": {"type": "object"}}
 
 
-def _is(name: str) -> Described:
+def _ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _things(shape: Described) -> Described:
-    return {"type": "array", "items": shape}
+def _array(schema: Schema) -> Schema:
+    return {"type": "array", "items": schema}
 
 
-def _object(needed: Described, **optional: Described) -> Described:
+def _object(required: Schema, **optional: Schema) -> Schema:
     return {
         "type": "object",
-        "properties": needed | optional,
-        "required": list(needed),
+        "properties": required | optional,
+        "required": list(required),
         "additionalProperties": False,
     }
 
 
-_SUCCESS: Final[Described] = {"success": {"const": True}}
-_FILES: Final[Described] = {
+_SUCCESS: Final[Schema] = {"success": {"const": True}}
+_FILES: Final[Schema] = {
     "type": "object",
     "additionalProperties": _object({"size": _COUNT, "url": _TEXT, "contentType": _TEXT}),
 }
-_BODY_PARTS: Final[Described] = BODIES["notebook"]["properties"]
+_BODY_PARTS: Final[Schema] = BODIES["notebook"]["properties"]
 
-SCHEMAS: Final[Described] = {
+SCHEMAS: Final[Schema] = {
     "Error": _object({"type": _TEXT, "message": _TEXT}),
     "UnreadableBody": _object({"code": {"const": "InvalidContent"}, "message": _TEXT}),
     "Success": _object(_SUCCESS),
@@ -62,8 +62,8 @@ SCHEMAS: Final[Described] = {
             "id": _ID,
             "notebookId": _ID,
             "applicationId": _ID,
-            "creationDate": _INSTANT,
-            "lastUpdated": _INSTANT,
+            "creationDate": _TIMESTAMP,
+            "lastUpdated": _TIMESTAMP,
             "name": _TEXT,
             "imageVersion": _TEXT,
             "inputs": _BODY_PARTS["inputs"],
@@ -75,39 +75,39 @@ SCHEMAS: Final[Described] = {
         jupyterFileUrl=_TEXT,
         **_LINKS,
     ),
-    "Notebooks": {"type": "object", "properties": {"items": _things(_is("Notebook"))}, "required": ["items"]},
+    "Notebooks": {"type": "object", "properties": {"items": _array(_ref("Notebook"))}, "required": ["items"]},
     "Execution": _object(
         {
             **dict.fromkeys(("id", "notebookExecutionId", "notebookId", "applicationId"), _ID),
             "status": _TEXT,
-            "executionRelativeTo": _INSTANT,
+            "executionRelativeTo": _TIMESTAMP,
             "maxAllowedRunMinutes": _NUMBER,
             "sourceType": _TEXT,
             "sourceId": _ID,
             "imageVersion": _TEXT,
-            "runQueuedAt": _INSTANT,
+            "runQueuedAt": _TIMESTAMP,
             "inputInfo": _FILES,
             "outputInfo": _FILES,
-            "executionErrors": _things(_object({"name": _TEXT, "message": _TEXT})),
+            "executionErrors": _array(_object({"name": _TEXT, "message": _TEXT})),
         },
-        runStartedAt=_INSTANT,
-        inputsCompletedAt=_INSTANT,
-        notebookCompletedAt=_INSTANT,
-        outputsCompletedAt=_INSTANT,
+        runStartedAt=_TIMESTAMP,
+        inputsCompletedAt=_TIMESTAMP,
+        notebookCompletedAt=_TIMESTAMP,
+        outputsCompletedAt=_TIMESTAMP,
         templateContext=_TEXT,
         email=_TEXT,
         callbackUrl=_TEXT,
         **_LINKS,
     ),
-    "ExecutionLog": _things(_is("Execution")),
+    "ExecutionLog": _array(_ref("Execution")),
     "MinuteCounts": _object(
         {
-            "start": _INSTANT,
-            "end": _INSTANT,
-            "counts": _things(
+            "start": _TIMESTAMP,
+            "end": _TIMESTAMP,
+            "counts": _array(
                 _object(
                     {
-                        "date": _INSTANT,
+                        "date": _TIMESTAMP,
                         **dict.fromkeys(("minutes", "completed", "errored", "canceled", "timeout"), _COUNT),
                     }
                 )
@@ -116,14 +116,14 @@ SCHEMAS: Final[Described] = {
     ),
     "Application": {
         "type": "object",
-        "properties": {"id": _ID, "applicationId": _ID, "name": _TEXT, "creationDate": _INSTANT},
+        "properties": {"id": _ID, "applicationId": _ID, "name": _TEXT, "creationDate": _TIMESTAMP},
         "required": ["id", "applicationId", "name"],
     },
     **BODIES,
 }
-"""What is sent and answered, by name; a body of a request goes by the name that Losant's errors give it."""
+"""The schemas of all bodies by name; those of requests have the names that Losant's error messages use."""
 
-ANSWERS: Final = {
+RESPONSES: Final = {
     "application.get": ("200", "Application"),
     "notebooks.get": ("200", "Notebooks"),
     "notebooks.post": ("201", "Notebook"),
@@ -137,32 +137,32 @@ ANSWERS: Final = {
     "notebook.requestInputDataExport": ("202", "JobQueued"),
     "notebook.upload": ("200", "Notebook"),
 }
-"""The status and the schema of each operation's answer when all is well."""
+"""The status and the schema of each operation's response when it succeeds."""
 
-_REFUSALS: Final = {
-    "400": "A parameter or the body is not as described.",
+_ERRORS: Final = {
+    "400": "A parameter or the body is invalid.",
     "401": "The token is unknown or has expired.",
-    "403": "The token lacks the scope, or there is none.",
-    "404": "There is no such application, notebook or execution for this token.",
+    "403": "The token is missing or lacks the scope.",
+    "404": "The application, notebook or execution does not exist for this token.",
 }
 
 
-def describe(url: str = "/") -> Described:
+def describe(url: str = "/") -> Schema:
     """
-    Describe the API.
+    Return the OpenAPI description.
 
-    :param url: Where it is served.
+    :param url: the URL of the API.
     """
-    paths: dict[str, Described] = {}
+    paths: dict[str, Schema] = {}
     for operation in OPERATIONS:
         path = "/" + "/".join(operation.path)
         paths.setdefault(path, {})[operation.method.lower()] = _operation(operation)
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "Losant notebooks, as the local Losant serves them",
+            "title": "Losant Notebooks API of the emulator",
             "version": "1",
-            "summary": "The eleven operations on notebooks, and the reading of their application.",
+            "summary": "The eleven operations on notebooks, and one that returns their application.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": url}],
@@ -175,48 +175,48 @@ def describe(url: str = "/") -> Described:
     }
 
 
-def _operation(operation: Operation) -> Described:
-    status, shape = ANSWERS[operation.name]
-    # Only where requests for it are rationed.
-    more = {"429": "It was asked for too short a while ago."} if status == "202" else {}
-    described: Described = {
+def _operation(operation: Operation) -> Schema:
+    status, schema = RESPONSES[operation.name]
+    # The only operation with status 202 is also the only one that is rate limited by itself.
+    limited = {"429": "The previous request was too recent."} if status == "202" else {}
+    description: Schema = {
         "operationId": operation.name,
         "parameters": [
-            *({"name": it[1:-1], "in": "path", "required": True, "schema": _ID} for it in _ids(operation)),
-            *(_parameter(name, query) for name, query in operation.query.items()),
+            *(
+                {"name": segment[1:-1], "in": "path", "required": True, "schema": _ID}
+                for segment in operation.path
+                if segment.startswith("{")
+            ),
+            *(_parameter(name, parameter) for name, parameter in operation.query.items()),
         ],
         "responses": {
-            status: _answer("Done.", _is(shape)),
-            **{code: _answer(said, _is("Error")) for code, said in (_REFUSALS | more).items()},
+            status: _response("Success.", _ref(schema)),
+            **{code: _response(text, _ref("Error")) for code, text in (_ERRORS | limited).items()},
         },
     }
-    described["responses"]["400"] = _answer(
-        _REFUSALS["400"], {"anyOf": [_is("Error"), _is("UnreadableBody")]}
+    description["responses"]["400"] = _response(
+        _ERRORS["400"], {"anyOf": [_ref("Error"), _ref("UnreadableBody")]}
     )
     if operation.body is not None:
-        described["requestBody"] = {"required": True, "content": _json(_is(operation.body))}
+        description["requestBody"] = {"required": True, "content": _json(_ref(operation.body))}
     if operation.file is not None:
-        file = {"type": "object", "properties": {operation.file: _FILE}, "required": [operation.file]}
-        described["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": file}}}
-    return described
+        form = {"type": "object", "properties": {operation.file: _FILE}, "required": [operation.file]}
+        description["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": form}}}
+    return description
 
 
-def _ids(operation: Operation) -> list[str]:
-    return [part for part in operation.path if part.startswith("{")]
+def _parameter(name: str, parameter: QueryParameter) -> Schema:
+    schema: Schema = {"type": "string"}
+    if parameter.pattern:
+        schema["pattern"] = parameter.pattern
+    if parameter.enum:
+        schema["enum"] = list(parameter.enum)
+    return {"name": name, "in": "query", "required": parameter.required, "schema": schema}
 
 
-def _parameter(name: str, query: Query) -> Described:
-    schema: Described = {"type": "string"}
-    if query.pattern:
-        schema["pattern"] = query.pattern
-    if query.enum:
-        schema["enum"] = list(query.enum)
-    return {"name": name, "in": "query", "required": query.required, "schema": schema}
+def _response(text: str, schema: Schema) -> Schema:
+    return {"description": text, "content": _json(schema)}
 
 
-def _answer(said: str, schema: Described) -> Described:
-    return {"description": said, "content": _json(schema)}
-
-
-def _json(schema: Described) -> Described:
+def _json(schema: Schema) -> Schema:
     return {"application/json": {"schema": schema}}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operations of the API: where they live, what they take, and who may call them."""
+"""The operations of the API: method and path, parameters, body and scopes."""
 
 from __future__ import annotations
 
@@ -17,60 +17,73 @@ _NOTEBOOK: Final = (*_NOTEBOOKS, "{notebookId}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
-    """What a query parameter has to look like."""
+class QueryParameter:
+    """
+    The rules for a query parameter.
+
+    :param required: whether it must be present.
+    :param pattern: a regular expression that its value must match.
+    :param enum: its allowed values; empty if there is no such rule.
+    """
 
     required: bool = False
     pattern: str | None = None
     enum: tuple[str, ...] = ()
 
-    def problem(self, name: str, given: list[str]) -> str | None:
-        """Say what is wrong with the values given; ``None`` when nothing is."""
-        if not given:
+    def error(self, name: str, values: list[str]) -> str | None:
+        """Return Losant's message if the values break a rule, ``None`` otherwise."""
+        if not values:
             return f"{name} is required" if self.required else None
-        if len(given) > 1:
+        if len(values) > 1:
             return f"{name} is the wrong type"
-        if self.pattern and not re.match(self.pattern, given[0]):
+        if self.pattern and not re.match(self.pattern, values[0]):
             return f"{name} pattern mismatch"
-        return f"{name} must be an enum value" if self.enum and given[0] not in self.enum else None
+        return f"{name} must be an enum value" if self.enum and values[0] not in self.enum else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """
-    One thing that the API can do.
+    An operation of the API.
 
     :param path: the segments of its path; those in braces are ids.
-    :param scopes: the scopes that allow it beside the broad ones.
-    :param reads: whether a token that may only read is enough.
-    :param body: the shape of its JSON body, if it has one.
-    :param file: the name of the part that holds a file, if it takes one.
+    :param scopes: the scopes for this operation; tokens with a scope for everything may call it, too.
+    :param accepts_read_scopes: whether a scope for reading is enough.
+    :param query: its query parameters by name.
+    :param body: the name of its body's schema; ``None`` if it has no JSON body.
+    :param file: the name of the form field for a file; ``None`` if it takes no file.
     """
 
     name: str
     method: str
     path: tuple[str, ...]
     scopes: tuple[str, ...]
-    reads: bool = False
-    query: Mapping[str, Query] = field(default_factory=dict)
+    accepts_read_scopes: bool = False
+    query: Mapping[str, QueryParameter] = field(default_factory=dict)
     body: str | None = None
     file: str | None = None
 
-    def ids(self, method: str, segments: list[str]) -> dict[str, str] | None:
-        """Return the ids in a path when it is this operation's, ``None`` otherwise."""
+    def match(self, method: str, segments: list[str]) -> dict[str, str] | None:
+        """Return the ids in a path if method and path are those of this operation, ``None`` otherwise."""
         if method != self.method or len(segments) != len(self.path):
             return None
         ids: dict[str, str] = {}
-        for wanted, found in zip(self.path, segments, strict=True):
-            if wanted.startswith("{"):
-                ids[wanted[1:-1]] = found
-            elif wanted != found:
+        for expected, segment in zip(self.path, segments, strict=True):
+            if expected.startswith("{"):
+                ids[expected[1:-1]] = segment
+            elif expected != segment:
                 return None
         return ids
 
 
-def _of_notebook(
-    name: str, method: str, tail: str = "", *, reads: bool = False, scope: str = "", **more: Query
+def _notebook_operation(
+    name: str,
+    method: str,
+    tail: str = "",
+    *,
+    accepts_read_scopes: bool = False,
+    scope: str = "",
+    **query: QueryParameter,
 ) -> Operation:
     body = {
         "execute": "executionOptions",
@@ -82,8 +95,8 @@ def _of_notebook(
         method=method,
         path=(*_NOTEBOOK, tail) if tail else _NOTEBOOK,
         scopes=(f"notebook.{scope or name}", "notebook.*"),
-        reads=reads,
-        query=more,
+        accepts_read_scopes=accepts_read_scopes,
+        query=query,
         body=body,
         file="jupyterFile" if name == "upload" else None,
     )
@@ -96,22 +109,22 @@ OPERATIONS: Final = (
         name="application.get",
         method="GET",
         path=_APPLICATION,
-        reads=True,
+        accepts_read_scopes=True,
         scopes=("application.get", "application.*", "all.Application.cli"),
     ),
     Operation(
         name="notebooks.get",
         method="GET",
         path=_NOTEBOOKS,
-        reads=True,
+        accepts_read_scopes=True,
         scopes=("notebooks.get", "notebooks.*"),
         query={
-            "sortField": Query(enum=_SORT_FIELDS),
-            "sortDirection": Query(enum=("asc", "desc")),
-            "page": Query(),
-            "perPage": Query(),
-            "filterField": Query(enum=("name",)),
-            "filter": Query(),
+            "sortField": QueryParameter(enum=_SORT_FIELDS),
+            "sortDirection": QueryParameter(enum=("asc", "desc")),
+            "page": QueryParameter(),
+            "perPage": QueryParameter(),
+            "filterField": QueryParameter(enum=("name",)),
+            "filter": QueryParameter(),
         },
     ),
     Operation(
@@ -121,31 +134,38 @@ OPERATIONS: Final = (
         scopes=("notebooks.post", "notebooks.*"),
         body="newNotebook",
     ),
-    _of_notebook("get", "GET", reads=True),
-    _of_notebook("patch", "PATCH"),
-    _of_notebook("delete", "DELETE"),
-    _of_notebook("execute", "POST", "execute"),
-    _of_notebook(
+    _notebook_operation("get", "GET", accepts_read_scopes=True),
+    _notebook_operation("patch", "PATCH"),
+    _notebook_operation("delete", "DELETE"),
+    _notebook_operation("execute", "POST", "execute"),
+    _notebook_operation(
         "cancelExecution",
         "POST",
         "cancelExecution",
         scope="execute",
-        executionId=Query(required=True, pattern=ID),
+        executionId=QueryParameter(required=True, pattern=ID),
     ),
-    _of_notebook("logs", "GET", "logs", reads=True, limit=Query(), since=Query()),
-    _of_notebook(
-        "notebookMinuteCounts", "GET", "notebookMinuteCounts", reads=True, start=Query(), end=Query()
+    _notebook_operation(
+        "logs", "GET", "logs", accepts_read_scopes=True, limit=QueryParameter(), since=QueryParameter()
     ),
-    _of_notebook("requestInputDataExport", "POST", "requestInputDataExport", reads=True),
-    _of_notebook("upload", "POST", "upload"),
+    _notebook_operation(
+        "notebookMinuteCounts",
+        "GET",
+        "notebookMinuteCounts",
+        accepts_read_scopes=True,
+        start=QueryParameter(),
+        end=QueryParameter(),
+    ),
+    _notebook_operation("requestInputDataExport", "POST", "requestInputDataExport", accepts_read_scopes=True),
+    _notebook_operation("upload", "POST", "upload"),
 )
 
 
-def find(method: str, path: str) -> tuple[Operation, dict[str, str]] | None:
-    """Find the operation for a request, and the ids in its path; a trailing slash does not matter."""
+def match(method: str, path: str) -> tuple[Operation, dict[str, str]] | None:
+    """Return the operation for a method and path, and the ids in the path; a trailing slash is ignored."""
     segments = [unquote(segment) for segment in path.rstrip("/").split("/")[1:]]
     for operation in OPERATIONS:
-        ids = operation.ids(method, segments)
+        ids = operation.match(method, segments)
         if ids is not None:
             return operation, ids
     return None

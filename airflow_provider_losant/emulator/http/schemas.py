@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shapes that requests must have, and the words with which Losant refuses others."""
+"""The JSON schemas of request bodies, and the error messages of Losant for bodies that break them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,27 @@ if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
 ID: Final = r"^[A-Fa-f\d]{24}$"
-Shape = dict[str, Any]
+Schema = dict[str, Any]
 
 
-def _text(most: int, least: int = 0, **more: Any) -> Shape:
-    return {"type": "string", "maxLength": most, "minLength": least, **more}
+def _text(max_length: int, min_length: int = 0, **keywords: Any) -> Schema:
+    return {"type": "string", "maxLength": max_length, "minLength": min_length, **keywords}
 
 
-def _one_of(*shapes: Shape) -> Shape:
-    return {"oneOf": list(shapes)}
+def _one_of(*schemas: Schema) -> Schema:
+    return {"oneOf": list(schemas)}
 
 
-def _things(shape: Shape) -> Shape:
-    return {"type": "array", "maxItems": 100, "items": shape}
+def _array(schema: Schema) -> Schema:
+    return {"type": "array", "maxItems": 100, "items": schema}
 
 
-def _object(required: str, /, **properties: Shape) -> Shape:
+def _object(required: str, /, **properties: Schema) -> Schema:
+    """
+    Return the schema of an object without additional properties.
+
+    :param required: the names of the required properties, separated by spaces.
+    """
     return {
         "type": "object",
         "properties": properties,
@@ -38,8 +43,9 @@ def _object(required: str, /, **properties: Shape) -> Shape:
     }
 
 
-def _kind(key: str, name: str, needed: str, **properties: Shape) -> Shape:
-    return _object(f"{key} {needed}", **properties, **{key: {"enum": [name]}})
+def _variant(key: str, value: str, required: str, **properties: Schema) -> Schema:
+    """Return the schema of an object whose ``key`` has this value."""
+    return _object(f"{key} {required}", **properties, **{key: {"enum": [value]}})
 
 
 _TEMPLATE = _text(255, 4, pattern=r".*\{\{.+\}\}.*")
@@ -48,112 +54,118 @@ _KEY = _text(255, 1, pattern=r"^[0-9a-zA-Z_-]{1,255}$")
 _ID_OR_TEMPLATE = _one_of({"type": "string", "pattern": ID}, _TEMPLATE)
 _QUERY = {"queryJson": _text(8192)}
 _DEVICES = {
-    "deviceIds": _things(_ID_OR_TEMPLATE),
-    "deviceTags": _things(_object("", key=_one_of(_KEY, _TEMPLATE), value=_text(255, 1))),
+    "deviceIds": _array(_ID_OR_TEMPLATE),
+    "deviceTags": _array(_object("", key=_one_of(_KEY, _TEMPLATE), value=_text(255, 1))),
 } | _QUERY
-_SPAN = {"start": {"type": "number"}, "end": {"type": "number"}}
+_RANGE = {"start": {"type": "number"}, "end": {"type": "number"}}
 _FORMAT = {"format": {"enum": ["csv", "json"]}}
-_NAMED = {"fileName": _FILE_NAME}
+_NAME = {"fileName": _FILE_NAME}
 _DESTINATION = {"destinationDirectoryTemplate": _text(1024, 1), "destinationPrivate": {"type": "boolean"}}
 _DESTINATION_FILE = _DESTINATION | {"destinationFileNameTemplate": _text(1024, 1)}
 _FLAGS = {"createMissingColumns": {"type": "boolean"}, "truncateExistingTable": {"type": "boolean"}}
 _RESULTS = [f"result.{kind}" for kind in ("html", "pdf", "ipynb", "error.log", "log")]
 
 _INPUT = _one_of(
-    _kind(
+    _variant(
         "inputType",
         "deviceData",
         "fileName start end",
-        **_NAMED,
+        **_NAME,
         **_DEVICES,
-        **_SPAN,
-        attributes=_things(_KEY),
+        **_RANGE,
+        attributes=_array(_KEY),
     ),
-    _kind("inputType", "deviceConnectionHistory", "fileName start end", **_NAMED, **_DEVICES, **_SPAN),
-    _kind("inputType", "deviceMetadata", "fileName", **_NAMED, **_DEVICES, **_FORMAT),
-    _kind("inputType", "dataTable", "fileName dataTableId", **_NAMED, **_QUERY, dataTableId=_ID_OR_TEMPLATE),
-    _kind("inputType", "eventData", "fileName", **_NAMED, **_QUERY, **_FORMAT),
-    _kind("inputType", "externalUrl", "fileName sourceUrl", **_NAMED, sourceUrl=_text(1024, 1)),
-    _kind(
+    _variant("inputType", "deviceConnectionHistory", "fileName start end", **_NAME, **_DEVICES, **_RANGE),
+    _variant("inputType", "deviceMetadata", "fileName", **_NAME, **_DEVICES, **_FORMAT),
+    _variant(
+        "inputType", "dataTable", "fileName dataTableId", **_NAME, **_QUERY, dataTableId=_ID_OR_TEMPLATE
+    ),
+    _variant("inputType", "eventData", "fileName", **_NAME, **_QUERY, **_FORMAT),
+    _variant("inputType", "externalUrl", "fileName sourceUrl", **_NAME, sourceUrl=_text(1024, 1)),
+    _variant(
         "inputType",
         "applicationFile",
         "fileName filePath",
-        **_NAMED,
+        **_NAME,
         filePath=_text(2048, 1),
         private={"type": "boolean"},
     ),
 )
 _OUTPUT = _one_of(
-    _kind("outputType", "dataTable", "fileName dataTableId", **_NAMED, **_FLAGS, dataTableId=_ID_OR_TEMPLATE),
-    _kind("outputType", "file", "fileName destinationFileNameTemplate", **_NAMED, **_DESTINATION_FILE),
-    _kind(
+    _variant(
+        "outputType", "dataTable", "fileName dataTableId", **_NAME, **_FLAGS, dataTableId=_ID_OR_TEMPLATE
+    ),
+    _variant("outputType", "file", "fileName destinationFileNameTemplate", **_NAME, **_DESTINATION_FILE),
+    _variant(
         "outputType",
         "directory",
         "directoryName destinationDirectoryTemplate",
         **_DESTINATION,
         directoryName=_FILE_NAME,
     ),
-    _kind("outputType", "executionResult", "fileName", **_DESTINATION_FILE, fileName={"enum": _RESULTS}),
-    _kind("outputType", "temporaryUrl", "fileName", **_NAMED),
+    _variant("outputType", "executionResult", "fileName", **_DESTINATION_FILE, fileName={"enum": _RESULTS}),
+    _variant("outputType", "temporaryUrl", "fileName", **_NAME),
 )
 _NOTEBOOK = {
     "name": _text(1024, 1),
     "description": _text(32767),
     "imageVersion": {"enum": ["v1", "v2", "v3", "v4"]},
-    "inputs": _things(_INPUT),
-    "outputs": _things(_OUTPUT),
+    "inputs": _array(_INPUT),
+    "outputs": _array(_OUTPUT),
 }
-_INSTANT = _one_of({"type": "string"}, {"type": "number"}, _object("$date", **{"$date": {"type": "string"}}))
+_RELATIVE_TO = _one_of(
+    {"type": "string"}, {"type": "number"}, _object("$date", **{"$date": {"type": "string"}})
+)
 
 NEW_NOTEBOOK: Final = _object("name", **_NOTEBOOK)
-CHANGED_NOTEBOOK: Final = _object("", **_NOTEBOOK)
+NOTEBOOK_CHANGES: Final = _object("", **_NOTEBOOK)
 OPTIONS: Final = _object(
     "",
-    relativeTo=_INSTANT,
+    relativeTo=_RELATIVE_TO,
     templateContext=_text(32767),
     email=_text(1024, format="email"),
     callbackUrl=_text(1024, format="uri"),
 )
-BODIES: Final[Mapping[str, Shape]] = {
+BODIES: Final[Mapping[str, Schema]] = {
     "newNotebook": NEW_NOTEBOOK,
-    "notebook": CHANGED_NOTEBOOK,
+    "notebook": NOTEBOOK_CHANGES,
     "executionOptions": OPTIONS,
     "exportOptions": OPTIONS,
 }
 
 
-def body_problem(shape: str, given: Any) -> str | None:
+def body_error(schema: str, body: Any) -> str | None:
     """
-    Say what is wrong with the body of a request; ``None`` when nothing is.
+    Return Losant's message for the first error in the body of a request; ``None`` if it is valid.
 
-    :param shape: one of :data:`BODIES`; Losant calls a new notebook a notebook, too.
+    :param schema: a key of :data:`BODIES`. Messages about ``newNotebook`` say ``notebook``, as Losant's do.
     """
-    name = "notebook" if shape == "newNotebook" else shape
-    if given is None:
+    name = "notebook" if schema == "newNotebook" else schema
+    if body is None:
         return f"{name} is required"
-    for error in _validator(shape).iter_errors(given):
-        return _words(name, error)
+    for error in _validator(schema).iter_errors(body):
+        return _message(name, error)
     return None
 
 
 @cache
-def _validator(shape: str) -> Draft7Validator:
-    # Only the emulator needs jsonschema, and only when a body arrives.
+def _validator(schema: str) -> Draft7Validator:
+    # Imported late, because only requests with a body need jsonschema.
     from jsonschema import Draft7Validator, FormatChecker
 
     formats = FormatChecker(formats=())
     formats.checks("email")(lambda text: re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", text) is not None)
     formats.checks("uri")(lambda text: bool(urlsplit(text).scheme))
-    return Draft7Validator(BODIES[shape], format_checker=formats)
+    return Draft7Validator(BODIES[schema], format_checker=formats)
 
 
-def _words(name: str, error: ValidationError) -> str:
-    place = ".".join(map(str, (name, *error.absolute_path)))
+def _message(name: str, error: ValidationError) -> str:
+    path = ".".join(map(str, (name, *error.absolute_path)))
     if error.validator == "required":
-        wanted, present = cast("list[str]", error.validator_value), cast("dict[str, Any]", error.instance)
-        missing = next(key for key in wanted if key not in present)
-        return f"{place}.{missing} is required"
-    complaints = {
+        required, instance = cast("list[str]", error.validator_value), cast("dict[str, Any]", error.instance)
+        missing = next(key for key in required if key not in instance)
+        return f"{path}.{missing} is required"
+    messages = {
         "additionalProperties": "has additional properties",
         "type": "is the wrong type",
         "enum": "must be an enum value",
@@ -164,4 +176,4 @@ def _words(name: str, error: ValidationError) -> str:
         "minLength": "has less length than allowed",
         "maxItems": "has more items than allowed",
     }
-    return f"{place} {complaints.get(str(error.validator), 'is invalid')}"
+    return f"{path} {messages.get(str(error.validator), 'is invalid')}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Callbacks: when an execution ends, its ``callbackUrl`` is told once."""
+"""Sends a request to the ``callbackUrl`` of an execution when it has ended."""
 
 from __future__ import annotations
 
@@ -9,58 +9,59 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
-from airflow_provider_losant.emulator.state.serializers import notebook
+from airflow_provider_losant.emulator.state import serializers
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.state.backend import World
+    from airflow_provider_losant.emulator.state.backend import Backend
     from airflow_provider_losant.emulator.state.timeline import Execution
 
-LOOK_EVERY: Final = 0.05
-ANSWER_WITHIN: Final = ClientTimeout(total=10)
+POLL_INTERVAL: Final = 0.05
+TIMEOUT: Final = ClientTimeout(total=10)
 
 
 class Callbacks:
-    """Calls whoever wants to know of the end of an execution."""
+    """Watches the executions that have a ``callbackUrl`` and delivers their callbacks."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def look(self) -> None:
-        """Begin to watch the executions that have been queued with a callback."""
-        with self._world.lock:
-            while self._world.to_tell:
-                task = asyncio.create_task(self._tell(self._world.to_tell.popleft()))
+    def wake(self) -> None:
+        """Start to watch the executions that were queued with a ``callbackUrl`` since the last call."""
+        with self._backend.lock:
+            while self._backend.pending_callbacks:
+                task = asyncio.create_task(self._deliver(self._backend.pending_callbacks.popleft()))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
-        """Stop watching; nobody is told any more."""
+        """Stop watching; callbacks that are still pending are not delivered."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _tell(self, execution: Execution) -> None:
-        told = await self._news(execution)
-        if told is None:
+    async def _deliver(self, execution: Execution) -> None:
+        body = await self._wait_for_end(execution)
+        if body is None:
             return
-        # Nothing is known of retries, so there are none: a callback is a hint and no promise.
+        # Losant documents no retries of a callback, so there are none.
         with contextlib.suppress(ClientError, TimeoutError, ValueError):
-            async with ClientSession(timeout=ANSWER_WITHIN) as client:
-                await client.post(str(execution.callback_url), json=told)
+            async with ClientSession(timeout=TIMEOUT) as client:
+                await client.post(str(execution.callback_url), json=body)
 
-    async def _news(self, execution: Execution) -> dict[str, Any] | None:
-        """Wait for the end of an execution, and tell of it; of a deleted one there is nothing to tell."""
-        world = self._world
+    async def _wait_for_end(self, execution: Execution) -> dict[str, Any] | None:
+        """Wait until an execution has ended and return the callback's body; ``None`` if it was deleted."""
+        backend = self._backend
         while True:
-            with world.lock:
-                current = world.execution(execution.notebook_id, execution.id)
+            with backend.lock:
+                current = backend.execution(execution.notebook_id, execution.id)
                 if current is None:
                     return None
-                if current.is_over(world.clock()):
+                if current.is_over(backend.clock()):
+                    notebook = backend.notebooks[current.notebook_id]
                     return {
                         "success": current.ending == "completed",
-                        "notebook": notebook(world, world.notebooks[current.notebook_id], links=False),
-                        "execution": world.show(current),
+                        "notebook": serializers.notebook(backend, notebook, include_links=False),
+                        "execution": serializers.execution(backend, current),
                     }
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(POLL_INTERVAL)

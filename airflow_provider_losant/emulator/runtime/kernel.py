@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A notebook that runs: the runner process, what it reports, and its certain death."""
+"""Starts the runner process of a notebook, reads its reports and kills everything that it has started."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 RUNNER: Final = Path(__file__).with_name("runner.py")
-# A notebook sees this much of the emulator's environment, so that no secret of it gets into a result file.
-PASSED: Final = [
+# A notebook gets only these variables of the environment, so that no secret gets into a result file.
+PASSED_VARIABLES: Final = [
     "PATH",
     "HOME",
     "LANG",
@@ -27,15 +27,21 @@ PASSED: Final = [
     "MPLCONFIGDIR",
     "XDG_CACHE_HOME",
 ]
-OWN: Final = "LOSANT_EMULATOR_"
-LONGEST_REPORT: Final = 16 * 1024**2
-GRACE: Final = 2.0
-LOOKS: Final = 5
-"""How often to look for what a notebook has left: it may go on starting more while it is looked for."""
+PASSED_PREFIX: Final = "LOSANT_EMULATOR_"
+MAX_REPORT_SIZE: Final = 16 * 1024**2
+GRACE_PERIOD: Final = 2.0
+"""Seconds that the runner has to end by itself before it is killed."""
+KILL_ROUNDS: Final = 5
+"""How often to search for leftover processes: they may start more while they are being killed."""
 
 
-class NotebookBroken(Exception):
-    """Says why a notebook could not be run at all."""
+class RunnerError(Exception):
+    """
+    Raised when a notebook could not be run.
+
+    :param name: the name of the execution error.
+    :param message: the message of the execution error.
+    """
 
     def __init__(self, name: str, message: str) -> None:
         super().__init__(message)
@@ -43,12 +49,12 @@ class NotebookBroken(Exception):
         self.message = message
 
 
-class RunningNotebook:
+class NotebookProcess:
     """
-    A notebook in the hands of its runner.
+    A notebook that is being run by a runner process.
 
     :param process: the runner.
-    :param input_dir: as in the environment of every process of the notebook, and of no other.
+    :param input_dir: the notebook's ``INPUT_DIR``; only its processes have it in their environment.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, input_dir: Path) -> None:
@@ -58,16 +64,25 @@ class RunningNotebook:
 
     @classmethod
     async def start(cls, notebook: Path, *, input_dir: Path, output_dir: Path, results: Path) -> Self:
-        """Start a runner in the notebook's folder."""
+        """
+        Start a runner in the folder of the notebook.
+
+        :param notebook: the notebook file to run.
+        :param input_dir: the notebook's ``INPUT_DIR``.
+        :param output_dir: the notebook's ``OUTPUT_DIR``.
+        :param results: the folder for the ``result.*`` files.
+        """
         folder = notebook.parent
         environment = {
-            name: value for name, value in os.environ.items() if name in PASSED or name.startswith(OWN)
+            name: value
+            for name, value in os.environ.items()
+            if name in PASSED_VARIABLES or name.startswith(PASSED_PREFIX)
         }
         environment |= {
             "INPUT_DIR": str(input_dir),
             "OUTPUT_DIR": str(output_dir),
             "TMPDIR": str(folder),
-            # The kernel of this very Python, whatever else the user has installed or configured.
+            # Use the kernel of this Python, whatever else the user has installed or configured.
             "JUPYTER_PREFER_ENV_PATH": "1",
             "JUPYTER_CONFIG_DIR": str(folder / ".jupyter"),
             "JUPYTER_DATA_DIR": str(folder / ".jupyter"),
@@ -79,7 +94,7 @@ class RunningNotebook:
         with (folder / "runner.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-P",  # or the folder of the runner would hide modules of the same names
+                "-P",  # without it, modules in the runner's folder would hide others of the same names
                 str(RUNNER),
                 str(notebook),
                 str(results),
@@ -89,62 +104,60 @@ class RunningNotebook:
                 cwd=folder,
                 env=environment,
                 start_new_session=True,
-                limit=LONGEST_REPORT,
+                limit=MAX_REPORT_SIZE,
             )
         return cls(process, input_dir)
 
-    async def report(self, key: str) -> Any:
+    async def wait_for(self, key: str) -> Any:
         """
-        Wait until the runner reports something.
+        Wait until the runner reports a key, and return its value.
 
-        :raises NotebookBroken: when it reports that it cannot go on, or ends.
+        :raises RunnerError: if the runner reports an error, or ends before it reports the key.
         """
         reports = self._process.stdout
         while reports is not None and (line := await reports.readline()):
-            told = _told(line)
-            self._kernel = told.get("kernel", self._kernel)
-            if "broken" in told:
-                raise NotebookBroken(*told["broken"])
-            if key in told:
-                return told[key]
-        raise NotebookBroken(
-            "RunnerError", f"The process that ran the notebook ended early ({key} is missing)."
-        )
+            report = _parse(line)
+            self._kernel = report.get("kernel", self._kernel)
+            if "error" in report:
+                raise RunnerError(*report["error"])
+            if key in report:
+                return report[key]
+        raise RunnerError("RunnerError", f"The process that ran the notebook ended early ({key} is missing).")
 
     async def kill(self) -> None:
-        """End the runner, the kernel and what the notebook has left; then none of them exists any more."""
+        """Kill the runner, the kernel and all processes that the notebook has started, and wait for them."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), GRACE)
+            await asyncio.wait_for(self._process.wait(), GRACE_PERIOD)
         for group in (self._kernel, self._process.pid):
             if group is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(group, signal.SIGKILL)
         await self._process.wait()
-        for _ in range(LOOKS):
-            strays = await asyncio.to_thread(_strays, f"INPUT_DIR={self._input_dir}".encode())
-            for stray in strays:
+        for _ in range(KILL_ROUNDS):
+            leftovers = await asyncio.to_thread(_find_processes, f"INPUT_DIR={self._input_dir}".encode())
+            for process_id in leftovers:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(stray, signal.SIGKILL)
-            if not strays:
+                    os.kill(process_id, signal.SIGKILL)
+            if not leftovers:
                 break
 
 
-def _strays(mark: bytes) -> list[int]:
-    """Find processes by the environment that they inherited, whatever their session, where Linux shows it."""
+def _find_processes(variable: bytes) -> list[int]:
+    """Find processes in any session by an environment variable that they inherited; works on Linux only."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
+            if variable in (folder / "environ").read_bytes().split(b"\0"):
                 found.append(int(folder.name))
     return found
 
 
-def _told(line: bytes) -> dict[str, Any]:
-    # Libraries that print to standard output on import are no concern of ours.
+def _parse(line: bytes) -> dict[str, Any]:
+    # Libraries may print to standard output on import; anything but a JSON object is ignored.
     with contextlib.suppress(ValueError):
-        told = json.loads(line)
-        if isinstance(told, dict):
-            return told
+        report = json.loads(line)
+        if isinstance(report, dict):
+            return report
     return {}

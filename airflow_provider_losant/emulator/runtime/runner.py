@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Run one notebook with a real kernel, in a process of its own.
+Runs one notebook in a real kernel, in a process of its own.
 
-Started as a file and not as a module, so that it loads nothing of the package. It reports on standard output,
-one JSON object a line, and ends with its kernel as soon as standard input closes: however the emulator dies,
-no kernel outlives it.
+The emulator starts this file as a script, so that it imports nothing of the package. It reports on standard
+output, one JSON object per line, and ends together with its kernel as soon as standard input is closed, so
+that no kernel survives the emulator.
 """
 
 from __future__ import annotations
@@ -23,53 +23,53 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
 
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_ANSI_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Kernel:
-    """The kernel, and the right to kill it at any moment."""
+    """The kernel; any thread may kill it at any time."""
 
     def __init__(self) -> None:
         self._launching = threading.Lock()
         self._group: int | None = None
 
     async def launch(self, folder: Path) -> AsyncKernelManager:
-        """Start the kernel."""
+        """Start the kernel and report its process group."""
         from jupyter_client.manager import AsyncKernelManager
 
         manager = AsyncKernelManager(kernel_name="python3")
-        # Whoever comes to kill waits until there is something to kill.
+        # kill() waits for this lock, so that it does not miss a kernel that is just being started.
         with self._launching:
-            # What the notebook's own processes print must not be taken for a report of ours.
+            # Standard output carries the reports, so the notebook's processes get standard error instead.
             await manager.start_kernel(cwd=str(folder), stdout=sys.stderr)
             self._group = getattr(manager.provisioner, "pid", None)
-        _say(kernel=self._group)
+        _report(kernel=self._group)
         return manager
 
     def kill(self) -> None:
-        """Kill the kernel and everything that the notebook has started."""
+        """Kill the kernel and the processes in its group."""
         with self._launching:
             if self._group is not None:
                 # Jupyter makes every kernel the leader of a process group.
                 with suppress(ProcessLookupError, ChildProcessError):
                     os.killpg(self._group, signal.SIGKILL)
-                    # Not even a zombie is left to somebody else.
+                    # Reap the kernel, so that it does not remain as a zombie.
                     os.waitpid(self._group, 0)
 
-    def die_with(self, stream: Any) -> None:
-        """Wait for the end of a stream, then end this process without ceremony."""
+    def exit_when_closed(self, stream: Any) -> None:
+        """Wait until a stream is closed, then kill the kernel and exit this process at once."""
         with suppress(OSError, ValueError):
             stream.read()
         self.kill()
         os._exit(1)
 
 
-def _say(**told: object) -> None:
-    print(json.dumps(told), flush=True)  # noqa: T201  # standard output is the wire to the emulator
+def _report(**report: object) -> None:
+    print(json.dumps(report), flush=True)  # noqa: T201  # the emulator reads reports from standard output
 
 
 async def run(notebook: Path, results: Path, kernel: Kernel) -> None:
-    """Run the notebook, report its end, and write the ``result.*`` files."""
+    """Run the notebook, report when it has ended, and write the ``result.*`` files."""
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
@@ -79,20 +79,20 @@ async def run(notebook: Path, results: Path, kernel: Kernel) -> None:
     content: Any = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
     manager = await kernel.launch(notebook.parent)
 
-    def begin(**_: object) -> None:
-        _say(began=True)
+    def on_start(**_: object) -> None:
+        _report(started=True)
 
-    client = NotebookClient(content, km=manager, timeout=None, on_notebook_start=begin)
+    client = NotebookClient(content, km=manager, timeout=None, on_notebook_start=on_start)
     try:
         await client.async_execute()
     except CellExecutionError as error:
-        errors, traceback = [(error.ename, error.evalue)], _COLOURS.sub("", error.traceback)
+        errors, traceback = [(error.ename, error.evalue)], _ANSI_CODES.sub("", error.traceback)
     except DeadKernelError as error:
         errors, traceback = [("DeadKernelError", str(error))], str(error)
-    _say(ended=errors)
+    _report(ended=errors)
     kernel.kill()
     _store(content, results, traceback)
-    _say(stored=True)
+    _report(stored=True)
 
 
 def _store(content: Any, results: Path, traceback: str) -> None:
@@ -111,13 +111,13 @@ def _store(content: Any, results: Path, traceback: str) -> None:
 
 
 def main() -> None:
-    """Run the notebook named on the command line."""
+    """Run the notebook that the command line names."""
     kernel = Kernel()
-    threading.Thread(target=kernel.die_with, args=(sys.stdin.buffer,), daemon=True).start()
+    threading.Thread(target=kernel.exit_when_closed, args=(sys.stdin.buffer,), daemon=True).start()
     try:
         asyncio.run(run(Path(sys.argv[1]), Path(sys.argv[2]), kernel))
-    except Exception as error:  # noqa: BLE001  # whatever it is, the execution has to say so
-        _say(broken=[type(error).__name__, str(error)])
+    except Exception as error:  # noqa: BLE001  # every error has to be reported as an execution error
+        _report(error=[type(error).__name__, str(error)])
     finally:
         kernel.kill()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Templates such as ``{{site}}`` in the inputs and outputs of a notebook."""
+"""Renders templates such as ``{{site}}`` in the inputs and outputs of a notebook."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant.emulator.state.timestamps import iso
+from airflow_provider_losant.emulator.state.timestamps import format_timestamp
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.state.backend import Notebook
+    from airflow_provider_losant.emulator.state.model import Notebook
     from airflow_provider_losant.emulator.state.timeline import Execution
 
-# File names and ids are no HTML: a plain {{value}} must not be escaped.
-_PLAIN = re.compile(r"(?<!\{)\{\{(?=[^{}#^/!>&=])")
+# File names and ids are not HTML, so a plain {{value}} must not be escaped.
+_ESCAPED_VALUE = re.compile(r"(?<!\{)\{\{(?=[^{}#^/!>&=])")
 
 
-def values(notebook: Notebook, execution: Execution) -> Mapping[str, Any]:
-    """Gather what templates can name: the keys of the context, the notebook and the execution."""
+def template_values(notebook: Notebook, execution: Execution) -> Mapping[str, Any]:
+    """Return the values for templates: the template context, the notebook and the execution."""
     try:
-        given = json.loads(execution.template_context or "{}")
+        context = json.loads(execution.template_context or "{}")
     except ValueError:
-        given = {}
+        context = {}
     started = execution.queued_at if execution.started_at is None else execution.started_at
     return {
-        **(given if isinstance(given, dict) else {}),
+        **(context if isinstance(context, dict) else {}),
         "notebook": {"id": notebook.id, "name": notebook.name},
         "execution": {
             "id": execution.id,
-            "runQueuedAt": iso(execution.queued_at),
-            "runStartedAt": iso(started),
-            "executionRelativeTo": iso(execution.relative_to),
+            "runQueuedAt": format_timestamp(execution.queued_at),
+            "runStartedAt": format_timestamp(started),
+            "executionRelativeTo": format_timestamp(execution.relative_to),
         },
     }
 
 
-def render(text: str, known: Mapping[str, Any]) -> str:
-    """Fill in a template."""
-    if "{{" not in text:
-        return text
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """Render a template; a text without ``{{`` is returned as it is."""
+    if "{{" not in template:
+        return template
     import chevron
 
-    return str(chevron.render(_PLAIN.sub("{{&", text), dict(known)))
+    return str(chevron.render(_ESCAPED_VALUE.sub("{{&", template), dict(values)))

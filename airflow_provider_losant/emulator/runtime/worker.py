@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker: takes queued executions in turn and runs their notebooks for real."""
+"""Runs the notebooks of queued executions in real kernels."""
 
 from __future__ import annotations
 
@@ -10,53 +10,54 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_losant.emulator.runtime.inputs import InputError, gather
-from airflow_provider_losant.emulator.runtime.kernel import NotebookBroken, RunningNotebook
-from airflow_provider_losant.emulator.runtime.outputs import Harvest
-from airflow_provider_losant.emulator.runtime.templates import values
+from airflow_provider_losant.emulator.runtime.inputs import InputError, prepare_inputs
+from airflow_provider_losant.emulator.runtime.kernel import NotebookProcess, RunnerError
+from airflow_provider_losant.emulator.runtime.outputs import OutputCollector
+from airflow_provider_losant.emulator.runtime.templates import template_values
 from airflow_provider_losant.emulator.state.timeline import STOPPED, Execution, File
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.state.backend import Notebook, World
+    from airflow_provider_losant.emulator.state.backend import Backend
+    from airflow_provider_losant.emulator.state.model import Notebook
 
-# Whatever takes longer than this, beside the notebook itself, will never be done.
-PATIENCE: Final = 120.0
+STEP_TIMEOUT: Final = 120.0
+"""Seconds that starting a kernel and storing its results may take each."""
 
 Errors = Sequence[tuple[str, str]]
 
 
 class Worker:
     """
-    Runs notebooks, at most as many at once as the switches allow.
+    Runs notebooks, at most as many in parallel as the switches allow.
 
-    All of it happens in the event loop of the emulator.
+    All methods run in the event loop of the emulator.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self._waiting: deque[Execution] = deque()
         self._running: dict[str, tuple[Execution, asyncio.Task[None]]] = {}
         self._stopping = False
 
-    def look(self) -> None:
-        """Start what can start, and stop what has been cancelled or deleted."""
-        world = self._world
-        with world.lock:
-            while world.queued:
-                self._waiting.append(world.queued.popleft())
-            for execution in [waiting for waiting in self._waiting if self._is_unwanted(waiting)]:
+    def wake(self) -> None:
+        """Start queued executions as far as there are free slots; stop those cancelled or deleted."""
+        backend = self._backend
+        with backend.lock:
+            while backend.queued:
+                self._waiting.append(backend.queued.popleft())
+            for execution in [waiting for waiting in self._waiting if self._is_stopped(waiting)]:
                 self._waiting.remove(execution)
                 self._end(execution, "canceled")
             for execution, task in self._running.values():
                 # A second cancellation would interrupt the killing of the kernel.
-                if self._is_unwanted(execution) and not task.cancelling():
+                if self._is_stopped(execution) and not task.cancelling():
                     task.cancel()
-            while self._waiting and len(self._running) < world.switches.parallel and not self._stopping:
+            while self._waiting and len(self._running) < backend.switches.parallel and not self._stopping:
                 execution = self._waiting.popleft()
                 self._running[execution.id] = execution, asyncio.create_task(self._run(execution))
 
     async def stop(self) -> None:
-        """Kill every kernel; what was queued or running ends as errored."""
+        """Kill all kernels; queued and running executions end as ``errored``."""
         self._stopping = True
         tasks = [task for _, task in self._running.values()]
         for task in tasks:
@@ -66,106 +67,110 @@ class Worker:
         while self._waiting:
             self._end(self._waiting.popleft(), "errored", [STOPPED])
 
-    def _is_unwanted(self, execution: Execution) -> bool:
-        current = self._world.execution(execution.notebook_id, execution.id)
+    def _is_stopped(self, execution: Execution) -> bool:
+        """Return whether an execution was cancelled or deleted."""
+        current = self._backend.execution(execution.notebook_id, execution.id)
         return current is None or current.canceling_at is not None
 
     async def _run(self, execution: Execution) -> None:
         try:
-            ending, errors, outputs = await self._carry_out(execution)
+            ending, errors, outputs = await self._execute(execution)
             self._end(execution, ending, errors, outputs)
         except asyncio.CancelledError:
             self._end(execution, "errored", [STOPPED])
-        except Exception as error:  # noqa: BLE001  # a mistake of ours must not leave it running for ever
+        except Exception as error:  # noqa: BLE001  # a bug of the emulator must not leave it running for ever
             self._end(execution, "errored", [(type(error).__name__, str(error))])
         finally:
             del self._running[execution.id]
-            shutil.rmtree(self._world.execution_folder(execution.id) / "work", ignore_errors=True)
-            self.look()
+            shutil.rmtree(self._backend.execution_folder(execution.id) / "work", ignore_errors=True)
+            self.wake()
 
-    async def _carry_out(self, execution: Execution) -> tuple[str, Errors, dict[str, File]]:
-        world = self._world
-        with world.lock:
-            notebook = world.notebooks[execution.notebook_id]
-            notebook = replace(notebook, samples=world.samples(notebook))
-        execution = self._mark(execution, started_at=world.clock())
-        folder = world.execution_folder(execution.id)
+    async def _execute(self, execution: Execution) -> tuple[str, Errors, dict[str, File]]:
+        """Prepare inputs, run the notebook, collect outputs; returns the ending, errors and files."""
+        backend = self._backend
+        with backend.lock:
+            notebook = backend.notebooks[execution.notebook_id]
+            notebook = replace(notebook, samples=backend.samples(notebook))
+        execution = self._update(execution, started_at=backend.clock())
+        folder = backend.execution_folder(execution.id)
         (folder / "work" / "output").mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(world.notebook_path(notebook.id), folder / "work" / "notebook.ipynb")
+        shutil.copyfile(backend.notebook_path(notebook.id), folder / "work" / "notebook.ipynb")
         try:
-            inputs = await asyncio.to_thread(gather, notebook, execution, folder / "inputs", world.tables)
+            inputs = await asyncio.to_thread(
+                prepare_inputs, notebook, execution, folder / "inputs", backend.tables
+            )
         except InputError as error:
             return "errored", [("InputError", str(error))], {}
-        execution = self._mark(execution, inputs_at=world.clock(), inputs=inputs)
+        execution = self._update(execution, inputs_at=backend.clock(), inputs=inputs)
         ending, errors = await self._run_notebook(execution)
         if ending == "timeout":
             return ending, errors, {}
-        harvest = await asyncio.to_thread(self._harvest, notebook, execution)
-        # What a failed notebook did not write is no news.
-        return ending, [*errors, *(harvest.errors if ending == "completed" else ())], harvest.files
+        collector = await asyncio.to_thread(self._collect_outputs, notebook, execution)
+        # Outputs that a failed notebook did not write are no further error.
+        return ending, [*errors, *(collector.errors if ending == "completed" else ())], collector.files
 
     async def _run_notebook(self, execution: Execution) -> tuple[str, Errors]:
-        folder = self._world.execution_folder(execution.id)
-        running = await RunningNotebook.start(
+        folder = self._backend.execution_folder(execution.id)
+        process = await NotebookProcess.start(
             folder / "work" / "notebook.ipynb",
             input_dir=folder / "inputs",
             output_dir=folder / "work" / "output",
             results=folder / "work" / "results",
         )
         try:
-            async with asyncio.timeout(PATIENCE):
-                await running.report("began")
+            async with asyncio.timeout(STEP_TIMEOUT):
+                await process.wait_for("started")
             try:
                 async with asyncio.timeout(execution.max_minutes * 60):
-                    errors = await running.report("ended")
+                    errors = await process.wait_for("ended")
             except TimeoutError:
                 return "timeout", [("TimeoutError", f"Stopped after {execution.max_minutes:g} run minutes.")]
-            self._mark(execution, notebook_at=self._world.clock())
-            async with asyncio.timeout(PATIENCE):
-                await running.report("stored")
+            self._update(execution, notebook_at=self._backend.clock())
+            async with asyncio.timeout(STEP_TIMEOUT):
+                await process.wait_for("stored")
             return "errored" if errors else "completed", [(name, message) for name, message in errors]
-        except NotebookBroken as broken:
-            return "errored", [(broken.name, broken.message)]
+        except RunnerError as error:
+            return "errored", [(error.name, error.message)]
         finally:
-            await running.kill()
+            await process.kill()
 
-    def _harvest(self, notebook: Notebook, execution: Execution) -> Harvest:
-        world, folder = self._world, self._world.execution_folder(execution.id)
-        harvest = Harvest(
-            written=folder / "work" / "output",
+    def _collect_outputs(self, notebook: Notebook, execution: Execution) -> OutputCollector:
+        backend, folder = self._backend, self._backend.execution_folder(execution.id)
+        collector = OutputCollector(
+            output_dir=folder / "work" / "output",
             results=folder / "work" / "results",
-            kept=folder / "outputs",
-            application_files=world.folder / "application_files" / notebook.application_id,
-            tables=world.tables,
-            known=values(notebook, execution),
+            collected=folder / "outputs",
+            application_files=backend.folder / "application_files" / notebook.application_id,
+            tables=backend.tables,
+            values=template_values(notebook, execution),
         )
-        for wanted in notebook.outputs:
-            harvest.take(wanted)
-        if world.switches.unconfigured_results:
-            harvest.take_results()
-        return harvest
+        for output in notebook.outputs:
+            collector.collect(output)
+        if backend.switches.unconfigured_results:
+            collector.collect_results()
+        return collector
 
-    def _mark(self, execution: Execution, **learnt: Any) -> Execution:
-        """Write down what has become known of an execution, beside what requests have changed of it."""
-        with self._world.lock:
-            current = self._world.execution(execution.notebook_id, execution.id)
-            marked = replace(current or execution, **learnt)
+    def _update(self, execution: Execution, **changes: Any) -> Execution:
+        """Change the stored execution, which requests may have changed meanwhile; returns its new state."""
+        with self._backend.lock:
+            current = self._backend.execution(execution.notebook_id, execution.id)
+            updated = replace(current or execution, **changes)
             if current is not None:
-                self._world.put(marked)
-            return marked
+                self._backend.put(updated)
+            return updated
 
     def _end(
         self, execution: Execution, ending: str, errors: Errors = (), outputs: dict[str, File] | None = None
     ) -> None:
-        now = self._world.clock()
-        with self._world.lock:
-            current = self._world.execution(execution.notebook_id, execution.id)
+        now = self._backend.clock()
+        with self._backend.lock:
+            current = self._backend.execution(execution.notebook_id, execution.id)
             if current is not None and current.canceling_at is not None:
-                ended = max(now, current.canceling_at + self._world.switches.cancel_delay)
-                self._mark(current, ending="canceled", ended_at=ended)
+                ended = max(now, current.canceling_at + self._backend.switches.cancel_delay)
+                self._update(current, ending="canceled", ended_at=ended)
                 return
         stored = now if outputs or ending == "completed" else None
-        self._mark(
+        self._update(
             execution,
             ending=ending,
             ended_at=now,

@@ -1,83 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the emulator knows: applications, notebooks, tokens and executions, and the rules between them."""
+"""The state of the emulator: all applications, notebooks, tokens and executions."""
 
 from __future__ import annotations
 
-import mimetypes
 import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
 from airflow_provider_losant.emulator.state.identity import Signer, Token, object_id, token_text
-from airflow_provider_losant.emulator.state.timeline import Execution, File, Script
+from airflow_provider_losant.emulator.state.model import Application, Entity, Notebook, describe_file
+from airflow_provider_losant.emulator.state.timeline import Execution, Script
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator.state.storage import Archive
+    from airflow_provider_losant.emulator.state.storage import Storage
     from airflow_provider_losant.emulator.switches import Switches
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Application:
-    """An application: the space that notebooks and tokens belong to."""
-
-    id: str
-    name: str
-    created_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notebook:
-    """A notebook: its settings, and the sample data that stands for what Losant would query."""
-
-    id: str
-    application_id: str
-    name: str
-    created_at: float
-    updated_at: float
-    description: str | None = None
-    image_version: str = "v4"
-    inputs: Sequence[Mapping[str, Any]] = ()
-    outputs: Sequence[Mapping[str, Any]] = ()
-    file_name: str | None = None
-    requested_at: float = 0.0
-    max_minutes: float = 5
-    samples: Mapping[str, Path] = field(default_factory=dict)
-    script: Script | None = None
-
-
-Thing = Application | Notebook | Token | Execution
-
-
-class Refused(Exception):
-    """Carries the error answer to a request that cannot be granted."""
-
-    def __init__(self, status: int, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.kind = kind
-        self.message = message
-
-
-def content_type(name: str) -> str:
-    """Guess what a file holds from its name."""
-    known = {".ipynb": "application/x-ipynb+json", ".log": "text/plain", ".csv": "text/csv"}
-    return known.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
-
-
-class World:
+class Backend:
     """
-    Holds the whole state of a local Losant.
+    Holds the state of the emulator.
 
-    Requests and the Python interface reach it from different threads: whoever looks or changes it holds
-    ``lock``.
+    Requests and the Python interface use it from different threads: hold ``lock`` to read or change it.
 
-    :param folder: where notebook files and the files of executions lie.
-    :param archive: keeps everything that is new or has changed.
+    :param clock: returns the current time in epoch seconds.
+    :param switches: the emulator's switches.
+    :param folder: the folder for notebook files and the files of executions.
+    :param signer: signs file URLs.
+    :param storage: saves every change; ``None`` if the state is not to survive the emulator.
     """
 
     def __init__(
@@ -87,7 +40,7 @@ class World:
         switches: Switches,
         folder: Path,
         signer: Signer,
-        archive: Archive | None = None,
+        storage: Storage | None = None,
     ) -> None:
         self.clock = clock
         self.switches = switches
@@ -100,36 +53,36 @@ class World:
         self.tokens: dict[str, Token] = {}
         self.exported_at: dict[str, float] = {}
         self.queued: deque[Execution] = deque()
-        self.to_tell: deque[Execution] = deque()
+        self.pending_callbacks: deque[Execution] = deque()
         self._executions: dict[str, dict[str, Execution]] = {}
-        self._archive = archive
+        self._storage = storage
 
-    def put(self, thing: Thing) -> None:
-        """Take in something new, or a new state of something known."""
+    def put(self, entity: Entity) -> None:
+        """Add an entity, or replace the one with the same id."""
         with self.lock:
-            match thing:
+            match entity:
                 case Application():
-                    self.applications[thing.id] = thing
+                    self.applications[entity.id] = entity
                 case Notebook():
-                    self.notebooks[thing.id] = thing
+                    self.notebooks[entity.id] = entity
                 case Token():
-                    self.tokens[thing.text] = thing
+                    self.tokens[entity.text] = entity
                 case Execution():
-                    self._executions.setdefault(thing.notebook_id, {})[thing.id] = thing
-            if self._archive is not None:
-                self._archive.keep(thing)
+                    self._executions.setdefault(entity.notebook_id, {})[entity.id] = entity
+            if self._storage is not None:
+                self._storage.save(entity)
 
     def add_application(self, name: str, application_id: str | None = None) -> str:
-        """Make an application."""
+        """Add an application; returns its id."""
         now = self.clock()
-        made = Application(id=(application_id or object_id(now)).lower(), name=name, created_at=now)
-        self.put(made)
-        return made.id
+        application = Application(id=(application_id or object_id(now)).lower(), name=name, created_at=now)
+        self.put(application)
+        return application.id
 
     def add_token(
         self, application_id: str, scopes: Sequence[str], *, expired: bool = False, text: str = ""
     ) -> str:
-        """Make a token, of the given text or an invented one."""
+        """Add a token; returns its text, which is generated unless given."""
         now = self.clock()
         token_id = object_id(now)
         text = text or token_text(token_id, scopes, now, expired=expired)
@@ -140,21 +93,60 @@ class World:
         )
         return text
 
+    def add_notebook(
+        self,
+        name: str,
+        *,
+        application_id: str,
+        file: Path | None,
+        inputs: Sequence[Mapping[str, object]],
+        outputs: Sequence[Mapping[str, object]],
+        max_minutes: float,
+        samples: Mapping[str, Path],
+        notebook_id: str | None,
+    ) -> str:
+        """Add a notebook, or replace the one with this id; returns its id, generated unless given."""
+        now = self.clock()
+        notebook = Notebook(
+            id=(notebook_id or object_id(now)).lower(),
+            application_id=application_id,
+            name=name,
+            created_at=now,
+            updated_at=now,
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            max_minutes=max_minutes,
+            samples=samples,
+        )
+        self.put(notebook)
+        if file is not None:
+            self.upload(notebook, file.name, file.read_bytes())
+        return notebook.id
+
+    def set_script(self, notebook_id: str, script: Script | None) -> None:
+        """
+        Set the script for later executions of a notebook; ``None`` runs them in a kernel again.
+
+        :raises KeyError: if the notebook does not exist.
+        """
+        with self.lock:
+            self.put(replace(self.notebooks[notebook_id.lower()], script=script))
+
     def notebook_path(self, notebook_id: str) -> Path:
-        """Say where the file of a notebook lies."""
+        """Return the path of a notebook's file."""
         return self.folder / "notebooks" / f"{notebook_id}.ipynb"
 
     def execution_folder(self, execution_id: str) -> Path:
-        """Say where the ``inputs`` and ``outputs`` of an execution lie."""
+        """Return the folder of an execution, with its ``inputs`` and ``outputs``."""
         return self.folder / "executions" / execution_id
 
     @property
     def tables(self) -> Path:
-        """Where the data tables lie that executions fill."""
+        """The folder of the data tables that executions write."""
         return self.folder / "data_tables"
 
     def upload(self, notebook: Notebook, name: str, content: bytes) -> Notebook:
-        """Give a notebook its file."""
+        """Store the file of a notebook; returns the notebook's new state."""
         path = self.notebook_path(notebook.id)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -163,66 +155,57 @@ class World:
         return changed
 
     def delete(self, notebook: Notebook) -> None:
-        """Forget a notebook, the log of its executions, and their files."""
+        """Delete a notebook and its executions, with their files."""
         with self.lock:
             del self.notebooks[notebook.id]
             executions = self._executions.pop(notebook.id, {}).values()
             self.notebook_path(notebook.id).unlink(missing_ok=True)
-            if self._archive is not None:
-                self._archive.forget(notebook)
+            if self._storage is not None:
+                self._storage.delete(notebook)
             for execution in executions:
-                if self._archive is not None:
-                    self._archive.forget(execution)
+                if self._storage is not None:
+                    self._storage.delete(execution)
                 shutil.rmtree(self.execution_folder(execution.id), ignore_errors=True)
 
     def execution(self, notebook_id: str, execution_id: str) -> Execution | None:
-        """Find an execution of a notebook."""
+        """Return an execution of a notebook; ``None`` if it does not exist."""
         return self._executions.get(notebook_id, {}).get(execution_id)
 
     def executions(self, notebook_id: str) -> Iterator[Execution]:
-        """Go through the executions of a notebook, newest first."""
+        """Iterate over the executions of a notebook, newest first."""
         return reversed(self._executions.get(notebook_id, {}).values())
 
-    def samples(self, notebook: Notebook) -> Mapping[str, Path]:
-        """Gather sample data: a notebook's own, and beside it that of its application's other notebooks."""
-        known: dict[str, Path] = {}
-        for other in self.notebooks.values():
-            if other.application_id == notebook.application_id:
-                known |= other.samples
-        return known | dict(notebook.samples)
-
-    def of_application(self, application_id: str) -> Iterator[Execution]:
-        """Go through the executions of all notebooks of an application."""
+    def executions_of_application(self, application_id: str) -> Iterator[Execution]:
+        """Iterate over the executions of all notebooks of an application."""
         for notebook in self.notebooks.values():
             if notebook.application_id == application_id:
                 yield from self.executions(notebook.id)
 
-    def follow_script(self, execution: Execution, script: Script) -> Execution:
-        """Lay out an execution as its script says, with its result files."""
-        line = execution.follow(script)
+    def samples(self, notebook: Notebook) -> Mapping[str, Path]:
+        """Return the samples of a notebook, and for other file names those of its application's notebooks."""
+        samples: dict[str, Path] = {}
+        for other in self.notebooks.values():
+            if other.application_id == notebook.application_id:
+                samples |= other.samples
+        return samples | dict(notebook.samples)
+
+    def apply_script(self, execution: Execution, script: Script) -> Execution:
+        """Return an execution that goes as the script says, after writing its output files."""
+        scripted = execution.apply(script)
         folder = self.execution_folder(execution.id) / "outputs"
         if script.files:
             folder.mkdir(parents=True, exist_ok=True)
         for name, content in script.files.items():
             (folder / name).write_bytes(content)
-        return replace(
-            line, outputs={name: describe(name, len(content)) for name, content in script.files.items()}
-        )
+        outputs = {name: describe_file(name, len(content)) for name, content in script.files.items()}
+        return replace(scripted, outputs=outputs)
 
-    def show(self, execution: Execution) -> dict[str, Any]:
-        """Write the log entry of an execution as it looks now."""
-        now = self.clock()
-        signed_at = now if self.switches.resign_urls else execution.ended_at or now
-        return execution.show(
-            now, lambda kind, name: self.address(f"/{execution.id}/{kind}/{quote(name)}", signed_at)
-        )
+    def signed_url(self, path: str, signed_at: float) -> str:
+        """
+        Return a signed URL of a file.
 
-    def address(self, path: str, signed_at: float) -> str:
-        """Make the signed address under which a file can be fetched for a while."""
+        :param path: the path on the files port.
+        :param signed_at: when it was signed, in epoch seconds; it expires ``file_url_ttl`` seconds later.
+        """
         expires = int(signed_at + self.switches.file_url_ttl)
         return f"{self.files_url}{path}?{self.signer.sign(path, expires)}"
-
-
-def describe(name: str, size: int) -> File:
-    """Describe a file for the log."""
-    return File(size=size, content_type=content_type(name))

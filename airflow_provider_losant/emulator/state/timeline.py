@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of an execution: instants on a line, and what of them can be seen at a given moment."""
+"""Executions as timestamps on a line, of which a request sees only those in the past."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 from airflow_provider_losant.emulator.state.identity import is_safe_name
-from airflow_provider_losant.emulator.state.timestamps import iso
+from airflow_provider_losant.emulator.state.timestamps import format_timestamp
 
 FINAL: Final = frozenset({"completed", "errored", "timeout", "canceled"})
 HANG: Final = "hang"
@@ -19,15 +19,15 @@ STOPPED: Final = ("EmulatorStopped", "The emulator was stopped before this execu
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
     """
-    Declare how executions of a notebook go, instead of running it.
+    How executions of a notebook go, instead of running the notebook in a kernel.
 
     :param queue: seconds until the execution starts.
-    :param inputs: seconds that gathering the inputs takes.
+    :param inputs: seconds that preparing the inputs takes.
     :param notebook: seconds that the notebook runs.
     :param outputs: seconds that storing the outputs takes.
-    :param ending: the last status: ``completed``, ``errored``, ``timeout``, any word Losant may invent,
-        or ``hang`` for an execution that stays ``inProgress``.
-    :param files: result files by name.
+    :param ending: the final status: ``completed``, ``errored``, ``timeout``, any other status, or ``hang``
+        for an execution that stays ``inProgress``.
+    :param files: output files by name.
     :param errors: name and message of each execution error.
     """
 
@@ -42,36 +42,36 @@ class Script:
     def __post_init__(self) -> None:
         for name in self.files:
             if not is_safe_name(name):
-                raise ValueError(f"this is no file name: {name!r}")
+                raise ValueError(f"invalid file name: {name!r}")
 
     @classmethod
-    def from_json(cls, wanted: Mapping[str, Any]) -> Self:
+    def from_json(cls, body: Mapping[str, Any]) -> Self:
         """
-        Read a script from JSON, where a file is its text, or ``{"base64": ...}``.
+        Create a script from a JSON object; the content of a file is text, or ``{"base64": ...}``.
 
-        :raises ValueError: for an unknown key, or a file name that Losant would not accept.
+        :raises ValueError: if a key is unknown, or a file name is one that Losant would not accept.
         """
-        unknown = set(wanted) - set(cls.__dataclass_fields__)
+        unknown = set(body) - set(cls.__dataclass_fields__)
         if unknown:
-            raise ValueError(f"a script has no {', '.join(sorted(unknown))}")
-        files = {name: _content(told) for name, told in wanted.get("files", {}).items()}
-        errors = tuple((name, message) for name, message in wanted.get("errors", ()))
-        return cls(**{**wanted, "files": files, "errors": errors})
+            raise ValueError(f"unknown script parameters: {', '.join(sorted(unknown))}")
+        files = {name: _decode(content) for name, content in body.get("files", {}).items()}
+        errors = tuple((name, message) for name, message in body.get("errors", ()))
+        return cls(**{**body, "files": files, "errors": errors})
 
     def as_json(self) -> dict[str, Any]:
-        """Write the script as :meth:`from_json` reads it."""
+        """Return the script as a JSON object for :meth:`from_json`."""
         plain = {name: getattr(self, name) for name in ("queue", "inputs", "notebook", "outputs", "ending")}
         files = {name: {"base64": b64encode(content).decode()} for name, content in self.files.items()}
         return {**plain, "files": files, "errors": [list(error) for error in self.errors]}
 
 
-def _content(told: str | Mapping[str, str]) -> bytes:
-    return told.encode() if isinstance(told, str) else b64decode(told["base64"])
+def _decode(content: str | Mapping[str, str]) -> bytes:
+    return content.encode() if isinstance(content, str) else b64decode(content["base64"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """A file that an execution took in or gave out."""
+    """An input or output file of an execution; ``size`` is in bytes."""
 
     size: int
     content_type: str
@@ -80,10 +80,10 @@ class File:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
     """
-    One execution, with every instant that is known of it, also those still to come.
+    An execution with all its timestamps, in epoch seconds, some of which may be in the future.
 
-    A scripted execution knows its whole line from the beginning; a real one learns it as it goes. Both are
-    looked at in the same way: what lies after the present moment is not there yet.
+    A scripted execution has all timestamps from the beginning; a real one gets each when it happens. Requests
+    see both in the same way, without timestamps in the future.
     """
 
     id: str
@@ -110,7 +110,7 @@ class Execution:
     errors: tuple[tuple[str, str], ...] = ()
 
     def status(self, now: float) -> str:
-        """Say in which status the execution is now."""
+        """Return the status at a time."""
         if self.ended_at is not None and self.ended_at <= now:
             return str(self.ending)
         if self.canceling_at is not None and self.canceling_at <= now:
@@ -118,32 +118,38 @@ class Execution:
         return "inProgress" if self.started_at is not None and self.started_at <= now else "queued"
 
     def is_over(self, now: float) -> bool:
-        """Say whether anything can still happen to it."""
+        """Return whether the execution has ended at a time."""
         return self.ended_at is not None and self.ended_at <= now
 
-    def follow(self, script: Script) -> Execution:
-        """Lay out the whole line in advance, as the script declares it."""
+    def apply(self, script: Script) -> Execution:
+        """Return the execution with all timestamps as the script says."""
         started = self.queued_at + script.queue
-        gathered = started + script.inputs
+        inputs = started + script.inputs
         if script.ending == HANG:
-            return replace(self, scripted=True, started_at=started, inputs_at=gathered)
-        ran = gathered + script.notebook
-        line = replace(self, scripted=True, started_at=started, inputs_at=gathered, ending=script.ending)
+            return replace(self, scripted=True, started_at=started, inputs_at=inputs)
+        notebook = inputs + script.notebook
+        scripted = replace(self, scripted=True, started_at=started, inputs_at=inputs, ending=script.ending)
         if script.ending == "timeout":
-            # The run was cut off: the notebook never completed and nothing was stored.
-            return replace(line, ended_at=ran, errors=script.errors)
-        stored = ran + script.outputs
-        return replace(line, notebook_at=ran, outputs_at=stored, ended_at=stored, errors=script.errors)
+            # The run was interrupted: the notebook has not completed and no outputs were stored.
+            return replace(scripted, ended_at=notebook, errors=script.errors)
+        outputs = notebook + script.outputs
+        return replace(
+            scripted, notebook_at=notebook, outputs_at=outputs, ended_at=outputs, errors=script.errors
+        )
 
     def cancel(self, now: float, delay: float) -> Execution:
-        """Mark it for cancellation: what has not happened by now never will."""
+        """
+        Return the cancelled execution, without timestamps in the future.
+
+        :param delay: seconds that a scripted execution stays ``canceling``.
+        """
         if self.canceling_at is not None:
             return self
 
         def past(at: float | None) -> float | None:
             return at if at is not None and at <= now else None
 
-        # The kernel of a real run has to be gone before it counts as canceled, so the worker ends it.
+        # A real execution is canceled when its kernel has been killed, so the worker sets its end.
         ended = now + delay if self.scripted else None
         return replace(
             self,
@@ -158,27 +164,27 @@ class Execution:
         )
 
     def after_restart(self, now: float) -> Execution:
-        """Say what has become of it when its kernel is gone; a scripted one goes on by the clock."""
+        """Return the execution after a restart: a real one has lost its kernel, a scripted one continues."""
         if self.scripted or self.ended_at is not None:
             return self
         return replace(self, ending="errored", ended_at=now, errors=(STOPPED,))
 
     def minutes(self, now: float) -> int:
-        """Count the run minutes used so far; a begun minute counts whole."""
-        began = self.inputs_at
-        stops = [at for at in (self.notebook_at, self.ended_at, now) if at is not None]
-        if began is None or began >= now:
+        """Return the run minutes used so far, rounded up."""
+        start = self.inputs_at
+        ends = [at for at in (self.notebook_at, self.ended_at, now) if at is not None]
+        if start is None or start >= now:
             return 0
-        return max(1, -int(-(min(*stops, now) - began) // 60))
+        return max(1, -int(-(min(*ends, now) - start) // 60))
 
-    def show(self, now: float, address: Callable[[str, str], str]) -> dict[str, Any]:
+    def to_api(self, now: float, url: Callable[[str, str], str]) -> dict[str, Any]:
         """
-        Write the log entry that can be seen now; what is not known yet is absent.
+        Return the log entry at a time.
 
-        :param address: makes the address of a file from ``inputs`` or ``outputs`` and its name.
+        :param url: returns the URL of a file from ``inputs`` or ``outputs`` and its name.
         """
 
-        def seen(at: float | None) -> bool:
+        def is_past(at: float | None) -> bool:
             return at is not None and at <= now
 
         entry: dict[str, Any] = {
@@ -188,19 +194,19 @@ class Execution:
             "applicationId": self.application_id,
             "imageVersion": self.image_version,
             "status": self.status(now),
-            "executionRelativeTo": iso(self.relative_to),
+            "executionRelativeTo": format_timestamp(self.relative_to),
             "maxAllowedRunMinutes": self.max_minutes,
             "sourceType": "apiToken",
             "sourceId": self.source_id,
         }
-        marks = (
+        timestamps = (
             ("runQueuedAt", self.queued_at),
             ("runStartedAt", self.started_at),
             ("inputsCompletedAt", self.inputs_at),
             ("notebookCompletedAt", self.notebook_at),
             ("outputsCompletedAt", self.outputs_at),
         )
-        entry |= {name: iso(at) for name, at in marks if at is not None and at <= now}
+        entry |= {name: format_timestamp(at) for name, at in timestamps if at is not None and at <= now}
         if self.template_context is not None:
             entry["templateContext"] = self.template_context
         for key, files, at in (
@@ -208,8 +214,8 @@ class Execution:
             ("outputs", self.outputs, self.outputs_at),
         ):
             entry[f"{key[:-1]}Info"] = {
-                name: {"size": file.size, "contentType": file.content_type, "url": address(key, name)}
-                for name, file in (files.items() if seen(at) else ())
+                name: {"size": file.size, "contentType": file.content_type, "url": url(key, name)}
+                for name, file in (files.items() if is_past(at) else ())
             }
-        shown = self.errors if self.is_over(now) else ()
-        return entry | {"executionErrors": [{"name": name, "message": message} for name, message in shown]}
+        errors = self.errors if self.is_over(now) else ()
+        return entry | {"executionErrors": [{"name": name, "message": message} for name, message in errors]}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instants: epoch seconds inside, ISO-8601 with milliseconds on the wire."""
+"""Timestamps: epoch seconds inside the emulator, ISO-8601 with milliseconds in its responses."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, Final
 
-# Losant reads smaller numbers as seconds, so that 1700000000 and 1700000000000 are the same instant.
-SMALLEST_MILLISECONDS: Final = 1_000_000_000_000
-# The years 1 to 9999: there is no date to write for anything else.
-FIRST: Final = -62_135_596_800
-LAST: Final = 253_402_300_799
+# Losant reads smaller numbers as seconds, so that 1700000000 and 1700000000000 mean the same time.
+MIN_MILLISECONDS: Final = 1_000_000_000_000
+# The years 1 to 9999, which are all that a datetime can represent.
+MIN_TIMESTAMP: Final = -62_135_596_800
+MAX_TIMESTAMP: Final = 253_402_300_799
 
 
-def iso(at: float) -> str:
-    """Write an instant as Losant does: UTC, milliseconds, ``Z``."""
-    moment = datetime.fromtimestamp(round(at * 1000) / 1000, UTC)
+def format_timestamp(timestamp: float) -> str:
+    """Format epoch seconds as Losant does: UTC, milliseconds, ``Z``."""
+    moment = datetime.fromtimestamp(round(timestamp * 1000) / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def http_date(at: float) -> str:
-    """Write an instant as HTTP's headers do."""
-    return format_datetime(datetime.fromtimestamp(at, UTC), usegmt=True)
+def format_http_date(timestamp: float) -> str:
+    """Format epoch seconds for an HTTP header."""
+    return format_datetime(datetime.fromtimestamp(timestamp, UTC), usegmt=True)
 
 
-def read_text(text: str) -> float | None:
-    """Read ISO-8601 or an HTTP-style date; ``None`` when it is neither. Naive dates are UTC."""
+def parse_timestamp(text: str) -> float | None:
+    """Parse ISO-8601 or an HTTP date to epoch seconds; ``None`` if it is neither. The default zone is UTC."""
     for parse in (datetime.fromisoformat, parsedate_to_datetime):
         try:
             moment = parse(text.strip())
@@ -36,21 +36,21 @@ def read_text(text: str) -> float | None:
     return None
 
 
-def read_relative_to(given: Any, now: float) -> float | None:
+def parse_relative_to(value: Any, now: float) -> float | None:
     """
-    Read the query time of an execution; ``None`` when Losant could not parse it.
+    Parse the query time of an execution to epoch seconds; ``None`` if Losant cannot parse it.
 
-    :param given: what the request said: text, a number, ``{"$date": text}`` or nothing.
-    :param now: the instant that "nothing", zero and negative offsets refer to.
+    :param value: ``relativeTo`` of the request: text, a number, ``{"$date": text}`` or ``None``.
+    :param now: the time that ``None``, zero and negative offsets refer to, in epoch seconds.
     """
-    if given is None:
+    if value is None:
         return now
-    if isinstance(given, dict):
-        given = given["$date"]
-    if isinstance(given, str):
-        return read_text(given)
-    if given <= 0:
-        at = now + given / 1000
+    if isinstance(value, dict):
+        value = value["$date"]
+    if isinstance(value, str):
+        return parse_timestamp(value)
+    if value <= 0:
+        timestamp = now + value / 1000
     else:
-        at = given / 1000 if given >= SMALLEST_MILLISECONDS else float(given)
-    return at if FIRST <= at <= LAST else None
+        timestamp = value / 1000 if value >= MIN_MILLISECONDS else float(value)
+    return timestamp if MIN_TIMESTAMP <= timestamp <= MAX_TIMESTAMP else None

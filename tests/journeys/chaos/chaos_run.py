@@ -206,11 +206,11 @@ class Storm:
             and it.status == 200
             and (mark := _mark(it.body["templateContext"]))
         }
-        with self._losant.world.lock:
+        with self._losant.backend.lock:
             executions = [
-                it for notebook in self._notebooks for it in self._losant.world.executions(notebook)
+                it for notebook in self._notebooks for it in self._losant.backend.executions(notebook)
             ]
-        now = self._losant.world.clock()
+        now = self._losant.backend.clock()
         for it in executions:
             mark = _mark(it.template_context)
             is_over = it.is_over(now)

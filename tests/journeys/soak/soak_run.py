@@ -192,12 +192,12 @@ def _let_pass(losant: Emulator, weather: Weather, seconds: float) -> None:
 
 def _let_end(losant: Emulator, seed: int) -> dict[str, float]:
     """Give each execution an end in the near future; return when, by its id."""
-    chance, world, ends = random.Random(seed), losant.world, {}
-    with world.lock:
-        for notebook_id in world.notebooks:
-            for execution in world.executions(notebook_id):
-                ends[execution.id] = world.clock() + chance.uniform(1.0, ENDS_WITHIN)
-                world.put(execution.follow(Script(notebook=ends[execution.id] - execution.queued_at)))
+    chance, backend, ends = random.Random(seed), losant.backend, {}
+    with backend.lock:
+        for notebook_id in backend.notebooks:
+            for execution in backend.executions(notebook_id):
+                ends[execution.id] = backend.clock() + chance.uniform(1.0, ENDS_WITHIN)
+                backend.put(execution.apply(Script(notebook=ends[execution.id] - execution.queued_at)))
     return ends
 
 

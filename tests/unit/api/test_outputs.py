@@ -52,7 +52,7 @@ def fetch(
     hand: Hand, *names: str, max_bytes: int | None = None, retries: int = 2, place: Any = None
 ) -> tuple[dict[str, bytes], Any]:
     store = Store()
-    choice = OutputSelection.read(names or ("*",), max_bytes)
+    choice = OutputSelection.parse(names or ("*",), max_bytes)
     return store.files, hand.drive(download(REF, choice, place or store.place, retries))
 
 
@@ -175,4 +175,4 @@ def test_an_execution_is_looked_for_near_its_making_and_then_everywhere() -> Non
 )
 def test_a_choice_of_nothing_is_refused(names: Any, max_bytes: Any, field: str) -> None:
     with pytest.raises(InvalidArgument, match=f"^{field}: "):
-        OutputSelection.read(names, max_bytes)
+        OutputSelection.parse(names, max_bytes)

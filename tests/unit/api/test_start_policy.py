@@ -49,8 +49,13 @@ def come(
     may_wait_here: bool = True,
     **start_policy: Any,
 ) -> Started | Blocked:
-    given = {"began": NOW, "give_up_at": NOW + 600, "poll_interval": 20.0, "may_wait_here": may_wait_here}
-    conditions = StartPolicy(**{**given, **start_policy}).check()
+    given = {
+        "waiting_since": NOW,
+        "give_up_at": NOW + 600,
+        "poll_interval": 20.0,
+        "may_wait_here": may_wait_here,
+    }
+    conditions = StartPolicy(**{**given, **start_policy}).validate()
     return hand.drive(
         submit_once(
             submission, POLICY, start_policy=conditions, is_retry=is_retry, clock=hand.clock, jitter=middle
@@ -64,7 +69,7 @@ def test_without_conditions_nothing_is_asked() -> None:
 
     assert isinstance(started, Started)
     assert hand.operations() == ["notebook.execute"]
-    assert StartPolicy(began=0, give_up_at=0, poll_interval=1).is_unconditional
+    assert StartPolicy(waiting_since=0, give_up_at=0, poll_interval=1).is_unconditional
 
 
 @pytest.mark.parametrize("choice", ["wait", "adopt", "skip", "fail", "cancel_previous"])
@@ -114,7 +119,7 @@ def test_who_does_not_wait_here_is_told_what_for() -> None:
     waiting = come(hand, if_running="wait", may_wait_here=False)
 
     assert isinstance(waiting, Blocked)
-    assert waiting.execution.ref == REF
+    assert waiting.by.ref == REF
 
 
 def test_the_newest_run_of_the_same_context_and_query_time_is_adopted() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Input and output files of an execution, made without a kernel."""
+"""Input and output files of an execution, and the data folder, without a kernel."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_losant.emulator import Emulator
-from airflow_provider_losant.emulator.runtime.inputs import InputError, gather
-from airflow_provider_losant.emulator.runtime.outputs import Harvest
-from airflow_provider_losant.emulator.runtime.templates import render, values
-from airflow_provider_losant.emulator.state.backend import Application, Notebook, Thing
+from airflow_provider_losant.emulator.runtime.inputs import InputError, prepare_inputs
+from airflow_provider_losant.emulator.runtime.outputs import OutputCollector
+from airflow_provider_losant.emulator.runtime.templates import render, template_values
 from airflow_provider_losant.emulator.state.identity import Token
-from airflow_provider_losant.emulator.state.storage import Archive
+from airflow_provider_losant.emulator.state.model import Application, Entity, Notebook
+from airflow_provider_losant.emulator.state.storage import Storage
 from airflow_provider_losant.emulator.state.timeline import Execution, File, Script
 
 MIDNIGHT = 1_769_904_000.0  # 2026-02-01T00:00:00Z
@@ -51,15 +51,15 @@ def sample(tmp_path: Path) -> Path:
     return path
 
 
-def made(tmp_path: Path, sample: Path, wanted: Mapping[str, Any]) -> list[dict[str, str]]:
-    notebook = replace(NOTEBOOK, inputs=[wanted], samples={"energy.csv": sample})
-    gather(notebook, EXECUTION, tmp_path / "in", tmp_path / "tables")
+def input_rows(tmp_path: Path, sample: Path, config: Mapping[str, Any]) -> list[dict[str, str]]:
+    notebook = replace(NOTEBOOK, inputs=[config], samples={"energy.csv": sample})
+    prepare_inputs(notebook, EXECUTION, tmp_path / "in", tmp_path / "tables")
     with (tmp_path / "in" / "energy.csv").open(newline="") as source:
         return list(csv.DictReader(source))
 
 
 def test_device_data_covers_the_window_before_the_query_time(tmp_path: Path, sample: Path) -> None:
-    rows = made(tmp_path, sample, LAST_HOUR)
+    rows = input_rows(tmp_path, sample, LAST_HOUR)
 
     assert [row["kwh"] for row in rows if row["site"] == "north"] == ["-4", "-3", "-2", "-1"]
 
@@ -73,126 +73,134 @@ def test_device_data_covers_the_window_before_the_query_time(tmp_path: Path, sam
         {"deviceIds": [SOUTH.replace("3", "9")], "deviceTags": [{"key": "site", "value": "north"}]},
     ],
 )
-def test_device_data_comes_from_the_devices_asked_for(
+def test_device_data_is_of_the_configured_devices(
     tmp_path: Path, sample: Path, choice: dict[str, Any]
 ) -> None:
-    assert {row["Device ID"] for row in made(tmp_path, sample, {**LAST_HOUR, **choice})} == {NORTH}
+    assert {row["Device ID"] for row in input_rows(tmp_path, sample, {**LAST_HOUR, **choice})} == {NORTH}
 
 
 def test_a_tag_without_a_value_means_any_value(tmp_path: Path, sample: Path) -> None:
-    rows = made(tmp_path, sample, {**LAST_HOUR, "deviceTags": [{"key": "site"}]})
+    rows = input_rows(tmp_path, sample, {**LAST_HOUR, "deviceTags": [{"key": "site"}]})
 
     assert {row["site"] for row in rows} == {"north", "south"}
 
 
-def test_only_the_attributes_asked_for_are_columns(tmp_path: Path, sample: Path) -> None:
-    rows = made(tmp_path, sample, {**LAST_HOUR, "attributes": ["kwh"]})
+def test_only_the_configured_attributes_are_columns(tmp_path: Path, sample: Path) -> None:
+    rows = input_rows(tmp_path, sample, {**LAST_HOUR, "attributes": ["kwh"]})
 
     assert list(rows[0]) == ["Timestamp", "Device ID", "kwh"]
 
 
-def test_the_context_lies_beside_the_inputs(tmp_path: Path, sample: Path) -> None:
-    made(tmp_path, sample, LAST_HOUR)
+def test_the_template_context_is_in_the_input_folder(tmp_path: Path, sample: Path) -> None:
+    input_rows(tmp_path, sample, LAST_HOUR)
 
     assert json.loads((tmp_path / "in" / "context.json").read_text()) == {"site": "north", "device": NORTH}
 
 
-def test_a_missing_sample_is_said_in_plain_words(tmp_path: Path) -> None:
+def test_a_missing_sample_is_reported_with_the_file_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no sample data for the input file energy\.csv"):
-        gather(replace(NOTEBOOK, inputs=[LAST_HOUR]), EXECUTION, tmp_path, tmp_path)
+        prepare_inputs(replace(NOTEBOOK, inputs=[LAST_HOUR]), EXECUTION, tmp_path, tmp_path)
 
 
-def test_a_template_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
-    wicked = replace(EXECUTION, template_context='{"site": "../../x"}')
+def test_a_template_cannot_write_outside_of_the_folder(tmp_path: Path) -> None:
+    malicious = replace(EXECUTION, template_context='{"site": "../../x"}')
     notebook = replace(NOTEBOOK, inputs=[{**LAST_HOUR, "fileName": "{{site}}"}])
 
-    with pytest.raises(InputError, match="gives no file name"):
-        gather(notebook, wicked, tmp_path, tmp_path)
+    with pytest.raises(InputError, match="gives an invalid file name"):
+        prepare_inputs(notebook, malicious, tmp_path, tmp_path)
 
 
-def test_templates_know_the_context_the_notebook_and_the_execution() -> None:
-    known = values(NOTEBOOK, replace(EXECUTION, template_context='{"a": {"b": "x & y"}}'))
+def test_templates_can_use_the_context_the_notebook_and_the_execution() -> None:
+    values = template_values(NOTEBOOK, replace(EXECUTION, template_context='{"a": {"b": "x & y"}}'))
 
-    assert render("{{a.b}} {{{a.b}}} {{notebook.name}} {{execution.runStartedAt}}", known) == (
+    assert render("{{a.b}} {{{a.b}}} {{notebook.name}} {{execution.runStartedAt}}", values) == (
         "x & y x & y Energy 2026-02-01T00:01:00.000Z"
     )
 
 
-def test_a_context_that_is_no_object_has_no_values() -> None:
-    assert render("[{{site}}]", values(NOTEBOOK, replace(EXECUTION, template_context="plain"))) == "[]"
+def test_a_context_that_is_not_an_object_has_no_values() -> None:
+    assert (
+        render("[{{site}}]", template_values(NOTEBOOK, replace(EXECUTION, template_context="plain"))) == "[]"
+    )
 
 
 @pytest.fixture
-def harvest(tmp_path: Path) -> Harvest:
-    for name in ("written/plots", "results"):
+def collector(tmp_path: Path) -> OutputCollector:
+    for name in ("output/plots", "results"):
         (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "written" / "out.csv").write_text("site,kwh\nnorth,4\n")
-    (tmp_path / "written" / "plots" / "a.png").write_bytes(b"png")
+    (tmp_path / "output" / "out.csv").write_text("site,kwh\nnorth,4\n")
+    (tmp_path / "output" / "plots" / "a.png").write_bytes(b"png")
     (tmp_path / "results" / "result.html").write_text("<html>")
-    return Harvest(
-        written=tmp_path / "written",
+    return OutputCollector(
+        output_dir=tmp_path / "output",
         results=tmp_path / "results",
-        kept=tmp_path / "kept",
+        collected=tmp_path / "collected",
         application_files=tmp_path / "files",
         tables=tmp_path / "tables",
-        known=values(NOTEBOOK, EXECUTION),
+        values=template_values(NOTEBOOK, EXECUTION),
     )
 
 
-def test_only_configured_outputs_are_kept(harvest: Harvest) -> None:
-    harvest.take({"outputType": "executionResult", "fileName": "result.html"})
-    harvest.take({"outputType": "executionResult", "fileName": "result.error.log"})
-    harvest.take({"outputType": "temporaryUrl", "fileName": "out.csv"})
+def test_only_configured_outputs_are_kept(collector: OutputCollector) -> None:
+    collector.collect({"outputType": "executionResult", "fileName": "result.html"})
+    collector.collect({"outputType": "executionResult", "fileName": "result.error.log"})
+    collector.collect({"outputType": "temporaryUrl", "fileName": "out.csv"})
 
-    assert harvest.files == {
+    assert collector.files == {
         "result.html": File(size=6, content_type="text/html"),
         "out.csv": File(size=17, content_type="text/csv"),
     }
-    assert harvest.errors == []
+    assert collector.errors == []
 
 
-def test_an_output_that_was_not_written_and_a_pdf_are_reported(harvest: Harvest) -> None:
-    harvest.take({"outputType": "temporaryUrl", "fileName": "missing.csv"})
-    harvest.take({"outputType": "executionResult", "fileName": "result.pdf"})
+def test_a_missing_output_and_a_pdf_are_reported(collector: OutputCollector) -> None:
+    collector.collect({"outputType": "temporaryUrl", "fileName": "missing.csv"})
+    collector.collect({"outputType": "executionResult", "fileName": "result.pdf"})
 
-    assert [name for name, _ in harvest.errors] == ["MissingOutputError", "PdfNotProduced"]
+    assert [name for name, _ in collector.errors] == ["MissingOutputError", "PdfNotProduced"]
 
 
-def test_files_and_directories_reach_the_application_files(harvest: Harvest, tmp_path: Path) -> None:
-    place = {"destinationDirectoryTemplate": "/{{notebook.name}}/{{site}}"}
-    harvest.take(
-        {"outputType": "file", "fileName": "out.csv", "destinationFileNameTemplate": "day.csv", **place}
+def test_files_and_directories_are_copied_to_the_application_files(
+    collector: OutputCollector, tmp_path: Path
+) -> None:
+    destination = {"destinationDirectoryTemplate": "/{{notebook.name}}/{{site}}"}
+    collector.collect(
+        {"outputType": "file", "fileName": "out.csv", "destinationFileNameTemplate": "day.csv", **destination}
     )
-    harvest.take({"outputType": "directory", "directoryName": "plots", **place})
+    collector.collect({"outputType": "directory", "directoryName": "plots", **destination})
 
     assert (tmp_path / "files" / "Energy" / "north" / "day.csv").read_text() == "site,kwh\nnorth,4\n"
     assert (tmp_path / "files" / "Energy" / "north" / "a.png").is_file()
-    assert "plots/a.png" in harvest.files
+    assert "plots/a.png" in collector.files
 
 
-def test_an_output_cannot_leave_the_application_files(harvest: Harvest, tmp_path: Path) -> None:
-    harvest.take({"outputType": "file", "fileName": "out.csv", "destinationFileNameTemplate": "../../x"})
+def test_an_output_cannot_be_written_outside_of_the_application_files(
+    collector: OutputCollector, tmp_path: Path
+) -> None:
+    collector.collect({"outputType": "file", "fileName": "out.csv", "destinationFileNameTemplate": "../../x"})
 
-    assert [name for name, _ in harvest.errors] == ["OutputError"]
+    assert [name for name, _ in collector.errors] == ["OutputError"]
     assert not (tmp_path.parent / "x").exists()
 
 
-def test_a_data_table_grows_or_starts_anew_as_configured(harvest: Harvest, tmp_path: Path) -> None:
+def test_rows_are_added_to_a_data_table_or_replace_its_rows(
+    collector: OutputCollector, tmp_path: Path
+) -> None:
     table = tmp_path / "tables" / f"{NORTH}.csv"
-    add = {"outputType": "dataTable", "fileName": "out.csv", "dataTableId": "{{device}}"}
+    output = {"outputType": "dataTable", "fileName": "out.csv", "dataTableId": "{{device}}"}
 
-    harvest.take(add)
-    (tmp_path / "written" / "out.csv").write_text("site,cost\nsouth,9\n")
-    harvest.take({**add, "createMissingColumns": True})
-    grown = table.read_text().splitlines()
-    harvest.take({**add, "truncateExistingTable": True})
+    collector.collect(output)
+    (tmp_path / "output" / "out.csv").write_text("site,cost\nsouth,9\n")
+    collector.collect({**output, "createMissingColumns": True})
+    after_adding = table.read_text().splitlines()
+    collector.collect({**output, "truncateExistingTable": True})
 
-    assert grown == ["site,kwh,cost", "north,4,", "south,,9"]
+    assert after_adding == ["site,kwh,cost", "north,4,", "south,,9"]
     assert table.read_text().splitlines() == ["site,kwh,cost", "south,,9"]
 
 
-def test_everything_kept_in_the_data_folder_comes_back_as_it_was(tmp_path: Path) -> None:
-    things: list[Thing] = [
+def test_saved_entities_are_loaded_as_they_were(tmp_path: Path) -> None:
+    entities: list[Entity] = [
         Application(id="6" * 24, name="Plant", created_at=1.5),
         Token(id="8" * 24, text="t.o.k", application_id="6" * 24, scopes=("all.Application",)),
         replace(
@@ -204,20 +212,20 @@ def test_everything_kept_in_the_data_folder_comes_back_as_it_was(tmp_path: Path)
         ),
         replace(EXECUTION, outputs={"a": File(size=1, content_type="b")}, errors=(("E", "m"),)),
     ]
-    for thing in things:
-        Archive(tmp_path).keep(thing)
+    for entity in entities:
+        Storage(tmp_path).save(entity)
 
-    assert list(Archive(tmp_path).things()) == things
+    assert list(Storage(tmp_path).load()) == entities
     assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*.json")} == {0o600}
 
 
 def test_a_notebook_without_samples_gets_those_of_its_application(tmp_path: Path) -> None:
     with Emulator() as losant:
-        elsewhere = losant.add_application()
+        other_application = losant.add_application()
         losant.add_notebook("Seeded", samples={"a.csv": tmp_path / "a", "b.csv": tmp_path / "b"})
-        losant.add_notebook("Foreign", samples={"c.csv": tmp_path / "c"}, application_id=elsewhere)
-        made = losant.add_notebook("Deployed", samples={"b.csv": tmp_path / "own"})
+        losant.add_notebook("Foreign", samples={"c.csv": tmp_path / "c"}, application_id=other_application)
+        notebook_id = losant.add_notebook("Deployed", samples={"b.csv": tmp_path / "own"})
 
-        samples = losant.world.samples(losant.world.notebooks[made])
+        samples = losant.backend.samples(losant.backend.notebooks[notebook_id])
 
     assert samples == {"a.csv": tmp_path / "a", "b.csv": tmp_path / "own"}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which requests are refused, and in which words."""
+"""Which requests are refused, and with which messages."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_losant.emulator.http.operations import OPERATIONS, find
-from airflow_provider_losant.emulator.http.schemas import body_problem
+from airflow_provider_losant.emulator.http.operations import OPERATIONS, match
+from airflow_provider_losant.emulator.http.schemas import body_error
 
 ID = "575ed78e7ae143cd83dc4aab"
 
@@ -25,11 +25,11 @@ ID = "575ed78e7ae143cd83dc4aab"
     ],
 )
 def test_every_documented_option_is_accepted(body: dict[str, Any]) -> None:
-    assert body_problem("executionOptions", body) is None
+    assert body_error("executionOptions", body) is None
 
 
 @pytest.mark.parametrize(
-    ("body", "problem"),
+    ("body", "message"),
     [
         (None, "executionOptions is required"),
         ([], "executionOptions is the wrong type"),
@@ -38,16 +38,16 @@ def test_every_documented_option_is_accepted(body: dict[str, Any]) -> None:
         ({"templateContext": "x" * 32768}, "executionOptions.templateContext has longer length than allowed"),
         ({"relativeTo": None}, "executionOptions.relativeTo no (or more than one) schemas match"),
         ({"relativeTo": True}, "executionOptions.relativeTo no (or more than one) schemas match"),
-        ({"email": "nobody"}, "executionOptions.email must be email format"),
+        ({"email": "no address"}, "executionOptions.email must be email format"),
         ({"callbackUrl": "no address"}, "executionOptions.callbackUrl must be uri format"),
     ],
 )
-def test_other_options_are_refused_in_losants_words(body: Any, problem: str) -> None:
-    assert body_problem("executionOptions", body) == problem
+def test_invalid_options_are_refused_with_losants_message(body: Any, message: str) -> None:
+    assert body_error("executionOptions", body) == message
 
 
 @pytest.mark.parametrize(
-    ("body", "problem"),
+    ("body", "message"),
     [
         ({}, "notebook.name is required"),
         ({"name": ""}, "notebook.name has less length than allowed"),
@@ -78,25 +78,25 @@ def test_other_options_are_refused_in_losants_words(body: Any, problem: str) -> 
         ),
     ],
 )
-def test_a_new_notebook_is_checked_to_the_bottom(body: dict[str, Any], problem: str | None) -> None:
-    assert body_problem("newNotebook", body) == problem
+def test_all_settings_of_a_new_notebook_are_checked(body: dict[str, Any], message: str | None) -> None:
+    assert body_error("newNotebook", body) == message
 
 
-def test_a_changed_notebook_needs_no_name() -> None:
-    assert body_problem("notebook", {"description": "x"}) is None
+def test_a_change_of_a_notebook_needs_no_name() -> None:
+    assert body_error("notebook", {"description": "x"}) is None
 
 
-def test_all_twelve_operations_are_found_by_method_and_path() -> None:
+def test_all_twelve_operations_match_their_method_and_path() -> None:
     for operation in OPERATIONS:
         path = "/" + "/".join(ID if part.startswith("{") else part for part in operation.path)
 
-        found, ids = find(operation.method, path + "/") or (None, {})
+        operation_found, ids = match(operation.method, path + "/") or (None, {})
 
-        assert found is operation
+        assert operation_found is operation
         assert set(ids.values()) == {ID}
     assert len(OPERATIONS) == 12
 
 
 @pytest.mark.parametrize("request_line", ["GET /", "PUT /applications/x/notebooks", "GET /applications/a/b"])
-def test_anything_else_is_no_operation(request_line: str) -> None:
-    assert find(*request_line.split()) is None
+def test_no_operation_matches_another_method_or_path(request_line: str) -> None:
+    assert match(*request_line.split()) is None

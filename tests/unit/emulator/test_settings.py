@@ -17,7 +17,7 @@ def token(*scopes: str) -> Token:
     return Token(id="6" * 24, text="t", application_id="7" * 24, scopes=scopes)
 
 
-def test_switches_change_together_or_not_at_all() -> None:
+def test_switches_are_changed_together_or_not_at_all() -> None:
     switches = Switches()
 
     with pytest.raises(ValueError, match="over_paralel"):
@@ -36,12 +36,12 @@ def test_switches_change_together_or_not_at_all() -> None:
         ("max_limit", 1.5),
     ],
 )
-def test_a_switch_refuses_a_value_of_the_wrong_kind(name: str, value: object) -> None:
+def test_a_switch_rejects_an_invalid_value(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=name):
         Switches().change({name: value})
 
 
-def test_a_switch_takes_every_value_that_fits() -> None:
+def test_a_switch_accepts_every_valid_value() -> None:
     switches = Switches()
 
     switches.change({"listing_lag": 2, "max_limit": None, "over_parallel": "refuse", "resign_urls": False})
@@ -49,32 +49,32 @@ def test_a_switch_takes_every_value_that_fits() -> None:
     assert (switches.listing_lag, switches.over_parallel, switches.resign_urls) == (2, "refuse", False)
 
 
-def test_faults_wait_for_their_operation_in_order() -> None:
+def test_faults_are_taken_in_order_by_requests_of_their_operation() -> None:
     faults = Faults()
     faults.add("notebook.logs", Fault("html"), times=1)
     faults.add("*", Fault("hang"), times=2)
 
-    met = [
+    taken = [
         faults.take(name) for name in ("notebook.execute", "notebook.logs", "notebook.logs", "notebook.logs")
     ]
 
-    assert [fault and fault.kind for fault in met] == ["hang", "html", "hang", None]
+    assert [fault and fault.kind for fault in taken] == ["hang", "html", "hang", None]
 
 
-def test_a_misspelt_fault_is_refused() -> None:
+def test_a_fault_with_an_unknown_kind_or_key_is_rejected() -> None:
     with pytest.raises(ValueError, match="rest_after"):
         Fault.from_json({"kind": "rest_after"})
     with pytest.raises(ValueError, match="times"):
         Fault.from_json({"kind": "hang", "times": 3})
 
 
-def test_an_id_begins_with_the_second_of_its_creation() -> None:
-    made = object_id(NOW)
+def test_an_id_begins_with_its_creation_time() -> None:
+    new_id = object_id(NOW)
 
-    assert (int(made[:8], 16), len(made)) == (int(NOW), 24)
+    assert (int(new_id[:8], 16), len(new_id)) == (int(NOW), 24)
 
 
-def test_a_token_looks_like_a_jwt_and_hides_in_repr() -> None:
+def test_a_token_has_the_form_of_a_jwt_and_is_not_in_repr() -> None:
     text = token_text("6" * 24, ["all.Application"], NOW, expired=False)
 
     assert text.startswith("eyJ")
@@ -83,7 +83,7 @@ def test_a_token_looks_like_a_jwt_and_hides_in_repr() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scope", "reads", "allowed"),
+    ("scope", "accepts_read_scopes", "allowed"),
     [
         ("notebook.logs", True, True),
         ("notebook.*", True, True),
@@ -95,8 +95,11 @@ def test_a_token_looks_like_a_jwt_and_hides_in_repr() -> None:
         ("all.Device", True, False),
     ],
 )
-def test_scopes_cover_what_losant_says_they_cover(scope: str, *, reads: bool, allowed: bool) -> None:
-    assert token(scope).allows(("notebook.logs", "notebook.*"), reads=reads) == allowed
+def test_scopes_allow_what_losant_documents(scope: str, *, accepts_read_scopes: bool, allowed: bool) -> None:
+    assert (
+        token(scope).allows(("notebook.logs", "notebook.*"), accepts_read_scopes=accepts_read_scopes)
+        == allowed
+    )
 
 
 def test_application_tokens_see_their_application_only() -> None:
@@ -105,11 +108,11 @@ def test_application_tokens_see_their_application_only() -> None:
     assert token("all.User").sees("8" * 24)
 
 
-def test_a_signature_opens_one_file_until_it_expires() -> None:
+def test_a_signature_is_valid_for_one_file_until_it_expires() -> None:
     query = dict(part.split("=") for part in SIGNER.sign("/a", int(NOW)).split("&"))
 
-    assert SIGNER.opens("/a", **query, now=NOW)
-    assert not SIGNER.opens("/a", **query, now=NOW + 1)
-    assert not SIGNER.opens("/b", **query, now=NOW)
-    assert not SIGNER.opens("/a", **{**query, "expires": str(int(NOW) + 9)}, now=NOW)
-    assert not SIGNER.opens("/a", expires="never", signature="é", now=NOW)
+    assert SIGNER.verify("/a", **query, now=NOW)
+    assert not SIGNER.verify("/a", **query, now=NOW + 1)
+    assert not SIGNER.verify("/b", **query, now=NOW)
+    assert not SIGNER.verify("/a", **{**query, "expires": str(int(NOW) + 9)}, now=NOW)
+    assert not SIGNER.verify("/a", expires="never", signature="é", now=NOW)

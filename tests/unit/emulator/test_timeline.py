@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of an execution, without a clock that ticks."""
+"""What an execution looks like at different times."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from airflow_provider_losant.emulator.state.timeline import FINAL, STOPPED, Execution, File, Script
 
 T0 = 1_770_000_000.0
-ORDER = ["queued", "inProgress", "canceling"]
+STATUS_ORDER = ["queued", "inProgress", "canceling"]
 QUEUED = Execution(
     id="6" * 24,
     notebook_id="7" * 24,
@@ -36,12 +36,12 @@ scripts = st.builds(
 )
 
 
-def shown(execution: Execution, after: float) -> dict[str, object]:
-    return execution.show(T0 + after, lambda kind, name: f"{kind}/{name}")
+def entry_at(execution: Execution, after: float) -> dict[str, object]:
+    return execution.to_api(T0 + after, lambda kind, name: f"{kind}/{name}")
 
 
 @pytest.mark.parametrize(
-    ("after", "status", "marks"),
+    ("after", "status", "timestamps"),
     [
         (0, "queued", 1),
         (0.9, "queued", 1),
@@ -53,18 +53,20 @@ def shown(execution: Execution, after: float) -> dict[str, object]:
         (9999, "completed", 5),
     ],
 )
-def test_a_scripted_execution_shows_only_what_has_happened(after: float, status: str, marks: int) -> None:
-    entry = shown(QUEUED.follow(SLOW), after)
+def test_a_scripted_execution_shows_only_what_has_happened(
+    after: float, status: str, timestamps: int
+) -> None:
+    entry = entry_at(QUEUED.apply(SLOW), after)
 
     assert entry["status"] == status
-    assert len([key for key in entry if key.endswith("At")]) == marks
+    assert len([key for key in entry if key.endswith("At")]) == timestamps
 
 
-def test_files_and_errors_appear_when_they_are_there_and_not_before() -> None:
-    line = QUEUED.follow(replace(SLOW, ending="errored", errors=(("ValueError", "boom"),)))
-    line = replace(line, outputs={"report.csv": File(size=3, content_type="text/csv")})
+def test_files_and_errors_appear_when_the_execution_has_ended() -> None:
+    execution = QUEUED.apply(replace(SLOW, ending="errored", errors=(("ValueError", "boom"),)))
+    execution = replace(execution, outputs={"report.csv": File(size=3, content_type="text/csv")})
 
-    before, after = shown(line, 9.9), shown(line, 10)
+    before, after = entry_at(execution, 9.9), entry_at(execution, 10)
 
     assert (before["outputInfo"], before["executionErrors"]) == ({}, [])
     assert after["outputInfo"] == {
@@ -74,7 +76,7 @@ def test_files_and_errors_appear_when_they_are_there_and_not_before() -> None:
 
 
 def test_a_timed_out_execution_never_completes_its_notebook() -> None:
-    entry = shown(QUEUED.follow(replace(SLOW, ending="timeout")), 60)
+    entry = entry_at(QUEUED.apply(replace(SLOW, ending="timeout")), 60)
 
     assert entry["status"] == "timeout"
     assert "notebookCompletedAt" not in entry
@@ -82,15 +84,15 @@ def test_a_timed_out_execution_never_completes_its_notebook() -> None:
 
 
 def test_a_hanging_execution_stays_in_progress() -> None:
-    assert QUEUED.follow(Script(ending="hang")).status(T0 + 1e9) == "inProgress"
+    assert QUEUED.apply(Script(ending="hang")).status(T0 + 1e9) == "inProgress"
 
 
-def test_an_execution_can_end_in_a_word_that_nobody_has_documented() -> None:
-    assert QUEUED.follow(Script(ending="paused")).status(T0 + 60) == "paused"
+def test_an_execution_can_end_with_an_undocumented_status() -> None:
+    assert QUEUED.apply(Script(ending="paused")).status(T0 + 60) == "paused"
 
 
-def test_cancelling_takes_its_time_and_undoes_the_future() -> None:
-    canceled = QUEUED.follow(SLOW).cancel(T0 + 4, 0.5)
+def test_cancelling_takes_its_delay_and_removes_later_timestamps() -> None:
+    canceled = QUEUED.apply(SLOW).cancel(T0 + 4, 0.5)
 
     assert [canceled.status(T0 + after) for after in (0, 2, 4, 4.4, 4.5, 99)] == [
         "queued",
@@ -100,11 +102,11 @@ def test_cancelling_takes_its_time_and_undoes_the_future() -> None:
         "canceled",
         "canceled",
     ]
-    assert "notebookCompletedAt" not in shown(canceled, 99)
+    assert "notebookCompletedAt" not in entry_at(canceled, 99)
 
 
 def test_cancelling_twice_changes_nothing() -> None:
-    once = QUEUED.follow(SLOW).cancel(T0 + 4, 0.5)
+    once = QUEUED.apply(SLOW).cancel(T0 + 4, 0.5)
 
     assert once.cancel(T0 + 4.2, 0.5) is once
 
@@ -113,9 +115,9 @@ def test_a_real_execution_is_canceled_only_when_its_kernel_is_gone() -> None:
     assert replace(QUEUED, started_at=T0).cancel(T0 + 1, 0).status(T0 + 1e6) == "canceling"
 
 
-def test_a_restart_ends_what_had_a_kernel_and_lets_scripts_go_on() -> None:
+def test_a_restart_ends_real_executions_but_not_scripted_ones() -> None:
     now = T0 + 2
-    scripted = QUEUED.follow(SLOW)
+    scripted = QUEUED.apply(SLOW)
 
     stopped = replace(QUEUED, started_at=T0).after_restart(now)
 
@@ -123,46 +125,46 @@ def test_a_restart_ends_what_had_a_kernel_and_lets_scripts_go_on() -> None:
     assert scripted.after_restart(now) is scripted
 
 
-def test_a_begun_minute_counts_whole() -> None:
-    line = QUEUED.follow(Script(queue=30, inputs=30, notebook=61))
+def test_run_minutes_are_rounded_up() -> None:
+    execution = QUEUED.apply(Script(queue=30, inputs=30, notebook=61))
 
-    assert [line.minutes(T0 + after) for after in (59, 60.5, 120.5, 500)] == [0, 1, 2, 2]
+    assert [execution.minutes(T0 + after) for after in (59, 60.5, 120.5, 500)] == [0, 1, 2, 2]
 
 
-@given(script=scripts, looks=st.lists(st.floats(0, 100), min_size=2))
-def test_a_life_never_goes_backwards(script: Script, looks: list[float]) -> None:
-    line = QUEUED.follow(script)
-    statuses = [line.status(T0 + after) for after in sorted(looks)]
-    ranks = [ORDER.index(status) if status in ORDER else len(ORDER) for status in statuses]
+@given(script=scripts, times=st.lists(st.floats(0, 100), min_size=2))
+def test_the_status_never_goes_back(script: Script, times: list[float]) -> None:
+    execution = QUEUED.apply(script)
+    statuses = [execution.status(T0 + after) for after in sorted(times)]
+    ranks = [
+        STATUS_ORDER.index(status) if status in STATUS_ORDER else len(STATUS_ORDER) for status in statuses
+    ]
 
     assert all(before <= after for before, after in pairwise(ranks))
 
 
 @given(script=scripts, at=st.floats(0, 50), delay=st.floats(0, 5))
-def test_whatever_is_cancelled_before_its_end_ends_as_canceled(
-    script: Script, at: float, delay: float
-) -> None:
-    line = QUEUED.follow(script)
-    if line.is_over(T0 + at):
+def test_an_execution_cancelled_before_its_end_is_canceled(script: Script, at: float, delay: float) -> None:
+    execution = QUEUED.apply(script)
+    if execution.is_over(T0 + at):
         return
 
-    assert line.cancel(T0 + at, delay).status(T0 + at + delay + 1e-3) == "canceled"
+    assert execution.cancel(T0 + at, delay).status(T0 + at + delay + 1e-3) == "canceled"
     assert "canceled" in FINAL
 
 
 @given(script=scripts)
-def test_a_script_survives_the_way_through_json(script: Script) -> None:
-    whole = replace(script, files={"a.bin": b"\x00\xff"}, errors=(("E", "m"),))
+def test_a_script_can_be_converted_to_json_and_back(script: Script) -> None:
+    complete = replace(script, files={"a.bin": b"\x00\xff"}, errors=(("E", "m"),))
 
-    assert Script.from_json(whole.as_json()) == whole
+    assert Script.from_json(complete.as_json()) == complete
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "..", ""])
-def test_a_scripted_file_cannot_leave_its_folder(name: str) -> None:
-    with pytest.raises(ValueError, match="no file name"):
+def test_a_file_of_a_script_cannot_be_outside_of_its_folder(name: str) -> None:
+    with pytest.raises(ValueError, match="invalid file name"):
         Script.from_json({"files": {name: "x"}})
 
 
-def test_a_misspelt_script_is_refused_by_name() -> None:
+def test_an_unknown_key_of_a_script_is_rejected_by_name() -> None:
     with pytest.raises(ValueError, match="ednign"):
         Script.from_json({"ednign": "completed"})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the emulator reads and writes instants."""
+"""Formatting and parsing of timestamps."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_losant.emulator.state.timestamps import iso, read_relative_to, read_text
+from airflow_provider_losant.emulator.state.timestamps import (
+    format_timestamp,
+    parse_relative_to,
+    parse_timestamp,
+)
 
 NOW = 1_770_000_000.0
 
 
-def test_instants_are_written_in_utc_with_milliseconds() -> None:
-    assert iso(1_465_790_340.5) == "2016-06-13T03:59:00.500Z"
+def test_timestamps_are_formatted_in_utc_with_milliseconds() -> None:
+    assert format_timestamp(1_465_790_340.5) == "2016-06-13T03:59:00.500Z"
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("value", "expected"),
     [
         (None, NOW),
         (0, NOW),
@@ -37,10 +41,10 @@ def test_instants_are_written_in_utc_with_milliseconds() -> None:
         (1e300, None),
     ],
 )
-def test_query_times_mean_what_they_mean_to_losant(said: Any, meant: float | None) -> None:
-    assert read_relative_to(said, NOW) == meant
+def test_query_times_are_parsed_as_by_losant(value: Any, expected: float | None) -> None:
+    assert parse_relative_to(value, NOW) == expected
 
 
 @given(st.integers(0, 4_000_000_000_000))
-def test_what_is_written_reads_back_as_the_same_millisecond(milliseconds: int) -> None:
-    assert read_text(iso(milliseconds / 1000)) == milliseconds / 1000
+def test_a_formatted_timestamp_is_parsed_to_the_same_millisecond(milliseconds: int) -> None:
+    assert parse_timestamp(format_timestamp(milliseconds / 1000)) == milliseconds / 1000

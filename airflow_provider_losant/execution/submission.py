@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Build the submission: with the owner's marker, and the execution id that an earlier try stored."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_losant._compat import deployment_id, task_store
+from airflow_provider_losant.api.flows.ownership import MARKER_KEY, Owner
+from airflow_provider_losant.api.flows.submission import Submission
+from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact_json, execution_options
+from airflow_provider_losant.openlineage.collect import parent_run_variables
+
+if TYPE_CHECKING:
+    from airflow_provider_losant._compat import Context
+    from airflow_provider_losant.api.flows.steps import Log
+    from airflow_provider_losant.api.model import ExecutionRef
+    from airflow_provider_losant.execution.arguments import ExecuteArguments
+
+
+def build_submission(arguments: ExecuteArguments, context: Context, log: Log) -> Submission:
+    """
+    Return what the task submits, with the marker by which a retry can reconnect.
+
+    :param log: The task's log: a logger's ``log``.
+    """
+    owner = _owner(arguments, context)
+    template_context, problem = arguments.template_context, "durable=False"
+    if arguments.durable:
+        template_context, problem = _add_marker(owner, template_context, context, log)
+    known_id = _load_execution_id(arguments, context)
+    if problem and not known_id:
+        log(logging.WARNING, "A retry cannot reconnect to this execution: %s", problem)
+    return Submission(
+        application_id=arguments.application_id,
+        notebook_id=arguments.notebook_id,
+        options=execution_options(
+            relative_to=arguments.relative_to,
+            template_context=template_context,
+            email=arguments.notification_email,
+            callback_url=arguments.callback_url,
+        ),
+        owner=None if problem else owner,
+        known_id=known_id,
+    )
+
+
+def save_execution_id(arguments: ExecuteArguments, context: Context, ref: ExecutionRef, log: Log) -> None:
+    """Store the execution's id for the next try, where Airflow has a place for it (3.3)."""
+    store = task_store(context)
+    if store is None or not arguments.durable:
+        return
+    try:
+        store.set(_store_key(context["ti"]), ref.execution_id)
+    except Exception:  # noqa: BLE001 - it is logged; the marker in the context serves as well, only slower
+        log(logging.WARNING, "The execution id could not be stored in the task state store", exc_info=True)
+
+
+def _load_execution_id(arguments: ExecuteArguments, context: Context) -> str | None:
+    store, ti = task_store(context), context["ti"]
+    if store is None or not arguments.durable or ti.try_number == 1:
+        return None
+    return store.get(_store_key(ti))  # type: ignore[no-any-return]  # what save_execution_id() stored
+
+
+def _store_key(ti: Any) -> str:
+    """Return a key that changes with the owner: a clear keeps the store, but must not find the old id."""
+    return f"losant_execution_id.{ti.max_tries}"
+
+
+def _owner(arguments: ExecuteArguments, context: Context) -> Owner:
+    ti = context["ti"]
+    return Owner(
+        dag_id=ti.dag_id,
+        task_id=ti.task_id,
+        run_id=ti.run_id,
+        map_index=-1 if ti.map_index is None else ti.map_index,
+        try_number=ti.try_number,
+        max_tries=ti.max_tries,
+        deployment=deployment_id(context["dag_run"].start_date),
+        may_sweep=arguments.wait_for_completion and arguments.cancel_on_kill,
+    )
+
+
+def _add_marker(owner: Owner, text: str | None, context: Context, log: Log) -> tuple[str | None, str]:
+    """Return the template context with the owner's marker and no problem, or unchanged and why."""
+    given = json.loads(text or "{}")
+    if not isinstance(given, dict) or MARKER_KEY in given:
+        return text, f"template_context is not a JSON object, or has its own key {MARKER_KEY!r}"
+    # To find the execution again matters more than its parent in OpenLineage, which is left out first.
+    for openlineage in (parent_run_variables(context["ti"], log), None):
+        marked = compact_json(owner.add_marker(given, openlineage))
+        if len(marked) <= MAX_CONTEXT:
+            return marked, ""
+    return text, "template_context has no room for the marker"
