@@ -148,7 +148,7 @@ class LosantHook(BaseHook):
         with permanent_errors_as_config_error():
             return losant_id(chosen, field="application_id")
 
-    def check_connection(self) -> tuple[bool, str]:
+    def test_connection(self) -> tuple[bool, str]:
         """
         Try whether host, token, application and the token's scopes do for running a notebook.
 

@@ -44,7 +44,7 @@ class LosantNotebookSensorTrigger(BaseTrigger):
     :param since: Without an ``execution_id``: since when it has to be queued. (templated)
     :param poll_interval: Seconds between looks.
     :param timeout: Seconds that the wait may take.
-    :param net: Seconds after which Airflow ends it.
+    :param deferral_timeout: Seconds after which Airflow ends it.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class LosantNotebookSensorTrigger(BaseTrigger):
             "since": self.since,
             "poll_interval": self.poll_interval,
             "timeout": self.timeout,
-            "net": self.deferral_timeout,
+            "deferral_timeout": self.deferral_timeout,
         }
 
     def render_template_fields(self, context: Any, jinja_env: jinja2.Environment | None = None) -> None:

@@ -28,7 +28,7 @@ def start_trigger_args(*, poll_interval: float, timeout: float, **arguments: Any
     :param arguments: The trigger's others, as the DAG says them.
     """
     deferral_timeout = timeout + deferral_margin(poll_interval)
-    times = {"poll_interval": poll_interval, "timeout": timeout, "net": deferral_timeout}
+    times = {"poll_interval": poll_interval, "timeout": timeout, "deferral_timeout": deferral_timeout}
     return build_start_trigger_args(
         TRIGGER, arguments | times, "execute_complete", timedelta(seconds=deferral_timeout)
     )
