@@ -13,7 +13,13 @@ from tests.support.source_files import PACKAGE, ROOT, modules, tree
 DOCS = ROOT / "docs"
 MIN_LENGTH = 4
 """Characters that a part of a message has at least to be searched for."""
-REASONS = ("too young", "of another Airflow", "meant to outlive its task")
+REASONS = (
+    "younger than min_age",
+    "submitted by another Airflow",
+    "not submitted by Airflow",
+    "may outlive its task",
+    "its Airflow is unknown; set [api] base_url",
+)
 """Reasons of the sweep, which are quoted in full."""
 SOURCE = "\n".join(
     node.value
