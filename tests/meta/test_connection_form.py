@@ -124,7 +124,7 @@ def test_the_form_offers_all_that_is_read_and_nothing_else() -> None:
 
 
 def test_the_page_about_the_connection_lists_what_the_form_shows() -> None:
-    page = (ROOT / "docs" / "connection.md").read_text()
+    page = (ROOT / "docs" / "get-started" / "connection.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page, re.MULTILINE)
 
     labels = {name: it["label"] for name, it in OWN.items()} | USUAL["relabeling"] | {"port": "Port"}
