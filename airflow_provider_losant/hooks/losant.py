@@ -152,7 +152,7 @@ class LosantHook(BaseHook):
         with permanent_errors_as_config_error():
             return losant_id(resolved, field="application_id")
 
-    def check_connection(self) -> tuple[bool, str]:
+    def test_connection(self) -> tuple[bool, str]:
         """
         Check host, token, application, and the scopes that running a notebook needs.
 

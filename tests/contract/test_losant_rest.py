@@ -6,7 +6,7 @@ They may differ in the flags that ask for less of an answer, and where the clien
 upload, an ``execute`` without options has no body, which Losant refuses, and a flag that is true reads
 ``True``, which Losant takes for false.
 
-All of it can be asked of the real Losant, too: see docs/contributing.md.
+All of it can be asked of the real Losant, too: see docs/project/contributing.md.
 """
 
 from __future__ import annotations

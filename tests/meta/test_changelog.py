@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The changelog keeps the form that readers, and tools that read for them, know from elsewhere."""
+"""The changelog has the format of Keep a Changelog, which readers and tools know."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import re
 from packaging.version import Version
 
 from airflow_provider_losant import __version__
-from tests.support.source_files import ROOT
+from tests.support.paths import ROOT
 
-TEXT = (ROOT / "docs" / "changelog.md").read_text()
+TEXT = (ROOT / "docs" / "project" / "changelog.md").read_text()
 HEADINGS = re.findall(r"^## (.+)$", TEXT, re.MULTILINE)
 RELEASES = [re.fullmatch(r"\[(\S+)\] - \d{4}-\d\d-\d\d", it) for it in HEADINGS if it != "[Unreleased]"]
 KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}

@@ -191,7 +191,7 @@ def plan(**more: Any) -> deploy.Plan:
 
 def saving(chance: Chance) -> Any:
     del chance
-    return outputs.save(REF, outputs.OutputSelection(), lambda _: open, 3)  # type: ignore[arg-type, return-value]
+    return outputs.download(REF, outputs.OutputSelection(), lambda _: open, 3)  # type: ignore[arg-type, return-value]
 
 
 def searching(chance: Chance) -> ExecutionFinder:
@@ -226,11 +226,11 @@ FLOWS: dict[str, tuple[Callable[[Chance], Any], float]] = {
     "watch": (lambda it: watching(it, 20.0), 600.0 + 2),
     "watch closely": (lambda it: watching(it, 1.0), 600.0 + 2),
     "watch, then cancel": (lambda it: watching(it, 20.0, cancel_on_timeout=True), 600.0 + HOUR),
-    "find": (lambda _: outputs.find(REF, 3), 2 * HOUR),
+    "find": (lambda _: outputs.find_execution(REF, 3), 2 * HOUR),
     "save": (saving, 8 * HOUR),
     "deploy": (lambda _: deploy.deploy(plan(name="Report", may_create=True), 3), 8 * HOUR),
     "deploy by id": (lambda _: deploy.deploy(plan(notebook_id=NOTEBOOK), 3), 4 * HOUR),
-    "check up": (lambda it: connection_test.check_up(APPLICATION, "token", it.clock), 10.0),
+    "check up": (lambda it: connection_test.check_connection(APPLICATION, "token", it.clock), 10.0),
 }
 
 

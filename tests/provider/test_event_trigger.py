@@ -265,7 +265,7 @@ def test_a_connection_that_does_not_work_is_waited_for(
 
     asyncio.run(main())
 
-    (line,) = (it.message for it in caplog.records if "is not watched" in it.message)
+    (line,) = (it.message for it in caplog.records if "Cannot poll notebook" in it.message)
     assert "'losant_later': password: is empty" in line
 
 
@@ -340,7 +340,7 @@ def test_what_is_kept_is_known_by_what_is_watched_and_not_by_how_often(
 
 
 def told(supervisor: Supervisor) -> set[str]:
-    return {name for value in supervisor.kept.values() for name in value["told"]}
+    return {name for value in supervisor.kept.values() for name in value["delivered"]}
 
 
 # -- arguments --------------------------------------------------------------------------------------------

@@ -10,11 +10,14 @@ import re
 import signal
 import threading
 import time
+import traceback
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import requests
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider_losant.emulator import Emulator, Fault, Script
@@ -100,7 +103,9 @@ def test_the_closing_line_tells_the_queue_apart_from_the_work_and_the_minutes_us
         raised = str(error)
 
     spans = r"\(queue 0\.\d+ s, inputs .+ s, notebook 0\.\d+ s.*; 0\.0 of 5 run minutes\)"
-    assert re.search(rf"notebook {notebook}.* after 0\.\d+ s {spans}", raised or told())
+    closing = raised or told()
+    assert re.search(rf" after 0\.\d+ s {spans}", closing)
+    assert notebook in closing
 
 
 @both_ways
@@ -177,7 +182,7 @@ def test_a_query_time_that_losant_read_otherwise_is_warned_of(notebook: str, tol
 
     operator.execute_complete(context_of(Ti()), event)
 
-    assert "asked for 2026-01-01T00:00:00.000Z, but the run used 2026-06-01T00:00:00.000Z" in told()
+    assert "2026-01-01T00:00:00.000Z was requested, but the execution used 2026-06-01T00:00:00.000Z" in told()
 
 
 def test_a_context_carries_the_mark_of_the_task_beside_the_users_keys(
@@ -193,10 +198,10 @@ def test_a_context_carries_the_mark_of_the_task_beside_the_users_keys(
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"durable": False, "template_context": {"site": "north"}}, "durable is off"),
-        ({"template_context": {"airflow": "mine"}}, "has a key 'airflow' of its own"),
-        ({"template_context": "[1, 2]"}, "JSON object, or has a key 'airflow'"),
-        ({"template_context": {"big": "x" * 32_700}}, "no room for the mark"),
+        ({"durable": False, "template_context": {"site": "north"}}, "durable=False"),
+        ({"template_context": {"airflow": "mine"}}, "has its own key 'airflow'"),
+        ({"template_context": "[1, 2]"}, "JSON object, or has its own key 'airflow'"),
+        ({"template_context": {"big": "x" * 32_700}}, "no room for the marker"),
     ],
     ids=["not durable", "own key", "no object", "no room"],
 )
@@ -210,7 +215,7 @@ def test_a_context_without_room_for_the_mark_is_sent_untouched_and_warned_of(
         json.loads(given) if isinstance(given, str) else given
     )
     log = told()
-    assert log.count("A retry will not find this run again") == 1
+    assert log.count("A retry cannot reconnect to this execution") == 1
     assert reason in log
 
 
@@ -242,7 +247,13 @@ def test_a_run_that_did_not_end_well_fails_the_task_with_ids_and_link(
 
     (run,) = losant.executions(notebook)
     assert type(caught.value) is kind
-    for part in (run["id"], notebook, f"ended as {ending}", "ValueError: boom", "https://app.losant.com/"):
+    for part in (
+        run["id"],
+        notebook,
+        f"ended with status {ending}",
+        "ValueError: boom",
+        "https://app.losant.com/",
+    ):
         assert part in str(caught.value)
     assert not isinstance(caught.value, AirflowFailException)
 
@@ -262,7 +273,7 @@ def test_a_run_that_somebody_cancelled_fails_the_task_as_such(
 
     one.ti.xcom_push = cancel_behind_its_back  # type: ignore[method-assign]
 
-    with pytest.raises(NotebookExecutionCanceled, match="ended as canceled"):
+    with pytest.raises(NotebookExecutionCanceled, match="ended with status canceled"):
         one.run()
 
 
@@ -283,7 +294,7 @@ def test_what_went_wrong_in_the_notebook_is_in_the_tasks_log(
 
     log = told()
     assert "ValueError: boom" in log
-    assert "The end of its error log:\nTraceback (most recent call last)" in log
+    assert "The end of the execution's error log:\nTraceback (most recent call last)" in log
     assert losant.token not in log
     assert losant.files_url not in log
 
@@ -298,8 +309,8 @@ def test_our_own_timeout_fails_the_task_and_says_what_became_of_the_run(
     with pytest.raises(NotebookWaitTimedOut) as caught:
         task(notebook, deferrable=deferrable, timeout=0.1, cancel_on_timeout=cancels).run()
 
-    assert "when timeout (0.1) was over" in str(caught.value)
-    assert ("it was cancelled" if cancels else "it was left alone") in str(caught.value)
+    assert "within timeout (0.1 s)" in str(caught.value)
+    assert ("and was cancelled" if cancels else "was not cancelled") in str(caught.value)
     assert losant.executions(notebook)[0]["status"] == ("canceled" if cancels else "inProgress")
     assert operations(losant).count("notebook.cancelExecution") == cancels
 
@@ -307,7 +318,7 @@ def test_our_own_timeout_fails_the_task_and_says_what_became_of_the_run(
 def test_an_execution_timeout_counts_while_deferred(losant: Emulator, notebook: str) -> None:
     losant.script(notebook, Script(ending="hang"))
 
-    with pytest.raises(NotebookWaitTimedOut, match=r"when execution_timeout \(0:00:00\.100000\) was over"):
+    with pytest.raises(NotebookWaitTimedOut, match=r"within execution_timeout \(0\.1 s\)"):
         task(notebook, deferrable=True, execution_timeout=timedelta(seconds=0.1)).run()
 
     assert losant.executions(notebook)[0]["status"] == "canceled"
@@ -321,7 +332,7 @@ def test_an_outage_that_lasts_fails_the_task_and_leaves_the_run_alone(
     losant.inject("notebook.logs", Fault("server_error"), times=1000)
 
     with pytest.raises(
-        NotebookExecutionError, match=r"lost sight of and left alone; a retry takes it over: .*503"
+        NotebookExecutionError, match=r"Lost contact with Losant: .*503.*; .* a retry will reconnect"
     ):
         task(notebook, deferrable=deferrable, max_poll_outage=0.1).run()
 
@@ -347,7 +358,9 @@ def test_a_token_that_lost_its_right_to_look_ends_the_wait_at_once(
     losant.script(notebook, Script(ending="hang"))
     connect(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
 
-    with pytest.raises(NotebookExecutionError, match=r"left alone.*needs the scope notebook\.logs"):
+    with pytest.raises(
+        NotebookExecutionError, match=r"needs the scope notebook\.logs\); the execution was not cancelled"
+    ):
         task(notebook, deferrable=deferrable).run()
 
     assert losant.executions(notebook)[0]["status"] == "inProgress"
@@ -359,7 +372,7 @@ def test_a_status_nobody_has_documented_is_watched_on(
 ) -> None:
     losant.script(notebook, Script(notebook=0.01, ending="hibernating"))
 
-    with pytest.raises(NotebookWaitTimedOut, match=r"had not ended \(hibernating\)"):
+    with pytest.raises(NotebookWaitTimedOut, match=r"did not end within .*: hibernating"):
         task(notebook, deferrable=deferrable, timeout=0.15).run()
 
 
@@ -453,8 +466,8 @@ def test_a_host_that_refuses_connections_is_named_with_its_connection(
 
     told = refused(losant, task(notebook))
 
-    assert f"No run of notebook {notebook}" in told
-    assert "through connection 'losant_default'" in told
+    assert f"notebook {notebook} of application" in told
+    assert "connection 'losant_default'" in told
     assert f"{url}: no connection" in told
 
 
@@ -479,7 +492,7 @@ def test_a_host_that_is_not_losant_is_told_from_one(
         told = refused(losant, task(notebook))
 
     assert says in told
-    assert "through connection 'losant_default'" in told
+    assert "connection 'losant_default'" in told
     assert len([it for it in server.requests if it.startswith(b"POST")]) == 1
 
 
@@ -557,7 +570,7 @@ def test_a_killed_task_cancels_its_run_once(losant: Emulator, notebook: str) -> 
             operator.on_kill()
 
     one.ti.xcom_push = killed_while_it_waits  # type: ignore[method-assign]
-    with pytest.raises(AirflowException, match="Killed"):
+    with pytest.raises(AirflowException, match="killed"):
         operator.execute(context_of(one.ti))
     operator.on_kill()
 
@@ -655,3 +668,21 @@ def test_a_deferral_has_a_net_below_our_own_deadline(notebook: str) -> None:
     assert deferral.timeout is not None
     assert timedelta(seconds=200) < deferral.timeout < timedelta(seconds=260)
     assert deferral.method_name == "execute_complete"
+
+
+def test_between_execute_and_the_request_are_at_most_six_frames(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames: dict[str, list[str]] = {}
+    send = requests.Session.send
+
+    def record(session: requests.Session, request: requests.PreparedRequest, **more: Any) -> Any:
+        own = [it.name for it in traceback.extract_stack() if "/airflow_provider_losant/" in it.filename]
+        frames[urlsplit(request.url or "").path.rpartition("/")[2]] = own
+        return send(session, request, **more)
+
+    monkeypatch.setattr(requests.Session, "send", record)
+    task(notebook).run()
+
+    assert frames["execute"] == ["execute", "start_and_wait", "_submit", "run", "_call", "_send"]
+    assert frames["logs"] == ["execute", "start_and_wait", "_wait", "run", "_call", "_send"]

@@ -440,7 +440,7 @@ def test_a_run_without_outputs_is_no_error_and_a_failed_one_lands_nothing(
     assert task(notebook, save_outputs_to=str(tmp_path)).run()["saved_outputs"] == {}
 
     losant.script(notebook, Script(notebook=0.0, ending="errored", files={"result.error.log": b"boom"}))
-    with pytest.raises(AirflowException, match="ended as errored"):
+    with pytest.raises(AirflowException, match="ended with status errored"):
         task(notebook, save_outputs_to=str(tmp_path)).run()
     assert list(tmp_path.iterdir()) == []
 

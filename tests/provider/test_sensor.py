@@ -127,7 +127,9 @@ def test_a_run_that_did_not_end_well_fails_the_sensor_for_good(
     losant.script(notebook, FAILING)
     execution = start()
 
-    with pytest.raises(AirflowFailException, match=f"{execution} .*ended as errored.*ValueError: boom"):
+    with pytest.raises(
+        AirflowFailException, match=f"ended with status errored.*ValueError: boom .*{execution}"
+    ):
         sensor(notebook, mode, execution_id=execution).run()
 
 
@@ -137,7 +139,9 @@ def test_a_run_that_the_token_may_not_look_at_fails_the_sensor_for_good(
 ) -> None:
     execution = start()
 
-    with pytest.raises(AirflowFailException, match=r"left alone, as nobody may look at it: .*404") as caught:
+    with pytest.raises(
+        AirflowFailException, match=r"denied access to the notebook.s execution log: .*404"
+    ) as caught:
         sensor("0" * 24, mode, execution_id=execution).run()
 
     assert "retry" not in str(caught.value)

@@ -72,7 +72,7 @@ def test_an_orphan_is_known_by_the_start_of_its_run_where_no_base_url_is_set(orp
 @pytest.mark.airflow(since="3.0", before="3.2")
 def test_where_airflow_does_not_tell_the_start_of_a_run_the_sweep_says_what_to_set(orphan: str) -> None:
     assert sweep() == {
-        "looked_at": 1,
+        "checked": 1,
         "cancelled": [],
         "left": {"whose Airflow it is cannot be told: set [api] base_url": 1},
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Made-up log entries, and Losant's own published examples where they lie beside the project."""
+"""Log entries for tests, and Losant's published descriptions of its API where they are available."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import pytest
 from hypothesis import settings
 
 from airflow_provider_losant.api.model import Execution, ExecutionRef
-from tests.support.source_files import ROOT
+from tests.support.paths import ROOT
 
 PUBLISHED = ROOT.parent / "shared" / "losant-api"
 APPLICATION = "575ec8687ae143cd83dc4a97"
 NOTEBOOK = "5c782b8d4f3a8e51c1db42e4"
 RUN = "65a0f1d0d32c87a49f04c260"
 MADE = float(int(RUN[:8], 16))
-"""Epoch seconds at which the run was made, as its id tells."""
+"""Epoch seconds at which the execution was created, which its id contains."""
 briefly = settings(max_examples=40, deadline=None)
-"""Properties are checked with few examples each, however slow the machine is."""
+"""Few examples for each property, without a deadline for slow machines."""
 REF = ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=RUN)
 
 
 def published(name: str) -> Any:
-    """Read one of Losant's descriptions of its API; they are not part of the project."""
+    """Read one of Losant's descriptions of its API; they are not part of the repository."""
     file = PUBLISHED / name
     if not file.exists():
-        pytest.skip(f"Losant's {name} does not lie beside the project")
+        pytest.skip(f"Losant's {name} is not available")
     return json.loads(file.read_text())
 
 
@@ -37,7 +37,7 @@ def iso(epoch: float) -> str:
 
 
 def entry(status: str = "inProgress", run: str = RUN, **more: Any) -> dict[str, Any]:
-    """Make an entry of a notebook's log."""
+    """Return an entry of a notebook's execution log."""
     return {
         "id": run,
         "notebookExecutionId": run,
@@ -57,5 +57,5 @@ def execution(status: str = "inProgress", run: str = RUN, **more: Any) -> Execut
 
 
 def run_id(number: int) -> str:
-    """Return the id of a run that was made some seconds after :data:`RUN`."""
+    """Return the id of an execution that was created so many seconds after :data:`RUN`."""
     return f"{int(MADE) + number:08x}{number % 2**64:016x}"

@@ -102,7 +102,7 @@ def test_waiting_looks_every_interval_until_no_other_run_goes_on() -> None:
 
     assert hand.sleeps == [20.0, 20.0]
     assert hand.operations() == [*["notebook.logs"] * 3, "notebook.execute"]
-    assert "waiting for its end" in hand.log
+    assert "waiting for it to end" in hand.log
 
 
 def test_waiting_ends_when_its_time_is_over() -> None:
@@ -226,7 +226,7 @@ def test_the_minutes_of_the_billing_period_are_the_notebooks_own_figure() -> Non
         StartDenied, match="used 30 run minutes in this billing period, and max_minutes is 30"
     ):
         come(Hand([notebook(minutesThisPeriod=30)]), max_minutes=30, minutes_window="billing_period")
-    with pytest.raises(ProtocolError, match="does not say"):
+    with pytest.raises(ProtocolError, match="does not report"):
         come(Hand([notebook()]), max_minutes=30, minutes_window="billing_period")
 
 

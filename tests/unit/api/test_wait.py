@@ -350,7 +350,7 @@ def test_a_cancel_that_fails_at_the_deadline_is_told_and_not_raised() -> None:
 
     assert (outcome.ending, outcome.is_cancelled) == ("deadline", False)
     assert hand.operations().count("notebook.cancelExecution") == 3
-    assert "could not be cancelled and may still use minutes" in hand.log
+    assert "could not be cancelled and may still use run minutes" in hand.log
 
 
 @pytest.mark.parametrize("error", [NotFound(404, "", "no"), BadRequest(400, "", "has ended")], ids=str)
