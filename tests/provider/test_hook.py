@@ -137,7 +137,7 @@ def test_input_data_is_exported_once_in_a_quarter_of_an_hour(losant: Emulator, n
 
     assert len(job) == 21
     assert losant.requests[0].body == {"relativeTo": "2026-01-01T00:00:00.000Z", "email": "a@b.example"}
-    with pytest.raises(RateLimited, match="one in 15 minutes for each notebook") as refused:
+    with pytest.raises(RateLimited, match="one per notebook in 15 minutes") as refused:
         hook.request_input_data_export(notebook)
     assert refused.value.retry_after is None
     # Asking again at once is no use, so it is not done.

@@ -302,7 +302,7 @@ def test_an_address_that_expires_on_the_way_is_replaced_by_a_fresh_one(
 
     assert content(landed) == FILES
     assert [it.operation for it in losant.requests].count("notebook.logs") == 2
-    assert "its address has expired" in told()
+    assert "the signed URL has expired" in told()
     assert "signature" not in told()
 
 
