@@ -149,7 +149,7 @@ def test_the_time_left_until_the_next_export_is_told_when_losant_tells_it(
 ) -> None:
     losant.inject("notebook.requestInputDataExport", Fault("rate_limited", retry_after=541))
 
-    with pytest.raises(RateLimited, match="541 s are left") as refused:
+    with pytest.raises(RateLimited, match="retry in 541 s") as refused:
         LosantHook().request_input_data_export(notebook)
 
     assert refused.value.retry_after == 541

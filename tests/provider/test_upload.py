@@ -219,7 +219,7 @@ def test_an_export_that_comes_too_soon_fails_so_that_airflow_may_retry_it(
     with pytest.raises(RateLimited, match="one per notebook in 15 minutes"):
         export(notebook)
     losant.inject("notebook.requestInputDataExport", Fault("rate_limited", retry_after=300))
-    with pytest.raises(RateLimited, match="300 s are left"):
+    with pytest.raises(RateLimited, match="retry in 300 s"):
         export(notebook)
 
     assert len(losant.requests) == 3
