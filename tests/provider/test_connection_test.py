@@ -127,7 +127,7 @@ def test_an_unknown_application_is_found_out_by_a_token_that_may_not_list(
     is_well, told = pressed(losant, monkeypatch, password=token, extra={"application_id": NONEXISTENT_ID})
 
     assert not is_well
-    assert "404 NotFound to application.get" in told
+    assert "404 NotFound for application.get" in told
 
 
 @pytest.fixture(

@@ -267,8 +267,8 @@ def test_the_application_is_the_arguments_then_the_hooks_then_the_connections(lo
     mine, other = losant.application_id, losant.add_application()
 
     assert LosantHook().resolve_application_id() == mine
-    assert LosantHook(application_id=other).application() == other
-    assert LosantHook(application_id=other).application(mine) == mine
+    assert LosantHook(application_id=other).resolve_application_id() == other
+    assert LosantHook(application_id=other).resolve_application_id(mine) == mine
 
 
 def test_every_request_says_who_asks(losant: Emulator, notebook: str) -> None:
