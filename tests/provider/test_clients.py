@@ -103,7 +103,7 @@ def test_a_flow_gives_the_same_results_and_requests_through_both_drivers(tmp_pat
     assert seen[0] == seen[1]
     assert results[0] == [
         ["Report"], "report.ipynb", "report.ipynb", "Zürich ✓",
-        "ended", ["out.csv", "result.html"], "needless", 1,
+        "ended", ["out.csv", "result.html"], "not_needed", 1,
     ]  # fmt: skip
 
 
