@@ -63,7 +63,7 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": "losant",
                 "hook-class-name": "airflow_provider_losant.hooks.losant.LosantHook",
                 "hook-name": "Losant",
-                **connection_form.declared(),
+                **connection_form.provider_info_form(),
             }
         ],
     }

@@ -74,9 +74,10 @@ def _readable(
         return "", gives
     module = vars(sys.modules[it.__module__])
     named = re.compile(r"(?<== )([a-z_]+\.)?(default_\w+|[A-Z_]{3,})(?=[,)])")
+    names = {key: value for base in reversed(getattr(it, "__mro__", ())) for key, value in vars(base).items()}
     # A dataclass creates such a value for each object.
     shown = signature.replace("<factory>", "{}")
-    return named.sub(lambda found: repr(eval(found[0], module, dict(vars(it)))), shown), gives  # noqa: S307 - our own
+    return named.sub(lambda found: repr(eval(found[0], module, names)), shown), gives  # noqa: S307 - our own
 
 
 def _find_by_last_name(app: Sphinx, env: Any, node: Any, shown: nodes.Element) -> nodes.Element | None:

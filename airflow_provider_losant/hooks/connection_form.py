@@ -15,7 +15,7 @@ from airflow_provider_losant.api import defaults
 _NULLABLE_STRING = {"type": ["string", "null"]}
 
 
-def declared() -> dict[str, Any]:
+def provider_info_form() -> dict[str, Any]:
     """Return the form in the format of a connection type in the provider info."""
     return {"ui-field-behaviour": _usual_fields(), "conn-fields": _own_fields()}
 

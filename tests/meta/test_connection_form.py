@@ -20,8 +20,8 @@ from tests.support.installed import Run, json_in
 from tests.support.paths import ROOT
 
 AIRFLOW = Version(version("apache-airflow"))
-USUAL = connection_form.declared()["ui-field-behaviour"]
-OWN = connection_form.declared()["conn-fields"]
+USUAL = connection_form.provider_info_form()["ui-field-behaviour"]
+OWN = connection_form.provider_info_form()["conn-fields"]
 
 # What the web server of Airflow 3 answers when the form is opened.
 FORM_OF_3 = """

@@ -139,7 +139,7 @@ def test_waits_with_another_token_have_another_client(
 def test_waits_that_begin_together_read_their_connection_once(
     losant: Emulator, monkeypatch: pytest.MonkeyPatch, recent: float, second: str
 ) -> None:
-    monkeypatch.setattr("airflow_provider_losant.hooks.losant.SETTINGS_TTL", recent)
+    monkeypatch.setattr("airflow_provider_losant.hooks.base.SETTINGS_TTL", recent)
     connect(monkeypatch, losant, password="first")
 
     async def token() -> str:
