@@ -276,7 +276,9 @@ def check(story: Stage, promise: Promise, name: str) -> None:
 @pytest.mark.parametrize("name", SAFE)
 @pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].safe])
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_may_be_repeated(stage: Callable[[Row, str], Stage], row: Row, kind: str, name: str) -> None:
+def test_idempotent_calls_are_retried(
+    stage: Callable[[Row, str], Stage], row: Row, kind: str, name: str
+) -> None:
     assert row.safe
     check(stage(row, kind), row.safe, name)
 
@@ -284,7 +286,9 @@ def test_what_may_be_repeated(stage: Callable[[Row, str], Stage], row: Row, kind
 @pytest.mark.parametrize("name", CREATING)
 @pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].creating])
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_makes_something_new(stage: Callable[[Row, str], Stage], row: Row, kind: str, name: str) -> None:
+def test_calls_that_create_something_are_never_repeated_blindly(
+    stage: Callable[[Row, str], Stage], row: Row, kind: str, name: str
+) -> None:
     assert row.creating
     story = stage(row, kind)
     before = len(story.losant.backend.notebooks)
@@ -296,7 +300,9 @@ def test_what_makes_something_new(stage: Callable[[Row, str], Stage], row: Row, 
 
 @pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].export])
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_allowed_once_in_a_while(stage: Callable[[Row, str], Stage], row: Row, kind: str) -> None:
+def test_rate_limited_exports_are_not_retried_by_the_client(
+    stage: Callable[[Row, str], Stage], row: Row, kind: str
+) -> None:
     assert row.export
     check(stage(row, kind), row.export, "export")
 
@@ -320,7 +326,9 @@ def beginning(story: Stage) -> Any:
 
 @pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].start])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_start_is_never_placed_twice(stage: Callable[[Row, str], Stage], row: Row, kind: str) -> None:
+def test_a_submission_never_creates_two_executions(
+    stage: Callable[[Row, str], Stage], row: Row, kind: str
+) -> None:
     promise, story = row.start, stage(row, kind)
     assert promise
     if row.start_fault is not None:
@@ -344,7 +352,9 @@ def test_a_start_is_never_placed_twice(stage: Callable[[Row, str], Stage], row: 
 
 @pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].wait])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_missed_look_is_no_failed_run(stage: Callable[[Row, str], Stage], row: Row, kind: str) -> None:
+def test_a_failed_poll_does_not_fail_the_execution(
+    stage: Callable[[Row, str], Stage], row: Row, kind: str
+) -> None:
     promise, story = row.wait, stage(row, kind)
     assert promise
     ref = story.ended_run(ending="dreaming" if promise is WATCHED else "completed")
@@ -368,7 +378,7 @@ def test_a_missed_look_is_no_failed_run(stage: Callable[[Row, str], Stage], row:
 
 
 @pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].file])
-def test_a_file_is_fetched_whole_or_not_at_all(stage: Callable[[Row, str], Stage], row: Row) -> None:
+def test_a_file_is_downloaded_completely_or_not_at_all(stage: Callable[[Row, str], Stage], row: Row) -> None:
     promise, story = row.file, stage(row, "requests")
     assert promise
     ref = story.ended_run()
@@ -399,7 +409,7 @@ def test_a_file_is_fetched_whole_or_not_at_all(stage: Callable[[Row, str], Stage
 
 @pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].tail])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_error_log_that_cannot_be_read_changes_no_outcome(
+def test_an_unreadable_error_log_does_not_change_the_outcome(
     stage: Callable[[Row, str], Stage], row: Row, kind: str
 ) -> None:
     promise, story = row.tail, stage(row, kind)
@@ -431,7 +441,7 @@ STAYING = [it for it in ROWS if it.values[0].fault and it.values[0].safe is not 
 
 @pytest.mark.parametrize("row", STAYING)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_fault_that_stays_is_an_error_after_so_many_attempts(
+def test_a_permanent_fault_is_an_error_after_the_promised_attempts(
     stage: Callable[[Row, str], Stage], row: Row, kind: str
 ) -> None:
     story = stage(row, kind)
@@ -445,7 +455,7 @@ def test_a_fault_that_stays_is_an_error_after_so_many_attempts(
 
 @pytest.mark.parametrize("operation", ["notebook.execute", "*"])
 @pytest.mark.parametrize("row", STAYING)
-def test_a_start_in_a_fault_that_stays_ends_with_one_run_or_none(
+def test_a_submission_during_a_permanent_fault_creates_at_most_one_execution(
     stage: Callable[[Row, str], Stage], row: Row, operation: str
 ) -> None:
     story = stage(row, "requests")

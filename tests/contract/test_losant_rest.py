@@ -156,7 +156,7 @@ def with_names(seen: tuple[Any, ...], ids: Ids) -> Any:
 
 @every_place
 @pytest.mark.parametrize("operation", WISHES)
-def test_the_hook_asks_as_losants_own_client_does(
+def test_the_hook_sends_the_same_requests_as_losants_own_client(
     place: Place, operation: str, record_property: Record
 ) -> None:
     theirs, ours = WISHES[operation]
@@ -177,7 +177,7 @@ def test_the_hook_asks_as_losants_own_client_does(
 
 
 @every_place
-def test_the_hook_uploads_as_losant_documents_it_since_its_own_client_cannot(
+def test_the_hook_uploads_as_documented_because_losants_client_cannot(
     place: Place, tmp_path: Path, record_property: Record
 ) -> None:
     file = tmp_path / "report.ipynb"
@@ -194,7 +194,7 @@ def test_the_hook_uploads_as_losant_documents_it_since_its_own_client_cannot(
     record_property("equal operation", "notebook.upload")
 
 
-def test_what_is_expected_of_an_upload_is_what_losant_publishes() -> None:
+def test_the_expected_upload_is_the_one_that_losant_publishes() -> None:
     upload = published("operations.json")["operations"]["notebook.upload"]
 
     assert (upload["method"], upload["path"]) == (
@@ -208,7 +208,7 @@ def test_what_is_expected_of_an_upload_is_what_losant_publishes() -> None:
     "losant" not in PLACES, reason="LOSANT_TEST_TOKEN and LOSANT_TEST_APPLICATION are not set"
 )
 @pytest.mark.parametrize("place", ["losant"], indirect=True)
-def test_the_real_losant_is_asked_what_nobody_has_documented(place: Place, record_property: Record) -> None:
+def test_the_real_losant_answers_the_undocumented_questions(place: Place, record_property: Record) -> None:
     answers = put_questions(place)
     for question, answer in answers.items():
         record_property("answered question", f"{question} {answer}")
@@ -218,7 +218,7 @@ def test_the_real_losant_is_asked_what_nobody_has_documented(place: Place, recor
 
 @pytest.mark.parametrize("place", ["emulator"], indirect=True)
 @pytest.mark.parametrize("are_turned", [False, True], ids=["as they are", "turned"])
-def test_the_questions_tell_the_positions_of_the_emulators_switches_apart(
+def test_the_questions_distinguish_the_settings_of_the_emulators_switches(
     place: Place, *, are_turned: bool
 ) -> None:
     assert place.losant is not None
@@ -252,7 +252,9 @@ def test_the_questions_tell_the_positions_of_the_emulators_switches_apart(
 # -- where Losant's own client falls short ----------------------------------------------------------------
 
 
-def test_both_read_the_same_from_an_answer(losant: Emulator, official: Any, hook: LosantHook) -> None:
+def test_both_clients_read_the_same_from_a_response(
+    losant: Emulator, official: Any, hook: LosantHook
+) -> None:
     notebook = losant.add_notebook("Report")
     losant.script(notebook, Script(notebook=0.0, files={"out.csv": b"a\n"}))
     losant.switches.resign_urls = False
@@ -294,7 +296,7 @@ def test_a_flag_that_is_true_means_false_through_losants_own_client(
     assert losant.requests[-1].query["_links"] == "false"
 
 
-def test_a_log_that_nobody_set_a_limit_for_shows_one_run_and_the_hooks_shows_more(
+def test_losants_client_gets_one_log_entry_by_default_and_the_hook_more(
     losant: Emulator, official: Any, hook: LosantHook
 ) -> None:
     notebook = losant.add_notebook("Report")
@@ -307,7 +309,7 @@ def test_a_log_that_nobody_set_a_limit_for_shows_one_run_and_the_hooks_shows_mor
     assert len(hook.get_execution_logs(notebook)) == 3
 
 
-def test_a_missing_id_is_a_bare_key_error_for_losants_own_client_and_a_sentence_for_us(
+def test_a_missing_id_is_a_key_error_in_losants_client_and_explained_by_the_hook(
     losant: Emulator, official: Any, hook: LosantHook
 ) -> None:
     with pytest.raises(KeyError, match="notebookId"):

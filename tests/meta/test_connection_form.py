@@ -67,7 +67,7 @@ print(json.dumps({
     reason="Airflow 3.0 makes forms only where Flask-AppBuilder is installed",
 )
 @pytest.mark.timeout(180)
-def test_the_form_of_airflow_3_shows_our_fields_in_our_words(airflow: Run) -> None:
+def test_the_form_of_airflow_3_shows_the_declared_fields_and_labels(airflow: Run) -> None:
     form, warned = json_in(airflow("-c", FORM_OF_3))
     shown, own = form["standard_fields"], form["extra_fields"]
 
@@ -87,7 +87,7 @@ def test_the_form_of_airflow_3_shows_our_fields_in_our_words(airflow: Run) -> No
 @pytest.mark.skipif(AIRFLOW_3, reason="Airflow 3 makes its form another way")
 @pytest.mark.usefixtures("airflow_db")
 @pytest.mark.timeout(180)
-def test_the_form_of_airflow_2_shows_our_fields_and_stores_them_by_their_own_names(airflow: Run) -> None:
+def test_the_form_of_airflow_2_shows_the_fields_and_stores_them_unprefixed(airflow: Run) -> None:
     filled = '{"extra__losant__application_id": " 575ec8687ae143cd83dc4a97", "extra__losant__timeout": "2.5"}'
 
     seen = json_in(airflow("-W", "ignore", "-c", FORM_OF_2, filled))
@@ -109,13 +109,13 @@ def test_the_form_of_airflow_2_shows_our_fields_and_stores_them_by_their_own_nam
 @pytest.mark.parametrize(
     "text", ["575ec8687ae143cd83dc4a97", "575EC8687AE143CD83DC4A97", "575ec8687ae143cd83dc4a9", "mine", ""]
 )
-def test_the_form_takes_the_ids_that_the_hook_takes_and_none(text: str) -> None:
+def test_the_form_accepts_the_same_ids_as_the_hook_and_an_empty_field(text: str) -> None:
     pattern = OWN["application_id"]["schema"]["pattern"]
 
     assert bool(re.match(pattern, text)) == (text == "" or is_id(text))
 
 
-def test_the_form_offers_all_that_is_read_and_nothing_else() -> None:
+def test_the_form_offers_exactly_the_fields_that_are_read() -> None:
     read = ROOT / "airflow_provider_losant" / "api" / "settings.py"
 
     assert set(re.findall(r'extra\.get\("(\w+)"', read.read_text())) == set(OWN)

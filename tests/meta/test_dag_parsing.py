@@ -55,7 +55,7 @@ def loaded_by(code: str) -> set[str]:
     [(CLASSES, OUR_CLASSES), (CLASSES + TASKFLOW, OUR_CLASSES + OUR_TASKFLOW)],
     ids=["classes", "taskflow"],
 )
-def test_naming_our_operators_loads_nothing_that_only_running_them_needs(bare: str, ours: str) -> None:
+def test_importing_operators_loads_nothing_that_only_execution_needs(bare: str, ours: str) -> None:
     added = loaded_by(bare + ours) - loaded_by(bare)
     print(f"ours add {len(added)} modules: {' '.join(sorted(added))}")
 

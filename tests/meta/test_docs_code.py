@@ -90,7 +90,7 @@ def test_every_block_is_of_a_kind_that_is_checked() -> None:
 
 
 @of("{literalinclude}")
-def test_what_is_included_comes_from_a_file_that_tests_run(block: Block) -> None:
+def test_included_code_comes_from_a_file_that_tests_run(block: Block) -> None:
     tags = re.findall(r'"\[(?:START|END) (\S+)\]"', block.body)
 
     assert any(block.included.is_relative_to(ROOT / folder) for folder in RUN)
@@ -99,7 +99,7 @@ def test_what_is_included_comes_from_a_file_that_tests_run(block: Block) -> None
 
 @pytest.mark.parametrize("page", sorted({it.page for it in PARTS}), ids=lambda page: page.stem)
 @pytest.mark.usefixtures("losant")
-def test_the_python_of_a_page_runs_from_its_top_to_its_end(page: Path, tmp_path: Path) -> None:
+def test_the_python_blocks_of_a_page_run_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
     """One block after the other, as they are read; pieces of a DAG go into one of the page's own."""
     (tmp_path / "context.json").write_text('{"airflow": {"openlineage": {"OPENLINEAGE_PARENT_ID": "a/b/c"}}}')
     names: dict[str, Any] = {name.rpartition(".")[2]: resolved(name) for name in PUBLIC} | {"task": Task()}
@@ -122,7 +122,7 @@ def test_a_whole_dag_file_is_loaded_by_airflow(block: Block, tmp_path: Path) -> 
 
 
 @of("json")
-def test_what_a_json_example_is_for_takes_it(block: Block, tmp_path: Path) -> None:
+def test_json_examples_are_accepted_by_the_code_they_are_for(block: Block, tmp_path: Path) -> None:
     told = json.loads(block.body)
     if "conn_type" in told:
         accept_connection(block.body)
@@ -150,7 +150,7 @@ def test_airflow_knows_every_setting_of_an_example(block: Block) -> None:
 
 
 @of(*SHELLS)
-def test_every_command_exists_and_takes_what_it_is_given(block: Block) -> None:
+def test_every_command_exists_and_accepts_its_arguments(block: Block) -> None:
     commands = block.commands
 
     assert commands

@@ -59,7 +59,7 @@ def test_every_link_out_of_the_project_is_https_and_leads_to_a_known_host(page: 
     assert [it.geturl() for it in outer if re.search(r"[<>{}]|TODO|example", it.geturl())] == []
 
 
-def test_what_docstrings_link_to_is_at_a_known_host() -> None:
+def test_links_in_docstrings_lead_to_known_hosts() -> None:
     links = [it for file in modules().values() for it in re.findall(r"<(http\S+)>`__", file.read_text())]
 
     assert links

@@ -53,14 +53,14 @@ def test_every_exception_has_a_row_and_every_row_an_exception() -> None:
 
 
 @pytest.mark.parametrize("name", OF_TASKS)
-def test_what_airflow_does_not_retry_is_listed_so(name: str) -> None:
+def test_errors_that_airflow_does_not_retry_are_listed_so(name: str) -> None:
     is_final = issubclass(OF_TASKS[name], AirflowFailException)
 
     assert ("**No retry.**" in ROWS[name][1]) == is_final
 
 
 @pytest.mark.parametrize("name", OF_THE_HOOK)
-def test_what_may_pass_and_what_may_have_landed_is_listed_so(name: str) -> None:
+def test_transient_errors_and_possible_effects_are_listed_so(name: str) -> None:
     error = made(OF_THE_HOOK[name])
     may_pass, may_have_taken_effect = (cell.startswith("yes") for cell in ROWS[name][1:3])
 
@@ -68,7 +68,7 @@ def test_what_may_pass_and_what_may_have_landed_is_listed_so(name: str) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 425])
-def test_the_statuses_that_may_pass_without_a_class_of_their_own_are_on_the_page(status: int) -> None:
+def test_transient_statuses_without_their_own_class_are_on_the_page(status: int) -> None:
     error = errors.error_class(status)(status, "", "")
 
     assert type(error) is errors.ResponseError

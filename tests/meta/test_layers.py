@@ -79,12 +79,12 @@ def is_import(node: ast.AST) -> bool:
 
 
 @pytest.mark.parametrize(("name", "file"), HOUSE)
-def test_every_module_has_a_floor(name: str, file: Path) -> None:
+def test_every_module_has_a_layer(name: str, file: Path) -> None:
     assert floor(name) is not None
 
 
 @pytest.mark.parametrize(("name", "file"), HOUSE)
-def test_a_module_imports_only_from_its_own_floor_or_below(name: str, file: Path) -> None:
+def test_a_module_imports_only_from_its_own_layer_or_below(name: str, file: Path) -> None:
     too_high = {
         f"line {it.line}: {it.name}"
         for it in imports(file)
@@ -106,7 +106,7 @@ def test_nothing_imports_the_emulator() -> None:
     assert importers == set()
 
 
-def test_the_emulator_knows_only_the_nouns_of_the_package() -> None:
+def test_the_emulator_imports_only_the_value_types_of_the_package() -> None:
     known = {
         target
         for name, file in modules().items()
@@ -118,7 +118,7 @@ def test_the_emulator_knows_only_the_nouns_of_the_package() -> None:
     assert known <= {PACKAGE, f"{PACKAGE}.api.model"}
 
 
-def test_the_api_and_the_emulator_know_nothing_of_airflow() -> None:
+def test_the_api_and_the_emulator_do_not_import_airflow() -> None:
     knowing = {
         name
         for name, file in modules().items()
@@ -130,7 +130,7 @@ def test_the_api_and_the_emulator_know_nothing_of_airflow() -> None:
     assert knowing == set()
 
 
-def test_the_floors_that_decide_need_only_the_standard_library() -> None:
+def test_the_layers_without_io_need_only_the_standard_library() -> None:
     foreign = {
         f"{name}: {it.name}"
         for name, file in modules().items()
@@ -145,7 +145,7 @@ def test_the_floors_that_decide_need_only_the_standard_library() -> None:
 @pytest.mark.parametrize(
     ("library", "home"), [("requests", "api.http.client"), ("aiohttp", "api.http.async_client")]
 )
-def test_each_http_library_has_one_home(library: str, home: str) -> None:
+def test_each_http_library_is_imported_in_one_module(library: str, home: str) -> None:
     homes = {
         name
         for name, file in modules().items()
@@ -169,7 +169,7 @@ def test_the_emulator_serves_with_aiohttp_and_never_calls_with_requests() -> Non
     assert users == set()
 
 
-def test_only_compat_asks_which_airflow_this_is() -> None:
+def test_only_compat_checks_the_airflow_version() -> None:
     asking = {
         f"{name}:{getattr(node, 'lineno', 0)}"
         for name, file in modules().items()
@@ -193,7 +193,7 @@ def test_only_compat_asks_which_airflow_this_is() -> None:
         "try:\n    from airflow.sdk import X\nexcept ImportError:\n    X = None",
     ],
 )
-def test_the_question_is_recognised_however_it_is_put(question: str) -> None:
+def test_every_form_of_a_version_check_is_recognised(question: str) -> None:
     assert any(asks_for_airflow_version(node) for node in ast.walk(ast.parse(question)))
 
 
@@ -206,5 +206,5 @@ def test_the_question_is_recognised_however_it_is_put(question: str) -> None:
         "try:\n    run()\nexcept AttributeError:\n    pass",
     ],
 )
-def test_an_ordinary_import_is_no_such_question(innocent: str) -> None:
+def test_an_ordinary_import_is_not_a_version_check(innocent: str) -> None:
     assert not any(asks_for_airflow_version(node) for node in ast.walk(ast.parse(innocent)))

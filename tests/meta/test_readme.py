@@ -36,13 +36,13 @@ def test_the_badges_are_true() -> None:
     }
 
 
-def test_it_names_the_two_commands() -> None:
+def test_the_readme_names_the_two_commands() -> None:
     assert "python3 -m example_dags.demo" in README
     assert "python3 -m tests" in README
 
 
 @pytest.mark.airflow(since="3.0")
-def test_its_dag_is_one() -> None:
+def test_the_dag_of_the_readme_is_valid() -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     namespace: dict[str, object] = {}
 

@@ -32,7 +32,7 @@ def documented(it: Any) -> dict[str, str]:
 EMULATOR = [f"{PACKAGE}.emulator.{name}" for name in ("Emulator", "Script", "Fault")]
 
 
-def test_everything_that_airflow_is_told_of_is_in_the_reference() -> None:
+def test_everything_declared_to_airflow_is_in_the_reference() -> None:
     assert len(PUBLIC) > 10
     assert [name for name in PUBLIC if name not in ENTRIES] == []
 
@@ -63,7 +63,7 @@ def test_every_argument_is_described(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [it for it in PUBLIC if hasattr(resolved(it), "template_fields")])
-def test_what_airflow_renders_is_marked_and_nothing_else(name: str) -> None:
+def test_exactly_the_templated_arguments_are_marked(name: str) -> None:
     said = documented(resolved(name)).items()
     marked = {argument for argument, text in said if text.rstrip().endswith("(templated)")}
 

@@ -36,7 +36,7 @@ def test_every_journey_about_reliability_is_on_the_page() -> None:
     assert {name for file in WHOLLY_NAMED for name in promises_of(file)} - named() == set()
 
 
-def test_the_table_of_faults_is_the_one_that_is_tested() -> None:
+def test_the_table_of_faults_is_the_tested_one() -> None:
     assert (ROOT / "docs" / "fault-table.md").read_text() == markdown(), (
         "python -m tests.contract.fault_table > docs/fault-table.md"
     )

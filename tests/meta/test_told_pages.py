@@ -30,7 +30,7 @@ def quoted() -> list[str]:
 
 
 @pytest.mark.parametrize("message", quoted())
-def test_every_message_that_is_quoted_is_one_of_ours(message: str) -> None:
+def test_every_quoted_message_exists_in_the_package(message: str) -> None:
     parts = [part for part in (it.strip() for it in message.split("…")) if len(part) >= FEWEST]
 
     assert parts
@@ -41,7 +41,7 @@ def test_many_messages_are_quoted() -> None:
     assert len(quoted()) > 30
 
 
-def test_how_it_works_names_modules_that_there_are() -> None:
+def test_how_it_works_names_existing_modules() -> None:
     page = (DOCS / "how-it-works.md").read_text()
     named = set(re.findall(r"`((?:api|operators|triggers|hooks)\.\w+)`", page))
 

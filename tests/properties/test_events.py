@@ -38,20 +38,20 @@ OUTCOMES = st.builds(
 
 @often
 @given(OUTCOMES)
-def test_an_outcome_survives_the_way_through_an_event(outcome: Outcome) -> None:
+def test_an_outcome_survives_the_round_trip_through_an_event(outcome: Outcome) -> None:
     assert Outcome.from_event(json.loads(json.dumps(outcome.to_event()))) == outcome
 
 
 @often
 @given(st.dictionaries(st.text(max_size=12), ANYTHING, max_size=4))
-def test_what_is_no_event_of_ours_is_said_to_be_none(event: dict[str, Any]) -> None:
+def test_foreign_events_are_recognised_as_foreign(event: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="not the event of a notebook wait"):
         Outcome.from_event(event)
 
 
 @often
 @given(SECONDS, st.dictionaries(st.text("0123456789abcdef", min_size=24, max_size=24), SECONDS, max_size=5))
-def test_what_was_told_survives_being_kept(since: float, delivered: dict[str, float]) -> None:
+def test_a_checkpoint_survives_being_stored(since: float, delivered: dict[str, float]) -> None:
     checkpoint = Checkpoint(since=since, delivered=delivered)
 
     assert Checkpoint.from_json(json.loads(json.dumps(checkpoint.to_json()))) == checkpoint
@@ -87,7 +87,7 @@ ARGUMENTS: dict[type, st.SearchStrategy[dict[str, Any]]] = {
 
 @pytest.mark.airflow(since="3.0")
 @pytest.mark.parametrize("kind", ARGUMENTS, ids=lambda kind: kind.__name__)
-def test_a_trigger_survives_the_way_through_the_database(kind: type) -> None:
+def test_a_trigger_survives_the_round_trip_through_the_database(kind: type) -> None:
     @often
     @given(ARGUMENTS[kind])
     def check(arguments: dict[str, Any]) -> None:

@@ -235,7 +235,7 @@ FLOWS: dict[str, tuple[Callable[[Chance], Any], float]] = {
 
 
 @pytest.mark.parametrize("name", FLOWS)
-def test_a_flow_ends_and_pauses_on_the_way(name: str) -> None:
+def test_a_flow_always_ends_and_sleeps_between_requests(name: str) -> None:
     make, longest = FLOWS[name]
 
     @often
@@ -249,7 +249,7 @@ def test_a_flow_ends_and_pauses_on_the_way(name: str) -> None:
 
 @pytest.mark.parametrize("error", ERRORS, ids=[str(it) for it in ERRORS])
 @pytest.mark.parametrize("name", FLOWS)
-def test_a_flow_ends_when_nothing_but_the_same_error_comes(name: str, error: LosantError) -> None:
+def test_a_flow_ends_when_every_response_is_the_same_error(name: str, error: LosantError) -> None:
     make, longest = FLOWS[name]
     chance = Chance(lambda _: 0)
     chance._answer = lambda _: error  # type: ignore[method-assign]

@@ -124,7 +124,7 @@ def look_at(log: Any) -> None:
 
 
 @pytest.mark.parametrize("operation", ANSWERS)
-def test_every_answer_that_the_reference_allows_is_read(operation: str) -> None:
+def test_every_response_that_the_reference_allows_is_parsed(operation: str) -> None:
     @often
     @given(ANSWERS[operation])
     def check(answer: Any) -> None:
@@ -134,7 +134,7 @@ def test_every_answer_that_the_reference_allows_is_read(operation: str) -> None:
 
 
 @pytest.mark.parametrize("operation", ANSWERS)
-def test_an_answer_with_one_thing_wrong_is_read_or_an_error_of_ours(operation: str) -> None:
+def test_a_response_with_one_defect_is_parsed_or_a_losant_error(operation: str) -> None:
     @often
     @given(spoilt(ANSWERS[operation]) | ANYTHING)
     def check(answer: Any) -> None:
@@ -156,7 +156,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("operation", PUBLISHED)
-def test_an_answer_that_the_published_schema_allows_is_read_or_an_error_of_ours(operation: str) -> None:
+def test_a_response_of_the_published_schema_is_parsed_or_a_losant_error(operation: str) -> None:
     schemas = published("schemas.json")
     allowed = valid(schemas[PUBLISHED[operation]], schemas)
 
@@ -181,7 +181,7 @@ def test_an_answer_that_the_published_schema_allows_is_read_or_an_error_of_ours(
 @example(500, {}, b'{"a":' * 100_000)
 @example(429, {"retry-after": "9" * 5_000}, b"{}")
 @example(200, {"content-type": "application/json"}, b'{"jobId": ' + b"9" * 5_000 + b"}")
-def test_whatever_comes_back_is_an_answer_or_an_error_of_ours(
+def test_arbitrary_bytes_are_parsed_or_a_losant_error(
     status: int, headers: dict[str, str], body: bytes
 ) -> None:
     for call in CALLS.values():
@@ -191,7 +191,7 @@ def test_whatever_comes_back_is_an_answer_or_an_error_of_ours(
 
 @often
 @given(spoilt(ANSWERS["notebook.logs"]))
-def test_an_ending_is_told_in_our_words_whatever_the_run_looks_like(answer: Any) -> None:
+def test_every_execution_gives_a_result_or_a_losant_error(answer: Any) -> None:
     try:
         runs = list(read("notebook.logs", answer))
     except LosantError:

@@ -313,7 +313,7 @@ TestOneTask = OneTask.TestCase
 TestOneTask.settings = settings(max_examples=400, stateful_step_count=30, deadline=None, database=None)
 
 
-def test_a_known_run_of_an_older_try_does_not_stand_for_the_try_before() -> None:
+def test_an_execution_of_an_older_try_does_not_stand_for_the_previous_try() -> None:
     """Found by chaos: the try before had died with its order under way, in a log that lagged."""
     task = OneTask()
     task.deploy(lag=5.0, keeps_notes=True)

@@ -50,13 +50,13 @@ def test_only_a_task_that_has_left_its_deferral_counts_as_killed(instance: Any) 
     assert asyncio.run(has_left_deferral(instance)) is (state != "deferred")
 
 
-def test_a_run_and_its_start_are_known_and_another_is_not(instance: Any) -> None:
+def test_a_dag_run_and_its_start_date_are_found_and_an_unknown_one_is_not(instance: Any) -> None:
     assert dag_run_start(instance.dag_id, "manual") == (True, STARTED)
     assert dag_run_start(instance.dag_id, "another") == (False, None)
     assert task_state(instance.dag_id, "another", "manual", -1) is None
 
 
-def test_a_cancelled_trigger_cancels_the_run_of_a_killed_task_and_of_no_other(
+def test_a_cancelled_trigger_cancels_only_the_execution_of_a_killed_task(
     losant: Emulator, notebook: str, instance: Any
 ) -> None:
     from airflow_provider_losant.emulator import Script

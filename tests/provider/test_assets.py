@@ -74,7 +74,7 @@ def test_a_uri_that_names_no_notebook_is_refused_with_the_form_it_should_have(ur
         sanitize_uri(urlsplit(uri))
 
 
-def test_an_id_that_is_none_is_refused() -> None:
+def test_an_invalid_id_is_refused() -> None:
     with pytest.raises(ValueError, match="notebook_id: 'energy' is not a Losant id"):
         create_asset(notebook_id="energy", application_id=APPLICATION)
 
@@ -90,7 +90,7 @@ def test_a_connection_gives_an_asset_its_host_and_application(
     assert asset == notebook_asset(notebook, application_id=losant.application_id)
 
 
-def test_a_connection_without_an_application_is_asked_for_one(
+def test_a_connection_without_an_application_id_is_refused(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(monkeypatch, losant, extra={"application_id": ""})
@@ -118,9 +118,7 @@ def run(operator: Any, ti: Ti | None = None) -> tuple[Any, dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("connection")
-def test_the_event_of_an_outlet_says_which_execution_brought_it_about(
-    losant: Emulator, notebook: str
-) -> None:
+def test_an_outlet_event_names_the_execution_that_caused_it(losant: Emulator, notebook: str) -> None:
     report, archive = notebook_asset(notebook), Asset(uri="s3://reports/energy")
     operator = LosantNotebookExecuteOperator(
         task_id="run",
@@ -161,7 +159,7 @@ def test_an_alias_gets_the_asset_of_the_notebook(losant: Emulator, notebook: str
 
 
 @pytest.mark.usefixtures("connection")
-def test_what_a_user_says_in_an_event_stays(losant: Emulator, notebook: str) -> None:
+def test_event_extras_set_by_the_user_are_kept(losant: Emulator, notebook: str) -> None:
     report = notebook_asset(notebook)
     operator = LosantNotebookExecuteOperator(
         task_id="run", notebook_id=notebook, poll_interval=0.02, outlets=[report]
@@ -178,7 +176,9 @@ def test_what_a_user_says_in_an_event_stays(losant: Emulator, notebook: str) -> 
 
 @pytest.mark.usefixtures("connection")
 @pytest.mark.parametrize("waits", [True, False])
-def test_fired_or_awaited_an_event_names_the_execution(losant: Emulator, notebook: str, waits: bool) -> None:
+def test_an_event_names_the_execution_with_and_without_waiting(
+    losant: Emulator, notebook: str, waits: bool
+) -> None:
     report = notebook_asset(notebook)
     operator = LosantNotebookExecuteOperator(
         task_id="run",
@@ -195,7 +195,7 @@ def test_fired_or_awaited_an_event_names_the_execution(losant: Emulator, noteboo
 
 @pytest.mark.usefixtures("connection")
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_a_sensor_tells_its_outlets_too(losant: Emulator, notebook: str, deferrable: bool) -> None:
+def test_a_sensor_fills_its_outlet_events_too(losant: Emulator, notebook: str, deferrable: bool) -> None:
     report = notebook_asset(notebook)
     events = outlet_events()
     execution = LosantHook().execute_notebook(notebook)

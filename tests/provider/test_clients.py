@@ -158,7 +158,7 @@ def test_a_request_without_a_body_names_no_content_type(driver: Driver, request:
         f"{value.kind}{value.status or ''}{'-after' * value.processed}" if isinstance(value, Fault) else ""
     ),
 )
-def test_each_fault_is_the_error_it_means(
+def test_each_fault_raises_its_own_error(
     losant: Emulator,
     notebook: str,
     driver: Driver,
@@ -180,7 +180,7 @@ def test_each_fault_is_the_error_it_means(
     assert losant.token not in str(error)
 
 
-def test_an_answer_that_is_only_slow_is_waited_for(losant: Emulator, notebook: str, driver: Driver) -> None:
+def test_a_slow_response_is_waited_for(losant: Emulator, notebook: str, driver: Driver) -> None:
     losant.inject("notebook.get", Fault("slow", seconds=0.05))
 
     assert (
@@ -209,7 +209,7 @@ def test_an_answer_that_is_only_slow_is_waited_for(losant: Emulator, notebook: s
         "gibberish",
     ],
 )
-def test_a_connection_that_breaks_off_may_have_carried_the_order(driver: Driver, broken: bytes) -> None:
+def test_a_broken_connection_may_have_delivered_the_submission(driver: Driver, broken: bytes) -> None:
     with Loopback(broken, is_last=True) as server:
         error = failure(driver, to(server.url))
 
@@ -218,7 +218,7 @@ def test_a_connection_that_breaks_off_may_have_carried_the_order(driver: Driver,
     assert error.is_transient
 
 
-def test_a_refused_connection_carried_nothing(driver: Driver) -> None:
+def test_a_refused_connection_has_no_effect_at_losant(driver: Driver) -> None:
     url = f"http://127.0.0.1:{closed_port()}"
 
     error = failure(driver, to(url))
@@ -228,7 +228,7 @@ def test_a_refused_connection_carried_nothing(driver: Driver) -> None:
     assert f"notebook.execute at {url}: no connection" in str(error)
 
 
-def test_an_unknown_host_was_sent_nothing(driver: Driver, request: pytest.FixtureRequest) -> None:
+def test_an_unknown_host_has_no_effect_at_losant(driver: Driver, request: pytest.FixtureRequest) -> None:
 
     error = failure(driver, to("http://no-such-host.invalid"))
 
@@ -240,7 +240,7 @@ def test_an_unknown_host_was_sent_nothing(driver: Driver, request: pytest.Fixtur
 # -- TLS --------------------------------------------------------------------------------------------------
 
 
-def test_a_certificate_nobody_vouches_for_is_refused_for_good(driver: Driver, tmp_path: Path) -> None:
+def test_an_untrusted_certificate_is_a_permanent_error(driver: Driver, tmp_path: Path) -> None:
     context, _ = self_signed(tmp_path)
     with Loopback(ANSWER, context) as server:
         error = failure(driver, to(server.url))
@@ -251,14 +251,14 @@ def test_a_certificate_nobody_vouches_for_is_refused_for_good(driver: Driver, tm
     assert server.requests == []
 
 
-def test_a_private_bundle_of_certificates_is_trusted(driver: Driver, tmp_path: Path) -> None:
+def test_a_private_ca_bundle_is_trusted(driver: Driver, tmp_path: Path) -> None:
     context, bundle = self_signed(tmp_path)
     with Loopback(ANSWER, context) as server:
         assert driver.call(to(server.url, verify=str(bundle)), GET).id == NOTEBOOK
 
 
 @pytest.mark.parametrize("name", CA_BUNDLES)
-def test_a_bundle_of_the_environment_is_trusted_by_both(
+def test_a_ca_bundle_of_the_environment_is_trusted_by_both_clients(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     context, bundle = self_signed(tmp_path)
@@ -267,7 +267,7 @@ def test_a_bundle_of_the_environment_is_trusted_by_both(
         assert driver.call(to(server.url), GET).id == NOTEBOOK
 
 
-def test_a_bundle_of_the_environment_that_is_not_there_takes_no_trust_away(
+def test_a_missing_ca_bundle_of_the_environment_is_ignored(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
@@ -276,13 +276,13 @@ def test_a_bundle_of_the_environment_that_is_not_there_takes_no_trust_away(
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-def test_any_certificate_is_trusted_when_the_connection_insists(driver: Driver, tmp_path: Path) -> None:
+def test_any_certificate_is_accepted_when_verification_is_disabled(driver: Driver, tmp_path: Path) -> None:
     context, _ = self_signed(tmp_path)
     with Loopback(ANSWER, context) as server:
         assert driver.call(to(server.url, verify=False), GET).id == NOTEBOOK
 
 
-def test_the_connections_bundle_wins_over_the_machines(
+def test_the_connections_ca_bundle_overrides_the_environments(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     context, bundle = self_signed(tmp_path)
@@ -294,7 +294,7 @@ def test_the_connections_bundle_wins_over_the_machines(
         assert driver.call(to(server.url, verify=str(bundle)), GET).id == NOTEBOOK
 
 
-def test_a_bundle_that_holds_no_certificate_is_no_lost_order(
+def test_an_empty_ca_bundle_is_not_a_lost_submission(
     driver: Driver, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     context, _ = self_signed(tmp_path)
@@ -307,7 +307,7 @@ def test_a_bundle_that_holds_no_certificate_is_no_lost_order(
     assert not error.may_have_taken_effect
 
 
-def test_a_server_without_tls_is_no_lost_order(driver: Driver) -> None:
+def test_a_server_without_tls_is_not_a_lost_submission(driver: Driver) -> None:
     with Loopback(None, greeting=http(status="400 Bad Request")) as server:
         error = failure(driver, to(f"https://{server.address}"))
 
@@ -359,7 +359,7 @@ def test_a_signature_arrives_as_it_was_signed(driver: Driver) -> None:
     assert storage.first_lines == [f"GET {path} HTTP/1.1"]
 
 
-def test_only_the_end_of_a_file_is_asked_for_and_kept(driver: Driver) -> None:
+def test_only_the_end_of_a_file_is_requested_and_kept(driver: Driver) -> None:
     with Loopback(http(b"x" * 50 + b"the end", kind="text/plain")) as storage:
         assert driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{storage.url}/log", limit=7))) == "the end"
 
@@ -367,7 +367,7 @@ def test_only_the_end_of_a_file_is_asked_for_and_kept(driver: Driver) -> None:
 
 
 @pytest.mark.parametrize("status", ["403 Forbidden", "404 Not Found", "500 Oops"])
-def test_a_file_that_cannot_be_had_is_an_error_without_its_address(driver: Driver, status: str) -> None:
+def test_a_refused_file_is_an_error_without_its_url(driver: Driver, status: str) -> None:
     with Loopback(http(b"expired", status=status)) as storage, pytest.raises(TransportError) as caught:
         driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{storage.url}/log?signature=secret")))
 
@@ -375,16 +375,14 @@ def test_a_file_that_cannot_be_had_is_an_error_without_its_address(driver: Drive
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/log?signature=secret", "nonsense?signature=secret"])
-def test_a_file_whose_host_is_away_is_an_error_without_its_address(driver: Driver, url: str) -> None:
+def test_an_unreachable_file_host_is_an_error_without_the_url(driver: Driver, url: str) -> None:
     with pytest.raises(TransportError, match="the file's host did not answer") as caught:
         driver.run(to("http://127.0.0.1:9"), steps(Tail(url.format(port=closed_port()))))
 
     assert "secret" not in str(caught.value)
 
 
-def test_the_signature_of_an_address_is_in_no_debug_log(
-    driver: Driver, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_signature_of_a_url_is_in_no_debug_log(driver: Driver, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with Loopback(http(b"boom")) as storage:
         driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{storage.url}/log?signature=secret")))
@@ -392,7 +390,7 @@ def test_the_signature_of_an_address_is_in_no_debug_log(
     assert "signature" not in caplog.text
 
 
-def test_the_emulators_storage_gives_out_the_error_log(losant: Emulator, driver: Driver) -> None:
+def test_the_error_log_can_be_read_from_the_emulators_storage(losant: Emulator, driver: Driver) -> None:
     from airflow_provider_losant.emulator import Script
 
     notebook = losant.add_notebook("Report")
@@ -425,7 +423,7 @@ def test_the_token_is_in_no_log_and_no_traceback(
     assert losant.token not in told + caplog.text + "".join(driver.notes)
 
 
-def test_the_token_is_in_no_repr_of_what_carries_it() -> None:
+def test_the_token_is_in_no_repr() -> None:
     settings = to("http://127.0.0.1:9")
     client = Client(settings, print)
 
@@ -435,7 +433,7 @@ def test_the_token_is_in_no_repr_of_what_carries_it() -> None:
 # -- a token that was rotated -----------------------------------------------------------------------------
 
 
-def test_a_rotated_token_is_read_again_once(losant: Emulator, notebook: str, driver: Driver) -> None:
+def test_a_rotated_token_is_reloaded_once(losant: Emulator, notebook: str, driver: Driver) -> None:
     asked: list[int] = []
 
     def refresh() -> Settings:
@@ -450,7 +448,7 @@ def test_a_rotated_token_is_read_again_once(losant: Emulator, notebook: str, dri
     assert [it.status for it in losant.requests] == [401, 200, 200]
 
 
-def test_of_many_requests_that_meet_a_rotated_token_one_reads_the_connection(
+def test_parallel_requests_with_a_rotated_token_reload_the_connection_once(
     losant: Emulator, notebook: str
 ) -> None:
     asked: list[int] = []
@@ -469,7 +467,7 @@ def test_of_many_requests_that_meet_a_rotated_token_one_reads_the_connection(
 
 
 @pytest.mark.parametrize(("refreshed", "requests"), [("old", 1), ("just as wrong", 2)])
-def test_a_token_that_stays_wrong_is_an_error(
+def test_a_token_that_is_still_wrong_after_reloading_is_an_error(
     losant: Emulator, notebook: str, driver: Driver, refreshed: str, requests: int
 ) -> None:
     with pytest.raises(Unauthorized, match="token is wrong, expired or revoked"):
@@ -482,7 +480,7 @@ def test_a_token_that_stays_wrong_is_an_error(
     assert len(losant.requests) == requests
 
 
-def test_an_execute_that_was_refused_for_its_token_is_sent_again_with_the_new_one(
+def test_a_submission_refused_for_its_token_is_sent_again_with_the_new_one(
     losant: Emulator, notebook: str, driver: Driver
 ) -> None:
     execute = endpoints.execute(losant.application_id, notebook, {})
@@ -514,7 +512,7 @@ def test_a_proxy_without_a_scheme_is_used_too(
 
 
 @pytest.mark.parametrize("bypass", ["127.0.0.1", "*", "other.example,127.0.0.1"])
-def test_a_host_that_needs_no_proxy_is_reached_without_one(
+def test_a_host_in_no_proxy_is_reached_directly(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, bypass: str
 ) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
@@ -524,7 +522,7 @@ def test_a_host_that_needs_no_proxy_is_reached_without_one(
 
 
 @pytest.mark.parametrize("base", ["http://losant.invalid", "https://losant.invalid"])
-def test_a_proxy_that_is_away_was_sent_nothing(
+def test_an_unreachable_proxy_has_no_effect_at_losant(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, base: str
 ) -> None:
     for name in ("http_proxy", "https_proxy"):
@@ -536,7 +534,7 @@ def test_a_proxy_that_is_away_was_sent_nothing(
     assert not error.may_have_taken_effect
 
 
-def test_a_proxy_that_opens_no_tunnel_let_nothing_through(
+def test_a_proxy_that_refuses_the_tunnel_has_no_effect_at_losant(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     with Loopback(http(status="407 Proxy Authentication Required")) as proxy:
@@ -569,7 +567,7 @@ def test_many_calls_share_one_encrypted_connection(driver: Driver, tmp_path: Pat
 # -- halting (workers only) -------------------------------------------------------------------------------
 
 
-def test_a_halted_client_carries_nothing_out() -> None:
+def test_a_halted_client_sends_nothing() -> None:
     with Loopback(ANSWER) as server:
         client = Client(to(server.url), print)
         client.is_interrupted = True
@@ -592,7 +590,7 @@ def test_a_halt_ends_a_sleep_soon() -> None:
     timer.join()
 
 
-def test_what_came_before_a_halt_is_still_noted_but_nothing_follows() -> None:
+def test_log_lines_before_a_halt_are_written_and_none_after() -> None:
     told: list[str] = []
     with Loopback(http({"executionId": NOTEBOOK})) as server:
         client = Client(to(server.url), lambda _, text, *args: told.append(text % args))
@@ -610,7 +608,7 @@ def test_what_came_before_a_halt_is_still_noted_but_nothing_follows() -> None:
     assert len(server.requests) == 1
 
 
-def test_a_halt_that_comes_with_the_last_answer_loses_no_result() -> None:
+def test_a_halt_during_the_last_response_loses_no_result() -> None:
     with Loopback(ANSWER) as server:
         client = Client(to(server.url), print)
 

@@ -36,7 +36,7 @@ def pressed(losant: Emulator, monkeypatch: pytest.MonkeyPatch, **fields: Any) ->
     return is_well, told
 
 
-def test_a_good_connection_is_told_what_answers_and_changes_nothing(losant: Emulator, notebook: str) -> None:
+def test_a_working_connection_is_confirmed_without_changing_anything(losant: Emulator, notebook: str) -> None:
     is_well, told = LosantHook().test_connection()
 
     assert is_well, told
@@ -62,7 +62,7 @@ def test_a_good_connection_is_told_what_answers_and_changes_nothing(losant: Emul
     ],
     ids=["wrong token", "no token", "no application", "bad id", "unknown application", "http", "name"],
 )
-def test_it_says_what_is_wrong(
+def test_the_connection_test_reports_the_problem(
     losant: Emulator,
     monkeypatch: pytest.MonkeyPatch,
     fields: dict[str, Any],
@@ -75,7 +75,7 @@ def test_it_says_what_is_wrong(
     assert says in told
 
 
-def test_an_expired_token_is_known_by_its_own_words_before_anything_is_asked(
+def test_an_expired_token_is_reported_before_any_request(
     losant: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     is_well, told = pressed(losant, monkeypatch, password=losant.add_token(expired=True))
@@ -110,7 +110,7 @@ def test_an_expired_token_is_known_by_its_own_words_before_anything_is_asked(
         ),
     ],
 )
-def test_it_names_every_scope_that_is_missing_at_once(
+def test_all_missing_scopes_are_reported_at_once(
     losant: Emulator, monkeypatch: pytest.MonkeyPatch, scopes: tuple[str, ...], is_well: bool, says: str
 ) -> None:
     answer = pressed(losant, monkeypatch, password=losant.add_token(scopes))
@@ -119,7 +119,7 @@ def test_it_names_every_scope_that_is_missing_at_once(
     assert says.format(losant.application_id) in answer[1]
 
 
-def test_an_unknown_application_is_found_out_by_a_token_that_may_not_list(
+def test_an_unknown_application_is_reported_even_if_the_token_may_not_list(
     losant: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = losant.add_token((*RUNNING, "application.get"))
@@ -158,7 +158,7 @@ def stranger(request: pytest.FixtureRequest) -> Iterator[tuple[Loopback, str]]:
         yield server, says
 
 
-def test_a_host_that_is_not_losant_is_told_so_and_asked_once(
+def test_a_host_that_is_not_losant_is_reported_after_one_request(
     losant: Emulator, monkeypatch: pytest.MonkeyPatch, stranger: tuple[Loopback, str]
 ) -> None:
     server, says = stranger
@@ -170,7 +170,7 @@ def test_a_host_that_is_not_losant_is_told_so_and_asked_once(
     assert len(server.requests) == 1
 
 
-def test_a_host_where_nobody_listens_is_told_so(losant: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_host_is_reported(losant: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"http://127.0.0.1:{closed_port()}"
 
     is_well, told = pressed(losant, monkeypatch, host=url, extra={"max_retries": 4})
@@ -180,7 +180,7 @@ def test_a_host_where_nobody_listens_is_told_so(losant: Emulator, monkeypatch: p
     assert told.endswith("Connection refused); is the host right?")
 
 
-def test_a_certificate_that_nobody_vouches_for_is_told_so(
+def test_an_untrusted_certificate_is_reported(
     losant: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     context, _ = self_signed(tmp_path)

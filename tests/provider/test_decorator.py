@@ -94,7 +94,7 @@ def free(losant: Emulator, notebook: str, running: str) -> None:
     LosantHook().cancel_execution(notebook, running)
 
 
-def test_a_task_that_waits_for_another_run_in_the_triggerer_calls_its_function_when_the_way_is_free(
+def test_a_deferred_task_calls_its_function_after_the_other_execution_has_ended(
     finished: Finished,
 ) -> None:
     assert finished.states["behind", -1] == "success"
@@ -112,14 +112,14 @@ def test_a_function_returns_the_context_and_the_task_the_result(finished: Finish
     assert set(result["outputs"]) == set(BRIEF.files)
 
 
-def test_the_result_is_there_for_tasks_downstream(finished: Finished) -> None:
+def test_downstream_tasks_get_the_result(finished: Finished) -> None:
     assert finished.results["tell", -1] == [
         finished.results["single", -1]["execution_id"],
         finished.results["plain", -1]["execution_id"],
     ]
 
 
-def test_each_mapped_task_has_a_run_of_its_own(finished: Finished) -> None:
+def test_each_mapped_task_has_its_own_execution(finished: Finished) -> None:
     sites = [finished.order("mapped", index)[1]["site"] for index in (0, 1)]
     ids = {finished.results["mapped", index]["execution_id"] for index in (0, 1)}
 
@@ -128,11 +128,11 @@ def test_each_mapped_task_has_a_run_of_its_own(finished: Finished) -> None:
     assert [finished.states["mapped", index] for index in (0, 1)] == ["success", "success"]
 
 
-def test_a_function_may_tell_nothing(finished: Finished) -> None:
+def test_a_function_may_return_nothing(finished: Finished) -> None:
     assert finished.order("plain")[1] == {}
 
 
-def test_what_is_no_context_fails_the_task_before_anything_is_started(finished: Finished) -> None:
+def test_an_invalid_context_fails_the_task_before_the_submission(finished: Finished) -> None:
     assert finished.states["wrong", -1] == "failed"
     assert len(finished.orders) == 5
 
@@ -146,7 +146,7 @@ def test_the_context_cannot_be_given_twice() -> None:
         decorators.losant_notebook_task(told, **twice)()
 
 
-def test_editors_know_every_argument_of_the_operator_with_its_type() -> None:
+def test_the_decorator_declares_every_operator_argument_with_its_type() -> None:
     parameters = inspect.signature(LosantNotebookExecuteOperator.__init__).parameters
     theirs = set(inspect.signature(BaseOperator.__init__).parameters) | {"kwargs"}
     ours = {name: it.annotation for name, it in parameters.items() if name not in theirs}

@@ -43,7 +43,7 @@ def slow_secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pulse]:
         clear_secrets_backends_cache()
 
 
-def test_a_connection_from_a_slow_secrets_backend_does_not_block_it(slow_secrets: Pulse) -> None:
+def test_a_slow_secrets_backend_does_not_block_the_event_loop(slow_secrets: Pulse) -> None:
     read = asyncio.run(slow_secrets.during(read_all()))
 
     assert [(it.token, it.max_retries) for it in read] == [("made-up", 7)] * 3
@@ -67,7 +67,9 @@ def ask(
 @pytest.mark.airflow(since="3.0")
 # Airflow 3.0's own hook about the way that it takes
 @pytest.mark.filterwarnings(r"ignore:Using Connection\.\w+ from .airflow:DeprecationWarning:airflow\.")
-def test_a_connection_that_the_supervisor_knows_does_not_block_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_getting_a_connection_from_the_supervisor_does_not_block_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     told = {
         **dict.fromkeys(("login", "schema", "port")),
         **CONNECTION,
@@ -86,7 +88,7 @@ def test_a_connection_that_the_supervisor_knows_does_not_block_it(monkeypatch: p
 @pytest.mark.airflow(since="3.0")
 @pytest.mark.parametrize("state", ["deferred", "failed", None])
 @pytest.mark.parametrize("map_index", [-1, 3])
-def test_asking_whether_a_task_was_killed_does_not_block_it(
+def test_checking_whether_a_task_was_killed_does_not_block_the_event_loop(
     monkeypatch: pytest.MonkeyPatch, state: str | None, map_index: int
 ) -> None:
     ti = Ti(map_index=map_index)

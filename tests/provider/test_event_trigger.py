@@ -164,9 +164,7 @@ async def first(fired: AsyncIterator[Any], many: int) -> list[dict[str, Any]]:
 
 
 @needs_events
-def test_an_event_is_the_result_of_an_execution_that_somebody_else_started(
-    losant: Emulator, notebook: str
-) -> None:
+def test_an_event_has_the_result_of_an_execution_started_elsewhere(losant: Emulator, notebook: str) -> None:
     async def main() -> dict[str, Any]:
         fired = asyncio.create_task(first(watcher(notebook).run(), 1))
         await until_looked(losant)
@@ -185,7 +183,9 @@ def test_an_event_is_the_result_of_an_execution_that_somebody_else_started(
 
 
 @needs_events
-def test_what_ended_before_is_not_told_and_what_was_under_way_is(losant: Emulator, notebook: str) -> None:
+def test_executions_ended_before_the_first_poll_fire_no_event_and_active_ones_do(
+    losant: Emulator, notebook: str
+) -> None:
     execute(losant, notebook)
     until_ended(losant, notebook)
     under_way = execute(losant, notebook, Script(notebook=0.4))
@@ -196,7 +196,7 @@ def test_what_ended_before_is_not_told_and_what_was_under_way_is(losant: Emulato
 
 
 @needs_events
-def test_events_come_one_after_the_other_so_that_each_gets_its_own_dag_run(
+def test_events_are_spaced_so_that_each_gets_its_own_dag_run(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_stream, "EVENT_SPACING", 3 * INTERVAL)
@@ -213,7 +213,7 @@ def test_events_come_one_after_the_other_so_that_each_gets_its_own_dag_run(
 
 
 @needs_events
-def test_only_the_wanted_statuses_fire(losant: Emulator, notebook: str) -> None:
+def test_only_the_selected_statuses_fire_events(losant: Emulator, notebook: str) -> None:
     async def main() -> list[dict[str, Any]]:
         fired = asyncio.create_task(first(watcher(notebook, statuses=["errored"]).run(), 1))
         await until_looked(losant)
@@ -225,7 +225,7 @@ def test_only_the_wanted_statuses_fire(losant: Emulator, notebook: str) -> None:
 
 
 @needs_events
-def test_watchers_and_waits_on_a_notebook_share_its_looks(losant: Emulator, notebook: str) -> None:
+def test_event_triggers_and_waits_for_a_notebook_share_its_polls(losant: Emulator, notebook: str) -> None:
     run = execute(losant, notebook, Script(notebook=0.8))
     waits = LosantNotebookExecutionTrigger(
         losant_conn_id="losant_default",
@@ -250,7 +250,7 @@ def test_watchers_and_waits_on_a_notebook_share_its_looks(losant: Emulator, note
 
 
 @needs_events
-def test_a_connection_that_does_not_work_is_waited_for(
+def test_an_event_trigger_waits_until_its_connection_works(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_LOSANT_LATER", json.dumps({"conn_type": "losant"}))
@@ -280,7 +280,7 @@ def until_ended(losant: Emulator, notebook: str) -> None:
 
 
 @needs_memory
-def test_what_airflow_has_is_not_told_again_and_what_ended_meanwhile_is(
+def test_after_a_restart_only_unconfirmed_and_new_completions_fire_events(
     losant: Emulator, notebook: str, supervisor: Supervisor
 ) -> None:
     async def main() -> None:
@@ -303,9 +303,7 @@ def test_what_airflow_has_is_not_told_again_and_what_ended_meanwhile_is(
 
 
 @needs_memory
-def test_what_airflow_has_not_confirmed_is_told_again(
-    losant: Emulator, notebook: str, supervisor: Supervisor
-) -> None:
+def test_unconfirmed_events_are_fired_again(losant: Emulator, notebook: str, supervisor: Supervisor) -> None:
     async def main() -> None:
         async with triggerer(watcher(notebook)) as one:
             await until(lambda: supervisor.kept)
@@ -323,7 +321,7 @@ def test_what_airflow_has_not_confirmed_is_told_again(
 
 
 @needs_memory
-def test_what_is_kept_is_known_by_what_is_watched_and_not_by_how_often(
+def test_the_checkpoint_key_does_not_depend_on_the_poll_interval(
     losant: Emulator, notebook: str, supervisor: Supervisor
 ) -> None:
     async def main() -> None:
@@ -347,7 +345,7 @@ def told(supervisor: Supervisor) -> set[str]:
 
 
 @needs_events
-def test_the_same_watcher_is_known_again_by_what_airflow_stores(notebook: str) -> None:
+def test_equal_event_triggers_are_serialized_equally(notebook: str) -> None:
     from airflow.triggers.base import BaseEventTrigger
 
     def sum_up(**more: Any) -> int:
@@ -369,7 +367,7 @@ def test_the_same_watcher_is_known_again_by_what_airflow_stores(notebook: str) -
         ({"poll_interval": 0}, "poll_interval"),
     ],
 )
-def test_an_argument_that_cannot_be_right_is_refused_when_the_dag_is_parsed(
+def test_an_invalid_argument_is_refused_when_the_dag_is_parsed(
     notebook: str, wrong: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(ValueError, match=f"^{field}: "):
@@ -377,6 +375,6 @@ def test_an_argument_that_cannot_be_right_is_refused_when_the_dag_is_parsed(
 
 
 @pytest.mark.airflow(before="3.0")
-def test_an_airflow_without_events_says_so_in_one_sentence(notebook: str) -> None:
+def test_an_airflow_without_event_triggers_reports_it_in_one_sentence(notebook: str) -> None:
     with pytest.raises(Exception, match=r"needs Airflow 3\.0 or later"):
         LosantNotebookEventTrigger(notebook_id=notebook)

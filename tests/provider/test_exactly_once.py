@@ -44,7 +44,7 @@ def operations(losant: Emulator) -> list[str]:
 class TestAnEventOfAnotherRun:
     """SQLite gives a trigger's id away again, and Airflow then hands its event to whoever has the id now."""
 
-    def test_is_not_taken_for_the_operators_own(self, losant: Emulator, notebook: str) -> None:
+    def test_does_not_complete_the_operator(self, losant: Emulator, notebook: str) -> None:
         losant.script(notebook, QUICK)
         stale = fire(defer(notebook, Ti(run_id="before")).trigger)
         losant.script(notebook, ENDLESS)
@@ -57,7 +57,7 @@ class TestAnEventOfAnotherRun:
         assert again.value.trigger.target.execution_id == ti.pushed["execution_id"]
         assert ti.pushed["execution_id"] != stale["result"]["execution_id"]
 
-    def test_leads_to_the_operators_own_result_when_its_run_has_ended(
+    def test_lets_the_operator_return_the_result_of_its_own_ended_execution(
         self, losant: Emulator, notebook: str
     ) -> None:
         losant.script(notebook, QUICK)
@@ -70,7 +70,7 @@ class TestAnEventOfAnotherRun:
         assert result["execution_id"] == ti.pushed["execution_id"]
         assert result["status"] == "completed"
 
-    def test_is_not_taken_for_the_sensors_own(self, losant: Emulator, notebook: str) -> None:
+    def test_does_not_complete_the_sensor(self, losant: Emulator, notebook: str) -> None:
         losant.script(notebook, QUICK)
         other = Task(lambda: operator(notebook)).run()
         event = {"ending": "ended", "is_success": True, "result": other}
@@ -89,7 +89,9 @@ class TestAnEventOfAnotherRun:
 class TestATriggerThatDidNotComeToAnEnd:
     """Airflow would fail the task; a run that is well does not pay for it."""
 
-    def test_leads_to_another_deferral_while_the_run_goes_on(self, losant: Emulator, notebook: str) -> None:
+    def test_leads_to_another_deferral_while_the_execution_is_active(
+        self, losant: Emulator, notebook: str
+    ) -> None:
         losant.script(notebook, ENDLESS)
         defer(notebook, ti := Ti())
 
@@ -99,13 +101,13 @@ class TestATriggerThatDidNotComeToAnEnd:
         assert again.value.trigger.target.execution_id == ti.pushed["execution_id"]
         assert operations(losant).count("notebook.execute") == 1
 
-    def test_leads_to_the_result_when_the_run_has_ended(self, losant: Emulator, notebook: str) -> None:
+    def test_leads_to_the_result_when_the_execution_has_ended(self, losant: Emulator, notebook: str) -> None:
         losant.script(notebook, QUICK)
         fire(defer(notebook, ti := Ti()).trigger)
 
         assert fail(ti, notebook)["status"] == "completed"
 
-    def test_again_and_again_makes_the_worker_wait_itself(self, losant: Emulator, notebook: str) -> None:
+    def test_repeatedly_makes_the_worker_wait_itself(self, losant: Emulator, notebook: str) -> None:
         losant.script(notebook, Script(notebook=0.6))
         defer(notebook, ti := Ti())
         for _ in range(3):
@@ -114,7 +116,7 @@ class TestATriggerThatDidNotComeToAnEnd:
 
         assert fail(ti, notebook)["status"] == "completed"
 
-    def test_in_time_is_cancelled(self, losant: Emulator, notebook: str) -> None:
+    def test_for_a_timeout_cancels_the_execution(self, losant: Emulator, notebook: str) -> None:
         losant.script(notebook, ENDLESS)
         defer(notebook, ti := Ti())
 
@@ -123,6 +125,6 @@ class TestATriggerThatDidNotComeToAnEnd:
 
         assert operations(losant).count("notebook.cancelExecution") == 1
 
-    def test_before_the_run_had_an_id_fails_as_airflow_has_it(self, notebook: str) -> None:
+    def test_without_an_execution_id_fails_with_airflows_own_error(self, notebook: str) -> None:
         with pytest.raises(Exception, match="Trigger failure"):
             fail(Ti(), notebook)

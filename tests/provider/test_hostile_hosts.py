@@ -65,7 +65,7 @@ def drip(pause: float, times: int) -> Callable[[bytes], Iterator[bytes]]:
 # -- Losant's API -----------------------------------------------------------------------------------------
 
 
-def test_a_small_answer_that_unpacks_to_a_flood_is_given_up(driver: Driver) -> None:
+def test_a_gzip_bomb_is_aborted(driver: Driver) -> None:
     bomb = packed(128 * 1024**2)
     assert len(bomb) < 200_000
     with Loopback(http(bomb, Content_Encoding="gzip")) as server:
@@ -75,7 +75,7 @@ def test_a_small_answer_that_unpacks_to_a_flood_is_given_up(driver: Driver) -> N
     assert str(error) == f"the answer to notebook.get has more than {decoding.MAX_BODY:,} bytes"
 
 
-def test_an_answer_without_end_is_given_up(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_response_is_aborted(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "MAX_BODY", 1_000_000)
     endless = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + b" " * 3_000_000
     with Loopback(endless) as server:
@@ -84,7 +84,7 @@ def test_an_answer_without_end_is_given_up(driver: Driver, monkeypatch: pytest.M
     assert type(error) is ResponseTooLarge
 
 
-def test_an_answer_that_comes_byte_by_byte_has_to_be_there_in_time(driver: Driver) -> None:
+def test_a_slow_response_must_be_complete_within_the_timeout(driver: Driver) -> None:
     with Loopback(drip(0.05, 40)) as server:
         began = time.monotonic()
         error = failure(driver, to(server.url, timeout=0.2))
@@ -95,7 +95,7 @@ def test_an_answer_that_comes_byte_by_byte_has_to_be_there_in_time(driver: Drive
     assert error.may_have_taken_effect
 
 
-def test_a_redirect_is_not_read_to_its_end(driver: Driver) -> None:
+def test_the_body_of_a_redirect_is_not_read(driver: Driver) -> None:
     moved = http(packed(1024**2), status="302 Found", Location=f"{NOWHERE}/", Content_Encoding="gzip")
     with Loopback(moved) as server:
         error = failure(driver, to(server.url))
@@ -104,7 +104,7 @@ def test_a_redirect_is_not_read_to_its_end(driver: Driver) -> None:
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".invalid", "a..invalid"])
-def test_a_host_name_that_cannot_be_is_an_error_of_ours(driver: Driver, host: str) -> None:
+def test_an_impossible_host_name_is_a_losant_error(driver: Driver, host: str) -> None:
     error = failure(driver, to(f"https://{host}"))
 
     assert type(error) is TransportError
@@ -121,7 +121,7 @@ def fetch(url: str, limit: int | None = None, timeout: float = 5.0) -> bytes:
     return got.getvalue()
 
 
-def test_a_file_that_unpacks_to_more_than_is_wanted_is_given_up_at_once() -> None:
+def test_a_file_that_decompresses_to_more_than_the_limit_is_aborted() -> None:
     with (
         Loopback(http(packed(64 * 1024**2), Content_Encoding="gzip")) as storage,
         pytest.raises(OutputError, match="more than 1,000 bytes"),
@@ -129,19 +129,19 @@ def test_a_file_that_unpacks_to_more_than_is_wanted_is_given_up_at_once() -> Non
         fetch(f"{storage.url}/out.csv", limit=1_000)
 
 
-def test_the_end_of_a_log_that_unpacks_to_a_flood_is_read_in_little_memory(driver: Driver) -> None:
+def test_the_end_of_a_huge_compressed_log_is_read_in_little_memory(driver: Driver) -> None:
     with Loopback(http(packed(64 * 1024**2), Content_Encoding="gzip")) as storage:
         assert driver.run(to(NOWHERE), steps(Tail(f"{storage.url}/log", limit=10))) == "\0" * 10
 
 
-def test_a_log_that_its_host_packs_is_unpacked(driver: Driver) -> None:
+def test_a_compressed_log_is_decompressed(driver: Driver) -> None:
     with Loopback(http(gzip.compress(b"boom"), Content_Encoding="gzip")) as storage:
         assert driver.run(to(NOWHERE), steps(Tail(f"{storage.url}/log"))) == "boom"
 
     assert storage.head("accept-encoding") == ["identity"]
 
 
-def test_a_file_that_has_moved_is_fetched_where_it_is_now(driver: Driver) -> None:
+def test_a_redirect_of_a_file_is_followed(driver: Driver) -> None:
     with (
         Loopback(http(b"content")) as there,
         Loopback(http(status="307 Moved", Location=f"{there.url}/x?signature=s%2Bx")) as storage,
@@ -152,7 +152,7 @@ def test_a_file_that_has_moved_is_fetched_where_it_is_now(driver: Driver) -> Non
     assert there.first_lines == ["GET /x?signature=s%2Bx HTTP/1.1"] * 2
 
 
-def test_where_a_file_has_moved_to_gets_no_token_and_no_password_and_its_address_is_not_logged(
+def test_the_target_of_a_file_redirect_gets_no_credentials_and_is_not_logged(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "netrc").write_text("machine localhost login somebody password else\n")
@@ -168,7 +168,7 @@ def test_where_a_file_has_moved_to_gets_no_token_and_no_password_and_its_address
     assert "signature" not in caplog.text
 
 
-def test_a_file_that_moves_in_circles_is_given_up(driver: Driver) -> None:
+def test_a_redirect_loop_of_a_file_is_aborted(driver: Driver) -> None:
     with Loopback(lambda _: http(status="302 Found", Location="/round?signature=secret")) as storage:
         error = failure(driver, to(NOWHERE), Tail(f"{storage.url}/log"))
 
@@ -187,7 +187,7 @@ def test_a_file_that_moves_in_circles_is_given_up(driver: Driver) -> None:
         "",
     ],
 )
-def test_an_address_that_is_none_is_an_error_of_ours(driver: Driver, address: str) -> None:
+def test_an_invalid_url_is_a_losant_error(driver: Driver, address: str) -> None:
     for step in (
         Tail(f"{address}?signature=secret"),
         Fetch(url=f"{address}?signature=secret", open_sink=lambda: nullcontext(BytesIO())),
@@ -199,7 +199,7 @@ def test_an_address_that_is_none_is_an_error_of_ours(driver: Driver, address: st
         assert "secret" not in str(error)
 
 
-def test_a_file_whose_host_points_to_no_address_is_refused(driver: Driver) -> None:
+def test_a_redirect_to_an_invalid_url_is_refused(driver: Driver) -> None:
     with Loopback(http(status="304 Not Modified")) as storage:
         with pytest.raises(FileAccessDenied, match="answered 304"):
             fetch(f"{storage.url}/out.csv")
@@ -208,7 +208,7 @@ def test_a_file_whose_host_points_to_no_address_is_refused(driver: Driver) -> No
     assert str(error) == "the file's host answered 304"
 
 
-def test_a_file_that_moved_to_where_nobody_listens_is_an_error_that_may_pass(driver: Driver) -> None:
+def test_a_redirect_to_an_unreachable_host_is_a_transient_error(driver: Driver) -> None:
     with Loopback(
         http(status="302 Found", Location=f"http://127.0.0.1:{closed_port()}/x?s=secret")
     ) as storage:

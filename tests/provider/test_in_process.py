@@ -104,11 +104,11 @@ def button(ti: Any) -> str | None:
 @pytest.mark.parametrize(
     "task_id", ["run_waiting", "run_deferred", "fire", *(f"await_{mode}" for mode in MODES)]
 )
-def test_every_way_to_run_and_to_await_a_notebook_succeeds(finished: Finished, task_id: str) -> None:
+def test_every_way_to_run_and_wait_for_a_notebook_succeeds(finished: Finished, task_id: str) -> None:
     assert finished.states[task_id] == "success"
 
 
-def test_each_operator_placed_exactly_one_order(finished: Finished) -> None:
+def test_each_operator_submitted_exactly_once(finished: Finished) -> None:
     orders = [it for it in finished.requests if it.operation == "notebook.execute"]
 
     assert len(orders) == 3
@@ -142,7 +142,7 @@ def test_a_waiting_and_a_deferred_task_get_the_same_result(finished: Finished) -
     assert waiting["url"] == finished.url
 
 
-def test_a_result_holds_what_the_run_wrote_and_no_signed_address(finished: Finished) -> None:
+def test_a_result_has_the_outputs_of_the_execution_and_no_signed_url(finished: Finished) -> None:
     result = finished.results["run_deferred"]
 
     assert result["status"] == "completed"
@@ -151,13 +151,13 @@ def test_a_result_holds_what_the_run_wrote_and_no_signed_address(finished: Finis
     assert "127.0.0.1" not in json.dumps(finished.results)
 
 
-def test_every_task_has_its_button(finished: Finished) -> None:
+def test_every_task_has_its_link(finished: Finished) -> None:
     assert finished.links["run_waiting"] == finished.links["run_deferred"] == finished.url
     assert all(address.startswith("https://") for address in finished.links.values())
     assert finished.buttons == finished.links
 
 
-def test_all_sensors_return_the_result_of_the_run_that_was_fired(finished: Finished) -> None:
+def test_all_sensors_return_the_result_of_the_started_execution(finished: Finished) -> None:
     fired = finished.results["fire"]
     seen = [finished.results[f"await_{mode}"] for mode in MODES]
 
@@ -167,12 +167,12 @@ def test_all_sensors_return_the_result_of_the_run_that_was_fired(finished: Finis
     assert seen[0].keys() == fired.keys()
 
 
-def test_a_task_that_does_not_wait_never_defers_or_looks(finished: Finished) -> None:
+def test_a_task_that_does_not_wait_never_defers_or_polls(finished: Finished) -> None:
     first = [it.operation for it in finished.requests if "fire" in json.dumps(it.body)]
 
     assert first == ["notebook.execute"]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_soft_sensor_is_skipped_when_the_run_had_failed(finished: Finished, mode: str) -> None:
+def test_a_soft_fail_sensor_is_skipped_when_the_execution_failed(finished: Finished, mode: str) -> None:
     assert finished.states[f"skip_{mode}"] == "skipped"

@@ -128,7 +128,7 @@ def operator(notebook: str, **options: Any) -> Callable[[], LosantNotebookExecut
 
 
 @MODES
-def test_a_task_tells_what_its_run_has_written_and_which_it_was(
+def test_a_task_reports_its_execution_and_the_outputs_of_it(
     losant: Emulator, notebook: str, openlineage: Listener, deferrable: bool
 ) -> None:
     told = openlineage.follow(operator(notebook, deferrable=deferrable, relative_to=WHEN))
@@ -155,7 +155,7 @@ def test_a_dataset_has_the_name_of_its_asset(losant: Emulator, notebook: str, op
 
 
 @MODES
-def test_a_task_that_failed_tells_of_the_run_that_failed(
+def test_a_failed_task_reports_its_failed_execution(
     losant: Emulator, notebook: str, openlineage: Listener, deferrable: bool
 ) -> None:
     losant.script(notebook, BROKEN)
@@ -166,7 +166,7 @@ def test_a_task_that_failed_tells_of_the_run_that_failed(
     assert told.run_facets["losant_execution"].status == "errored"
 
 
-def test_a_task_that_came_to_no_run_tells_nothing_and_no_less_fails(
+def test_a_task_without_an_execution_reports_no_lineage_and_still_fails(
     openlineage: Listener,
 ) -> None:
     told = openlineage.follow(operator("0" * 24), failing=LosantConfigError)
@@ -174,7 +174,7 @@ def test_a_task_that_came_to_no_run_tells_nothing_and_no_less_fails(
     assert (told.inputs, told.outputs, told.run_facets, openlineage.events) == ([], [], {}, [])
 
 
-def test_files_that_were_saved_are_told_where_they_lie_now(
+def test_saved_files_are_reported_with_their_destination(
     losant: Emulator, notebook: str, openlineage: Listener, tmp_path: Path
 ) -> None:
     told = openlineage.follow(operator(notebook, save_outputs_to=str(tmp_path / "landing")))
@@ -186,9 +186,7 @@ def test_files_that_were_saved_are_told_where_they_lie_now(
     assert not any("landing" in it["name"] for it in openlineage.events[-1]["outputs"])
 
 
-def test_inlets_and_outlets_that_a_user_has_declared_are_told_too(
-    notebook: str, openlineage: Listener
-) -> None:
+def test_declared_inlets_and_outlets_are_reported_too(notebook: str, openlineage: Listener) -> None:
     rates, archive = Asset(uri="file:///srv/rates.csv"), Asset(uri="file:///srv/archive.csv")
 
     told = openlineage.follow(
@@ -199,7 +197,7 @@ def test_inlets_and_outlets_that_a_user_has_declared_are_told_too(
     assert "/srv/archive.csv" in named(told.outputs)
 
 
-def test_a_transfer_tells_which_output_has_become_which_file(
+def test_a_transfer_reports_which_output_became_which_file(
     losant: Emulator, notebook: str, openlineage: Listener, tmp_path: Path
 ) -> None:
     execution = LosantHook().execute_notebook(notebook)
@@ -225,7 +223,7 @@ def test_a_transfer_tells_which_output_has_become_which_file(
 
 
 @MODES
-def test_the_notebooks_run_is_a_child_of_the_task_with_a_beginning_and_an_end(
+def test_the_execution_is_a_child_run_of_the_task_with_start_and_end_events(
     losant: Emulator, notebook: str, openlineage: Listener, deferrable: bool
 ) -> None:
     from airflow.providers.openlineage.plugins import macros
@@ -247,7 +245,7 @@ def test_the_notebooks_run_is_a_child_of_the_task_with_a_beginning_and_an_end(
 
 
 @MODES
-def test_a_run_that_failed_tells_the_notebooks_own_error(
+def test_a_failed_execution_reports_the_notebooks_own_error(
     losant: Emulator, notebook: str, openlineage: Listener, deferrable: bool
 ) -> None:
     losant.script(notebook, BROKEN)
@@ -260,7 +258,9 @@ def test_a_run_that_failed_tells_the_notebooks_own_error(
     assert (error["message"], error["stackTrace"]) == ("ValueError: no readings", "Traceback: no readings")
 
 
-def test_a_run_that_was_cancelled_was_aborted(losant: Emulator, notebook: str, openlineage: Listener) -> None:
+def test_a_canceled_execution_is_reported_as_aborted(
+    losant: Emulator, notebook: str, openlineage: Listener
+) -> None:
     losant.script(notebook, Script(notebook=0.01, ending="canceled"))
 
     openlineage.follow(operator(notebook), failing=NotebookExecutionError)
@@ -268,7 +268,7 @@ def test_a_run_that_was_cancelled_was_aborted(losant: Emulator, notebook: str, o
     assert openlineage.events[-1]["eventType"] == "ABORT"
 
 
-def test_a_run_that_goes_on_has_begun_and_no_more(
+def test_an_active_execution_has_a_start_event_only(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
     losant.script(notebook, Script(ending="hang"))
@@ -281,7 +281,7 @@ def test_a_run_that_goes_on_has_begun_and_no_more(
     assert [it["eventType"] for it in openlineage.events] == ["START"]
 
 
-def test_a_run_that_nobody_waits_for_has_begun_and_a_sensor_tells_its_end(
+def test_without_waiting_the_sensor_reports_the_end_of_the_execution(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
     openlineage.follow(operator(notebook, wait_for_completion=False))
@@ -302,7 +302,7 @@ def test_a_run_that_nobody_waits_for_has_begun_and_a_sensor_tells_its_end(
     assert not any("parent" in it["run"]["facets"] for it in seen), "who only watches is no parent"
 
 
-def test_a_run_that_was_adopted_is_nobodys_child(
+def test_an_adopted_execution_is_not_reported_as_a_child(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
     losant.script(notebook, Script(notebook=0.3))
@@ -314,7 +314,7 @@ def test_a_run_that_was_adopted_is_nobodys_child(
     assert not any("parent" in it["run"]["facets"] for it in openlineage.events)
 
 
-def test_no_event_holds_a_token_or_a_signed_address(
+def test_no_lineage_event_has_a_token_or_a_signed_url(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
     told = openlineage.follow(operator(notebook))
@@ -327,7 +327,7 @@ def test_no_event_holds_a_token_or_a_signed_address(
 # -- where data came from ---------------------------------------------------------------------------------
 
 
-def test_losant_is_asked_once_where_inputs_come_from(
+def test_the_sources_of_inputs_are_requested_once(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
     openlineage.follow(operator(notebook))
@@ -335,7 +335,7 @@ def test_losant_is_asked_once_where_inputs_come_from(
     assert [it.operation for it in losant.requests].count("notebook.get") == 1
 
 
-def test_lineage_that_losant_does_not_explain_fails_no_task(
+def test_failed_lineage_requests_do_not_fail_the_task(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
     losant.inject("notebook.get", Fault("server_error"), times=9)
@@ -346,7 +346,7 @@ def test_lineage_that_losant_does_not_explain_fails_no_task(
     assert "documentation" not in openlineage.events[-1]["job"]["facets"]
 
 
-def test_a_transport_that_makes_no_sense_fails_no_task(
+def test_an_invalid_transport_does_not_fail_the_task(
     losant: Emulator, notebook: str, openlineage: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", "[]")
@@ -357,7 +357,7 @@ def test_a_transport_that_makes_no_sense_fails_no_task(
 
 
 @pytest.mark.kernel
-def test_a_notebook_is_connected_to_the_table_it_reads_and_the_one_it_fills(
+def test_a_notebook_is_connected_to_the_tables_it_reads_and_fills(
     losant: Emulator, openlineage: Listener, tmp_path: Path
 ) -> None:
     read, filled = "5c782b8d4f3a8e51c1db42e5", "5c782b8d4f3a8e51c1db42e6"
@@ -402,7 +402,7 @@ def context_of_order(losant: Emulator) -> Json:
     return told
 
 
-def test_a_notebook_is_told_its_parent_as_openlineages_own_integrations_are(
+def test_a_notebook_gets_its_parent_run_in_openlineages_own_variables(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
     from airflow.providers.openlineage.plugins import macros
@@ -416,7 +416,7 @@ def test_a_notebook_is_told_its_parent_as_openlineages_own_integrations_are(
     }
 
 
-def test_a_retry_finds_the_run_again_whatever_parent_it_was_told(
+def test_a_retry_reconnects_whatever_the_parent_run_in_the_context(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
     start = datetime.now(UTC)
@@ -427,7 +427,7 @@ def test_a_retry_finds_the_run_again_whatever_parent_it_was_told(
     assert len(losant.executions(notebook)) == 1
 
 
-def test_a_context_without_room_for_a_parent_still_has_its_mark(
+def test_a_context_without_room_for_a_parent_run_still_has_its_marker(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
     openlineage.follow(operator(notebook, template_context={"text": "x" * 32_500}))
@@ -440,7 +440,9 @@ def test_a_context_without_room_for_a_parent_still_has_its_mark(
 # -- where nobody listens ---------------------------------------------------------------------------------
 
 
-def test_where_nobody_listens_nothing_is_asked_told_or_loaded(losant: Emulator, notebook: str) -> None:
+def test_without_openlineage_nothing_is_requested_reported_or_imported(
+    losant: Emulator, notebook: str
+) -> None:
     before = set(sys.modules)
 
     Task(operator(notebook), ti=LineageTi()).run()

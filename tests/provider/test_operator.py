@@ -52,7 +52,7 @@ def operations(losant: Emulator) -> list[str]:
 # -- results ----------------------------------------------------------------------------------------------
 
 
-def test_both_ways_to_wait_return_the_same_result_and_push_the_same_xcoms(
+def test_waiting_and_deferring_return_the_same_result_and_push_the_same_xcoms(
     losant: Emulator, notebook: str
 ) -> None:
     results, pushed = [], []
@@ -88,7 +88,7 @@ def test_both_ways_to_wait_return_the_same_result_and_push_the_same_xcoms(
 
 @both_ways
 @pytest.mark.parametrize("ending", ["completed", "errored"])
-def test_the_closing_line_tells_the_queue_apart_from_the_work_and_the_minutes_used(
+def test_the_last_log_line_has_queue_time_run_time_and_minutes_used(
     losant: Emulator, notebook: str, told: Told, deferrable: bool, ending: str
 ) -> None:
     losant.script(notebook, Script(queue=0.02, notebook=0.05, ending=ending))
@@ -104,7 +104,7 @@ def test_the_closing_line_tells_the_queue_apart_from_the_work_and_the_minutes_us
 
 
 @both_ways
-def test_a_run_is_started_once_and_watched_with_limit_and_since(
+def test_an_execution_is_submitted_once_and_polled_with_limit_and_since(
     losant: Emulator, notebook: str, deferrable: bool
 ) -> None:
     task(notebook, deferrable=deferrable).run()
@@ -118,7 +118,7 @@ def test_a_run_is_started_once_and_watched_with_limit_and_since(
 
 
 @both_ways
-def test_the_id_and_the_link_are_there_before_the_wait_begins(
+def test_the_id_and_the_link_are_available_before_the_wait_begins(
     losant: Emulator, notebook: str, deferrable: bool
 ) -> None:
     losant.inject("notebook.logs", Fault("unauthorized"), times=100)
@@ -133,7 +133,7 @@ def test_the_id_and_the_link_are_there_before_the_wait_begins(
     assert notebook in one.ti.pushed["losant_notebook_link"]
 
 
-def test_a_task_that_does_not_wait_never_defers_and_never_looks(losant: Emulator, notebook: str) -> None:
+def test_a_task_that_does_not_wait_never_defers_and_never_polls(losant: Emulator, notebook: str) -> None:
     one = task(notebook, wait_for_completion=False, deferrable=True, relative_to="2026-01-01")
 
     result = one.run()
@@ -145,7 +145,7 @@ def test_a_task_that_does_not_wait_never_defers_and_never_looks(losant: Emulator
     assert result["url"] == one.ti.pushed["losant_notebook_link"]
 
 
-def test_a_result_that_nobody_waited_for_has_the_same_keys_as_any_other(notebook: str) -> None:
+def test_a_result_without_waiting_has_the_same_keys_as_any_other(notebook: str) -> None:
     assert task(notebook, wait_for_completion=False).run().keys() == task(notebook).run().keys()
 
 
@@ -160,7 +160,7 @@ def test_a_result_that_nobody_waited_for_has_the_same_keys_as_any_other(notebook
     ],
     ids=repr,
 )
-def test_a_query_time_is_sent_the_one_way_that_losant_cannot_misread(
+def test_a_query_time_is_sent_in_the_format_that_losant_cannot_misread(
     losant: Emulator, notebook: str, value: Any
 ) -> None:
     task(notebook, relative_to=value).run()
@@ -168,7 +168,7 @@ def test_a_query_time_is_sent_the_one_way_that_losant_cannot_misread(
     assert orders(losant)[0]["relativeTo"] == "2026-01-01T00:00:00.000Z"
 
 
-def test_a_query_time_that_losant_read_otherwise_is_warned_of(notebook: str, told: Told) -> None:
+def test_a_warning_is_logged_if_losant_reads_a_query_time_differently(notebook: str, told: Told) -> None:
     operator = task(notebook, relative_to="2026-01-01").make()
     execution = LosantHook().execute_notebook(notebook, relative_to="2026-06-01")
     time.sleep(0.05)
@@ -180,9 +180,7 @@ def test_a_query_time_that_losant_read_otherwise_is_warned_of(notebook: str, tol
     assert "asked for 2026-01-01T00:00:00.000Z, but the run used 2026-06-01T00:00:00.000Z" in told()
 
 
-def test_a_context_carries_the_mark_of_the_task_beside_the_users_keys(
-    losant: Emulator, notebook: str
-) -> None:
+def test_a_context_has_the_marker_of_the_task_next_to_the_users_keys(losant: Emulator, notebook: str) -> None:
     task(notebook, template_context={"site": "north"}).run()
 
     context = json.loads(orders(losant)[0]["templateContext"])
@@ -200,7 +198,7 @@ def test_a_context_carries_the_mark_of_the_task_beside_the_users_keys(
     ],
     ids=["not durable", "own key", "no object", "no room"],
 )
-def test_a_context_without_room_for_the_mark_is_sent_untouched_and_warned_of(
+def test_a_context_without_room_for_the_marker_is_sent_unchanged_with_a_warning(
     losant: Emulator, notebook: str, options: dict[str, Any], reason: str, told: Told
 ) -> None:
     task(notebook, **options).run()
@@ -214,7 +212,7 @@ def test_a_context_without_room_for_the_mark_is_sent_untouched_and_warned_of(
     assert reason in log
 
 
-def test_spans_of_time_may_be_timedeltas(notebook: str) -> None:
+def test_durations_may_be_timedeltas(notebook: str) -> None:
     spans = {
         "poll_interval": timedelta(milliseconds=20),
         "timeout": timedelta(seconds=20),
@@ -232,7 +230,7 @@ def test_spans_of_time_may_be_timedeltas(notebook: str) -> None:
     ("ending", "kind"),
     [("errored", NotebookExecutionFailed), ("timeout", NotebookExecutionTimedOut)],
 )
-def test_a_run_that_did_not_end_well_fails_the_task_with_ids_and_link(
+def test_an_unsuccessful_execution_fails_the_task_with_ids_and_link(
     losant: Emulator, notebook: str, ending: str, kind: type[Exception], deferrable: bool
 ) -> None:
     losant.script(notebook, Script(notebook=0.02, ending=ending, errors=(("ValueError", "boom"),)))
@@ -248,7 +246,7 @@ def test_a_run_that_did_not_end_well_fails_the_task_with_ids_and_link(
 
 
 @both_ways
-def test_a_run_that_somebody_cancelled_fails_the_task_as_such(
+def test_an_execution_canceled_elsewhere_fails_the_task_as_canceled(
     losant: Emulator, notebook: str, deferrable: bool
 ) -> None:
     losant.script(notebook, Script(ending="hang"))
@@ -267,7 +265,7 @@ def test_a_run_that_somebody_cancelled_fails_the_task_as_such(
 
 
 @both_ways
-def test_what_went_wrong_in_the_notebook_is_in_the_tasks_log(
+def test_the_notebooks_error_is_in_the_tasks_log(
     losant: Emulator, notebook: str, deferrable: bool, told: Told
 ) -> None:
     script = Script(
@@ -290,7 +288,7 @@ def test_what_went_wrong_in_the_notebook_is_in_the_tasks_log(
 
 @both_ways
 @pytest.mark.parametrize("cancels", [True, False])
-def test_our_own_timeout_fails_the_task_and_says_what_became_of_the_run(
+def test_the_timeout_argument_fails_the_task_and_reports_the_executions_fate(
     losant: Emulator, notebook: str, deferrable: bool, cancels: bool
 ) -> None:
     losant.script(notebook, Script(ending="hang"))
@@ -314,7 +312,7 @@ def test_an_execution_timeout_counts_while_deferred(losant: Emulator, notebook: 
 
 
 @both_ways
-def test_an_outage_that_lasts_fails_the_task_and_leaves_the_run_alone(
+def test_a_lasting_outage_fails_the_task_without_cancelling_the_execution(
     losant: Emulator, notebook: str, deferrable: bool
 ) -> None:
     losant.script(notebook, Script(ending="hang"))
@@ -341,7 +339,7 @@ def test_a_lost_poll_does_not_fail_the_task(
 
 
 @both_ways
-def test_a_token_that_lost_its_right_to_look_ends_the_wait_at_once(
+def test_a_token_without_the_polling_scope_ends_the_wait_at_once(
     losant: Emulator, notebook: str, deferrable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losant.script(notebook, Script(ending="hang"))
@@ -354,9 +352,7 @@ def test_a_token_that_lost_its_right_to_look_ends_the_wait_at_once(
 
 
 @both_ways
-def test_a_status_nobody_has_documented_is_watched_on(
-    losant: Emulator, notebook: str, deferrable: bool
-) -> None:
+def test_an_undocumented_status_is_polled_further(losant: Emulator, notebook: str, deferrable: bool) -> None:
     losant.script(notebook, Script(notebook=0.01, ending="hibernating"))
 
     with pytest.raises(NotebookWaitTimedOut, match=r"had not ended \(hibernating\)"):
@@ -400,7 +396,7 @@ def refused(losant: Emulator, one: Task) -> str:
     ids=str,
 )
 @both_ways
-def test_a_wrong_argument_is_named_before_any_request(
+def test_an_invalid_argument_is_named_before_any_request(
     losant: Emulator, notebook: str, options: dict[str, Any], says: str, deferrable: bool
 ) -> None:
     told = refused(losant, task(**{"notebook": notebook, "deferrable": deferrable, **with_id(options)}))
@@ -432,7 +428,7 @@ def with_id(options: dict[str, Any]) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_a_connection_that_makes_no_sense_is_named_before_any_request(
+def test_an_invalid_connection_is_named_before_any_request(
     losant: Emulator,
     monkeypatch: pytest.MonkeyPatch,
     fields: dict[str, Any],
@@ -471,7 +467,7 @@ def test_a_host_that_refuses_connections_is_named_with_its_connection(
     ],
     ids=["a page", "a missing page", "a redirect", "another API"],
 )
-def test_a_host_that_is_not_losant_is_told_from_one(
+def test_a_host_that_is_not_losant_is_recognised(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, answer: bytes, says: str
 ) -> None:
     with Loopback(answer) as server:
@@ -483,7 +479,7 @@ def test_a_host_that_is_not_losant_is_told_from_one(
     assert len([it for it in server.requests if it.startswith(b"POST")]) == 1
 
 
-def test_a_certificate_nobody_vouches_for_is_no_reason_to_try_again(
+def test_an_untrusted_certificate_is_not_retried(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     context, _ = self_signed(tmp_path)
@@ -493,7 +489,7 @@ def test_a_certificate_nobody_vouches_for_is_no_reason_to_try_again(
             task(notebook).run()
 
 
-def test_what_losant_refuses_for_good_is_not_retried_by_airflow(
+def test_a_permanent_refusal_is_not_retried_by_airflow(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cases = [
@@ -513,7 +509,7 @@ def test_what_losant_refuses_for_good_is_not_retried_by_airflow(
     assert losant.executions(notebook) == []
 
 
-def test_a_wrong_token_is_no_reason_to_try_again(
+def test_a_wrong_token_is_not_retried(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(monkeypatch, losant, password="eyJ.wrong.token")
@@ -535,7 +531,7 @@ def test_a_wrong_token_starts_nothing_and_is_not_shown(
 
 
 @pytest.mark.parametrize("event", [None, {}, {"status": "success"}], ids=repr)
-def test_a_foreign_event_is_refused_and_never_taken_for_success(notebook: str, event: Any) -> None:
+def test_a_foreign_event_is_refused_and_never_read_as_success(notebook: str, event: Any) -> None:
     operator = task(notebook).make()
 
     with pytest.raises(ValueError, match="not the event of a notebook wait"):
@@ -545,7 +541,7 @@ def test_a_foreign_event_is_refused_and_never_taken_for_success(notebook: str, e
 # -- killing ----------------------------------------------------------------------------------------------
 
 
-def test_a_killed_task_cancels_its_run_once(losant: Emulator, notebook: str) -> None:
+def test_a_killed_task_cancels_its_execution_once(losant: Emulator, notebook: str) -> None:
     losant.script(notebook, Script(ending="hang"))
     one = task(notebook)
     operator = one.make()
@@ -565,7 +561,7 @@ def test_a_killed_task_cancels_its_run_once(losant: Emulator, notebook: str) -> 
     assert losant.executions(notebook)[0]["status"] == "canceled"
 
 
-def test_a_kill_leaves_a_run_alone_that_has_ended(losant: Emulator, notebook: str) -> None:
+def test_a_kill_does_not_cancel_an_ended_execution(losant: Emulator, notebook: str) -> None:
     one = task(notebook)
     operator = one.make()
     operator.execute(context_of(one.ti))
@@ -576,7 +572,7 @@ def test_a_kill_leaves_a_run_alone_that_has_ended(losant: Emulator, notebook: st
 
 
 @pytest.mark.parametrize("options", [{"deferrable": True}, {"wait_for_completion": False}], ids=str)
-def test_a_kill_leaves_a_run_alone_that_is_no_longer_the_workers(
+def test_a_kill_does_not_cancel_an_execution_that_the_worker_has_released(
     losant: Emulator, notebook: str, options: dict[str, Any]
 ) -> None:
     operator = task(notebook, **options).make()
@@ -588,7 +584,7 @@ def test_a_kill_leaves_a_run_alone_that_is_no_longer_the_workers(
     assert "notebook.cancelExecution" not in operations(losant)
 
 
-def test_a_kill_that_breaks_off_the_order_cancels_what_the_order_has_begun(
+def test_a_kill_during_the_submission_cancels_the_submitted_execution(
     losant: Emulator, notebook: str
 ) -> None:
     """Airflow 2 raises out of its signal handler, in the midst of whatever runs; Airflow 3 does not."""
@@ -622,7 +618,7 @@ def test_a_kill_that_breaks_off_the_order_cancels_what_the_order_has_begun(
     assert operations(losant).count("notebook.cancelExecution") == 1
 
 
-def test_a_kill_before_anything_began_does_nothing(losant: Emulator, notebook: str) -> None:
+def test_a_kill_before_the_submission_does_nothing(losant: Emulator, notebook: str) -> None:
     task(notebook).make().on_kill()
 
     assert losant.requests == []
@@ -647,7 +643,7 @@ def test_every_templated_field_is_an_argument(notebook: str) -> None:
     assert all(hasattr(operator, name) for name in operator.template_fields)
 
 
-def test_a_deferral_has_a_net_below_our_own_deadline(notebook: str) -> None:
+def test_a_deferral_has_a_timeout_after_the_providers_own_deadline(notebook: str) -> None:
     one = task(notebook, deferrable=True, timeout=100)
     one.run()
     (deferral,) = one.deferrals

@@ -44,7 +44,7 @@ def start(notebook: str) -> Callable[[], str]:
 
 
 @both_ways
-def test_the_run_is_waited_for_and_its_result_returned(
+def test_the_sensor_waits_for_the_execution_and_returns_its_result(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str
 ) -> None:
     losant.script(notebook, Script(notebook=0.1, files=BRIEF.files))
@@ -66,7 +66,7 @@ def test_both_modes_return_the_same_result(notebook: str, start: Callable[[], st
     assert results[0] == results[1]
 
 
-def test_a_run_that_has_ended_already_is_not_deferred_for(notebook: str, start: Callable[[], str]) -> None:
+def test_the_sensor_does_not_defer_for_an_ended_execution(notebook: str, start: Callable[[], str]) -> None:
     execution = start()
     time.sleep(0.05)
     one = sensor(notebook, "deferred", execution_id=execution)
@@ -76,7 +76,9 @@ def test_a_run_that_has_ended_already_is_not_deferred_for(notebook: str, start: 
 
 
 @both_ways
-def test_a_run_is_found_by_its_id_in_capitals(notebook: str, start: Callable[[], str], mode: str) -> None:
+def test_an_execution_is_found_by_its_id_in_capitals(
+    notebook: str, start: Callable[[], str], mode: str
+) -> None:
     assert sensor(notebook, mode, execution_id=start().upper()).run()["status"] == "completed"
 
 
@@ -90,7 +92,7 @@ def test_a_wait_for_an_id_in_capitals_has_an_end_too(
 
 
 @both_ways
-def test_without_an_id_the_first_that_was_queued_since_and_ended_is_meant(
+def test_without_an_id_the_first_queued_since_that_ended_is_selected(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str
 ) -> None:
     before = start()
@@ -108,7 +110,7 @@ def test_without_an_id_the_first_that_was_queued_since_and_ended_is_meant(
 
 
 @both_ways
-def test_without_an_id_a_run_that_is_still_to_come_is_waited_for(
+def test_without_an_id_the_sensor_waits_for_a_later_execution(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str
 ) -> None:
     losant.script(notebook, Script(notebook=0.15))
@@ -121,7 +123,7 @@ def test_without_an_id_a_run_that_is_still_to_come_is_waited_for(
 
 
 @both_ways
-def test_a_run_that_did_not_end_well_fails_the_sensor_for_good(
+def test_an_unsuccessful_execution_fails_the_sensor_without_retry(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str
 ) -> None:
     losant.script(notebook, FAILING)
@@ -132,7 +134,7 @@ def test_a_run_that_did_not_end_well_fails_the_sensor_for_good(
 
 
 @both_ways
-def test_a_run_that_the_token_may_not_look_at_fails_the_sensor_for_good(
+def test_an_execution_that_the_token_may_not_read_fails_the_sensor_without_retry(
     start: Callable[[], str], mode: str
 ) -> None:
     execution = start()
@@ -145,7 +147,7 @@ def test_a_run_that_the_token_may_not_look_at_fails_the_sensor_for_good(
 
 @both_ways
 @pytest.mark.parametrize("status", ["reset_before", "server_error", "html", "truncated", "rate_limited"])
-def test_a_look_that_fails_is_forgiven(
+def test_a_failed_poll_does_not_fail_the_sensor(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str, status: Any
 ) -> None:
     execution = start()
@@ -186,7 +188,7 @@ def resumed(one: Task) -> Any:
     [(FAILING, {}), (Script(ending="hang"), {"timeout": 0.15})],
     ids=["errored", "too long"],
 )
-def test_a_soft_sensor_is_skipped_when_resumed_too(
+def test_a_soft_fail_sensor_is_skipped_when_resumed_too(
     losant: Emulator, notebook: str, start: Callable[[], str], script: Script, options: dict[str, Any]
 ) -> None:
     losant.script(notebook, script)
@@ -197,7 +199,7 @@ def test_a_soft_sensor_is_skipped_when_resumed_too(
 
 
 @both_ways
-def test_a_soft_sensor_is_skipped_when_the_run_had_failed_already(
+def test_a_soft_fail_sensor_is_skipped_when_the_execution_had_failed_already(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str
 ) -> None:
     losant.script(notebook, FAILING)
@@ -208,7 +210,7 @@ def test_a_soft_sensor_is_skipped_when_the_run_had_failed_already(
         sensor(notebook, mode, execution_id=execution, soft_fail=True).run()
 
 
-def test_a_run_with_many_younger_ones_is_found_by_a_poke(
+def test_an_execution_with_many_newer_ones_is_found_by_a_poke(
     losant: Emulator, notebook: str, start: Callable[[], str]
 ) -> None:
     execution = start()
@@ -232,7 +234,7 @@ def test_a_run_with_many_younger_ones_is_found_by_a_poke(
     ],
     ids=str,
 )
-def test_a_wrong_argument_is_named_before_any_request(
+def test_an_invalid_argument_is_named_before_any_request(
     losant: Emulator, notebook: str, mode: str, options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(LosantConfigError) as caught:
@@ -243,7 +245,7 @@ def test_a_wrong_argument_is_named_before_any_request(
 
 
 @both_ways
-def test_a_token_that_may_not_look_fails_the_sensor_for_good(
+def test_a_token_that_may_not_poll_fails_the_sensor_without_retry(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     connect(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
@@ -252,7 +254,7 @@ def test_a_token_that_may_not_look_fails_the_sensor_for_good(
         sensor(notebook, mode, execution_id="0" * 24).run()
 
 
-def test_a_deferral_has_a_net_below_our_own_deadline(losant: Emulator, notebook: str) -> None:
+def test_a_deferral_has_a_timeout_after_the_providers_own_deadline(losant: Emulator, notebook: str) -> None:
     losant.script(notebook, Script(ending="hang"))
     execution = LosantHook().execute_notebook(notebook)
 
@@ -264,7 +266,7 @@ def test_a_deferral_has_a_net_below_our_own_deadline(losant: Emulator, notebook:
     assert deferral.value.trigger.serialize()[1]["cancel_on_kill"] is False
 
 
-def test_without_an_id_an_event_about_another_notebook_is_not_believed(
+def test_without_an_id_an_event_of_another_notebook_is_refused(
     losant: Emulator, notebook: str, start: Callable[[], str]
 ) -> None:
     other = losant.add_notebook("Other")

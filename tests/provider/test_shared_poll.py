@@ -78,9 +78,7 @@ async def until(probe: Callable[[], object]) -> None:
 # -- what Losant sees -------------------------------------------------------------------------------------
 
 
-def test_all_waits_on_a_notebook_are_answered_by_one_request_per_interval(
-    losant: Emulator, notebook: str
-) -> None:
+def test_all_waits_for_a_notebook_share_one_request_per_interval(losant: Emulator, notebook: str) -> None:
     runs = [execute(losant, notebook, Script(notebook=0.05 + number / 60)) for number in range(30)]
 
     async def main() -> tuple[float, list[Event]]:
@@ -136,7 +134,7 @@ def test_waits_with_another_token_have_another_client(
 
 
 @pytest.mark.parametrize(("recent", "second"), [(60.0, "first"), (0.0, "rotated")])
-def test_waits_that_begin_together_read_their_connection_once(
+def test_waits_that_begin_together_load_their_connection_once(
     losant: Emulator, monkeypatch: pytest.MonkeyPatch, recent: float, second: str
 ) -> None:
     monkeypatch.setattr("airflow_provider_losant.hooks.losant.SETTINGS_TTL", recent)
@@ -155,7 +153,7 @@ def test_waits_that_begin_together_read_their_connection_once(
     assert asyncio.run(main()) == ["first", second]
 
 
-def test_overdue_looks_at_many_notebooks_do_not_come_all_at_once(losant: Emulator) -> None:
+def test_overdue_polls_of_many_notebooks_are_spread_out(losant: Emulator) -> None:
     notebooks = [losant.add_notebook(str(number)) for number in range(20)]
     runs = [execute(losant, it, Script(ending="hang")) for it in notebooks]
 
@@ -197,7 +195,7 @@ def test_a_wait_that_is_cancelled_disturbs_no_other(losant: Emulator, notebook: 
     assert asyncio.run(main())["is_success"]
 
 
-def test_a_wait_whose_time_is_up_disturbs_no_other(losant: Emulator, notebook: str) -> None:
+def test_a_timed_out_wait_disturbs_no_other(losant: Emulator, notebook: str) -> None:
     for_ever = execute(losant, notebook, Script(ending="hang"))
     brief = execute(losant, notebook, Script(notebook=0.4))
 
@@ -211,7 +209,7 @@ def test_a_wait_whose_time_is_up_disturbs_no_other(losant: Emulator, notebook: s
     assert ended["is_success"]
 
 
-def test_a_wait_that_cannot_tell_its_news_disturbs_no_other(losant: Emulator, notebook: str) -> None:
+def test_a_wait_that_fails_to_write_its_log_disturbs_no_other(losant: Emulator, notebook: str) -> None:
     runs = [execute(losant, notebook, Script(notebook=0.3)) for _ in range(2)]
     told: list[str] = []
 
@@ -242,7 +240,7 @@ def test_a_wait_that_cannot_tell_its_news_disturbs_no_other(losant: Emulator, no
     assert "completed" in told[-1]
 
 
-def test_a_newcomer_who_is_in_a_hurry_is_not_kept_waiting(losant: Emulator, notebook: str) -> None:
+def test_an_urgent_new_wait_is_polled_at_once(losant: Emulator, notebook: str) -> None:
     run = execute(losant, notebook, Script(notebook=0.05))
     slow = execute(losant, notebook, Script(ending="hang"))
 
@@ -274,7 +272,7 @@ def test_a_notebook_whose_log_hangs_delays_no_other(losant: Emulator, notebook: 
     assert asyncio.run(main())["is_success"]
 
 
-def test_no_fault_of_a_look_ends_a_wait(
+def test_no_fault_during_a_poll_ends_a_wait(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(monkeypatch, losant, extra={"timeout": 0.3})
@@ -294,7 +292,7 @@ def test_no_fault_of_a_look_ends_a_wait(
     assert len(looks(losant)) == len(faults) + 1
 
 
-def test_after_all_have_left_whoever_comes_begins_anew(losant: Emulator, notebook: str) -> None:
+def test_after_all_waits_have_left_a_new_wait_starts_a_new_poll(losant: Emulator, notebook: str) -> None:
     run = execute(losant, notebook, Script(notebook=0.05))
 
     async def main() -> list[Event]:
@@ -303,9 +301,7 @@ def test_after_all_have_left_whoever_comes_begins_anew(losant: Emulator, noteboo
     assert [it["is_success"] for it in asyncio.run(main())] == [True] * 3
 
 
-def test_whoever_comes_in_the_moment_the_last_one_leaves_is_looked_after(
-    losant: Emulator, notebook: str
-) -> None:
+def test_a_wait_that_joins_while_the_last_one_leaves_is_polled(losant: Emulator, notebook: str) -> None:
     run = execute(losant, notebook, Script(notebook=0.3))
 
     async def main() -> list[Event]:
@@ -321,7 +317,7 @@ def test_whoever_comes_in_the_moment_the_last_one_leaves_is_looked_after(
     assert all(it["is_success"] for it in asyncio.run(main()))
 
 
-def test_what_nobody_expected_ends_all_waits_instead_of_leaving_them_waiting(
+def test_an_unexpected_exception_ends_all_waits_instead_of_blocking_them(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [execute(losant, notebook, Script(ending="hang")) for _ in range(3)]
@@ -340,7 +336,7 @@ def test_what_nobody_expected_ends_all_waits_instead_of_leaving_them_waiting(
     assert all(isinstance(it, Exception) and "losant_default" in str(it) for it in ends)
 
 
-def test_two_waits_for_the_same_execution_are_both_told(losant: Emulator, notebook: str) -> None:
+def test_two_waits_for_the_same_execution_both_get_the_result(losant: Emulator, notebook: str) -> None:
     run = execute(losant, notebook, Script(notebook=0.2))
 
     async def main() -> list[Event]:

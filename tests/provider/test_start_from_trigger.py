@@ -49,7 +49,7 @@ def dag() -> Any:
 
 
 @where_it_can
-def test_the_scheduler_gets_flat_json_that_the_trigger_understands(notebook: str) -> None:
+def test_the_scheduler_stores_flat_json_that_the_trigger_accepts(notebook: str) -> None:
     told = sensor(notebook, since=DAY, timeout=timedelta(minutes=5)).start_trigger_args
 
     assert told.trigger_cls == start_args.TRIGGER
@@ -62,7 +62,7 @@ def test_the_scheduler_gets_flat_json_that_the_trigger_understands(notebook: str
     )
 
 
-def test_a_sensor_begins_in_a_worker_unless_it_is_to_begin_elsewhere(notebook: str) -> None:
+def test_a_sensor_starts_in_a_worker_by_default(notebook: str) -> None:
     for options in ({"start_from_trigger": False}, {"deferrable": False}):
         one = sensor(notebook, execution_id="0" * 24, **options)
 
@@ -70,7 +70,7 @@ def test_a_sensor_begins_in_a_worker_unless_it_is_to_begin_elsewhere(notebook: s
 
 
 @pytest.mark.airflow(before="3.3")
-def test_where_nobody_would_render_its_arguments_a_sensor_begins_in_a_worker(
+def test_a_sensor_with_templates_that_would_not_be_rendered_starts_in_a_worker(
     losant: Emulator, notebook: str
 ) -> None:
     losant.script(notebook, Script(ending="hang"))
@@ -85,7 +85,7 @@ def test_where_nobody_would_render_its_arguments_a_sensor_begins_in_a_worker(
 
 
 @where_it_can
-def test_an_argument_that_has_no_text_form_takes_the_sensor_to_a_worker(dag: Any, notebook: str) -> None:
+def test_a_sensor_with_an_unserializable_argument_starts_in_a_worker(dag: Any, notebook: str) -> None:
     with dag:
         first = LosantNotebookExecuteOperator(task_id="first", notebook_id=notebook)
         one = sensor(notebook, execution_id=first.output.map(lambda it: it["execution_id"]))
@@ -94,7 +94,7 @@ def test_an_argument_that_has_no_text_form_takes_the_sensor_to_a_worker(dag: Any
 
 
 @where_it_can
-def test_mapped_sensors_begin_in_workers(dag: Any, notebook: str) -> None:
+def test_mapped_sensors_start_in_workers(dag: Any, notebook: str) -> None:
     from airflow.serialization.serialized_objects import DagSerialization
 
     with dag:
@@ -222,7 +222,7 @@ def workload_of(dag: Any, since_start: float) -> Any:
 
 @where_it_can
 @pytest.mark.parametrize("since", ["{{ data_interval_end }}", "{{ ds }}", DAY, "2026-01-01"], ids=str)
-def test_the_first_to_end_since_an_instant_is_awaited(
+def test_the_trigger_waits_for_the_first_execution_to_end_since_a_timestamp(
     notebook: str, execution: str, triggerer: Triggerer, since: Any
 ) -> None:
     with triggerer.dag:
@@ -238,7 +238,7 @@ def test_the_first_to_end_since_an_instant_is_awaited(
 
 @where_it_can
 @pytest.mark.parametrize("spelling", ["output", "{{ ti.xcom_pull(task_ids='first', key='execution_id') }}"])
-def test_the_execution_that_a_task_has_started_is_awaited(
+def test_the_trigger_waits_for_the_execution_of_an_upstream_task(
     notebook: str, execution: str, triggerer: Triggerer, spelling: str
 ) -> None:
     triggerer.supervisor.xcoms["first", "execution_id"] = execution
@@ -253,7 +253,7 @@ def test_the_execution_that_a_task_has_started_is_awaited(
 
 
 @where_it_can
-def test_a_restart_of_the_triggerer_does_not_lengthen_the_wait(
+def test_a_restart_of_the_triggerer_does_not_extend_the_wait(
     losant: Emulator, notebook: str, triggerer: Triggerer
 ) -> None:
     losant.script(notebook, Script(ending="hang"))
@@ -270,7 +270,7 @@ def test_a_restart_of_the_triggerer_does_not_lengthen_the_wait(
 
 
 @where_it_can
-def test_an_execution_timeout_leaves_the_deadline_where_it_is(
+def test_an_execution_timeout_does_not_move_the_deadline(
     losant: Emulator, notebook: str, triggerer: Triggerer
 ) -> None:
     losant.script(notebook, Script(notebook=0.2))
@@ -301,7 +301,7 @@ def test_an_execution_timeout_leaves_the_deadline_where_it_is(
     ],
     ids=str,
 )
-def test_what_the_triggerer_cannot_begin_is_left_to_a_worker(
+def test_a_wait_that_cannot_start_in_the_triggerer_is_left_to_a_worker(
     losant: Emulator,
     notebook: str,
     triggerer: Triggerer,
@@ -316,7 +316,7 @@ def test_what_the_triggerer_cannot_begin_is_left_to_a_worker(
     assert losant.requests == []
 
 
-def test_a_worker_that_has_to_begin_does(notebook: str, execution: str) -> None:
+def test_the_worker_then_starts_the_wait(notebook: str, execution: str) -> None:
     time.sleep(0.05)
 
     result = sensor(notebook, execution_id=execution).execute_complete(context_of(Ti()), None)
@@ -324,6 +324,6 @@ def test_a_worker_that_has_to_begin_does(notebook: str, execution: str) -> None:
     assert result["execution_id"] == execution
 
 
-def test_what_is_wrong_with_the_arguments_is_said_by_the_worker(notebook: str) -> None:
+def test_invalid_arguments_are_reported_by_the_worker(notebook: str) -> None:
     with pytest.raises(LosantConfigError, match="since: 'yesterday' is not an instant"):
         sensor(notebook, since="yesterday").execute_complete(context_of(Ti()), None)

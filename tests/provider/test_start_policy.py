@@ -56,7 +56,7 @@ def test_without_conditions_no_request_is_added(losant: Emulator, notebook: str,
 
 
 @both_ways
-def test_a_task_skips_or_fails_while_another_run_goes_on(
+def test_a_task_skips_or_fails_while_another_execution_is_active(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
     running = hanging(losant, notebook)
@@ -69,7 +69,7 @@ def test_a_task_skips_or_fails_while_another_run_goes_on(
 
 
 @both_ways
-def test_a_task_waits_for_the_end_of_another_run_and_then_starts_its_own(
+def test_a_task_waits_for_another_execution_to_end_and_then_submits_its_own(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
     losant.script(notebook, Script(notebook=0.3))
@@ -89,7 +89,7 @@ def test_a_task_waits_for_the_end_of_another_run_and_then_starts_its_own(
 
 
 @both_ways
-def test_waiting_for_another_run_ends_with_the_timeout_and_leaves_that_run_alone(
+def test_waiting_for_another_execution_ends_with_the_timeout_without_cancelling_it(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
     running = hanging(losant, notebook)
@@ -99,7 +99,7 @@ def test_waiting_for_another_run_ends_with_the_timeout_and_leaves_that_run_alone
     assert statuses(losant, notebook) == {running: "inProgress"}
 
 
-def test_a_deferred_wait_for_another_run_ends_with_execution_timeout_too(
+def test_a_deferred_wait_for_another_execution_ends_with_execution_timeout_too(
     losant: Emulator, notebook: str
 ) -> None:
     hanging(losant, notebook)
@@ -108,7 +108,7 @@ def test_a_deferred_wait_for_another_run_ends_with_execution_timeout_too(
         task(notebook, deferrable=True, if_running="wait", execution_timeout=timedelta(seconds=0.2)).run()
 
 
-def test_a_deferred_wait_for_another_run_may_stop_nothing(losant: Emulator, notebook: str) -> None:
+def test_a_deferred_wait_for_another_execution_never_cancels_it(losant: Emulator, notebook: str) -> None:
     hanging(losant, notebook)
 
     with pytest.raises(TaskDeferred) as deferred:
@@ -118,7 +118,7 @@ def test_a_deferred_wait_for_another_run_may_stop_nothing(losant: Emulator, note
     assert (told["cancel_on_kill"], told["cancel_on_timeout"]) == (False, False)
 
 
-def test_a_kill_while_a_worker_waits_for_another_run_stops_nothing_and_starts_nothing(
+def test_a_kill_while_waiting_for_another_execution_cancels_and_submits_nothing(
     losant: Emulator, notebook: str
 ) -> None:
     running = hanging(losant, notebook)
@@ -131,7 +131,7 @@ def test_a_kill_while_a_worker_waits_for_another_run_stops_nothing_and_starts_no
 
 
 @both_ways
-def test_a_task_adopts_a_run_that_was_ordered_for_the_same(
+def test_a_task_adopts_an_execution_with_the_same_arguments(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
     asked = {"relative_to": "2026-01-01T00:00:00Z", "template_context": {"site": "north"}}
@@ -147,7 +147,9 @@ def test_a_task_adopts_a_run_that_was_ordered_for_the_same(
 
 
 @both_ways
-def test_a_run_for_another_site_is_not_adopted(losant: Emulator, notebook: str, *, deferrable: bool) -> None:
+def test_an_execution_with_another_context_is_not_adopted(
+    losant: Emulator, notebook: str, *, deferrable: bool
+) -> None:
     other = hanging(losant, notebook, template_context={"site": "south"})
 
     result = task(
@@ -159,7 +161,7 @@ def test_a_run_for_another_site_is_not_adopted(losant: Emulator, notebook: str, 
 
 
 @both_ways
-def test_an_adopted_run_outlives_the_timeout_of_the_task(
+def test_an_adopted_execution_is_not_cancelled_by_the_tasks_timeout(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
     other = hanging(losant, notebook)
@@ -169,7 +171,7 @@ def test_an_adopted_run_outlives_the_timeout_of_the_task(
     assert statuses(losant, notebook) == {other: "inProgress"}
 
 
-def test_an_adopted_run_outlives_a_kill_of_the_task(losant: Emulator, notebook: str) -> None:
+def test_an_adopted_execution_is_not_cancelled_by_a_kill_of_the_task(losant: Emulator, notebook: str) -> None:
     other = hanging(losant, notebook)
     adopting = operator(notebook, if_running="adopt")
     threading.Timer(0.2, adopting.on_kill).start()
@@ -179,7 +181,7 @@ def test_an_adopted_run_outlives_a_kill_of_the_task(losant: Emulator, notebook: 
     assert statuses(losant, notebook) == {other: "inProgress"}
 
 
-def test_an_adopted_run_is_not_held_after_its_trigger_crashed_either(losant: Emulator, notebook: str) -> None:
+def test_an_adopted_execution_is_not_cancelled_after_a_trigger_crash(losant: Emulator, notebook: str) -> None:
     other = hanging(losant, notebook)
     ti = Ti()
     with pytest.raises(TaskDeferred) as first:
@@ -199,7 +201,7 @@ def test_an_adopted_run_is_not_held_after_its_trigger_crashed_either(losant: Emu
 
 
 @both_ways
-def test_previous_runs_are_cancelled_before_a_new_one_is_started(
+def test_previous_executions_are_cancelled_before_a_new_submission(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
     losant.switches.cancel_delay = 0.2
@@ -220,7 +222,7 @@ def test_previous_runs_are_cancelled_before_a_new_one_is_started(
 
 @both_ways
 @pytest.mark.parametrize("window", ["day", "billing_period"])
-def test_when_the_minutes_are_used_up_nothing_is_started(
+def test_nothing_is_submitted_when_the_minutes_are_used_up(
     losant: Emulator, notebook: str, window: str, *, deferrable: bool
 ) -> None:
     options = {"deferrable": deferrable, "max_minutes": 1, "minutes_window": window}
@@ -233,7 +235,9 @@ def test_when_the_minutes_are_used_up_nothing_is_started(
     assert len(losant.executions(notebook)) == 1
 
 
-def test_a_retry_takes_over_its_own_run_whatever_the_conditions(losant: Emulator, notebook: str) -> None:
+def test_a_retry_reconnects_to_its_own_execution_whatever_the_conditions(
+    losant: Emulator, notebook: str
+) -> None:
     ti = Ti()
     losant.script(notebook, Script(notebook=0.2))
     with pytest.raises(TaskDeferred):
@@ -245,7 +249,7 @@ def test_a_retry_takes_over_its_own_run_whatever_the_conditions(losant: Emulator
     assert list(statuses(losant, notebook)) == [result["execution_id"]]
 
 
-def test_conditions_that_cannot_be_judged_start_nothing(
+def test_nothing_is_submitted_when_conditions_cannot_be_checked(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
@@ -271,7 +275,7 @@ def test_conditions_that_cannot_be_judged_start_nothing(
     ],
     ids=range(4),
 )
-def test_a_condition_that_makes_no_sense_is_named_before_any_request(
+def test_an_invalid_condition_is_named_before_any_request(
     losant: Emulator, notebook: str, options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(LosantConfigError, match=says):

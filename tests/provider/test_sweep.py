@@ -23,7 +23,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("age", ["min_age", "max_age"])
-def test_an_age_that_makes_no_sense_is_refused_before_any_request(losant: Emulator, age: str) -> None:
+def test_an_invalid_age_is_refused_before_any_request(losant: Emulator, age: str) -> None:
     with pytest.raises(LosantConfigError, match=f"^{age}: "):
         LosantNotebookOrphanSweepOperator(task_id="sweep", **{age: -1}).execute({})
 
@@ -65,12 +65,12 @@ def sweep() -> dict[str, Any]:
 
 
 @pytest.mark.airflow(since="3.2")
-def test_an_orphan_is_known_by_the_start_of_its_run_where_no_base_url_is_set(orphan: str) -> None:
+def test_without_a_base_url_an_orphan_is_recognised_by_its_dag_runs_start_date(orphan: str) -> None:
     assert sweep()["cancelled"] == [orphan]
 
 
 @pytest.mark.airflow(since="3.0", before="3.2")
-def test_where_airflow_does_not_tell_the_start_of_a_run_the_sweep_says_what_to_set(orphan: str) -> None:
+def test_without_dag_run_start_dates_the_sweep_reports_which_setting_is_required(orphan: str) -> None:
     assert sweep() == {
         "looked_at": 1,
         "cancelled": [],
@@ -79,7 +79,7 @@ def test_where_airflow_does_not_tell_the_start_of_a_run_the_sweep_says_what_to_s
 
 
 @pytest.mark.airflow(since="3.0")
-def test_an_orphan_is_known_by_the_base_url(
+def test_an_orphan_is_recognised_by_the_base_url(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example")

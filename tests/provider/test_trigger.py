@@ -54,7 +54,7 @@ def cancels(losant: Emulator) -> int:
 # -- the wire format --------------------------------------------------------------------------------------
 
 
-def test_the_arguments_are_flat_json_and_all_there(losant: Emulator, notebook: str) -> None:
+def test_the_serialized_arguments_are_flat_json_and_complete(losant: Emulator, notebook: str) -> None:
     path, stored = trigger(losant, notebook, None).serialize()
 
     assert path == "airflow_provider_losant.triggers.notebook.LosantNotebookExecutionTrigger"
@@ -63,11 +63,11 @@ def test_the_arguments_are_flat_json_and_all_there(losant: Emulator, notebook: s
     assert list(stored) == list(inspect.signature(LosantNotebookExecutionTrigger).parameters)
 
 
-def test_the_arguments_hold_no_secret(losant: Emulator, notebook: str) -> None:
+def test_the_serialized_arguments_have_no_secret(losant: Emulator, notebook: str) -> None:
     assert losant.token not in json.dumps(trigger(losant, notebook, None).serialize())
 
 
-def test_what_the_first_release_stored_can_still_be_read(losant: Emulator, notebook: str) -> None:
+def test_serialized_triggers_of_the_first_release_can_be_loaded(losant: Emulator, notebook: str) -> None:
     first: dict[str, Any] = {
         "losant_conn_id": "losant_default",
         "application_id": losant.application_id,
@@ -92,7 +92,7 @@ def test_what_the_first_release_stored_can_still_be_read(losant: Emulator, noteb
 # -- its event --------------------------------------------------------------------------------------------
 
 
-def test_it_fires_once_with_what_a_dag_may_see(losant: Emulator, notebook: str) -> None:
+def test_the_trigger_fires_once_with_the_public_result(losant: Emulator, notebook: str) -> None:
     execution = LosantHook().execute_notebook(notebook)
 
     event = fire(trigger(losant, notebook, execution))
@@ -103,7 +103,7 @@ def test_it_fires_once_with_what_a_dag_may_see(losant: Emulator, notebook: str) 
     assert losant.token not in json.dumps(event)
 
 
-def test_it_does_not_look_before_looking_makes_sense(losant: Emulator, notebook: str) -> None:
+def test_the_trigger_does_not_poll_before_not_before(losant: Emulator, notebook: str) -> None:
     execution = LosantHook().execute_notebook(notebook)
     not_before = time.time() + 0.1
 
@@ -112,7 +112,7 @@ def test_it_does_not_look_before_looking_makes_sense(losant: Emulator, notebook:
     assert losant.requests[1].at >= not_before - 0.01
 
 
-def test_a_deferred_task_is_not_resumed_before_the_scheduler_has_noticed_that_it_went(
+def test_a_deferred_task_is_not_resumed_before_the_scheduler_knows_it_was_deferred(
     losant: Emulator, notebook: str
 ) -> None:
     target = Target.of(LosantHook().execution_ref(notebook, LosantHook().execute_notebook(notebook)))
@@ -123,7 +123,7 @@ def test_a_deferred_task_is_not_resumed_before_the_scheduler_has_noticed_that_it
     assert taken.not_before >= time.time() + MIN_DEFERRAL - 1
 
 
-def test_a_deadline_that_passed_while_no_triggerer_ran_still_shows_a_run_that_ended(
+def test_a_deadline_passed_without_a_triggerer_still_finds_an_ended_execution(
     losant: Emulator, notebook: str
 ) -> None:
     execution = LosantHook().execute_notebook(notebook)
@@ -142,7 +142,7 @@ def test_a_deadline_that_passed_ends_the_wait(
     assert cancels(losant) == cancel
 
 
-def test_a_connection_that_makes_no_sense_ends_the_trigger_with_its_reason(
+def test_an_invalid_connection_ends_the_trigger_with_its_reason(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(monkeypatch, losant, password="")
@@ -151,7 +151,9 @@ def test_a_connection_that_makes_no_sense_ends_the_trigger_with_its_reason(
         fire(trigger(losant, notebook, "0" * 24))
 
 
-def test_the_event_loop_goes_on_while_losant_is_silent(losant: Emulator, notebook: str, running: str) -> None:
+def test_the_event_loop_is_not_blocked_while_losant_is_silent(
+    losant: Emulator, notebook: str, running: str
+) -> None:
     losant.inject("notebook.logs", Fault("slow", seconds=0.2), times=5)
     gaps: list[float] = []
 
@@ -233,7 +235,7 @@ def told_of(state: str | None, cancelled: int, map_index: int) -> tuple[str | No
 @pytest.mark.parametrize(
     "more", [{"cancel_on_kill": False}, {"execution": None, "cancel_on_kill": True}], ids=str
 )
-def test_a_kill_cancels_nothing_that_is_not_ours_to_cancel(
+def test_a_kill_does_not_cancel_an_execution_owned_by_another_task(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
 ) -> None:
     asked = tell_state(monkeypatch, "failed")
@@ -247,7 +249,7 @@ def test_a_kill_cancels_nothing_that_is_not_ours_to_cancel(
 
 
 @ON_3
-def test_a_cancel_of_a_kill_is_repeated_while_losant_is_away(
+def test_the_cancel_after_a_kill_is_retried_while_losant_is_unavailable(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tell_state(monkeypatch, "failed")
@@ -261,7 +263,7 @@ def test_a_cancel_of_a_kill_is_repeated_while_losant_is_away(
 
 
 @ON_3
-def test_a_kill_that_airflow_repeats_every_second_is_carried_out_to_its_end(
+def test_a_kill_that_airflow_repeats_every_second_is_completed(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tell_state(monkeypatch, "failed")
@@ -295,7 +297,7 @@ def test_a_triggerer_that_stops_cancels_nothing(
 
 
 @ON_3
-def test_where_airflow_only_interrupts_a_trigger_whose_triggerer_stops_nothing_is_cancelled(
+def test_without_on_kill_a_stopping_triggerer_cancels_no_execution(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tell_state(monkeypatch, "deferred")
@@ -307,7 +309,7 @@ def test_where_airflow_only_interrupts_a_trigger_whose_triggerer_stops_nothing_i
 
 
 @ON_3
-def test_where_airflow_only_interrupts_a_killed_trigger_it_cancels_all_the_same(
+def test_without_on_kill_an_interrupted_trigger_of_a_killed_task_cancels(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tell_state(monkeypatch, "failed")

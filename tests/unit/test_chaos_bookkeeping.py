@@ -22,14 +22,14 @@ TASK = Task(
 CANCELLED = replace(RUN, id="cancelled", queued=1.0, stopped=9.0, is_complete=False)
 
 
-def test_one_run_for_one_task_is_clean() -> None:
+def test_one_execution_for_one_task_is_clean() -> None:
     account = settle([RUN], [TASK])
 
     assert account.is_clean
     assert (account.tasks, account.executions, account.adopted) == (1, 1, 0)
 
 
-def test_a_run_after_one_that_was_cancelled_is_clean() -> None:
+def test_an_execution_after_a_canceled_one_is_clean() -> None:
     account = settle([CANCELLED, replace(RUN, try_number=2)], [replace(TASK, try_number=2)])
 
     assert account.is_clean
@@ -39,7 +39,7 @@ def test_a_run_after_one_that_was_cancelled_is_clean() -> None:
 @pytest.mark.parametrize(
     ("run", "task"), [(RUN, replace(TASK, try_number=2)), (replace(RUN, is_answered=False), TASK)]
 )
-def test_the_run_of_another_try_or_of_a_lost_answer_counts_as_adopted(run: Run, task: Task) -> None:
+def test_executions_of_another_try_or_a_lost_response_count_as_reconnected(run: Run, task: Task) -> None:
     account = settle([run], [task])
 
     assert account.is_clean
@@ -55,7 +55,7 @@ def test_the_run_of_another_try_or_of_a_lost_answer_counts_as_adopted(run: Run, 
     ],
     ids=["at once for a moment", "at once for ever", "one after the other, both completed"],
 )
-def test_two_runs_worth_having_are_a_duplicate(second: Run) -> None:
+def test_two_good_executions_are_a_duplicate(second: Run) -> None:
     account = settle([RUN, second], [replace(TASK, ended=50.0)])
 
     assert len(account.duplicates) == 1
@@ -72,7 +72,7 @@ def test_two_runs_worth_having_are_a_duplicate(second: Run) -> None:
     ],
     ids=["long after its task", "for ever", "unmarked", "of an unknown task"],
 )
-def test_a_run_that_no_task_waits_for_is_an_orphan(run: Run) -> None:
+def test_an_execution_that_no_task_waits_for_is_an_orphan(run: Run) -> None:
     account = settle([RUN, run], [TASK])
 
     assert len(account.orphans) == 1
@@ -90,14 +90,14 @@ def test_a_run_that_no_task_waits_for_is_an_orphan(run: Run) -> None:
     ],
     ids=["failed", "never ended", "no result", "half a result", "an unknown execution's"],
 )
-def test_a_task_without_the_result_of_its_run_is_lost(task: Task) -> None:
+def test_a_task_without_the_result_of_its_execution_is_lost(task: Task) -> None:
     account = settle([RUN], [task])
 
     assert len(account.lost) == 1
     assert not account.is_clean
 
 
-def test_the_result_of_another_task_s_run_is_no_result() -> None:
+def test_the_result_of_another_tasks_execution_does_not_count() -> None:
     other = replace(TASK, key=("dag", "run", 1))
 
     assert len(settle([RUN], [TASK, other]).lost) == 1

@@ -105,20 +105,20 @@ def over_the_wire(checkpoint: Checkpoint) -> Checkpoint:
 # -- what is news -----------------------------------------------------------------------------------------
 
 
-def test_what_had_ended_before_the_first_look_is_no_news_and_what_was_under_way_is() -> None:
+def test_executions_ended_before_the_first_poll_are_not_delivered_and_active_ones_are() -> None:
     old, under_way, new = Run(1, -500, -100), Run(2, -600, 100), Run(3, 50, 90)
 
     assert ids(Teller(Losant(old, under_way, new)).until(300)) == [new.id, under_way.id]
 
 
-def test_the_first_look_has_something_to_remember_even_if_there_is_nothing_to_tell() -> None:
+def test_the_first_poll_has_a_checkpoint_even_without_a_completion() -> None:
     (news,) = Teller(Losant(Run(1, -500, -100))).poll_once()
 
     assert news.execution is None
     assert list(news.checkpoint.delivered) == [Run(1, -500, -100).id]
 
 
-def test_only_ends_of_the_wanted_kind_are_told() -> None:
+def test_only_completions_with_a_selected_status_are_delivered() -> None:
     runs = [
         Run(number, 10, 20, status=name) for number, name in enumerate(("completed", "errored", "timeout"))
     ]
@@ -126,13 +126,13 @@ def test_only_ends_of_the_wanted_kind_are_told() -> None:
     assert ids(Teller(Losant(*runs), statuses=["errored", "timeout"]).until(120)) == [runs[1].id, runs[2].id]
 
 
-def test_what_ends_at_once_is_told_in_the_order_of_the_ends() -> None:
+def test_simultaneous_completions_are_delivered_in_the_order_of_their_ends() -> None:
     late, early = Run(1, 10, 50), Run(2, 20, 30)
 
     assert ids(Teller(Losant(late, early)).until(120)) == [early.id, late.id]
 
 
-def test_another_one_goes_on_where_the_first_left_off() -> None:
+def test_another_feed_continues_from_the_checkpoint_of_the_first() -> None:
     losant = Losant(*(Run(number, 40 * number, 40 * number + 100) for number in range(1, 9)))
 
     first = Teller(losant).until(200)
@@ -142,7 +142,7 @@ def test_another_one_goes_on_where_the_first_left_off() -> None:
     assert ids(first + second) == [run.id for run in reversed(losant.runs)]
 
 
-def test_what_was_not_remembered_is_told_again_and_not_lost() -> None:
+def test_completions_without_a_saved_checkpoint_are_delivered_again() -> None:
     losant = Losant(Run(1, 10, 20), Run(2, 10, 30), Run(3, 10, 40))
 
     first = Teller(losant).until(120)
@@ -153,7 +153,7 @@ def test_what_was_not_remembered_is_told_again_and_not_lost() -> None:
 
 @briefly
 @given(data=st.data())
-def test_each_is_told_once_whatever_the_order_the_lag_and_the_restarts(data: st.DataObject) -> None:
+def test_each_completion_is_delivered_once_whatever_the_order_lag_and_restarts(data: st.DataObject) -> None:
     runs = [
         Run(
             number,
@@ -184,7 +184,7 @@ def reach(teller: Teller) -> float:
     return MADE - int(teller.losant.hand.calls[-1].query["since"]) / 1000
 
 
-def test_the_first_look_reaches_a_day_back_and_later_ones_only_as_far_as_they_must() -> None:
+def test_the_first_poll_reaches_a_day_back_and_later_ones_only_as_far_as_required() -> None:
     teller = Teller(Losant(Run(1, -10, -5)))
     teller.poll_once()
     assert reach(teller) > INITIAL_LOOKBACK
@@ -192,7 +192,7 @@ def test_the_first_look_reaches_a_day_back_and_later_ones_only_as_far_as_they_mu
     assert reach(teller) < 2 * OVERLAP
 
 
-def test_one_that_is_under_way_keeps_the_log_long_but_not_for_ever() -> None:
+def test_an_active_execution_keeps_the_window_long_but_not_forever() -> None:
     stuck = Run(1, -3_000, 10 * STALE_AFTER)
     losant = Losant(stuck, Run(2, STALE_AFTER, STALE_AFTER + 10))
     teller = Teller(losant, poll_interval=3_600.0)
@@ -203,13 +203,13 @@ def test_one_that_is_under_way_keeps_the_log_long_but_not_for_ever() -> None:
     assert reach(teller) < 0
 
 
-def test_a_busy_notebook_is_read_with_a_longer_log() -> None:
+def test_a_busy_notebook_is_polled_with_a_higher_limit() -> None:
     losant = Losant(*(Run(number, number, number + 30) for number in range(5 * FIRST_LIMIT)))
 
     assert len(ids(Teller(losant).until(300))) == 5 * FIRST_LIMIT
 
 
-def test_a_wait_on_the_same_notebook_is_answered_by_the_same_request() -> None:
+def test_a_wait_for_the_same_notebook_shares_the_request() -> None:
     losant = Losant(Run(1, 10, 20))
     teller = Teller(losant)
     target = Target(
@@ -228,7 +228,7 @@ def test_a_wait_on_the_same_notebook_is_answered_by_the_same_request() -> None:
 # -- trouble ----------------------------------------------------------------------------------------------
 
 
-def test_a_row_of_failures_is_worth_one_line_and_costs_nothing_but_time() -> None:
+def test_consecutive_failures_are_logged_once_and_lose_no_completion() -> None:
     losant = Losant(Run(1, 10, 20))
     teller = Teller(losant)
     teller.poll_once()
@@ -238,7 +238,7 @@ def test_a_row_of_failures_is_worth_one_line_and_costs_nothing_but_time() -> Non
     assert len(teller.notes) == 1
 
 
-def test_an_entry_that_cannot_be_read_hides_no_other_and_is_named_once() -> None:
+def test_an_unreadable_entry_hides_no_other_and_is_logged_once() -> None:
     losant = Losant(Run(1, 10, 20))
     odd = {"id": run_id(5), "status": "completed"}
     losant.hand._left = [lambda call: ExecutionLog([odd, *(it.raw for it in losant.answer(call))])]
@@ -248,7 +248,7 @@ def test_an_entry_that_cannot_be_read_hides_no_other_and_is_named_once() -> None
     assert [run_id(5) in note for note in teller.notes] == [True]
 
 
-def test_what_a_later_version_has_kept_can_be_read() -> None:
+def test_a_checkpoint_of_a_later_version_can_be_loaded() -> None:
     assert Checkpoint.from_json({"since": 1.0, "delivered": {"a": 2.0}, "more": []}) == Checkpoint(
         since=1.0, delivered={"a": 2.0}
     )

@@ -27,7 +27,7 @@ def hand() -> Hand:
 
 
 @pytest.mark.parametrize("pad", ["", "a", "aa", "aaa"])
-def test_a_token_tells_when_it_expires(pad: str) -> None:
+def test_the_expiry_is_read_from_the_token(pad: str) -> None:
     assert expiry(token({"exp": END.timestamp(), "pad": pad})) == END
 
 
@@ -48,7 +48,7 @@ def test_a_token_tells_when_it_expires(pad: str) -> None:
         token({"exp": float("nan")}),
     ],
 )
-def test_a_token_that_does_not_tell_is_left_to_losant(text: str) -> None:
+def test_a_token_without_a_readable_expiry_is_left_to_losant(text: str) -> None:
     assert expiry(text) is None
 
     losant = hand()
@@ -56,7 +56,7 @@ def test_a_token_that_does_not_tell_is_left_to_losant(text: str) -> None:
 
 
 @pytest.mark.parametrize(("left", "is_well"), [(1.0, True), (0.0, False), (-1.0, False)])
-def test_a_token_is_good_until_the_second_it_names(left: float, is_well: bool) -> None:
+def test_a_token_is_valid_until_the_second_of_its_expiry(left: float, is_well: bool) -> None:
     losant = hand()
     losant.now = END.timestamp() - left
 

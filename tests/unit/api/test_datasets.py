@@ -59,7 +59,7 @@ def names(datasets: list[Dataset]) -> list[str]:
         ({"inputType": "deviceData", "deviceIds": [DEVICE], "deviceTags": [{"key": "site"}]}, ["devices"]),
     ],
 )
-def test_an_input_is_named_by_what_it_was_made_from(given: dict[str, Any], sources: list[str]) -> None:
+def test_an_input_is_named_after_its_source(given: dict[str, Any], sources: list[str]) -> None:
     wanted = {"fileName": "in.csv", **given}
 
     assert names(input_datasets(result({"in.csv": 7}), notebook([wanted]), HOST)) == sources
@@ -73,7 +73,7 @@ def test_an_input_is_named_by_what_it_was_made_from(given: dict[str, Any], sourc
         {"inputType": "externalUrl", "sourceUrl": "https://u:p@files.example/secret/in.csv?sig=abc"},
     ],
 )
-def test_an_input_whose_source_cannot_be_told_is_a_file_of_the_notebook(given: dict[str, Any]) -> None:
+def test_an_input_with_an_unknown_source_is_a_file_of_the_notebook(given: dict[str, Any]) -> None:
     wanted = {"fileName": "in.csv", **given}
 
     assert input_datasets(result({"in.csv": 7}), notebook([wanted]), HOST) == [
@@ -85,7 +85,7 @@ def test_without_the_notebook_inputs_are_files() -> None:
     assert names(input_datasets(result({"in.csv": 7}), None, HOST)) == [f"notebooks/{NOTEBOOK}/inputs/in.csv"]
 
 
-def test_a_file_is_known_by_the_template_of_its_name() -> None:
+def test_a_file_is_matched_by_the_template_of_its_name() -> None:
     tables = [
         {"inputType": "dataTable", "fileName": "{{site}}-meters.csv", "dataTableId": TABLE},
         {"inputType": "dataTable", "fileName": "rates.csv", "dataTableId": ANOTHER},
@@ -96,7 +96,7 @@ def test_a_file_is_known_by_the_template_of_its_name() -> None:
     assert names(read) == [f"data-tables/{TABLE}", f"data-tables/{ANOTHER}"]
 
 
-def test_a_file_that_two_templates_fit_is_no_more_than_a_file() -> None:
+def test_a_file_that_matches_two_templates_has_no_source() -> None:
     tables = [
         {"inputType": "dataTable", "fileName": "{{a}}.csv", "dataTableId": TABLE},
         {"inputType": "dataTable", "fileName": "{{b}}.csv", "dataTableId": ANOTHER},
@@ -107,7 +107,7 @@ def test_a_file_that_two_templates_fit_is_no_more_than_a_file() -> None:
     ]
 
 
-def test_what_several_files_were_made_from_is_named_once_with_all_that_was_read() -> None:
+def test_a_source_of_several_files_is_one_dataset_with_the_total_read() -> None:
     inputs = [{"inputType": "deviceData", "fileName": name, "deviceIds": [DEVICE]} for name in ("a", "b")]
 
     assert input_datasets(result({"a": 7, "b": 8}), notebook(inputs), HOST) == [
@@ -115,13 +115,13 @@ def test_what_several_files_were_made_from_is_named_once_with_all_that_was_read(
     ]
 
 
-def test_how_much_each_of_several_devices_gave_to_a_file_nobody_knows() -> None:
+def test_a_file_of_several_devices_has_no_row_count_for_each_device() -> None:
     inputs = [{"inputType": "deviceData", "fileName": "a", "deviceIds": [DEVICE, ANOTHER]}]
 
     assert [it.size for it in input_datasets(result({"a": 7}), notebook(inputs), HOST)] == [None, None]
 
 
-def test_an_output_is_named_as_its_asset_and_by_what_it_fills() -> None:
+def test_an_output_is_named_like_its_asset_and_its_destination() -> None:
     outputs = [
         {"outputType": "dataTable", "fileName": "kwh per/hour.csv", "dataTableId": TABLE},
         {"outputType": "executionResult", "fileName": "result.html"},
@@ -144,7 +144,7 @@ def test_an_output_is_named_as_its_asset_and_by_what_it_fills() -> None:
     ]
 
 
-def test_a_run_that_failed_is_not_said_to_have_filled_anything() -> None:
+def test_a_failed_execution_has_no_output_destinations() -> None:
     table = {"outputType": "dataTable", "fileName": "out.csv", "dataTableId": TABLE}
     ended = result(outputs={"result.error.log": 9})
 
@@ -163,5 +163,5 @@ def test_a_run_that_failed_is_not_said_to_have_filled_anything() -> None:
         ("/srv/reports/out.csv", "file", "/srv/reports/out.csv"),
     ],
 )
-def test_a_file_that_landed_is_named_as_openlineage_names_it(path: str, namespace: str, name: str) -> None:
+def test_a_saved_file_is_named_as_openlineage_names_it(path: str, namespace: str, name: str) -> None:
     assert storage_dataset(path, 7) == Dataset(namespace=namespace, name=name, size=7)

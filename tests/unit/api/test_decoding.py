@@ -33,7 +33,9 @@ def read(content: bytes, headers: dict[str, str], size: int = 1_000) -> bytes:
 
 @briefly
 @given(st.binary(max_size=2_000), st.integers(1, 300), st.integers(1, 3))
-def test_what_was_packed_comes_out_whole_however_it_arrives(content: bytes, size: int, parts: int) -> None:
+def test_a_compressed_body_is_decoded_completely_whatever_the_chunks(
+    content: bytes, size: int, parts: int
+) -> None:
     assert read(content, {}, size) == content
     assert read(gzip.compress(content) * parts, PACKED, size) == content * parts
 
@@ -41,12 +43,12 @@ def test_what_was_packed_comes_out_whole_however_it_arrives(content: bytes, size
 @pytest.mark.parametrize(
     "length", [decoding.CHUNK_SIZE - 1, decoding.CHUNK_SIZE, decoding.CHUNK_SIZE + 1, 3 * decoding.CHUNK_SIZE]
 )
-def test_what_does_not_fit_into_one_piece_is_not_lost(length: int) -> None:
+def test_data_beyond_one_chunk_is_not_lost(length: int) -> None:
     for size in (1, 100_000):
         assert read(gzip.compress(b"0" * length), PACKED, size) == b"0" * length
 
 
-def test_a_flood_comes_piece_by_piece() -> None:
+def test_a_gzip_bomb_is_decoded_in_chunks() -> None:
     unpacking = GzipDecoder(PACKED)
 
     sizes = [len(piece) for piece in unpacking.feed(gzip.compress(bytes(20 * decoding.CHUNK_SIZE)))]
@@ -55,7 +57,7 @@ def test_a_flood_comes_piece_by_piece() -> None:
     assert sum(sizes) == 20 * decoding.CHUNK_SIZE
 
 
-def test_an_answer_without_end_is_given_up_in_time() -> None:
+def test_an_endless_response_is_aborted_at_the_limit() -> None:
     gathered = ResponseBody("notebook.logs", PACKED)
     bomb = zlib.compressobj(wbits=31)
 
@@ -78,7 +80,7 @@ def test_an_answer_without_end_is_given_up_in_time() -> None:
     ],
     ids=["not packed", "cut off", "with a rest", "another packing", "packed twice"],
 )
-def test_what_cannot_be_unpacked_is_an_error_of_ours(content: bytes, headers: dict[str, str]) -> None:
+def test_an_undecodable_body_is_a_losant_error(content: bytes, headers: dict[str, str]) -> None:
     with pytest.raises(ProtocolError) as caught:
         read(content, headers)
 
@@ -87,7 +89,7 @@ def test_what_cannot_be_unpacked_is_an_error_of_ours(content: bytes, headers: di
 
 
 @pytest.mark.parametrize("packing", ["", "identity", "GZIP", " gzip ", "x-gzip"])
-def test_packings_go_by_any_of_their_names(packing: str) -> None:
+def test_all_names_of_content_encodings_are_known(packing: str) -> None:
     content: Any = b"content"
     packed = gzip.compress(content) if "gzip" in packing.lower() else content
 

@@ -33,7 +33,7 @@ def carry_out(answers: list[Any], files: list[Any] | None = None, **plan: Any) -
     return hand, hand.drive(deploy(Plan(**given), retries=1))
 
 
-def test_what_is_right_already_is_left_alone() -> None:
+def test_an_up_to_date_notebook_is_not_changed() -> None:
     there = notebook(jupyterFileUrl="https://files.example/x", outputs=OUTPUTS)
 
     hand, done = carry_out(
@@ -67,7 +67,7 @@ def test_only_the_settings_that_differ_are_changed() -> None:
     assert done.is_changed
 
 
-def test_a_notebook_is_made_only_when_that_is_asked_for() -> None:
+def test_a_notebook_is_created_only_on_request() -> None:
     with pytest.raises(InvalidArgument, match="there is no notebook 'Report'"):
         carry_out([listed()])
 
@@ -78,7 +78,7 @@ def test_a_notebook_is_made_only_when_that_is_asked_for() -> None:
     assert (done.is_created, done.is_changed, done.is_uploaded) == (True, False, True)
 
 
-def test_a_notebook_whose_making_got_no_answer_is_looked_for_instead_of_made_again() -> None:
+def test_after_a_lost_create_response_the_notebook_is_searched_not_created_again() -> None:
     hand, done = carry_out(
         [listed(), TransportError("lost"), listed(notebook()), notebook()], may_create=True
     )
@@ -87,14 +87,14 @@ def test_a_notebook_whose_making_got_no_answer_is_looked_for_instead_of_made_aga
     assert done.is_created
 
 
-def test_two_notebooks_of_the_same_name_are_both_named_and_neither_is_touched() -> None:
+def test_two_notebooks_of_the_same_name_are_reported_and_not_changed() -> None:
     other = NOTEBOOK.replace("5", "6")
 
     with pytest.raises(InvalidArgument, match=f"2 notebooks are called 'Report' \\({NOTEBOOK}, {other}\\)"):
         carry_out([listed(notebook(), notebook(notebook_id=other))])
 
 
-def test_a_name_is_matched_exactly_though_losants_filter_is_a_glob() -> None:
+def test_a_name_is_matched_exactly_although_losants_filter_is_a_glob() -> None:
     hand, done = carry_out(
         [listed(notebook("Report [1]", "6" * 24), notebook("Report 1")), notebook()], name="Report [1]"
     )

@@ -97,7 +97,7 @@ def fill(path: str) -> str:
 
 
 @pytest.mark.parametrize("operation", TABLE)
-def test_each_call_says_exactly_what_is_sent(operation: str) -> None:
+def test_each_call_has_exactly_the_request_that_is_sent(operation: str) -> None:
     call, method, path, query, body, idempotent = TABLE[operation]
 
     assert (call.operation, call.method, call.path, dict(call.query)) == (operation, method, path, query)
@@ -120,7 +120,7 @@ def test_each_call_is_an_operation_that_losant_publishes(operation: str) -> None
     assert any(it["in"] == "multipart" for it in real["params"]) == (call.upload is not None)
 
 
-def test_the_module_has_no_call_that_the_table_does_not_check() -> None:
+def test_every_call_of_the_module_is_in_the_table() -> None:
     source = Path(endpoints.__file__).read_text()
 
     assert set(re.findall(r'operation="([\w.]+)"', source)) == set(TABLE)
@@ -138,12 +138,12 @@ def test_the_module_has_no_call_that_the_table_does_not_check() -> None:
     ids=["list", "get by application", "get", "execute", "logs"],
 )
 @pytest.mark.parametrize("bad", ["../../secrets", "", None, "x" * 24])
-def test_what_is_no_id_never_gets_into_a_path(make: Any, field: str, bad: Any) -> None:
+def test_an_invalid_id_never_gets_into_a_path(make: Any, field: str, bad: Any) -> None:
     with pytest.raises(InvalidArgument, match=f"^{field}: "):
         make(bad)
 
 
-def test_only_what_is_given_of_a_notebook_is_sent_in_losants_spelling() -> None:
+def test_only_the_given_fields_of_a_notebook_are_sent_in_losants_spelling() -> None:
     assert notebook_body({}) == {}
     assert notebook_body({"image_version": "v4", "inputs": [], "description": ""}) == {
         "imageVersion": "v4",
@@ -152,7 +152,7 @@ def test_only_what_is_given_of_a_notebook_is_sent_in_losants_spelling() -> None:
     }
 
 
-def test_minute_counts_are_read_as_losant_publishes_them() -> None:
+def test_minute_counts_are_parsed_as_losant_publishes_them() -> None:
     (answer,) = published("schemas.json")["notebookMinuteCounts"]["examples"]
 
     read = endpoints.minute_counts(APPLICATION, NOTEBOOK).parse(answer)
@@ -233,7 +233,7 @@ def test_a_context_that_is_not_json_is_refused(value: Any) -> None:
         encode_context(value)
 
 
-def test_a_context_may_be_as_long_as_losant_takes_and_no_longer() -> None:
+def test_a_context_may_be_as_long_as_losant_accepts_and_no_longer() -> None:
     longest = json.dumps("é" * (MAX_CONTEXT - 2), ensure_ascii=False)
 
     assert encode_context(longest) == longest
@@ -255,7 +255,7 @@ def answer(
     return parse_response(call or TABLE["notebook.get"][0], status, given, content)
 
 
-def test_an_answer_becomes_what_the_call_promises() -> None:
+def test_a_response_is_parsed_into_the_promised_type() -> None:
     read = answer(200, NOTEBOOK_ANSWER)
     page = answer(200, {"items": [NOTEBOOK_ANSWER], "totalCount": 5}, call=TABLE["notebooks.get"][0])
     started = answer(200, {"success": True, "executionId": RUN}, call=TABLE["notebook.execute"][0])
@@ -300,7 +300,7 @@ def test_an_answer_becomes_what_the_call_promises() -> None:
     ],
     ids=str,
 )
-def test_every_other_answer_is_the_error_it_means(
+def test_every_error_response_raises_its_own_error(
     status: int, body: Any, kind: str, expected: type[LosantError], says: str
 ) -> None:
     with pytest.raises(LosantError) as caught:
@@ -325,25 +325,25 @@ def test_every_other_answer_is_the_error_it_means(
     ],
     ids=str,
 )
-def test_an_answer_of_another_shape_is_never_a_bare_key_error(operation: str, body: Any) -> None:
+def test_a_response_of_another_shape_is_never_a_bare_key_error(operation: str, body: Any) -> None:
     with pytest.raises(ProtocolError, match="unknown shape"):
         list(answer(200, body, call=TABLE[operation][0]))  # of a log, only what is looked at is read
 
 
-def test_a_lost_shape_of_execute_may_have_landed() -> None:
+def test_an_unreadable_execute_response_may_have_taken_effect() -> None:
     with pytest.raises(ProtocolError) as caught:
         answer(200, {"success": True}, call=TABLE["notebook.execute"][0])
 
     assert caught.value.may_have_taken_effect
 
 
-def test_a_missing_scope_for_a_cancel_is_that_of_execute() -> None:
+def test_a_refused_cancel_names_the_scope_of_execute() -> None:
     with pytest.raises(Forbidden, match=r"needs the scope notebook\.execute"):
         answer(403, {}, call=TABLE["notebook.cancelExecution"][0])
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("nonsense", None)])
-def test_the_pause_that_losant_asks_for_is_on_the_error(header: str, seconds: float | None) -> None:
+def test_retry_after_is_stored_on_the_error(header: str, seconds: float | None) -> None:
     with pytest.raises(RateLimited) as caught:
         answer(429, {}, Retry_After=header)
 
@@ -352,9 +352,7 @@ def test_the_pause_that_losant_asks_for_is_on_the_error(header: str, seconds: fl
 
 @briefly
 @given(st.integers(min_value=200, max_value=599), st.binary(max_size=40), st.sampled_from(list(TABLE)))
-def test_no_answer_whatever_raises_anything_but_our_own_errors(
-    status: int, body: bytes, operation: str
-) -> None:
+def test_any_response_raises_only_losant_errors(status: int, body: bytes, operation: str) -> None:
     with contextlib.suppress(ResponseError, ProtocolError):
         answer(status, body, call=TABLE[operation][0])
         assert status < 300

@@ -56,7 +56,7 @@ def fetch(
     return store.files, hand.drive(download(REF, choice, place or store.place, retries))
 
 
-def test_all_files_are_fetched_unless_some_are_chosen() -> None:
+def test_all_files_are_downloaded_unless_some_are_selected() -> None:
     listed = run("result.html", "a.csv", "b.csv", "plots/a.png")
     everything, saved = fetch(Hand([[listed]], files=[b"one", b"two", b"3", b"four"]))
     some, _ = fetch(Hand([[listed]], files=[b"one", b"two"]), "*.csv")
@@ -68,7 +68,7 @@ def test_all_files_are_fetched_unless_some_are_chosen() -> None:
     assert list(deep) == ["plots/a.png"]
 
 
-def test_a_run_without_outputs_has_nothing_to_fetch() -> None:
+def test_an_execution_without_outputs_has_nothing_to_download() -> None:
     assert fetch(Hand([[run()]])) == ({}, {})
 
 
@@ -90,7 +90,7 @@ def test_a_run_without_outputs_has_nothing_to_fetch() -> None:
     ],
     ids=range(12),
 )
-def test_outputs_that_are_not_as_wanted_are_refused_before_anything_is_fetched(
+def test_unexpected_outputs_are_refused_before_any_download(
     listed: Execution, names: list[str], max_bytes: int | None, says: str
 ) -> None:
     hand = Hand([[listed]])
@@ -100,13 +100,13 @@ def test_outputs_that_are_not_as_wanted_are_refused_before_anything_is_fetched(
     assert hand.fetches == []
 
 
-def test_dots_in_a_name_are_no_way_out() -> None:
+def test_dots_in_a_name_do_not_leave_the_folder() -> None:
     stored, _ = fetch(Hand([[run("..a", "b..csv", ".hidden")]], files=[b"1", b"2", b"3"]))
 
     assert list(stored) == ["..a", "b..csv", ".hidden"]
 
 
-def test_what_is_to_be_left_alone_is_asked_about_first_and_not_fetched() -> None:
+def test_existing_files_are_checked_first_and_not_downloaded() -> None:
     store, asked = Store(), []
 
     def place(file: File) -> Any:
@@ -120,7 +120,7 @@ def test_what_is_to_be_left_alone_is_asked_about_first_and_not_fetched() -> None
     assert saved == {"a.csv": None, "b.csv": 3}
 
 
-def test_an_address_that_has_expired_is_asked_for_again_once() -> None:
+def test_an_expired_url_is_renewed_once() -> None:
     again = run("a.csv", url="https://x/2")
     hand = Hand([[run("a.csv")], [again]], files=[FileAccessDenied("403"), b"one"])
 
@@ -135,12 +135,12 @@ def test_an_address_that_has_expired_is_asked_for_again_once() -> None:
         fetch(hand)
 
 
-def test_an_output_that_is_gone_when_it_is_listed_again_is_an_error() -> None:
+def test_an_output_missing_from_the_renewed_list_is_an_error() -> None:
     with pytest.raises(OutputError, match="any more"):
         fetch(Hand([[run("a.csv")], [run()]], files=[FileAccessDenied("403")]))
 
 
-def test_an_interrupted_download_begins_again_a_few_times() -> None:
+def test_an_interrupted_download_is_retried_a_few_times() -> None:
     hand = Hand([[run("a.csv")]], files=[TransportError("broke off"), TransportError("broke off"), b"one"])
     stored, _ = fetch(hand)
     assert stored == {"a.csv": b"one"}
@@ -151,7 +151,7 @@ def test_an_interrupted_download_begins_again_a_few_times() -> None:
         fetch(hand)
 
 
-def test_files_whose_sizes_losant_does_not_tell_share_the_limit() -> None:
+def test_files_of_unknown_size_share_the_limit() -> None:
     hand = Hand([[run("a", "b", size=None)]], files=[b"12345", b"67"])
 
     fetch(hand, max_bytes=10)
@@ -159,7 +159,7 @@ def test_files_whose_sizes_losant_does_not_tell_share_the_limit() -> None:
     assert [it.limit for it in hand.fetches] == [10, 5]
 
 
-def test_an_execution_is_looked_for_near_its_making_and_then_everywhere() -> None:
+def test_an_execution_is_searched_near_its_creation_time_and_then_everywhere() -> None:
     hand = Hand([[execution(run=run_id(1))], [execution()]])
 
     assert hand.drive(find_execution(REF, 0)).ref == REF
@@ -173,6 +173,6 @@ def test_an_execution_is_looked_for_near_its_making_and_then_everywhere() -> Non
 @pytest.mark.parametrize(
     ("names", "max_bytes", "field"), [("", None, "outputs"), ([], None, "outputs"), ("*", 0, "max_bytes")]
 )
-def test_a_choice_of_nothing_is_refused(names: Any, max_bytes: Any, field: str) -> None:
+def test_an_empty_selection_is_refused(names: Any, max_bytes: Any, field: str) -> None:
     with pytest.raises(InvalidArgument, match=f"^{field}: "):
         OutputSelection.parse(names, max_bytes)

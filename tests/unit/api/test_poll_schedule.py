@@ -89,7 +89,7 @@ class Story:
 # -- one request answers all ------------------------------------------------------------------------------
 
 
-def test_one_request_tells_all_who_wait() -> None:
+def test_one_response_is_delivered_to_all_waits() -> None:
     waits = [wait(number) for number in range(3)]
 
     story = Story(schedule(*waits), done(2, 1, 0)).go_on()
@@ -99,7 +99,7 @@ def test_one_request_tells_all_who_wait() -> None:
     assert len(story.hand.calls) == 1
 
 
-def test_it_reaches_back_to_the_oldest_and_forward_for_as_many_as_wait() -> None:
+def test_since_covers_the_oldest_wait_and_limit_the_number_of_waits() -> None:
     waits = [wait(number) for number in range(5, 55)]
 
     story = Story(schedule(*waits), running()).go_on()
@@ -107,7 +107,7 @@ def test_it_reaches_back_to_the_oldest_and_forward_for_as_many_as_wait() -> None
     assert story.windows == [(100, MADE + 5 - SINCE_MARGIN)]
 
 
-def test_it_reaches_back_no_further_than_those_who_are_left_need() -> None:
+def test_since_is_no_earlier_than_the_remaining_waits_require() -> None:
     old, young = wait(0), wait(900)
     together = schedule(old, young)
     story = Story(together, running(900, 0)).go_on()
@@ -118,7 +118,7 @@ def test_it_reaches_back_no_further_than_those_who_are_left_need() -> None:
     assert [since for _, since in story.windows] == [MADE - SINCE_MARGIN, MADE + 900 - SINCE_MARGIN]
 
 
-def test_whoever_has_nothing_new_to_hear_is_not_told() -> None:
+def test_a_wait_without_a_change_is_not_notified() -> None:
     first, second = wait(0), wait(1)
     together = schedule(first, second)
 
@@ -128,7 +128,7 @@ def test_whoever_has_nothing_new_to_hear_is_not_told() -> None:
     assert story.news == [[first, second], [], [second]]
 
 
-def test_a_newcomer_is_not_judged_by_an_answer_that_was_not_for_it() -> None:
+def test_a_new_wait_ignores_the_response_to_an_earlier_request() -> None:
     first = wait(0)
     together = schedule(first)
     together.next_request(MADE)
@@ -137,7 +137,7 @@ def test_a_newcomer_is_not_judged_by_an_answer_that_was_not_for_it() -> None:
     assert together.on_response(running(0), MADE) == [first]
 
 
-def test_nothing_is_seen_before_the_first_look_even_when_others_look() -> None:
+def test_a_wait_gets_no_response_before_its_first_poll_even_if_others_poll() -> None:
     early, late = wait(0), wait(1, not_before=MADE + 30)
     story = Story(schedule(early, late), done(1), done(1), done(1)).go_on(2)
 
@@ -146,7 +146,7 @@ def test_nothing_is_seen_before_the_first_look_even_when_others_look() -> None:
     assert (late.ending, story.times[-1]) == ("ended", 40)
 
 
-def test_a_newcomer_alone_is_looked_at_when_it_wants_to_be() -> None:
+def test_a_single_new_wait_is_polled_when_it_asks_for_it() -> None:
     first = wait(0)
     together = schedule(first)
     together.next_request(MADE)
@@ -159,7 +159,7 @@ def test_a_newcomer_alone_is_looked_at_when_it_wants_to_be() -> None:
     assert together.delay(MADE) == 20
 
 
-def test_whoever_has_left_is_not_told() -> None:
+def test_a_wait_that_has_left_is_not_notified() -> None:
     first, second = wait(0), wait(1)
     together = schedule(first, second)
     together.next_request(MADE)
@@ -168,7 +168,7 @@ def test_whoever_has_left_is_not_told() -> None:
     assert together.on_response(done(1, 0), MADE) == [second]
 
 
-def test_an_execution_that_cannot_be_read_is_the_trouble_of_its_own_wait_alone() -> None:
+def test_an_unreadable_execution_fails_only_its_own_wait() -> None:
     well, ill = wait(0), wait(1, max_poll_outage=30.0)
     answer = log(entry("completed", run_id(1), runQueuedAt="yesterday"), entry("inProgress", run_id(0)))
 
@@ -179,7 +179,7 @@ def test_an_execution_that_cannot_be_read_is_the_trouble_of_its_own_wait_alone()
     assert len(story.hand.calls) == 4
 
 
-def test_an_execution_that_cannot_be_read_is_nobody_elses_trouble_in_a_full_log_either() -> None:
+def test_an_unreadable_execution_in_a_full_log_fails_only_its_own_wait() -> None:
     whichever = Target(application_id=APPLICATION, notebook_id=NOTEBOOK, since=MADE)
     anyone = Wait(whichever, WaitConfig(poll_interval=20.0, deadline=MADE + 3_600, max_poll_outage=30.0))
     well = wait(0)
@@ -199,7 +199,7 @@ def test_an_execution_that_cannot_be_read_is_nobody_elses_trouble_in_a_full_log_
 # -- when it is due ---------------------------------------------------------------------------------------
 
 
-def test_the_shortest_interval_asked_for_counts() -> None:
+def test_the_shortest_poll_interval_is_used() -> None:
     hurried = wait(0, interval=5.0)
     together = schedule(wait(1, interval=60.0), hurried)
     story = Story(together, running(1, 0)).go_on(3)
@@ -210,7 +210,7 @@ def test_the_shortest_interval_asked_for_counts() -> None:
     assert story.times == pytest.approx([0, 5, 10, 15, 75, 135])
 
 
-def test_a_newcomer_waits_for_the_next_look_of_all() -> None:
+def test_a_new_wait_joins_the_next_shared_poll() -> None:
     together = schedule(wait(0))
     story = Story(together, running(1, 0)).go_on()
     story.hand.now += 7
@@ -222,7 +222,7 @@ def test_a_newcomer_waits_for_the_next_look_of_all() -> None:
 
 
 @pytest.mark.parametrize(("took", "looks"), [(3.0, [0, 20, 40]), (18.0, [0, 28, 56])])
-def test_an_interval_counts_from_the_question_but_a_slow_losant_gets_its_rest(
+def test_an_interval_starts_at_the_request_but_a_slow_losant_gets_a_pause(
     took: float, looks: list[float]
 ) -> None:
     def answer(_: Any) -> ExecutionLog:
@@ -234,7 +234,7 @@ def test_an_interval_counts_from_the_question_but_a_slow_losant_gets_its_rest(
     assert story.go_on(3).times == pytest.approx(looks)
 
 
-def test_a_newcomer_who_is_in_a_hurry_is_not_kept_waiting() -> None:
+def test_an_urgent_new_wait_is_polled_at_once() -> None:
     together = schedule(wait(0, interval=60.0))
     story = Story(together, running(1, 0)).go_on()
 
@@ -247,7 +247,7 @@ def test_a_newcomer_who_is_in_a_hurry_is_not_kept_waiting() -> None:
 
 @briefly
 @given(st.lists(st.floats(0.0, 100.0), min_size=1, max_size=40))
-def test_however_many_come_there_is_one_look_per_interval(arrivals: list[float]) -> None:
+def test_there_is_one_poll_per_interval_however_many_waits_join(arrivals: list[float]) -> None:
     together = schedule(wait(0))
     story = Story(together, running(*range(41)))
     for number, arrival in enumerate(sorted(arrivals), 1):
@@ -261,7 +261,7 @@ def test_however_many_come_there_is_one_look_per_interval(arrivals: list[float])
     assert len(story.times) <= 120 / 20 + 2
 
 
-def test_looks_at_many_notebooks_spread_out() -> None:
+def test_polls_of_many_notebooks_are_spread_out() -> None:
     intervals = []
     for jitter in (lambda low, _: low, highest):
         story = Story(schedule(wait(), jitter=jitter), running(0)).go_on(2)
@@ -270,7 +270,7 @@ def test_looks_at_many_notebooks_spread_out() -> None:
     assert intervals == pytest.approx([20, 21])
 
 
-def test_nobody_looks_sooner_than_somebody_wants_except_for_a_deadline() -> None:
+def test_no_poll_comes_earlier_than_requested_except_for_a_deadline() -> None:
     together = schedule()
 
     for watch, opens_at, pause in [(wait(), 9, 9), (wait(deadline=MADE + 7), 12, 7), (wait(), 4, 4)]:
@@ -278,7 +278,7 @@ def test_nobody_looks_sooner_than_somebody_wants_except_for_a_deadline() -> None
         assert together.delay(MADE) == pause
 
 
-def test_a_run_that_stays_in_the_queue_is_looked_at_more_and_more_seldom_up_to_a_ceiling() -> None:
+def test_a_queued_execution_is_polled_less_and_less_often_up_to_a_maximum() -> None:
     queued = log(entry("queued", run_id(0)))
     story = Story(schedule(wait()), *[queued] * 7, running(0)).go_on(9)
 
@@ -286,7 +286,7 @@ def test_a_run_that_stays_in_the_queue_is_looked_at_more_and_more_seldom_up_to_a
     assert pauses == pytest.approx([20, 30, 45, 60, 60, 60, 60, 20])
 
 
-def test_deadlines_that_pass_together_share_a_look() -> None:
+def test_deadlines_that_pass_together_share_a_poll() -> None:
     waits = [wait(number, deadline=MADE + 10 + number / 100) for number in range(100)]
 
     story = Story(schedule(*waits), running(*range(100))).go_on(3)
@@ -295,7 +295,7 @@ def test_deadlines_that_pass_together_share_a_look() -> None:
     assert story.times == pytest.approx([0, 10, 11])
 
 
-def test_when_nobody_is_left_no_look_is_due() -> None:
+def test_without_waits_no_poll_is_due() -> None:
     first = wait()
     together = schedule(first)
 
@@ -307,7 +307,7 @@ def test_when_nobody_is_left_no_look_is_due() -> None:
 # -- when it fails ----------------------------------------------------------------------------------------
 
 
-def test_a_failure_is_one_failure_however_many_wait() -> None:
+def test_a_failed_poll_counts_once_however_many_waits_share_it() -> None:
     drawn: list[tuple[float, float]] = []
 
     def jitter(low: float, top: float) -> float:
@@ -321,7 +321,7 @@ def test_a_failure_is_one_failure_however_many_wait() -> None:
     assert story.times == pytest.approx([0, 1, 3, 7, 15, 31, 51])
 
 
-def test_a_failure_ends_only_the_waits_whose_patience_it_exhausts() -> None:
+def test_a_failed_poll_ends_only_the_waits_whose_max_poll_outage_has_passed() -> None:
     short, long = wait(0, max_poll_outage=5.0), wait(1)
 
     Story(schedule(short, long, jitter=highest), GONE).go_on(4)
@@ -329,7 +329,7 @@ def test_a_failure_ends_only_the_waits_whose_patience_it_exhausts() -> None:
     assert (short.ending, long.ending) == ("outage", None)
 
 
-def test_what_losant_refuses_ends_all_waits_at_once() -> None:
+def test_a_permanent_refusal_ends_all_waits_at_once() -> None:
     waits = [wait(0), wait(1)]
 
     Story(schedule(*waits), Forbidden(403, "Forbidden", "no")).go_on()
@@ -337,7 +337,7 @@ def test_what_losant_refuses_ends_all_waits_at_once() -> None:
     assert [it.ending for it in waits] == ["refused"] * 2
 
 
-def test_a_deadline_that_passes_while_losant_asks_for_quiet_ends_its_wait_without_a_look() -> None:
+def test_a_deadline_during_retry_after_ends_its_wait_without_a_poll() -> None:
     brief, patient = wait(0, deadline=MADE + 30), wait(1)
     slow_down = RateLimited(429, "", "slow down", retry_after=120.0)
 
@@ -348,7 +348,7 @@ def test_a_deadline_that_passes_while_losant_asks_for_quiet_ends_its_wait_withou
     assert story.times[1] >= 120
 
 
-def test_a_newcomer_does_not_look_sooner_than_losant_asked() -> None:
+def test_a_new_wait_is_not_polled_before_retry_after() -> None:
     together = schedule(wait(0))
     story = Story(together, RateLimited(429, "", "slow down", retry_after=120.0), running(1, 0)).go_on()
 
@@ -378,7 +378,7 @@ def crowd(count: int) -> list[dict[str, Any]]:
     return [entry("completed", run_id(number)) for number in range(count + 100, 100, -1)]
 
 
-def test_a_log_that_is_longer_than_any_answer_may_be_is_asked_for_in_less() -> None:
+def test_a_log_too_large_for_one_response_is_requested_with_a_lower_limit() -> None:
     def answer(call: Any) -> Any:
         limit = int(call.query["limit"])
         return (
@@ -394,7 +394,7 @@ def test_a_log_that_is_longer_than_any_answer_may_be_is_asked_for_in_less() -> N
     assert deep.demand is not None
 
 
-def test_a_log_that_does_not_reach_far_enough_is_asked_for_again_at_once_and_longer() -> None:
+def test_a_log_that_is_too_short_is_requested_again_at_once_with_a_higher_limit() -> None:
     deep, shallow = wait(0), wait(400)
     together = schedule(deep, shallow)
 
@@ -407,7 +407,7 @@ def test_a_log_that_does_not_reach_far_enough_is_asked_for_again_at_once_and_lon
     assert story.windows[-1][0] == 1280
 
 
-def test_a_run_that_even_the_longest_log_does_not_show_does_not_make_each_look_long() -> None:
+def test_an_execution_missing_from_the_longest_log_does_not_raise_every_limit() -> None:
     story = Story(schedule(wait(0)), paged(*crowd(10_000))).go_on(40)
 
     longest = [limit for limit, _ in story.windows if limit == MAX_LIMIT]
@@ -415,7 +415,7 @@ def test_a_run_that_even_the_longest_log_does_not_show_does_not_make_each_look_l
     assert sum(limit for limit, _ in story.windows) / len(story.windows) < MAX_LIMIT / 3
 
 
-def test_where_losant_gives_no_log_as_long_as_ours_it_is_asked_for_a_shorter_one() -> None:
+def test_a_refused_limit_is_lowered() -> None:
     waits = [wait(number) for number in range(400)]
     entries = [entry("inProgress", run_id(number)) for number in range(399, -1, -1)]
 
@@ -426,7 +426,7 @@ def test_where_losant_gives_no_log_as_long_as_ours_it_is_asked_for_a_shorter_one
     assert all(it.execution is not None for it in waits)
 
 
-def test_those_who_are_left_see_as_far_as_all_did_together() -> None:
+def test_the_remaining_waits_keep_the_limit_of_all_waits() -> None:
     waits = [wait(number) for number in range(2_000)]
     states = dict.fromkeys(range(2_000), "inProgress")
     together = schedule(*waits)
@@ -448,7 +448,7 @@ def test_those_who_are_left_see_as_far_as_all_did_together() -> None:
     assert not any(watch.drain_logs() for watch in waits[:100])
 
 
-def test_a_refusal_that_is_not_about_the_length_ends_the_wait_all_the_same() -> None:
+def test_a_refusal_not_caused_by_the_limit_ends_the_wait() -> None:
     first = wait()
     waits = [first, *(wait(number) for number in range(1, 100))]
 
@@ -461,7 +461,7 @@ def test_a_refusal_that_is_not_about_the_length_ends_the_wait_all_the_same() -> 
 
 @briefly
 @given(st.data())
-def test_no_sequence_of_answers_and_losses_loses_a_wait(data: st.DataObject) -> None:
+def test_no_sequence_of_responses_and_failures_loses_a_wait(data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 8))
     waits = [wait(number, deadline=MADE + 3_600) for number in range(count)]
     together = schedule(*waits)

@@ -39,7 +39,7 @@ DOWN = ServerError(503, "", "no message")
 
 
 @pytest.mark.parametrize("error", [REFUSED, LOST, BUSY, DOWN, ProtocolError("cut short")], ids=str)
-def test_a_call_that_does_no_harm_is_repeated_while_its_error_may_pass(error: LosantError) -> None:
+def test_an_idempotent_call_is_retried_after_a_transient_error(error: LosantError) -> None:
     hand = Hand([error, error, ANSWER])
 
     assert hand.drive(call_with_retry(READ, 2)) == ANSWER
@@ -48,7 +48,7 @@ def test_a_call_that_does_no_harm_is_repeated_while_its_error_may_pass(error: Lo
 
 
 @pytest.mark.parametrize("error", [LOST, DOWN, ProtocolError("cut short")], ids=str)
-def test_an_execute_that_may_have_landed_is_never_repeated(error: LosantError) -> None:
+def test_a_submission_that_may_have_taken_effect_is_never_repeated(error: LosantError) -> None:
     hand = Hand([error])
 
     with pytest.raises(type(error)):
@@ -57,7 +57,7 @@ def test_an_execute_that_may_have_landed_is_never_repeated(error: LosantError) -
 
 
 @pytest.mark.parametrize("error", [REFUSED, BUSY], ids=str)
-def test_an_execute_that_losant_did_not_take_is_repeated(error: LosantError) -> None:
+def test_a_submission_without_effect_is_repeated(error: LosantError) -> None:
     hand = Hand([error, REF])
 
     assert hand.drive(call_with_retry(EXECUTE, 5)) == REF
@@ -74,7 +74,7 @@ def test_an_execute_that_losant_did_not_take_is_repeated(error: LosantError) -> 
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_cannot_pass_is_not_repeated(error: LosantError) -> None:
+def test_permanent_errors_are_not_retried(error: LosantError) -> None:
     hand = Hand([error])
 
     with pytest.raises(type(error)):
@@ -82,7 +82,7 @@ def test_what_cannot_pass_is_not_repeated(error: LosantError) -> None:
     assert (len(hand.calls), hand.sleeps) == (1, [])
 
 
-def test_repeating_ends_with_the_last_error() -> None:
+def test_retries_end_with_the_last_error() -> None:
     hand = Hand([LOST, LOST, DOWN])
 
     with pytest.raises(ServerError):
@@ -90,7 +90,7 @@ def test_repeating_ends_with_the_last_error() -> None:
     assert len(hand.calls) == 3
 
 
-def test_pauses_between_repetitions_grow() -> None:
+def test_pauses_between_retries_grow() -> None:
     hand = Hand([LOST, LOST, LOST, ANSWER])
 
     hand.drive(call_with_retry(READ, 3, jitter=highest))
@@ -98,7 +98,7 @@ def test_pauses_between_repetitions_grow() -> None:
     assert hand.sleeps == [1.0, 2.0, 4.0]
 
 
-def test_a_pause_is_at_least_as_long_as_losant_asked_for() -> None:
+def test_a_pause_is_at_least_retry_after() -> None:
     hand = Hand([RateLimited(429, "", "slow down", retry_after=30.0), ANSWER])
 
     hand.drive(call_with_retry(READ, 1))
@@ -115,21 +115,21 @@ def test_a_pause_is_at_least_as_long_as_losant_asked_for() -> None:
     ],
     ids=["delete", "cancel", "cancel that is refused"],
 )
-def test_that_nothing_is_left_proves_an_attempt_whose_answer_was_lost(call: Any, gone: LosantError) -> None:
+def test_not_found_confirms_a_delete_with_a_lost_response(call: Any, gone: LosantError) -> None:
     assert Hand([LOST, gone]).drive(call_with_retry(call, 3)) is None
     for certain in (REFUSED, BUSY):
         with pytest.raises(type(gone)):
             Hand([certain, gone]).drive(call_with_retry(call, 3))
 
 
-def test_a_host_that_gives_the_same_page_over_and_over_is_not_asked_for_ever() -> None:
+def test_a_host_that_repeats_the_same_page_is_not_paged_forever() -> None:
     hand = Hand([Page(notebooks=[ANSWER], total=1_000_000)])
 
     assert set(hand.drive(list_notebooks(APPLICATION, {}, 0))) == {ANSWER}
     assert len(hand.calls) == 2
 
 
-def test_cancelling_asks_losant_once() -> None:
+def test_cancelling_sends_one_request() -> None:
     hand = Hand([None])
 
     assert hand.drive(cancel(REF, "the task was killed")) == "requested"
@@ -141,7 +141,7 @@ def test_cancelling_asks_losant_once() -> None:
 
 
 @pytest.mark.parametrize("error", [NotFound(404, "", "no"), BadRequest(400, "", "has ended")], ids=str)
-def test_a_run_that_has_ended_needs_no_cancelling(error: LosantError) -> None:
+def test_an_ended_execution_is_not_cancelled(error: LosantError) -> None:
     hand = Hand([error])
 
     assert hand.drive(cancel(REF, "the task was killed", retries=2)) == "not_needed"
@@ -149,7 +149,7 @@ def test_a_run_that_has_ended_needs_no_cancelling(error: LosantError) -> None:
 
 
 @pytest.mark.parametrize(("error", "asked"), [(DOWN, 3), (LOST, 3), (Forbidden(403, "", "no"), 1)], ids=repr)
-def test_a_cancel_that_fails_is_told_and_not_raised(error: Any, asked: int) -> None:
+def test_a_failed_cancel_is_logged_and_not_raised(error: Any, asked: int) -> None:
     hand = Hand([error])
 
     assert hand.drive(cancel(REF, "the task was killed", retries=2)) == "failed"
@@ -157,11 +157,11 @@ def test_a_cancel_that_fails_is_told_and_not_raised(error: Any, asked: int) -> N
     assert RUN in hand.notes[-1].text
 
 
-def test_a_cancel_is_repeated_as_it_does_no_harm_twice() -> None:
+def test_a_cancel_is_retried_because_it_is_idempotent() -> None:
     hand = Hand([LOST, None])
 
     assert hand.drive(cancel(REF, "the task was killed", retries=2))
 
 
-def test_a_signed_address_is_in_no_repr_of_a_step() -> None:
+def test_a_signed_url_is_in_no_repr_of_a_step() -> None:
     assert "secret" not in repr(Tail("https://storage.example/?sig=secret"))

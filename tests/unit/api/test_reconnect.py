@@ -39,21 +39,21 @@ def find_earlier(hand: Hand, submission: Submission) -> Execution | None:
 
 
 @pytest.mark.parametrize("known_id", [None, run_id(1)], ids=["unknown", "noted down by the first try"])
-def test_a_run_of_the_first_try_does_not_hide_that_the_second_one_s_may_be_late(known_id: str | None) -> None:
+def test_an_execution_of_the_first_try_does_not_stop_the_search_for_the_second(known_id: str | None) -> None:
     first, second = run_of_try(1, "canceled"), run_of_try(2, "inProgress")
     hand = Hand([[first], [second, first]])
 
     assert find_earlier(hand, replace(SUBMISSION, known_id=known_id)) == second
 
 
-def test_a_try_whose_predecessor_is_accounted_for_starts_afresh_at_once() -> None:
+def test_a_try_submits_at_once_if_the_previous_execution_is_known_to_have_ended() -> None:
     hand = Hand([[run_of_try(2, "errored"), run_of_try(1, "canceled")]])
 
     assert find_earlier(hand, SUBMISSION) is None
     assert hand.sleeps == []
 
 
-def test_a_predecessor_that_never_shows_up_is_waited_for_as_long_as_the_log_may_lag() -> None:
+def test_a_missing_previous_execution_is_searched_for_max_log_lag() -> None:
     hand = Hand([[run_of_try(1, "canceled")]])
 
     assert find_earlier(hand, replace(SUBMISSION, known_id=run_id(1))) is None
@@ -61,7 +61,7 @@ def test_a_predecessor_that_never_shows_up_is_waited_for_as_long_as_the_log_may_
 
 
 @pytest.mark.parametrize("skew", [-600.0, 600.0])
-def test_an_answer_that_was_lost_is_searched_for_by_no_clock_of_ours(skew: float) -> None:
+def test_a_lost_submission_is_searched_for_without_using_the_local_clock(skew: float) -> None:
     made = run_of_try(3, "inProgress")
 
     def log(call: Any) -> list[Execution]:
@@ -75,7 +75,7 @@ def test_an_answer_that_was_lost_is_searched_for_by_no_clock_of_ours(skew: float
     assert hand.sleeps == []
 
 
-def test_while_an_answer_is_searched_for_nobody_comes_back_sooner_than_losant_asked() -> None:
+def test_the_search_for_a_lost_submission_respects_retry_after() -> None:
     hand = Hand([RateLimited(429, "", "slow down", retry_after=40.0), [run_of_try(3, "queued")]])
 
     hand.drive(
@@ -85,14 +85,14 @@ def test_while_an_answer_is_searched_for_nobody_comes_back_sooner_than_losant_as
     assert hand.sleeps == [40.0]
 
 
-def test_a_context_that_is_nested_too_deep_to_be_read_is_none_of_ours() -> None:
+def test_a_context_nested_too_deeply_to_parse_has_no_owner() -> None:
     hostile = execution("inProgress", run_id(9), templateContext="[" * 32_767)
 
     assert read_marker(hostile) == {}
     assert find_earlier(Hand([[hostile, run_of_try(2, "errored")]]), SUBMISSION) is None
 
 
-def test_without_a_mark_the_run_that_was_noted_down_is_all_there_is_to_look_for() -> None:
+def test_without_a_marker_only_the_saved_execution_id_is_searched() -> None:
     hand = Hand([[execution("errored", run_id(1))]])
 
     assert find_earlier(hand, replace(SUBMISSION, owner=None, known_id=run_id(1))) is None

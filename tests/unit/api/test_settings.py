@@ -21,13 +21,13 @@ def read(
     return Settings.from_connection(host=host, port=port, token=token, extra=extra, user_agent="test")
 
 
-def test_a_token_is_all_a_connection_needs() -> None:
+def test_a_connection_needs_only_a_token() -> None:
     assert read() == Settings(token=TOKEN, user_agent="test")
     assert read().base_url == "https://api.losant.com"
 
 
 @pytest.mark.parametrize("extra", [{}, dict.fromkeys(["timeout", "max_retries", "app_url", "verify"], "")])
-def test_a_field_that_the_form_left_empty_is_as_if_it_were_not_there(extra: dict[str, Any]) -> None:
+def test_an_empty_field_of_the_form_is_ignored(extra: dict[str, Any]) -> None:
     assert read(host="", application_id="", allow_http="", **extra) == read()
 
 
@@ -71,7 +71,7 @@ def test_a_host_is_a_name_or_an_address_in_any_spelling(host: str, port: int | N
         "://",
     ],
 )
-def test_a_host_that_is_none_is_refused_by_name_without_showing_a_password(host: str) -> None:
+def test_an_invalid_host_is_refused_by_name_without_showing_a_password(host: str) -> None:
     with pytest.raises(InvalidArgument, match=r"^host: ") as caught:
         read(host)
 
@@ -79,7 +79,7 @@ def test_a_host_that_is_none_is_refused_by_name_without_showing_a_password(host:
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
-def test_a_port_that_is_none_is_refused_by_name(port: int) -> None:
+def test_an_invalid_port_is_refused_by_name(port: int) -> None:
     with pytest.raises(InvalidArgument, match=r"^port: "):
         read("api.losant.com", port)
 
@@ -87,13 +87,13 @@ def test_a_port_that_is_none_is_refused_by_name(port: int) -> None:
 @pytest.mark.parametrize(
     "host", ["http://api.losant.com", "http://10.0.0.1", "http://0.0.0.0", "http://localhost.example"]
 )
-def test_a_token_never_goes_unencrypted_to_another_machine(host: str) -> None:
+def test_a_token_is_never_sent_unencrypted_to_another_machine(host: str) -> None:
     with pytest.raises(InvalidArgument, match="unencrypted"):
         read(host)
 
 
 @pytest.mark.parametrize("flag", [True, "true", "True", "1", "yes", "y", 1], ids=repr)
-def test_a_token_goes_unencrypted_to_another_machine_when_the_connection_insists(flag: object) -> None:
+def test_a_token_is_sent_unencrypted_only_with_the_explicit_option(flag: object) -> None:
     assert read("http://10.0.0.1", allow_http=flag).base_url == "http://10.0.0.1"
 
 
@@ -109,20 +109,20 @@ def test_a_flag_that_is_neither_on_nor_off_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("token", [None, "", "  "])
-def test_a_missing_token_is_asked_for(token: str | None) -> None:
+def test_a_missing_token_is_reported(token: str | None) -> None:
     with pytest.raises(InvalidArgument, match=r"^password: is empty; it holds the Losant API token$"):
         read(token=token)
 
 
 @pytest.mark.parametrize("token", ["two words", "tok\nen", "tökén", "tok\x00en"])
-def test_a_token_that_fits_into_no_header_is_refused_without_showing_it(token: str) -> None:
+def test_a_token_that_cannot_be_a_header_is_refused_without_showing_it(token: str) -> None:
     with pytest.raises(InvalidArgument, match=r"^password: ") as caught:
         read(token=token)
 
     assert token not in str(caught.value)
 
 
-def test_blanks_around_a_pasted_token_do_no_harm() -> None:
+def test_spaces_around_a_token_are_ignored() -> None:
     assert read(token=f" {TOKEN}\n").token == TOKEN
 
 
@@ -146,7 +146,7 @@ def test_the_token_is_in_no_repr() -> None:
     ],
     ids=repr,
 )
-def test_each_extra_is_taken_as_json_or_as_text(name: str, value: Any, kept: object) -> None:
+def test_each_extra_is_accepted_as_json_or_as_text(name: str, value: Any, kept: object) -> None:
     assert getattr(read(**{name: value}), name) == kept
 
 
@@ -166,12 +166,12 @@ def test_each_extra_is_taken_as_json_or_as_text(name: str, value: Any, kept: obj
     ],
     ids=repr,
 )
-def test_an_extra_that_makes_no_sense_is_refused_by_name(name: str, value: Any) -> None:
+def test_an_invalid_extra_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(InvalidArgument, match=f"^{name}: "):
         read(**{name: value})
 
 
-def test_a_bundle_of_certificates_is_named_by_its_path(tmp_path: Path) -> None:
+def test_a_ca_bundle_is_given_by_its_path(tmp_path: Path) -> None:
     bundle = tmp_path / "ca.pem"
     bundle.touch()
 
@@ -187,7 +187,7 @@ def test_a_bundle_of_certificates_is_named_by_its_path(tmp_path: Path) -> None:
         ("https://ui.example/{application_id}/{other}", f"https://ui.example/{APPLICATION}/{{other}}"),
     ],
 )
-def test_a_link_leads_to_the_notebook_on_whatever_address(app_url: str | None, link: str) -> None:
+def test_a_link_leads_to_the_notebook_on_the_web_url(app_url: str | None, link: str) -> None:
     settings = read(app_url=app_url)
 
     assert settings.notebook_url(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=RUN) == link

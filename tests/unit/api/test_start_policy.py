@@ -63,7 +63,7 @@ def come(
     )
 
 
-def test_without_conditions_nothing_is_asked() -> None:
+def test_without_conditions_no_request_is_sent() -> None:
     hand = Hand([NEW])
     started = come(hand)
 
@@ -74,7 +74,7 @@ def test_without_conditions_nothing_is_asked() -> None:
 
 @pytest.mark.parametrize("choice", ["wait", "adopt", "skip", "fail", "cancel_previous"])
 @pytest.mark.parametrize("before", [[], [execution("completed")], [execution("canceled")]])
-def test_when_no_other_run_goes_on_one_is_started(choice: str, before: list[Execution]) -> None:
+def test_without_another_active_execution_one_is_submitted(choice: str, before: list[Execution]) -> None:
     # cancel_previous looks once more, whether what it cancelled has ended.
     looks = 2 if choice == "cancel_previous" else 1
     hand = Hand([*[before] * looks, NEW])
@@ -87,7 +87,7 @@ def test_when_no_other_run_goes_on_one_is_started(choice: str, before: list[Exec
 
 
 @pytest.mark.parametrize("status", ["queued", "inProgress", "canceling", "pondering"])
-def test_another_run_makes_the_task_skip_or_fail_and_nothing_is_started(status: str) -> None:
+def test_another_execution_makes_the_task_skip_or_fail_without_submitting(status: str) -> None:
     for choice, error in (("skip", StartSkipped), ("fail", StartDenied)):
         hand = Hand([[other(status)]])
         with pytest.raises(error, match=rf"{RUN} \({status}\)"):
@@ -95,7 +95,7 @@ def test_another_run_makes_the_task_skip_or_fail_and_nothing_is_started(status: 
         assert hand.operations() == ["notebook.logs"]
 
 
-def test_waiting_looks_every_interval_until_no_other_run_goes_on() -> None:
+def test_waiting_polls_every_interval_until_no_other_execution_is_active() -> None:
     hand = Hand([[other()], [other("canceling")], [other("completed")], NEW])
 
     come(hand, if_running="wait")
@@ -105,7 +105,7 @@ def test_waiting_looks_every_interval_until_no_other_run_goes_on() -> None:
     assert "waiting for its end" in hand.log
 
 
-def test_waiting_ends_when_its_time_is_over() -> None:
+def test_waiting_for_another_execution_ends_at_the_deadline() -> None:
     hand = Hand([[other()]])
 
     with pytest.raises(StartDenied, match="the time to wait for it is over"):
@@ -113,7 +113,7 @@ def test_waiting_ends_when_its_time_is_over() -> None:
     assert hand.sleeps == [20.0, 20.0, 10.0]
 
 
-def test_who_does_not_wait_here_is_told_what_for() -> None:
+def test_a_deferrable_wait_gets_the_execution_that_blocks_it() -> None:
     hand = Hand([[other()]])
 
     waiting = come(hand, if_running="wait", may_wait_here=False)
@@ -122,7 +122,7 @@ def test_who_does_not_wait_here_is_told_what_for() -> None:
     assert waiting.by.ref == REF
 
 
-def test_the_newest_run_of_the_same_context_and_query_time_is_adopted() -> None:
+def test_the_newest_execution_with_equal_context_and_query_time_is_adopted() -> None:
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     submission = Submission(
         application_id=APPLICATION,
@@ -150,7 +150,7 @@ def test_the_newest_run_of_the_same_context_and_query_time_is_adopted() -> None:
 @pytest.mark.parametrize(
     "listed", [[other(context={"site": "south"})], [other("canceling")], [other(context="not an object")]]
 )
-def test_a_run_for_something_else_is_not_adopted_and_does_not_hold_up_a_start(
+def test_an_execution_with_other_arguments_is_not_adopted_and_does_not_block(
     listed: list[Execution],
 ) -> None:
     hand = Hand([listed, NEW])
@@ -159,7 +159,7 @@ def test_a_run_for_something_else_is_not_adopted_and_does_not_hold_up_a_start(
     assert hand.operations() == ["notebook.logs", "notebook.execute"]
 
 
-def test_runs_of_this_very_task_are_no_others() -> None:
+def test_executions_of_the_same_task_are_not_other_executions() -> None:
     cleared = Owner(
         dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=5, deployment="here"
     )
@@ -169,7 +169,7 @@ def test_runs_of_this_very_task_are_no_others() -> None:
     assert hand.operations() == ["notebook.logs", "notebook.execute"]
 
 
-def test_previous_runs_are_cancelled_and_their_ends_awaited() -> None:
+def test_previous_executions_are_cancelled_and_waited_for() -> None:
     running = [other(run=run_id(1)), other("canceling", run=run_id(2)), other("completed", run=run_id(3))]
     ending = [other("canceling", run=run_id(1)), other("canceled", run=run_id(2))]
     hand = Hand([running, None, ending, [], NEW])
@@ -186,7 +186,7 @@ def test_previous_runs_are_cancelled_and_their_ends_awaited() -> None:
     assert hand.calls[1].query["executionId"] == run_id(1)
 
 
-def test_a_run_that_was_started_meanwhile_is_neither_cancelled_nor_awaited() -> None:
+def test_an_execution_started_meanwhile_is_neither_cancelled_nor_waited_for() -> None:
     late = other(run=f"{int(NOW) + 5:08x}{7:016x}", runQueuedAt=iso(NOW + 5))
     hand = Hand([[late], [late], NEW])
     come(hand, if_running="cancel_previous")
@@ -194,7 +194,7 @@ def test_a_run_that_was_started_meanwhile_is_neither_cancelled_nor_awaited() -> 
     assert "notebook.cancelExecution" not in hand.operations()
 
 
-def test_when_a_previous_run_cannot_be_cancelled_nothing_is_started() -> None:
+def test_nothing_is_submitted_if_a_previous_execution_cannot_be_cancelled() -> None:
     hand = Hand([[other()], Forbidden(403, "Forbidden", "no")])
 
     with pytest.raises(StartDenied, match="could not be cancelled"):
@@ -214,7 +214,7 @@ def test_the_minutes_of_the_day_are_counted_from_midnight_in_utc() -> None:
     assert hand.calls[0].query["start"] == f"{midnight.timestamp() * 1000:.0f}"
 
 
-def test_the_minutes_of_the_billing_period_are_the_notebooks_own_figure() -> None:
+def test_the_minutes_of_the_billing_period_are_read_from_the_notebook() -> None:
     def notebook(**stats: Any) -> Notebook:
         return Notebook.from_api({"id": NOTEBOOK, "applicationId": APPLICATION, "name": "N", "stats": stats})
 
@@ -231,7 +231,7 @@ def test_the_minutes_of_the_billing_period_are_the_notebooks_own_figure() -> Non
 
 
 @pytest.mark.parametrize(("on_exceeded", "error"), [("fail", StartDenied), ("skip", StartSkipped)])
-def test_when_the_minutes_are_used_up_nothing_is_started(on_exceeded: str, error: type[Exception]) -> None:
+def test_nothing_is_submitted_when_the_minutes_are_used_up(on_exceeded: str, error: type[Exception]) -> None:
     hand = Hand([counts(31)])
 
     with pytest.raises(error, match=r"used 31 run minutes today \(UTC\), and max_minutes is 30"):
@@ -239,7 +239,7 @@ def test_when_the_minutes_are_used_up_nothing_is_started(on_exceeded: str, error
     assert hand.operations() == ["notebook.notebookMinuteCounts"]
 
 
-def test_no_run_is_cancelled_for_one_that_is_not_started() -> None:
+def test_no_execution_is_cancelled_if_none_will_be_submitted() -> None:
     hand = Hand([counts(31)])
 
     with pytest.raises(StartDenied):
@@ -247,14 +247,14 @@ def test_no_run_is_cancelled_for_one_that_is_not_started() -> None:
     assert hand.operations() == ["notebook.notebookMinuteCounts"]
 
 
-def test_a_run_that_is_adopted_needs_no_minutes() -> None:
+def test_adopting_an_execution_needs_no_minutes() -> None:
     hand = Hand([[other()]])
     come(hand, max_minutes=1, if_running="adopt")
 
     assert hand.operations() == ["notebook.logs"]
 
 
-def test_a_look_that_fails_for_a_moment_is_repeated_and_nothing_is_started_before_it_succeeds() -> None:
+def test_a_check_is_retried_and_nothing_is_submitted_before_it_succeeds() -> None:
     hand = Hand(
         [ServerError(503, "", "away"), [other("completed")], ServerError(503, "", "away"), counts(0), NEW]
     )
@@ -272,7 +272,7 @@ def test_a_look_that_fails_for_a_moment_is_repeated_and_nothing_is_started_befor
 # -- retries ----------------------------------------------------------------------------------------------
 
 
-def test_a_retry_takes_over_its_own_run_before_anything_is_judged() -> None:
+def test_a_retry_reconnects_to_its_own_execution_before_any_check() -> None:
     mine = other(context=OWNER.add_marker({"site": "north"}))
     hand = Hand([[other(run=run_id(3)), mine]])
 
@@ -286,6 +286,6 @@ def test_a_retry_takes_over_its_own_run_before_anything_is_judged() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"if_running": "maybe"}, {"minutes_window": "year"}, {"on_exceeded": "cry"}, {"max_minutes": 0}]
 )
-def test_a_condition_that_makes_no_sense_is_named(wrong: dict[str, Any]) -> None:
+def test_an_invalid_condition_is_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument, match=f"^{next(iter(wrong))}: "):
         come(Hand([]), **wrong)

@@ -59,7 +59,7 @@ def at(*answers: Any, **more: Any) -> Hand:
     return Hand(answers, now=MADE, **more)
 
 
-def test_a_run_is_watched_until_it_has_ended() -> None:
+def test_an_execution_is_polled_until_it_has_ended() -> None:
     hand = at([execution("queued")], RUNNING, RUNNING, DONE)
 
     outcome = look(hand)
@@ -70,7 +70,7 @@ def test_a_run_is_watched_until_it_has_ended() -> None:
     assert hand.looks == [MADE, MADE + 20, MADE + 40, MADE + 60]
 
 
-def test_every_look_names_a_limit_and_a_since_with_a_margin() -> None:
+def test_every_poll_has_a_limit_and_a_since_with_a_margin() -> None:
     hand = at(RUNNING, DONE)
 
     look(hand)
@@ -79,7 +79,7 @@ def test_every_look_names_a_limit_and_a_since_with_a_margin() -> None:
     assert [(call.query["limit"], call.query["since"]) for call in hand.calls] == [("20", since)] * 2
 
 
-def test_a_run_that_has_only_just_begun_is_not_looked_at_yet() -> None:
+def test_a_new_execution_is_not_polled_at_once() -> None:
     hand = at(DONE)
 
     look(hand, not_before=MADE + 20)
@@ -87,7 +87,7 @@ def test_a_run_that_has_only_just_begun_is_not_looked_at_yet() -> None:
     assert hand.looks == [MADE + 20]
 
 
-def test_each_phase_is_told_once_with_its_durations() -> None:
+def test_each_phase_is_logged_once_with_its_durations() -> None:
     gathered = [execution("inProgress", runStartedAt=iso(MADE + 2), inputsCompletedAt=iso(MADE + 7))]
     hand = at([execution("queued")], [execution("queued")], RUNNING, RUNNING, gathered, gathered, DONE)
 
@@ -113,7 +113,7 @@ def test_each_phase_is_told_once_with_its_durations() -> None:
         ({}, "(queue 4 s, inputs 2 s, notebook 90 s, outputs 1 s; 1.5 run minutes)"),
     ],
 )
-def test_the_minutes_that_a_run_costs_are_told_apart_from_its_time_in_the_queue(
+def test_run_minutes_are_logged_separately_from_the_time_in_the_queue(
     more: dict[str, Any], told: str
 ) -> None:
     ended = {
@@ -129,7 +129,7 @@ def test_the_minutes_that_a_run_costs_are_told_apart_from_its_time_in_the_queue(
     assert hand.log.endswith(told)
 
 
-def test_watchers_that_began_together_spread_out() -> None:
+def test_waits_that_began_together_spread_out() -> None:
     early, late = at(RUNNING, DONE), at(RUNNING, DONE)
 
     look(early, jitter=lambda low, _: low)
@@ -151,13 +151,13 @@ def test_watchers_that_began_together_spread_out() -> None:
     ],
     ids=lambda error: type(error).__name__ + str(error)[:3],
 )
-def test_a_lost_poll_does_not_fail_the_run(error: LosantError) -> None:
+def test_a_lost_poll_does_not_fail_the_execution(error: LosantError) -> None:
     outcome = look(at(error, RUNNING, error, error, DONE))
 
     assert outcome.is_success
 
 
-def test_a_row_of_lost_polls_is_told_once() -> None:
+def test_consecutive_lost_polls_are_logged_once() -> None:
     hand = at(GONE, GONE, GONE, RUNNING, GONE, GONE, DONE)
 
     look(hand)
@@ -166,7 +166,7 @@ def test_a_row_of_lost_polls_is_told_once() -> None:
     assert [note.level for note in lost] == [logging.WARNING] * 2
 
 
-def test_an_outage_is_forgiven_up_to_a_bound_of_time() -> None:
+def test_an_outage_is_tolerated_up_to_max_poll_outage() -> None:
     hand = at(RUNNING, GONE)
 
     outcome = look(hand)
@@ -177,7 +177,7 @@ def test_an_outage_is_forgiven_up_to_a_bound_of_time() -> None:
     assert "notebook.cancelExecution" not in hand.operations()
 
 
-def test_a_bound_of_outage_begins_anew_with_each_answer() -> None:
+def test_max_poll_outage_restarts_with_each_response() -> None:
     def flaky(call: Any) -> Any:
         del call
         return RUNNING if len(hand.calls) % 20 == 0 else GONE
@@ -187,7 +187,7 @@ def test_a_bound_of_outage_begins_anew_with_each_answer() -> None:
     assert look(hand, jitter=highest).ending == "deadline"
 
 
-def test_a_single_lost_poll_is_forgiven_however_seldom_one_looks() -> None:
+def test_a_single_lost_poll_is_tolerated_however_long_the_interval() -> None:
     seldom = WaitConfig(poll_interval=900.0, deadline=MADE + 7_200, max_poll_outage=600.0)
 
     assert look(at(GONE, DONE), config=seldom, not_before=MADE + 900).is_success
@@ -195,7 +195,7 @@ def test_a_single_lost_poll_is_forgiven_however_seldom_one_looks() -> None:
 
 @briefly
 @given(st.lists(st.booleans(), min_size=1, max_size=25))
-def test_no_pattern_of_short_losses_fails_a_healthy_run(lost: list[bool]) -> None:
+def test_no_pattern_of_short_outages_fails_a_healthy_execution(lost: list[bool]) -> None:
     answers = [GONE if it else RUNNING for it in lost]
 
     assert look(at(*answers, DONE)).is_success
@@ -211,7 +211,7 @@ def test_no_pattern_of_short_losses_fails_a_healthy_run(lost: list[bool]) -> Non
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_looking_again_cannot_change_ends_the_wait_at_once(error: LosantError) -> None:
+def test_a_permanent_error_ends_the_wait_at_once(error: LosantError) -> None:
     hand = at(RUNNING, error)
 
     outcome = look(hand, cancel_on_timeout=True)
@@ -221,7 +221,7 @@ def test_what_looking_again_cannot_change_ends_the_wait_at_once(error: LosantErr
     assert hand.operations() == ["notebook.logs"] * 2
 
 
-def test_nobody_looks_sooner_than_losant_asked() -> None:
+def test_no_poll_comes_before_retry_after() -> None:
     hand = at(RateLimited(429, "", "slow down", retry_after=120.0), DONE)
 
     look(hand)
@@ -229,7 +229,7 @@ def test_nobody_looks_sooner_than_losant_asked() -> None:
     assert hand.looks[1] - hand.looks[0] >= 120
 
 
-def test_a_long_pause_that_losant_asks_for_does_not_outlast_the_deadline() -> None:
+def test_a_long_retry_after_does_not_extend_the_deadline() -> None:
     hand = at(RateLimited(429, "", "slow down", retry_after=86_400.0), RUNNING)
 
     outcome = look(hand, config=WaitConfig(poll_interval=20.0, deadline=MADE + 300, max_poll_outage=6_000.0))
@@ -238,14 +238,14 @@ def test_a_long_pause_that_losant_asks_for_does_not_outlast_the_deadline() -> No
     assert hand.now == MADE + 300
 
 
-def test_a_status_nobody_has_documented_is_watched_on() -> None:
+def test_an_undocumented_status_is_polled_further() -> None:
     hand = at([execution("hibernating")], [execution("hibernating")], DONE)
 
     assert look(hand).is_success
     assert "hibernating" in hand.log
 
 
-def test_a_status_nobody_has_documented_is_warned_of_once() -> None:
+def test_an_undocumented_status_is_warned_about_once() -> None:
     hand = at([execution("hibernating")], [execution("hibernating")], DONE)
 
     look(hand)
@@ -256,7 +256,7 @@ def test_a_status_nobody_has_documented_is_warned_of_once() -> None:
 
 
 @pytest.mark.parametrize("status", ["errored", "timeout", "canceled"])
-def test_a_run_that_did_not_end_well_says_so_with_losants_errors(status: str) -> None:
+def test_an_unsuccessful_execution_is_reported_with_losants_errors(status: str) -> None:
     errors = [{"name": "ValueError", "message": "boom"}]
 
     outcome = look(at(RUNNING, [execution(status, executionErrors=errors)]))
@@ -265,11 +265,11 @@ def test_a_run_that_did_not_end_well_says_so_with_losants_errors(status: str) ->
     assert list(outcome.errors) == errors
 
 
-def test_a_run_that_is_being_cancelled_is_watched_until_it_is() -> None:
+def test_an_execution_in_canceling_is_polled_until_it_is_canceled() -> None:
     assert look(at([execution("canceling")], [execution("canceled")])).result["status"] == "canceled"
 
 
-def test_the_end_of_the_error_log_is_fetched_for_a_failed_run() -> None:
+def test_the_end_of_the_error_log_is_fetched_for_a_failed_execution() -> None:
     failed = execution("errored", outputInfo={"result.error.log": {"size": 9, "url": SIGNED}})
     hand = at([failed], tail="Traceback\nValueError: boom")
 
@@ -278,7 +278,7 @@ def test_the_end_of_the_error_log_is_fetched_for_a_failed_run() -> None:
     assert "deadbeef" not in repr(hand.tails)
 
 
-def test_an_error_log_that_cannot_be_read_does_not_change_the_outcome() -> None:
+def test_an_unreadable_error_log_does_not_change_the_outcome() -> None:
     failed = execution("errored", outputInfo={"result.error.log": {"url": SIGNED}})
     hand = at([failed], tail=TransportError("the file's host answered 403"))
 
@@ -297,7 +297,7 @@ def test_an_error_log_that_cannot_be_read_does_not_change_the_outcome() -> None:
     ],
     ids=["a run that ended well", "no error log", "an error log without an address"],
 )
-def test_no_file_is_fetched_in_vain(ended: Execution) -> None:
+def test_no_error_log_is_fetched_without_need(ended: Execution) -> None:
     hand = at([ended])
 
     look(hand)
@@ -305,7 +305,7 @@ def test_no_file_is_fetched_in_vain(ended: Execution) -> None:
     assert hand.tails == []
 
 
-def test_the_deadline_ends_the_wait_after_one_last_look() -> None:
+def test_the_deadline_ends_the_wait_after_one_last_poll() -> None:
     hand = at(RUNNING)
     config = WaitConfig(poll_interval=20.0, deadline=MADE + 50, max_poll_outage=600.0)
 
@@ -316,13 +316,13 @@ def test_the_deadline_ends_the_wait_after_one_last_look() -> None:
     assert set(hand.operations()) == {"notebook.logs"}
 
 
-def test_a_run_that_ends_just_before_the_deadline_has_ended() -> None:
+def test_an_execution_that_ends_just_before_the_deadline_has_ended() -> None:
     config = WaitConfig(poll_interval=40.0, deadline=MADE + 50, max_poll_outage=600.0)
 
     assert look(at(RUNNING, RUNNING, DONE), config=config).is_success
 
 
-def test_a_deadline_that_has_passed_still_allows_one_look() -> None:
+def test_a_deadline_that_has_passed_still_allows_one_poll() -> None:
     config = WaitConfig(poll_interval=20.0, deadline=0.0, max_poll_outage=600.0)
     hand = at(RUNNING)
 
@@ -331,7 +331,7 @@ def test_a_deadline_that_has_passed_still_allows_one_look() -> None:
     assert look(at(DONE), config=config).is_success
 
 
-def test_the_run_is_cancelled_when_the_deadline_passes_and_the_user_wants_that() -> None:
+def test_the_execution_is_cancelled_at_the_deadline_with_cancel_on_timeout() -> None:
     config = WaitConfig(poll_interval=20.0, deadline=MADE + 30, max_poll_outage=600.0)
     hand = at(RUNNING, RUNNING, RUNNING, None)
 
@@ -342,7 +342,7 @@ def test_the_run_is_cancelled_when_the_deadline_passes_and_the_user_wants_that()
     assert hand.calls[-1].query == {"executionId": RUN}
 
 
-def test_a_cancel_that_fails_at_the_deadline_is_told_and_not_raised() -> None:
+def test_a_failed_cancel_at_the_deadline_is_logged_and_not_raised() -> None:
     config = WaitConfig(poll_interval=20.0, deadline=MADE, max_poll_outage=600.0)
     hand = at(RUNNING, ServerError(503, "", "no message"))
 
@@ -354,7 +354,7 @@ def test_a_cancel_that_fails_at_the_deadline_is_told_and_not_raised() -> None:
 
 
 @pytest.mark.parametrize("error", [NotFound(404, "", "no"), BadRequest(400, "", "has ended")], ids=str)
-def test_a_run_that_ends_while_it_is_being_cancelled_has_ended(error: LosantError) -> None:
+def test_an_execution_that_ends_while_being_cancelled_has_ended(error: LosantError) -> None:
     config = WaitConfig(poll_interval=20.0, deadline=MADE + 10, max_poll_outage=600.0)
 
     outcome = look(at(RUNNING, RUNNING, error, DONE), config=config, cancel_on_timeout=True)
@@ -362,7 +362,7 @@ def test_a_run_that_ends_while_it_is_being_cancelled_has_ended(error: LosantErro
     assert (outcome.ending, outcome.is_success) == ("ended", True)
 
 
-def test_a_wait_for_whichever_run_comes_cancels_nobodys() -> None:
+def test_a_wait_without_an_id_cancels_no_execution() -> None:
     config = WaitConfig(poll_interval=20.0, deadline=MADE + 30, max_poll_outage=600.0)
     hand = at([])
 
@@ -391,7 +391,7 @@ def paged(runs: list[Execution]) -> Any:
 @pytest.mark.parametrize(
     ("younger", "limits"), [(19, ["20"]), (20, ["20", "160"]), (500, ["20", "160", "1280"])]
 )
-def test_a_run_beyond_the_page_is_looked_for_further_at_once(younger: int, limits: list[str]) -> None:
+def test_an_execution_beyond_the_page_is_searched_further_at_once(younger: int, limits: list[str]) -> None:
     hand = at(paged([*others(younger), *DONE]))
 
     assert look(hand).is_success
@@ -399,34 +399,34 @@ def test_a_run_beyond_the_page_is_looked_for_further_at_once(younger: int, limit
     assert hand.now == MADE
 
 
-def test_a_run_that_is_not_listed_yet_is_waited_for() -> None:
+def test_a_wait_continues_while_its_execution_is_not_listed_yet() -> None:
     hand = at([], [], RUNNING, DONE)
 
     assert look(hand).is_success
     assert "does not list" in hand.log
 
 
-def test_a_run_that_is_not_listed_for_long_is_looked_for_without_a_since() -> None:
+def test_an_execution_not_listed_for_long_is_searched_without_since() -> None:
     hand = at(lambda call: DONE if call.query["since"] == "0" else [])
 
     assert look(hand).is_success
     assert len(hand.calls) == 3
 
 
-def test_a_run_that_is_never_listed_ends_the_wait_with_a_reason() -> None:
+def test_an_execution_that_is_never_listed_ends_the_wait_with_a_reason() -> None:
     outcome = look(at([]))
 
     assert (outcome.ending, outcome.problem) == ("outage", "the execution log does not list the execution")
     assert outcome.result == {"execution_id": RUN, "notebook_id": NOTEBOOK, "application_id": APPLICATION}
 
 
-def test_nobody_elses_run_is_taken_for_ours() -> None:
+def test_another_execution_is_never_mistaken_for_the_target() -> None:
     hand = at(others(3), [*others(3), *DONE])
 
     assert look(hand).result["execution_id"] == RUN
 
 
-def test_without_an_id_the_earliest_queued_that_ended_is_meant() -> None:
+def test_without_an_id_the_earliest_queued_that_ended_is_selected() -> None:
     recent = [
         execution("completed", run_id(5)),
         execution("inProgress", run_id(4)),
@@ -441,7 +441,7 @@ def test_without_an_id_the_earliest_queued_that_ended_is_meant() -> None:
     assert outcome.result["execution_id"] == run_id(2)
 
 
-def test_without_an_id_the_first_to_end_is_meant_however_late_somebody_looks() -> None:
+def test_without_an_id_the_first_to_end_is_selected_however_late_the_poll() -> None:
     long = execution("completed", run_id(1), outputsCompletedAt=iso(MADE + 50))
     short = execution("errored", run_id(2), notebookCompletedAt=iso(MADE + 30))
     still = execution("inProgress", run_id(1))
@@ -451,17 +451,17 @@ def test_without_an_id_the_first_to_end_is_meant_however_late_somebody_looks() -
     assert [it.result["execution_id"] for it in outcomes] == [run_id(2)] * 2
 
 
-def test_without_an_id_a_run_queued_at_that_very_instant_counts() -> None:
+def test_without_an_id_an_execution_queued_exactly_at_since_counts() -> None:
     assert look(at(DONE), whichever(MADE)).result["execution_id"] == RUN
 
 
-def test_without_an_id_a_run_that_goes_on_is_waited_for() -> None:
+def test_without_an_id_the_wait_continues_while_an_execution_is_active() -> None:
     hand = at([], [execution("queued", run_id(1))], [execution("completed", run_id(1))])
 
     assert look(hand, whichever()).is_success
 
 
-def test_without_an_id_nothing_to_see_is_no_outage() -> None:
+def test_without_an_id_an_empty_log_is_not_an_outage() -> None:
     config = WaitConfig(poll_interval=20.0, deadline=MADE + 7_200, max_poll_outage=600.0)
 
     assert look(at([]), whichever(), config).ending == "deadline"
@@ -474,7 +474,7 @@ def test_without_an_id_the_earliest_is_found_beyond_the_page_too() -> None:
 
 
 @pytest.mark.parametrize("younger", [20, 500])
-def test_a_single_look_is_as_wide_as_it_takes(younger: int) -> None:
+def test_a_single_poll_raises_its_limit_as_required(younger: int) -> None:
     glance = WaitConfig(poll_interval=20.0, deadline=0.0, max_poll_outage=600.0)
 
     assert look(at(paged([*others(younger), *DONE])), config=glance).is_success
@@ -493,7 +493,7 @@ def test_a_single_look_is_as_wide_as_it_takes(younger: int) -> None:
     ],
     ids=["success", "failure", "deadline", "outage"],
 )
-def test_an_outcome_survives_the_way_through_airflows_database(outcome: Outcome) -> None:
+def test_an_outcome_survives_the_round_trip_through_airflows_database(outcome: Outcome) -> None:
     event = json.loads(json.dumps(outcome.to_event()))
 
     assert Outcome.from_event(event).to_event() == outcome.to_event() == event
@@ -520,7 +520,7 @@ FILES = st.dictionaries(
     status=st.sampled_from(["completed", "errored", "timeout", "canceled", "inProgress", "hibernating"]),
     tail=st.sampled_from(["Traceback", TransportError("the file's host answered 403")]),
 )
-def test_no_signed_address_is_in_any_outcome_event_or_note(
+def test_no_signed_url_is_in_any_outcome_event_or_log_line(
     files: dict[str, Any], inputs: dict[str, Any], status: str, tail: str | LosantError
 ) -> None:
     hand = at([Execution.from_api(entry(status, outputInfo=files, inputInfo=inputs))], tail=tail)
@@ -532,7 +532,7 @@ def test_no_signed_address_is_in_any_outcome_event_or_note(
     assert "storage.example" not in told
 
 
-def test_a_target_says_what_is_waited_for() -> None:
+def test_a_target_describes_what_is_waited_for() -> None:
     assert str(Target.of(REF)) == f"execution {RUN} of notebook {NOTEBOOK}"
     assert str(whichever(MADE + timedelta(minutes=1).total_seconds())) == (
         f"first execution of notebook {NOTEBOOK} since {iso(MADE + 60)}"
