@@ -13,7 +13,7 @@ from airflow_provider_losant.api.endpoints import Page
 from airflow_provider_losant.api.errors import NotFound
 from airflow_provider_losant.api.flows.connection_test import check_connection, expiry
 from tests.support.factories import APPLICATION
-from tests.unit.api.flow_driver import Hand
+from tests.unit.api.flow_driver import FlowDriver
 
 END = datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
 
@@ -22,8 +22,8 @@ def token(claims: object) -> str:
     return ".".join(urlsafe_b64encode(json.dumps(it).encode()).decode().rstrip("=") for it in ({}, claims, 1))
 
 
-def hand() -> Hand:
-    return Hand([Page(notebooks=[], total=0), NotFound(404, "NotFound", "Notebook was not found")])
+def driver() -> FlowDriver:
+    return FlowDriver([Page(notebooks=[], total=0), NotFound(404, "NotFound", "Notebook was not found")])
 
 
 @pytest.mark.parametrize("pad", ["", "a", "aa", "aaa"])
@@ -51,13 +51,13 @@ def test_the_expiry_is_read_from_the_token(pad: str) -> None:
 def test_a_token_without_a_readable_expiry_is_left_to_losant(text: str) -> None:
     assert expiry(text) is None
 
-    losant = hand()
+    losant = driver()
     assert losant.drive(check_connection(APPLICATION, text, losant.clock))[0]
 
 
 @pytest.mark.parametrize(("left", "is_well"), [(1.0, True), (0.0, False), (-1.0, False)])
 def test_a_token_is_valid_until_the_second_of_its_expiry(left: float, is_well: bool) -> None:
-    losant = hand()
+    losant = driver()
     losant.now = END.timestamp() - left
 
     answer = losant.drive(check_connection(APPLICATION, token({"exp": END.timestamp()}), losant.clock))

@@ -13,7 +13,7 @@ from airflow_provider_losant.api.errors import FileAccessDenied, InvalidArgument
 from airflow_provider_losant.api.flows.deploy import Deployed, NotebookFile, Plan, deploy
 from airflow_provider_losant.api.model import Notebook
 from tests.support.factories import APPLICATION, NOTEBOOK
-from tests.unit.api.flow_driver import Hand
+from tests.unit.api.flow_driver import FlowDriver
 
 CONTENT = NotebookFile(name="report.ipynb", raw=b'{"cells": [1]}')
 OUTPUTS = [{"outputType": "executionResult", "fileName": "result.html"}]
@@ -27,20 +27,20 @@ def listed(*notebooks: Notebook) -> Page:
     return Page(notebooks=notebooks, total=len(notebooks))
 
 
-def carry_out(answers: list[Any], files: list[Any] | None = None, **plan: Any) -> tuple[Hand, Deployed]:
-    hand = Hand(answers, files=files or [])
+def carry_out(answers: list[Any], files: list[Any] | None = None, **plan: Any) -> tuple[FlowDriver, Deployed]:
+    driver = FlowDriver(answers, files=files or [])
     given = {"application_id": APPLICATION, "content": CONTENT, "name": "Report", **plan}
-    return hand, hand.drive(deploy(Plan(**given), retries=1))
+    return driver, driver.drive(deploy(Plan(**given), retries=1))
 
 
 def test_an_up_to_date_notebook_is_not_changed() -> None:
     there = notebook(jupyterFileUrl="https://files.example/x", outputs=OUTPUTS)
 
-    hand, done = carry_out(
+    driver, done = carry_out(
         [listed(there)], [json.dumps({"cells": [1]}, indent=4).encode()], body={"outputs": OUTPUTS}
     )
 
-    assert hand.operations() == ["notebooks.get"]
+    assert driver.operations() == ["notebooks.get"]
     assert (done.notebook, done.is_created, done.is_changed, done.is_uploaded) == (there, False, False, False)
 
 
@@ -50,20 +50,20 @@ def test_an_up_to_date_notebook_is_not_changed() -> None:
 def test_a_file_that_differs_or_cannot_be_compared_is_uploaded(present: Any) -> None:
     there = notebook(jupyterFileUrl="https://files.example/x")
 
-    hand, done = carry_out([listed(there), there], [present])
+    driver, done = carry_out([listed(there), there], [present])
 
-    assert hand.operations() == ["notebooks.get", "notebook.upload"]
-    assert hand.calls[-1].upload is CONTENT
+    assert driver.operations() == ["notebooks.get", "notebook.upload"]
+    assert driver.calls[-1].upload is CONTENT
     assert done.is_uploaded
 
 
 def test_only_the_settings_that_differ_are_changed() -> None:
     there = notebook(description="Daily", outputs=[])
 
-    hand, done = carry_out([listed(there), there, there], body={"description": "Daily", "outputs": OUTPUTS})
+    driver, done = carry_out([listed(there), there, there], body={"description": "Daily", "outputs": OUTPUTS})
 
-    assert hand.operations() == ["notebooks.get", "notebook.patch", "notebook.upload"]
-    assert hand.calls[1].json == {"outputs": OUTPUTS}
+    assert driver.operations() == ["notebooks.get", "notebook.patch", "notebook.upload"]
+    assert driver.calls[1].json == {"outputs": OUTPUTS}
     assert done.is_changed
 
 
@@ -71,19 +71,21 @@ def test_a_notebook_is_created_only_on_request() -> None:
     with pytest.raises(InvalidArgument, match="there is no notebook 'Report'"):
         carry_out([listed()])
 
-    hand, done = carry_out([listed(), notebook(outputs=OUTPUTS)], may_create=True, body={"outputs": OUTPUTS})
+    driver, done = carry_out(
+        [listed(), notebook(outputs=OUTPUTS)], may_create=True, body={"outputs": OUTPUTS}
+    )
 
-    assert hand.operations() == ["notebooks.get", "notebooks.post", "notebook.upload"]
-    assert hand.calls[1].json == {"name": "Report", "outputs": OUTPUTS}
+    assert driver.operations() == ["notebooks.get", "notebooks.post", "notebook.upload"]
+    assert driver.calls[1].json == {"name": "Report", "outputs": OUTPUTS}
     assert (done.is_created, done.is_changed, done.is_uploaded) == (True, False, True)
 
 
 def test_after_a_lost_create_response_the_notebook_is_searched_not_created_again() -> None:
-    hand, done = carry_out(
+    driver, done = carry_out(
         [listed(), TransportError("lost"), listed(notebook()), notebook()], may_create=True
     )
 
-    assert hand.operations() == ["notebooks.get", "notebooks.post", "notebooks.get", "notebook.upload"]
+    assert driver.operations() == ["notebooks.get", "notebooks.post", "notebooks.get", "notebook.upload"]
     assert done.is_created
 
 
@@ -95,21 +97,21 @@ def test_two_notebooks_of_the_same_name_are_reported_and_not_changed() -> None:
 
 
 def test_a_name_is_matched_exactly_although_losants_filter_is_a_glob() -> None:
-    hand, done = carry_out(
+    driver, done = carry_out(
         [listed(notebook("Report [1]", "6" * 24), notebook("Report 1")), notebook()], name="Report [1]"
     )
-    assert "filter" not in hand.calls[0].query
-    assert hand.calls[-1].path.endswith(f"{'6' * 24}/upload")
+    assert "filter" not in driver.calls[0].query
+    assert driver.calls[-1].path.endswith(f"{'6' * 24}/upload")
 
-    hand, done = carry_out([listed(notebook("report"), notebook("Report", "6" * 24)), notebook()])
-    assert hand.calls[0].query["filter"] == "Report"
-    assert hand.calls[-1].path.endswith(f"{'6' * 24}/upload")
+    driver, done = carry_out([listed(notebook("report"), notebook("Report", "6" * 24)), notebook()])
+    assert driver.calls[0].query["filter"] == "Report"
+    assert driver.calls[-1].path.endswith(f"{'6' * 24}/upload")
     assert done.is_uploaded
 
 
 def test_an_id_needs_no_search() -> None:
-    hand, _ = carry_out([notebook()], name=None, notebook_id=NOTEBOOK)
-    assert hand.operations() == ["notebook.get", "notebook.upload"]
+    driver, _ = carry_out([notebook()], name=None, notebook_id=NOTEBOOK)
+    assert driver.operations() == ["notebook.get", "notebook.upload"]
 
     with pytest.raises(NotFound):
         carry_out([NotFound(404, "NotFound", "Notebook was not found")], name=None, notebook_id=NOTEBOOK)

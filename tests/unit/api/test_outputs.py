@@ -21,7 +21,7 @@ from airflow_provider_losant.api.errors import (
 )
 from airflow_provider_losant.api.flows.outputs import OutputSelection, download, find_execution
 from tests.support.factories import MADE, REF, execution, run_id
-from tests.unit.api.flow_driver import Hand
+from tests.unit.api.flow_driver import FlowDriver
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.steps import OpenSink
@@ -49,18 +49,18 @@ def run(*names: str, status: str = "completed", url: str | None = "https://x/1",
 
 
 def fetch(
-    hand: Hand, *names: str, max_bytes: int | None = None, retries: int = 2, place: Any = None
+    driver: FlowDriver, *names: str, max_bytes: int | None = None, retries: int = 2, place: Any = None
 ) -> tuple[dict[str, bytes], Any]:
     store = Store()
     choice = OutputSelection.parse(names or ("*",), max_bytes)
-    return store.files, hand.drive(download(REF, choice, place or store.place, retries))
+    return store.files, driver.drive(download(REF, choice, place or store.place, retries))
 
 
 def test_all_files_are_downloaded_unless_some_are_selected() -> None:
     listed = run("result.html", "a.csv", "b.csv", "plots/a.png")
-    everything, saved = fetch(Hand([[listed]], files=[b"one", b"two", b"3", b"four"]))
-    some, _ = fetch(Hand([[listed]], files=[b"one", b"two"]), "*.csv")
-    deep, _ = fetch(Hand([[listed]], files=[b"one"]), "plots/*")
+    everything, saved = fetch(FlowDriver([[listed]], files=[b"one", b"two", b"3", b"four"]))
+    some, _ = fetch(FlowDriver([[listed]], files=[b"one", b"two"]), "*.csv")
+    deep, _ = fetch(FlowDriver([[listed]], files=[b"one"]), "plots/*")
 
     assert everything == {"result.html": b"one", "a.csv": b"two", "b.csv": b"3", "plots/a.png": b"four"}
     assert saved == {"result.html": 3, "a.csv": 3, "b.csv": 1, "plots/a.png": 4}
@@ -69,7 +69,7 @@ def test_all_files_are_downloaded_unless_some_are_selected() -> None:
 
 
 def test_an_execution_without_outputs_has_nothing_to_download() -> None:
-    assert fetch(Hand([[run()]])) == ({}, {})
+    assert fetch(FlowDriver([[run()]])) == ({}, {})
 
 
 @pytest.mark.parametrize(
@@ -93,15 +93,15 @@ def test_an_execution_without_outputs_has_nothing_to_download() -> None:
 def test_unexpected_outputs_are_refused_before_any_download(
     listed: Execution, names: list[str], max_bytes: int | None, says: str
 ) -> None:
-    hand = Hand([[listed]])
+    driver = FlowDriver([[listed]])
 
     with pytest.raises(OutputError, match=says):
-        fetch(hand, *names, max_bytes=max_bytes)
-    assert hand.fetches == []
+        fetch(driver, *names, max_bytes=max_bytes)
+    assert driver.fetches == []
 
 
 def test_dots_in_a_name_do_not_leave_the_folder() -> None:
-    stored, _ = fetch(Hand([[run("..a", "b..csv", ".hidden")]], files=[b"1", b"2", b"3"]))
+    stored, _ = fetch(FlowDriver([[run("..a", "b..csv", ".hidden")]], files=[b"1", b"2", b"3"]))
 
     assert list(stored) == ["..a", "b..csv", ".hidden"]
 
@@ -113,8 +113,8 @@ def test_existing_files_are_checked_first_and_not_downloaded() -> None:
         asked.append(file.name)
         return None if file.name == "a.csv" else store.place(file)
 
-    hand = Hand([[run("a.csv", "b.csv")]], files=[b"one"])
-    _, saved = fetch(hand, place=place)
+    driver = FlowDriver([[run("a.csv", "b.csv")]], files=[b"one"])
+    _, saved = fetch(driver, place=place)
 
     assert asked == ["a.csv", "b.csv"]
     assert saved == {"a.csv": None, "b.csv": 3}
@@ -122,52 +122,56 @@ def test_existing_files_are_checked_first_and_not_downloaded() -> None:
 
 def test_an_expired_url_is_renewed_once() -> None:
     again = run("a.csv", url="https://x/2")
-    hand = Hand([[run("a.csv")], [again]], files=[FileAccessDenied("403"), b"one"])
+    driver = FlowDriver([[run("a.csv")], [again]], files=[FileAccessDenied("403"), b"one"])
 
-    stored, _ = fetch(hand)
+    stored, _ = fetch(driver)
 
-    assert [it.url for it in hand.fetches] == ["https://x/1", "https://x/2"]
+    assert [it.url for it in driver.fetches] == ["https://x/1", "https://x/2"]
     assert stored == {"a.csv": b"one"}
-    assert "https" not in hand.log
+    assert "https" not in driver.log
 
-    hand = Hand([[run("a.csv")], [again]], files=[FileAccessDenied("403"), FileAccessDenied("403"), b"one"])
+    driver = FlowDriver(
+        [[run("a.csv")], [again]], files=[FileAccessDenied("403"), FileAccessDenied("403"), b"one"]
+    )
     with pytest.raises(FileAccessDenied):
-        fetch(hand)
+        fetch(driver)
 
 
 def test_an_output_missing_from_the_renewed_list_is_an_error() -> None:
     with pytest.raises(OutputError, match="any more"):
-        fetch(Hand([[run("a.csv")], [run()]], files=[FileAccessDenied("403")]))
+        fetch(FlowDriver([[run("a.csv")], [run()]], files=[FileAccessDenied("403")]))
 
 
 def test_an_interrupted_download_is_retried_a_few_times() -> None:
-    hand = Hand([[run("a.csv")]], files=[TransportError("broke off"), TransportError("broke off"), b"one"])
-    stored, _ = fetch(hand)
+    driver = FlowDriver(
+        [[run("a.csv")]], files=[TransportError("broke off"), TransportError("broke off"), b"one"]
+    )
+    stored, _ = fetch(driver)
     assert stored == {"a.csv": b"one"}
-    assert len(hand.sleeps) == 2
+    assert len(driver.sleeps) == 2
 
-    hand = Hand([[run("a.csv")]], files=[TransportError("broke off")] * 3)
+    driver = FlowDriver([[run("a.csv")]], files=[TransportError("broke off")] * 3)
     with pytest.raises(TransportError):
-        fetch(hand)
+        fetch(driver)
 
 
 def test_files_of_unknown_size_share_the_limit() -> None:
-    hand = Hand([[run("a", "b", size=None)]], files=[b"12345", b"67"])
+    driver = FlowDriver([[run("a", "b", size=None)]], files=[b"12345", b"67"])
 
-    fetch(hand, max_bytes=10)
+    fetch(driver, max_bytes=10)
 
-    assert [it.limit for it in hand.fetches] == [10, 5]
+    assert [it.limit for it in driver.fetches] == [10, 5]
 
 
 def test_an_execution_is_searched_near_its_creation_time_and_then_everywhere() -> None:
-    hand = Hand([[execution(run=run_id(1))], [execution()]])
+    driver = FlowDriver([[execution(run=run_id(1))], [execution()]])
 
-    assert hand.drive(find_execution(REF, 0)).ref == REF
-    assert [float(it.query["since"]) / 1000 for it in hand.calls] == [MADE - 300, 0]
+    assert driver.drive(find_execution(REF, 0)).ref == REF
+    assert [float(it.query["since"]) / 1000 for it in driver.calls] == [MADE - 300, 0]
     with pytest.raises(NotFound, match="does not show"):
-        Hand([[]]).drive(find_execution(REF, 0))
+        FlowDriver([[]]).drive(find_execution(REF, 0))
     with pytest.raises(ServerError):
-        Hand([ServerError(503, "", "away")]).drive(find_execution(REF, 1))
+        FlowDriver([ServerError(503, "", "away")]).drive(find_execution(REF, 1))
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.flows.steps import Tail
 from airflow_provider_losant.api.model import Notebook
 from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN
-from tests.unit.api.flow_driver import Hand, highest
+from tests.unit.api.flow_driver import FlowDriver, maximum
 
 ANSWER = Notebook(id=NOTEBOOK, application_id=APPLICATION, name="Report")
 READ = endpoints.get_notebook(APPLICATION, NOTEBOOK)
@@ -40,27 +40,27 @@ DOWN = ServerError(503, "", "no message")
 
 @pytest.mark.parametrize("error", [REFUSED, LOST, BUSY, DOWN, ProtocolError("cut short")], ids=str)
 def test_an_idempotent_call_is_retried_after_a_transient_error(error: LosantError) -> None:
-    hand = Hand([error, error, ANSWER])
+    driver = FlowDriver([error, error, ANSWER])
 
-    assert hand.drive(call_with_retry(READ, 2)) == ANSWER
-    assert hand.calls == [READ] * 3
-    assert "trying again (2 of 2)" in hand.log
+    assert driver.drive(call_with_retry(READ, 2)) == ANSWER
+    assert driver.calls == [READ] * 3
+    assert "trying again (2 of 2)" in driver.log
 
 
 @pytest.mark.parametrize("error", [LOST, DOWN, ProtocolError("cut short")], ids=str)
 def test_a_submission_that_may_have_taken_effect_is_never_repeated(error: LosantError) -> None:
-    hand = Hand([error])
+    driver = FlowDriver([error])
 
     with pytest.raises(type(error)):
-        hand.drive(call_with_retry(EXECUTE, 5))
-    assert hand.calls == [EXECUTE]
+        driver.drive(call_with_retry(EXECUTE, 5))
+    assert driver.calls == [EXECUTE]
 
 
 @pytest.mark.parametrize("error", [REFUSED, BUSY], ids=str)
 def test_a_submission_without_effect_is_repeated(error: LosantError) -> None:
-    hand = Hand([error, REF])
+    driver = FlowDriver([error, REF])
 
-    assert hand.drive(call_with_retry(EXECUTE, 5)) == REF
+    assert driver.drive(call_with_retry(EXECUTE, 5)) == REF
 
 
 @pytest.mark.parametrize(
@@ -75,35 +75,35 @@ def test_a_submission_without_effect_is_repeated(error: LosantError) -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_permanent_errors_are_not_retried(error: LosantError) -> None:
-    hand = Hand([error])
+    driver = FlowDriver([error])
 
     with pytest.raises(type(error)):
-        hand.drive(call_with_retry(READ, 5))
-    assert (len(hand.calls), hand.sleeps) == (1, [])
+        driver.drive(call_with_retry(READ, 5))
+    assert (len(driver.calls), driver.sleeps) == (1, [])
 
 
 def test_retries_end_with_the_last_error() -> None:
-    hand = Hand([LOST, LOST, DOWN])
+    driver = FlowDriver([LOST, LOST, DOWN])
 
     with pytest.raises(ServerError):
-        hand.drive(call_with_retry(READ, 2))
-    assert len(hand.calls) == 3
+        driver.drive(call_with_retry(READ, 2))
+    assert len(driver.calls) == 3
 
 
 def test_pauses_between_retries_grow() -> None:
-    hand = Hand([LOST, LOST, LOST, ANSWER])
+    driver = FlowDriver([LOST, LOST, LOST, ANSWER])
 
-    hand.drive(call_with_retry(READ, 3, jitter=highest))
+    driver.drive(call_with_retry(READ, 3, jitter=maximum))
 
-    assert hand.sleeps == [1.0, 2.0, 4.0]
+    assert driver.sleeps == [1.0, 2.0, 4.0]
 
 
 def test_a_pause_is_at_least_retry_after() -> None:
-    hand = Hand([RateLimited(429, "", "slow down", retry_after=30.0), ANSWER])
+    driver = FlowDriver([RateLimited(429, "", "slow down", retry_after=30.0), ANSWER])
 
-    hand.drive(call_with_retry(READ, 1))
+    driver.drive(call_with_retry(READ, 1))
 
-    assert 30.0 <= hand.sleeps[0] <= 31.0
+    assert 30.0 <= driver.sleeps[0] <= 31.0
 
 
 @pytest.mark.parametrize(
@@ -116,51 +116,51 @@ def test_a_pause_is_at_least_retry_after() -> None:
     ids=["delete", "cancel", "cancel that is refused"],
 )
 def test_not_found_confirms_a_delete_with_a_lost_response(call: Any, gone: LosantError) -> None:
-    assert Hand([LOST, gone]).drive(call_with_retry(call, 3)) is None
+    assert FlowDriver([LOST, gone]).drive(call_with_retry(call, 3)) is None
     for certain in (REFUSED, BUSY):
         with pytest.raises(type(gone)):
-            Hand([certain, gone]).drive(call_with_retry(call, 3))
+            FlowDriver([certain, gone]).drive(call_with_retry(call, 3))
 
 
 def test_a_host_that_repeats_the_same_page_is_not_paged_forever() -> None:
-    hand = Hand([Page(notebooks=[ANSWER], total=1_000_000)])
+    driver = FlowDriver([Page(notebooks=[ANSWER], total=1_000_000)])
 
-    assert set(hand.drive(list_notebooks(APPLICATION, {}, 0))) == {ANSWER}
-    assert len(hand.calls) == 2
+    assert set(driver.drive(list_notebooks(APPLICATION, {}, 0))) == {ANSWER}
+    assert len(driver.calls) == 2
 
 
 def test_cancelling_sends_one_request() -> None:
-    hand = Hand([None])
+    driver = FlowDriver([None])
 
-    assert hand.drive(cancel(REF, "the task was killed")) == "requested"
-    assert [(call.operation, dict(call.query)) for call in hand.calls] == [
+    assert driver.drive(cancel(REF, "the task was killed")) == "requested"
+    assert [(call.operation, dict(call.query)) for call in driver.calls] == [
         ("notebook.cancelExecution", {"executionId": RUN})
     ]
-    assert RUN in hand.log
-    assert "the task was killed" in hand.log
+    assert RUN in driver.log
+    assert "the task was killed" in driver.log
 
 
 @pytest.mark.parametrize("error", [NotFound(404, "", "no"), BadRequest(400, "", "has ended")], ids=str)
 def test_an_ended_execution_is_not_cancelled(error: LosantError) -> None:
-    hand = Hand([error])
+    driver = FlowDriver([error])
 
-    assert hand.drive(cancel(REF, "the task was killed", retries=2)) == "not_needed"
-    assert len(hand.calls) == 1
+    assert driver.drive(cancel(REF, "the task was killed", retries=2)) == "not_needed"
+    assert len(driver.calls) == 1
 
 
 @pytest.mark.parametrize(("error", "asked"), [(DOWN, 3), (LOST, 3), (Forbidden(403, "", "no"), 1)], ids=repr)
 def test_a_failed_cancel_is_logged_and_not_raised(error: Any, asked: int) -> None:
-    hand = Hand([error])
+    driver = FlowDriver([error])
 
-    assert hand.drive(cancel(REF, "the task was killed", retries=2)) == "failed"
-    assert len(hand.calls) == asked
-    assert RUN in hand.notes[-1].text
+    assert driver.drive(cancel(REF, "the task was killed", retries=2)) == "failed"
+    assert len(driver.calls) == asked
+    assert RUN in driver.log_lines[-1].text
 
 
 def test_a_cancel_is_retried_because_it_is_idempotent() -> None:
-    hand = Hand([LOST, None])
+    driver = FlowDriver([LOST, None])
 
-    assert hand.drive(cancel(REF, "the task was killed", retries=2))
+    assert driver.drive(cancel(REF, "the task was killed", retries=2))
 
 
 def test_a_signed_url_is_in_no_repr_of_a_step() -> None:

@@ -14,7 +14,7 @@ from airflow_provider_losant.api.flows.ownership import Owner, read_marker
 from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
 from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
 from tests.support.factories import APPLICATION, NOTEBOOK, execution, run_id
-from tests.unit.api.flow_driver import Hand, highest
+from tests.unit.api.flow_driver import FlowDriver, maximum
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.model import Execution
@@ -32,32 +32,34 @@ def run_of_try(number: int, status: str, **more: Any) -> Execution:
     return execution(status, run_id(number), templateContext=context, **more)
 
 
-def find_earlier(hand: Hand, submission: Submission) -> Execution | None:
-    return hand.drive(
-        ExecutionFinder(submission=submission, policy=POLICY, clock=hand.clock, jitter=highest).find_earlier()
+def find_earlier(driver: FlowDriver, submission: Submission) -> Execution | None:
+    return driver.drive(
+        ExecutionFinder(
+            submission=submission, policy=POLICY, clock=driver.clock, jitter=maximum
+        ).find_earlier()
     )
 
 
 @pytest.mark.parametrize("known_id", [None, run_id(1)], ids=["unknown", "noted down by the first try"])
 def test_an_execution_of_the_first_try_does_not_stop_the_search_for_the_second(known_id: str | None) -> None:
     first, second = run_of_try(1, "canceled"), run_of_try(2, "inProgress")
-    hand = Hand([[first], [second, first]])
+    driver = FlowDriver([[first], [second, first]])
 
-    assert find_earlier(hand, replace(SUBMISSION, known_id=known_id)) == second
+    assert find_earlier(driver, replace(SUBMISSION, known_id=known_id)) == second
 
 
 def test_a_try_submits_at_once_if_the_previous_execution_is_known_to_have_ended() -> None:
-    hand = Hand([[run_of_try(2, "errored"), run_of_try(1, "canceled")]])
+    driver = FlowDriver([[run_of_try(2, "errored"), run_of_try(1, "canceled")]])
 
-    assert find_earlier(hand, SUBMISSION) is None
-    assert hand.sleeps == []
+    assert find_earlier(driver, SUBMISSION) is None
+    assert driver.sleeps == []
 
 
 def test_a_missing_previous_execution_is_searched_for_max_log_lag() -> None:
-    hand = Hand([[run_of_try(1, "canceled")]])
+    driver = FlowDriver([[run_of_try(1, "canceled")]])
 
-    assert find_earlier(hand, replace(SUBMISSION, known_id=run_id(1))) is None
-    assert sum(hand.sleeps) >= PATIENCE
+    assert find_earlier(driver, replace(SUBMISSION, known_id=run_id(1))) is None
+    assert sum(driver.sleeps) >= PATIENCE
 
 
 @pytest.mark.parametrize("skew", [-600.0, 600.0])
@@ -65,35 +67,37 @@ def test_a_lost_submission_is_searched_for_without_using_the_local_clock(skew: f
     made = run_of_try(3, "inProgress")
 
     def log(call: Any) -> list[Execution]:
-        is_listed = float(call.query["since"]) / 1000 <= hand.now + skew
+        is_listed = float(call.query["since"]) / 1000 <= driver.now + skew
         return [made] if is_listed else []
 
-    hand = Hand([log])
+    driver = FlowDriver([log])
 
-    flow = ExecutionFinder(submission=SUBMISSION, policy=POLICY, clock=hand.clock, jitter=highest).find_lost()
-    assert hand.drive(flow) == made
-    assert hand.sleeps == []
+    flow = ExecutionFinder(
+        submission=SUBMISSION, policy=POLICY, clock=driver.clock, jitter=maximum
+    ).find_lost()
+    assert driver.drive(flow) == made
+    assert driver.sleeps == []
 
 
 def test_the_search_for_a_lost_submission_respects_retry_after() -> None:
-    hand = Hand([RateLimited(429, "", "slow down", retry_after=40.0), [run_of_try(3, "queued")]])
+    driver = FlowDriver([RateLimited(429, "", "slow down", retry_after=40.0), [run_of_try(3, "queued")]])
 
-    hand.drive(
-        ExecutionFinder(submission=SUBMISSION, policy=POLICY, clock=hand.clock, jitter=highest).find_lost()
+    driver.drive(
+        ExecutionFinder(submission=SUBMISSION, policy=POLICY, clock=driver.clock, jitter=maximum).find_lost()
     )
 
-    assert hand.sleeps == [40.0]
+    assert driver.sleeps == [40.0]
 
 
 def test_a_context_nested_too_deeply_to_parse_has_no_owner() -> None:
     hostile = execution("inProgress", run_id(9), templateContext="[" * 32_767)
 
     assert read_marker(hostile) == {}
-    assert find_earlier(Hand([[hostile, run_of_try(2, "errored")]]), SUBMISSION) is None
+    assert find_earlier(FlowDriver([[hostile, run_of_try(2, "errored")]]), SUBMISSION) is None
 
 
 def test_without_a_marker_only_the_saved_execution_id_is_searched() -> None:
-    hand = Hand([[execution("errored", run_id(1))]])
+    driver = FlowDriver([[execution("errored", run_id(1))]])
 
-    assert find_earlier(hand, replace(SUBMISSION, owner=None, known_id=run_id(1))) is None
-    assert hand.sleeps == []
+    assert find_earlier(driver, replace(SUBMISSION, owner=None, known_id=run_id(1))) is None
+    assert driver.sleeps == []

@@ -17,13 +17,13 @@ from tests.support.factories import briefly
 NOON = 1_445_412_480.0  # Wed, 21 Oct 2015 07:28:00 GMT
 
 
-def highest(_: float, top: float) -> float:
+def maximum(_: float, top: float) -> float:
     return top
 
 
 @pytest.mark.parametrize(("attempt", "top"), [(1, 1.0), (2, 2.0), (3, 4.0), (6, 32.0), (7, 60.0), (50, 60.0)])
 def test_pauses_double_up_to_a_cap(attempt: int, top: float) -> None:
-    assert backoff(attempt, jitter=highest) == top
+    assert backoff(attempt, jitter=maximum) == top
 
 
 @briefly

@@ -17,7 +17,7 @@ from airflow_provider_losant.api.flows.submit import submit_once
 from airflow_provider_losant.api.model import Execution, ExecutionRef, Notebook
 from airflow_provider_losant.api.usage import MinuteCounts
 from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN, execution, iso, run_id
-from tests.unit.api.flow_driver import Hand, middle
+from tests.unit.api.flow_driver import FlowDriver, mean
 
 NOW = 1_800_000_000.0
 NEW = ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id="6" * 24)
@@ -42,7 +42,7 @@ def counts(minutes: int) -> MinuteCounts:
 
 
 def come(
-    hand: Hand,
+    driver: FlowDriver,
     *,
     submission: Submission = SUBMISSION,
     is_retry: bool = False,
@@ -56,19 +56,19 @@ def come(
         "may_wait_here": may_wait_here,
     }
     conditions = StartPolicy(**{**given, **start_policy}).validate()
-    return hand.drive(
+    return driver.drive(
         submit_once(
-            submission, POLICY, start_policy=conditions, is_retry=is_retry, clock=hand.clock, jitter=middle
+            submission, POLICY, start_policy=conditions, is_retry=is_retry, clock=driver.clock, jitter=mean
         )
     )
 
 
 def test_without_conditions_no_request_is_sent() -> None:
-    hand = Hand([NEW])
-    started = come(hand)
+    driver = FlowDriver([NEW])
+    started = come(driver)
 
     assert isinstance(started, Started)
-    assert hand.operations() == ["notebook.execute"]
+    assert driver.operations() == ["notebook.execute"]
     assert StartPolicy(waiting_since=0, give_up_at=0, poll_interval=1).is_unconditional
 
 
@@ -77,11 +77,11 @@ def test_without_conditions_no_request_is_sent() -> None:
 def test_without_another_active_execution_one_is_submitted(choice: str, before: list[Execution]) -> None:
     # cancel_previous looks once more, whether what it cancelled has ended.
     looks = 2 if choice == "cancel_previous" else 1
-    hand = Hand([*[before] * looks, NEW])
+    driver = FlowDriver([*[before] * looks, NEW])
 
-    started = come(hand, if_running=choice)
+    started = come(driver, if_running=choice)
 
-    assert hand.operations() == [*["notebook.logs"] * looks, "notebook.execute"]
+    assert driver.operations() == [*["notebook.logs"] * looks, "notebook.execute"]
     assert isinstance(started, Started)
     assert started.is_owned
 
@@ -89,34 +89,34 @@ def test_without_another_active_execution_one_is_submitted(choice: str, before: 
 @pytest.mark.parametrize("status", ["queued", "inProgress", "canceling", "pondering"])
 def test_another_execution_makes_the_task_skip_or_fail_without_submitting(status: str) -> None:
     for choice, error in (("skip", StartSkipped), ("fail", StartDenied)):
-        hand = Hand([[other(status)]])
+        driver = FlowDriver([[other(status)]])
         with pytest.raises(error, match=rf"{RUN} \({status}\)"):
-            come(hand, if_running=choice)
-        assert hand.operations() == ["notebook.logs"]
+            come(driver, if_running=choice)
+        assert driver.operations() == ["notebook.logs"]
 
 
 def test_waiting_polls_every_interval_until_no_other_execution_is_active() -> None:
-    hand = Hand([[other()], [other("canceling")], [other("completed")], NEW])
+    driver = FlowDriver([[other()], [other("canceling")], [other("completed")], NEW])
 
-    come(hand, if_running="wait")
+    come(driver, if_running="wait")
 
-    assert hand.sleeps == [20.0, 20.0]
-    assert hand.operations() == [*["notebook.logs"] * 3, "notebook.execute"]
-    assert "waiting for its end" in hand.log
+    assert driver.sleeps == [20.0, 20.0]
+    assert driver.operations() == [*["notebook.logs"] * 3, "notebook.execute"]
+    assert "waiting for its end" in driver.log
 
 
 def test_waiting_for_another_execution_ends_at_the_deadline() -> None:
-    hand = Hand([[other()]])
+    driver = FlowDriver([[other()]])
 
     with pytest.raises(StartDenied, match="the time to wait for it is over"):
-        come(hand, if_running="wait", give_up_at=NOW + 50)
-    assert hand.sleeps == [20.0, 20.0, 10.0]
+        come(driver, if_running="wait", give_up_at=NOW + 50)
+    assert driver.sleeps == [20.0, 20.0, 10.0]
 
 
 def test_a_deferrable_wait_gets_the_execution_that_blocks_it() -> None:
-    hand = Hand([[other()]])
+    driver = FlowDriver([[other()]])
 
-    waiting = come(hand, if_running="wait", may_wait_here=False)
+    waiting = come(driver, if_running="wait", may_wait_here=False)
 
     assert isinstance(waiting, Blocked)
     assert waiting.by.ref == REF
@@ -138,13 +138,13 @@ def test_the_newest_execution_with_equal_context_and_query_time_is_adopted() -> 
         other(run=run_id(6), context={"site": "north", "airflow": {"dag_id": "another"}}, **fitting),
         other(run=run_id(5), **fitting),
     ]
-    hand = Hand([listed])
+    driver = FlowDriver([listed])
 
-    adopted = come(hand, submission=submission, if_running="adopt")
+    adopted = come(driver, submission=submission, if_running="adopt")
 
     assert isinstance(adopted, Started)
     assert (adopted.ref.execution_id, adopted.is_owned) == (run_id(6), False)
-    assert hand.operations() == ["notebook.logs"]
+    assert driver.operations() == ["notebook.logs"]
 
 
 @pytest.mark.parametrize(
@@ -153,114 +153,114 @@ def test_the_newest_execution_with_equal_context_and_query_time_is_adopted() -> 
 def test_an_execution_with_other_arguments_is_not_adopted_and_does_not_block(
     listed: list[Execution],
 ) -> None:
-    hand = Hand([listed, NEW])
-    come(hand, if_running="adopt")
+    driver = FlowDriver([listed, NEW])
+    come(driver, if_running="adopt")
 
-    assert hand.operations() == ["notebook.logs", "notebook.execute"]
+    assert driver.operations() == ["notebook.logs", "notebook.execute"]
 
 
 def test_executions_of_the_same_task_are_not_other_executions() -> None:
     cleared = Owner(
         dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=5, deployment="here"
     )
-    hand = Hand([[other("canceling", context=cleared.add_marker({}))], NEW])
-    come(hand, if_running="fail")
+    driver = FlowDriver([[other("canceling", context=cleared.add_marker({}))], NEW])
+    come(driver, if_running="fail")
 
-    assert hand.operations() == ["notebook.logs", "notebook.execute"]
+    assert driver.operations() == ["notebook.logs", "notebook.execute"]
 
 
 def test_previous_executions_are_cancelled_and_waited_for() -> None:
     running = [other(run=run_id(1)), other("canceling", run=run_id(2)), other("completed", run=run_id(3))]
     ending = [other("canceling", run=run_id(1)), other("canceled", run=run_id(2))]
-    hand = Hand([running, None, ending, [], NEW])
+    driver = FlowDriver([running, None, ending, [], NEW])
 
-    come(hand, if_running="cancel_previous")
+    come(driver, if_running="cancel_previous")
 
-    assert hand.operations() == [
+    assert driver.operations() == [
         "notebook.logs",
         "notebook.cancelExecution",
         "notebook.logs",
         "notebook.logs",
         "notebook.execute",
     ]
-    assert hand.calls[1].query["executionId"] == run_id(1)
+    assert driver.calls[1].query["executionId"] == run_id(1)
 
 
 def test_an_execution_started_meanwhile_is_neither_cancelled_nor_waited_for() -> None:
     late = other(run=f"{int(NOW) + 5:08x}{7:016x}", runQueuedAt=iso(NOW + 5))
-    hand = Hand([[late], [late], NEW])
-    come(hand, if_running="cancel_previous")
+    driver = FlowDriver([[late], [late], NEW])
+    come(driver, if_running="cancel_previous")
 
-    assert "notebook.cancelExecution" not in hand.operations()
+    assert "notebook.cancelExecution" not in driver.operations()
 
 
 def test_nothing_is_submitted_if_a_previous_execution_cannot_be_cancelled() -> None:
-    hand = Hand([[other()], Forbidden(403, "Forbidden", "no")])
+    driver = FlowDriver([[other()], Forbidden(403, "Forbidden", "no")])
 
     with pytest.raises(StartDenied, match="could not be cancelled"):
-        come(hand, if_running="cancel_previous")
-    assert "notebook.execute" not in hand.operations()
+        come(driver, if_running="cancel_previous")
+    assert "notebook.execute" not in driver.operations()
 
 
 # -- minutes ----------------------------------------------------------------------------------------------
 
 
 def test_the_minutes_of_the_day_are_counted_from_midnight_in_utc() -> None:
-    hand = Hand([counts(29), NEW])
-    come(hand, max_minutes=30)
+    driver = FlowDriver([counts(29), NEW])
+    come(driver, max_minutes=30)
 
-    assert hand.operations() == ["notebook.notebookMinuteCounts", "notebook.execute"]
+    assert driver.operations() == ["notebook.notebookMinuteCounts", "notebook.execute"]
     midnight = datetime.fromtimestamp(NOW, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    assert hand.calls[0].query["start"] == f"{midnight.timestamp() * 1000:.0f}"
+    assert driver.calls[0].query["start"] == f"{midnight.timestamp() * 1000:.0f}"
 
 
 def test_the_minutes_of_the_billing_period_are_read_from_the_notebook() -> None:
     def notebook(**stats: Any) -> Notebook:
         return Notebook.from_api({"id": NOTEBOOK, "applicationId": APPLICATION, "name": "N", "stats": stats})
 
-    hand = Hand([notebook(minutesThisPeriod=29), NEW])
-    come(hand, max_minutes=30, minutes_window="billing_period")
-    assert hand.operations() == ["notebook.get", "notebook.execute"]
+    driver = FlowDriver([notebook(minutesThisPeriod=29), NEW])
+    come(driver, max_minutes=30, minutes_window="billing_period")
+    assert driver.operations() == ["notebook.get", "notebook.execute"]
 
     with pytest.raises(
         StartDenied, match="used 30 run minutes in this billing period, and max_minutes is 30"
     ):
-        come(Hand([notebook(minutesThisPeriod=30)]), max_minutes=30, minutes_window="billing_period")
+        come(FlowDriver([notebook(minutesThisPeriod=30)]), max_minutes=30, minutes_window="billing_period")
     with pytest.raises(ProtocolError, match="does not say"):
-        come(Hand([notebook()]), max_minutes=30, minutes_window="billing_period")
+        come(FlowDriver([notebook()]), max_minutes=30, minutes_window="billing_period")
 
 
 @pytest.mark.parametrize(("on_exceeded", "error"), [("fail", StartDenied), ("skip", StartSkipped)])
 def test_nothing_is_submitted_when_the_minutes_are_used_up(on_exceeded: str, error: type[Exception]) -> None:
-    hand = Hand([counts(31)])
+    driver = FlowDriver([counts(31)])
 
     with pytest.raises(error, match=r"used 31 run minutes today \(UTC\), and max_minutes is 30"):
-        come(hand, max_minutes=30, on_exceeded=on_exceeded)
-    assert hand.operations() == ["notebook.notebookMinuteCounts"]
+        come(driver, max_minutes=30, on_exceeded=on_exceeded)
+    assert driver.operations() == ["notebook.notebookMinuteCounts"]
 
 
 def test_no_execution_is_cancelled_if_none_will_be_submitted() -> None:
-    hand = Hand([counts(31)])
+    driver = FlowDriver([counts(31)])
 
     with pytest.raises(StartDenied):
-        come(hand, max_minutes=30, if_running="cancel_previous")
-    assert hand.operations() == ["notebook.notebookMinuteCounts"]
+        come(driver, max_minutes=30, if_running="cancel_previous")
+    assert driver.operations() == ["notebook.notebookMinuteCounts"]
 
 
 def test_adopting_an_execution_needs_no_minutes() -> None:
-    hand = Hand([[other()]])
-    come(hand, max_minutes=1, if_running="adopt")
+    driver = FlowDriver([[other()]])
+    come(driver, max_minutes=1, if_running="adopt")
 
-    assert hand.operations() == ["notebook.logs"]
+    assert driver.operations() == ["notebook.logs"]
 
 
 def test_a_check_is_retried_and_nothing_is_submitted_before_it_succeeds() -> None:
-    hand = Hand(
+    driver = FlowDriver(
         [ServerError(503, "", "away"), [other("completed")], ServerError(503, "", "away"), counts(0), NEW]
     )
-    come(hand, if_running="fail", max_minutes=30)
+    come(driver, if_running="fail", max_minutes=30)
 
-    assert hand.operations() == [
+    assert driver.operations() == [
         "notebook.logs",
         "notebook.logs",
         "notebook.notebookMinuteCounts",
@@ -274,13 +274,13 @@ def test_a_check_is_retried_and_nothing_is_submitted_before_it_succeeds() -> Non
 
 def test_a_retry_reconnects_to_its_own_execution_before_any_check() -> None:
     mine = other(context=OWNER.add_marker({"site": "north"}))
-    hand = Hand([[other(run=run_id(3)), mine]])
+    driver = FlowDriver([[other(run=run_id(3)), mine]])
 
-    found = come(hand, is_retry=True, if_running="fail", max_minutes=1)
+    found = come(driver, is_retry=True, if_running="fail", max_minutes=1)
 
     assert isinstance(found, Started)
     assert (found.ref, found.is_owned) == (REF, True)
-    assert hand.operations() == ["notebook.logs"]
+    assert driver.operations() == ["notebook.logs"]
 
 
 @pytest.mark.parametrize(
@@ -288,4 +288,4 @@ def test_a_retry_reconnects_to_its_own_execution_before_any_check() -> None:
 )
 def test_an_invalid_condition_is_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument, match=f"^{next(iter(wrong))}: "):
-        come(Hand([]), **wrong)
+        come(FlowDriver([]), **wrong)

@@ -41,7 +41,7 @@ from tests.support.factories import (
     iso,
     run_id,
 )
-from tests.unit.api.flow_driver import Hand, calm, highest
+from tests.unit.api.flow_driver import FlowDriver, maximum, mean_delay
 
 GONE = TransportError("connection lost")
 RUNNING = [execution("inProgress", runStartedAt=iso(MADE + 1))]
@@ -50,57 +50,59 @@ PATIENCE = WaitConfig(poll_interval=20.0, deadline=MADE + 3_600, max_poll_outage
 SIGNED = "https://storage.example/result.error.log?X-Amz-Signature=deadbeef"
 
 
-def look(hand: Hand, target: Target | None = None, config: WaitConfig = PATIENCE, **more: Any) -> Outcome:
-    options = {"clock": hand.clock, "jitter": calm, **more}
-    return hand.drive(wait_for_execution(target or Target.of(REF), config, **options))
+def look(
+    driver: FlowDriver, target: Target | None = None, config: WaitConfig = PATIENCE, **more: Any
+) -> Outcome:
+    options = {"clock": driver.clock, "jitter": mean_delay, **more}
+    return driver.drive(wait_for_execution(target or Target.of(REF), config, **options))
 
 
-def at(*answers: Any, **more: Any) -> Hand:
-    return Hand(answers, now=MADE, **more)
+def at(*answers: Any, **more: Any) -> FlowDriver:
+    return FlowDriver(answers, now=MADE, **more)
 
 
 def test_an_execution_is_polled_until_it_has_ended() -> None:
-    hand = at([execution("queued")], RUNNING, RUNNING, DONE)
+    driver = at([execution("queued")], RUNNING, RUNNING, DONE)
 
-    outcome = look(hand)
+    outcome = look(driver)
 
     assert (outcome.ending, outcome.is_success) == ("ended", True)
     assert outcome.result["status"] == "completed"
-    assert hand.operations() == ["notebook.logs"] * 4
-    assert hand.looks == [MADE, MADE + 20, MADE + 40, MADE + 60]
+    assert driver.operations() == ["notebook.logs"] * 4
+    assert driver.request_times == [MADE, MADE + 20, MADE + 40, MADE + 60]
 
 
 def test_every_poll_has_a_limit_and_a_since_with_a_margin() -> None:
-    hand = at(RUNNING, DONE)
+    driver = at(RUNNING, DONE)
 
-    look(hand)
+    look(driver)
 
     since = str(int(MADE - 300) * 1000)
-    assert [(call.query["limit"], call.query["since"]) for call in hand.calls] == [("20", since)] * 2
+    assert [(call.query["limit"], call.query["since"]) for call in driver.calls] == [("20", since)] * 2
 
 
 def test_a_new_execution_is_not_polled_at_once() -> None:
-    hand = at(DONE)
+    driver = at(DONE)
 
-    look(hand, not_before=MADE + 20)
+    look(driver, not_before=MADE + 20)
 
-    assert hand.looks == [MADE + 20]
+    assert driver.request_times == [MADE + 20]
 
 
 def test_each_phase_is_logged_once_with_its_durations() -> None:
     gathered = [execution("inProgress", runStartedAt=iso(MADE + 2), inputsCompletedAt=iso(MADE + 7))]
-    hand = at([execution("queued")], [execution("queued")], RUNNING, RUNNING, gathered, gathered, DONE)
+    driver = at([execution("queued")], [execution("queued")], RUNNING, RUNNING, gathered, gathered, DONE)
 
-    look(hand)
+    look(driver)
 
-    assert [note.text.split(": ", 1)[1].split(" (")[0] for note in hand.notes] == [
+    assert [note.text.split(": ", 1)[1].split(" (")[0] for note in driver.log_lines] == [
         "queued",
         "inProgress: reading inputs",
         "inProgress: running the notebook",
         "completed",
     ]
-    assert "(queue 2 s, inputs 5 s)" in hand.log
-    assert all(RUN in note.text for note in hand.notes)
+    assert "(queue 2 s, inputs 5 s)" in driver.log
+    assert all(RUN in note.text for note in driver.log_lines)
 
 
 @pytest.mark.parametrize(
@@ -122,20 +124,20 @@ def test_run_minutes_are_logged_separately_from_the_time_in_the_queue(
         "notebookCompletedAt": iso(MADE + 96),
         "outputsCompletedAt": iso(MADE + 97),
     }
-    hand = at([execution("completed", **ended, **more)])
+    driver = at([execution("completed", **ended, **more)])
 
-    look(hand)
+    look(driver)
 
-    assert hand.log.endswith(told)
+    assert driver.log.endswith(told)
 
 
 def test_waits_that_began_together_spread_out() -> None:
     early, late = at(RUNNING, DONE), at(RUNNING, DONE)
 
     look(early, jitter=lambda low, _: low)
-    look(late, jitter=highest)
+    look(late, jitter=maximum)
 
-    assert [hand.looks[1] - MADE for hand in (early, late)] == pytest.approx([20, 21])
+    assert [driver.request_times[1] - MADE for driver in (early, late)] == pytest.approx([20, 21])
 
 
 @pytest.mark.parametrize(
@@ -158,33 +160,33 @@ def test_a_lost_poll_does_not_fail_the_execution(error: LosantError) -> None:
 
 
 def test_consecutive_lost_polls_are_logged_once() -> None:
-    hand = at(GONE, GONE, GONE, RUNNING, GONE, GONE, DONE)
+    driver = at(GONE, GONE, GONE, RUNNING, GONE, GONE, DONE)
 
-    look(hand)
+    look(driver)
 
-    lost = [note for note in hand.notes if "connection lost" in note.text]
+    lost = [note for note in driver.log_lines if "connection lost" in note.text]
     assert [note.level for note in lost] == [logging.WARNING] * 2
 
 
 def test_an_outage_is_tolerated_up_to_max_poll_outage() -> None:
-    hand = at(RUNNING, GONE)
+    driver = at(RUNNING, GONE)
 
-    outcome = look(hand)
+    outcome = look(driver)
 
     assert (outcome.ending, outcome.problem) == ("outage", "connection lost")
     assert outcome.result["status"] == "inProgress"
-    assert 600 < hand.now - MADE < 600 + 2 * 20 + 1
-    assert "notebook.cancelExecution" not in hand.operations()
+    assert 600 < driver.now - MADE < 600 + 2 * 20 + 1
+    assert "notebook.cancelExecution" not in driver.operations()
 
 
 def test_max_poll_outage_restarts_with_each_response() -> None:
     def flaky(call: Any) -> Any:
         del call
-        return RUNNING if len(hand.calls) % 20 == 0 else GONE
+        return RUNNING if len(driver.calls) % 20 == 0 else GONE
 
-    hand = at(flaky)
+    driver = at(flaky)
 
-    assert look(hand, jitter=highest).ending == "deadline"
+    assert look(driver, jitter=maximum).ending == "deadline"
 
 
 def test_a_single_lost_poll_is_tolerated_however_long_the_interval() -> None:
@@ -212,45 +214,47 @@ def test_no_pattern_of_short_outages_fails_a_healthy_execution(lost: list[bool])
     ids=lambda error: type(error).__name__,
 )
 def test_a_permanent_error_ends_the_wait_at_once(error: LosantError) -> None:
-    hand = at(RUNNING, error)
+    driver = at(RUNNING, error)
 
-    outcome = look(hand, cancel_on_timeout=True)
+    outcome = look(driver, cancel_on_timeout=True)
 
     assert (outcome.ending, outcome.problem) == ("refused", str(error))
     assert outcome.result["execution_id"] == RUN
-    assert hand.operations() == ["notebook.logs"] * 2
+    assert driver.operations() == ["notebook.logs"] * 2
 
 
 def test_no_poll_comes_before_retry_after() -> None:
-    hand = at(RateLimited(429, "", "slow down", retry_after=120.0), DONE)
+    driver = at(RateLimited(429, "", "slow down", retry_after=120.0), DONE)
 
-    look(hand)
+    look(driver)
 
-    assert hand.looks[1] - hand.looks[0] >= 120
+    assert driver.request_times[1] - driver.request_times[0] >= 120
 
 
 def test_a_long_retry_after_does_not_extend_the_deadline() -> None:
-    hand = at(RateLimited(429, "", "slow down", retry_after=86_400.0), RUNNING)
+    driver = at(RateLimited(429, "", "slow down", retry_after=86_400.0), RUNNING)
 
-    outcome = look(hand, config=WaitConfig(poll_interval=20.0, deadline=MADE + 300, max_poll_outage=6_000.0))
+    outcome = look(
+        driver, config=WaitConfig(poll_interval=20.0, deadline=MADE + 300, max_poll_outage=6_000.0)
+    )
 
     assert outcome.ending == "deadline"
-    assert hand.now == MADE + 300
+    assert driver.now == MADE + 300
 
 
 def test_an_undocumented_status_is_polled_further() -> None:
-    hand = at([execution("hibernating")], [execution("hibernating")], DONE)
+    driver = at([execution("hibernating")], [execution("hibernating")], DONE)
 
-    assert look(hand).is_success
-    assert "hibernating" in hand.log
+    assert look(driver).is_success
+    assert "hibernating" in driver.log
 
 
 def test_an_undocumented_status_is_warned_about_once() -> None:
-    hand = at([execution("hibernating")], [execution("hibernating")], DONE)
+    driver = at([execution("hibernating")], [execution("hibernating")], DONE)
 
-    look(hand)
+    look(driver)
 
-    warnings = [note.text for note in hand.notes if note.level == logging.WARNING]
+    warnings = [note.text for note in driver.log_lines if note.level == logging.WARNING]
     assert len(warnings) == 1
     assert "hibernating" in warnings[0]
 
@@ -271,21 +275,21 @@ def test_an_execution_in_canceling_is_polled_until_it_is_canceled() -> None:
 
 def test_the_end_of_the_error_log_is_fetched_for_a_failed_execution() -> None:
     failed = execution("errored", outputInfo={"result.error.log": {"size": 9, "url": SIGNED}})
-    hand = at([failed], tail="Traceback\nValueError: boom")
+    driver = at([failed], tail="Traceback\nValueError: boom")
 
-    assert look(hand).error_log == "Traceback\nValueError: boom"
-    assert [tail.url for tail in hand.tails] == [SIGNED]
-    assert "deadbeef" not in repr(hand.tails)
+    assert look(driver).error_log == "Traceback\nValueError: boom"
+    assert [tail.url for tail in driver.tails] == [SIGNED]
+    assert "deadbeef" not in repr(driver.tails)
 
 
 def test_an_unreadable_error_log_does_not_change_the_outcome() -> None:
     failed = execution("errored", outputInfo={"result.error.log": {"url": SIGNED}})
-    hand = at([failed], tail=TransportError("the file's host answered 403"))
+    driver = at([failed], tail=TransportError("the file's host answered 403"))
 
-    outcome = look(hand)
+    outcome = look(driver)
 
     assert (outcome.ending, outcome.error_log) == ("ended", None)
-    assert "result.error.log could not be read" in hand.log
+    assert "result.error.log could not be read" in driver.log
 
 
 @pytest.mark.parametrize(
@@ -298,22 +302,22 @@ def test_an_unreadable_error_log_does_not_change_the_outcome() -> None:
     ids=["a run that ended well", "no error log", "an error log without an address"],
 )
 def test_no_error_log_is_fetched_without_need(ended: Execution) -> None:
-    hand = at([ended])
+    driver = at([ended])
 
-    look(hand)
+    look(driver)
 
-    assert hand.tails == []
+    assert driver.tails == []
 
 
 def test_the_deadline_ends_the_wait_after_one_last_poll() -> None:
-    hand = at(RUNNING)
+    driver = at(RUNNING)
     config = WaitConfig(poll_interval=20.0, deadline=MADE + 50, max_poll_outage=600.0)
 
-    outcome = look(hand, config=config)
+    outcome = look(driver, config=config)
 
     assert (outcome.ending, outcome.is_success, outcome.is_cancelled) == ("deadline", False, False)
-    assert hand.looks == [MADE, MADE + 20, MADE + 40, MADE + 50]
-    assert set(hand.operations()) == {"notebook.logs"}
+    assert driver.request_times == [MADE, MADE + 20, MADE + 40, MADE + 50]
+    assert set(driver.operations()) == {"notebook.logs"}
 
 
 def test_an_execution_that_ends_just_before_the_deadline_has_ended() -> None:
@@ -324,33 +328,33 @@ def test_an_execution_that_ends_just_before_the_deadline_has_ended() -> None:
 
 def test_a_deadline_that_has_passed_still_allows_one_poll() -> None:
     config = WaitConfig(poll_interval=20.0, deadline=0.0, max_poll_outage=600.0)
-    hand = at(RUNNING)
+    driver = at(RUNNING)
 
-    assert look(hand, config=config).ending == "deadline"
-    assert hand.looks == [MADE]
+    assert look(driver, config=config).ending == "deadline"
+    assert driver.request_times == [MADE]
     assert look(at(DONE), config=config).is_success
 
 
 def test_the_execution_is_cancelled_at_the_deadline_with_cancel_on_timeout() -> None:
     config = WaitConfig(poll_interval=20.0, deadline=MADE + 30, max_poll_outage=600.0)
-    hand = at(RUNNING, RUNNING, RUNNING, None)
+    driver = at(RUNNING, RUNNING, RUNNING, None)
 
-    outcome = look(hand, config=config, cancel_on_timeout=True)
+    outcome = look(driver, config=config, cancel_on_timeout=True)
 
     assert (outcome.ending, outcome.is_cancelled) == ("deadline", True)
-    assert hand.operations() == ["notebook.logs"] * 3 + ["notebook.cancelExecution"]
-    assert hand.calls[-1].query == {"executionId": RUN}
+    assert driver.operations() == ["notebook.logs"] * 3 + ["notebook.cancelExecution"]
+    assert driver.calls[-1].query == {"executionId": RUN}
 
 
 def test_a_failed_cancel_at_the_deadline_is_logged_and_not_raised() -> None:
     config = WaitConfig(poll_interval=20.0, deadline=MADE, max_poll_outage=600.0)
-    hand = at(RUNNING, ServerError(503, "", "no message"))
+    driver = at(RUNNING, ServerError(503, "", "no message"))
 
-    outcome = look(hand, config=config, cancel_on_timeout=True)
+    outcome = look(driver, config=config, cancel_on_timeout=True)
 
     assert (outcome.ending, outcome.is_cancelled) == ("deadline", False)
-    assert hand.operations().count("notebook.cancelExecution") == 3
-    assert "could not be cancelled and may still use minutes" in hand.log
+    assert driver.operations().count("notebook.cancelExecution") == 3
+    assert "could not be cancelled and may still use minutes" in driver.log
 
 
 @pytest.mark.parametrize("error", [NotFound(404, "", "no"), BadRequest(400, "", "has ended")], ids=str)
@@ -364,12 +368,12 @@ def test_an_execution_that_ends_while_being_cancelled_has_ended(error: LosantErr
 
 def test_a_wait_without_an_id_cancels_no_execution() -> None:
     config = WaitConfig(poll_interval=20.0, deadline=MADE + 30, max_poll_outage=600.0)
-    hand = at([])
+    driver = at([])
 
-    outcome = look(hand, whichever(), config, cancel_on_timeout=True)
+    outcome = look(driver, whichever(), config, cancel_on_timeout=True)
 
     assert outcome.ending == "deadline"
-    assert set(hand.operations()) == {"notebook.logs"}
+    assert set(driver.operations()) == {"notebook.logs"}
 
 
 # -- which run is meant -----------------------------------------------------------------------------------
@@ -392,25 +396,25 @@ def paged(runs: list[Execution]) -> Any:
     ("younger", "limits"), [(19, ["20"]), (20, ["20", "160"]), (500, ["20", "160", "1280"])]
 )
 def test_an_execution_beyond_the_page_is_searched_further_at_once(younger: int, limits: list[str]) -> None:
-    hand = at(paged([*others(younger), *DONE]))
+    driver = at(paged([*others(younger), *DONE]))
 
-    assert look(hand).is_success
-    assert [call.query["limit"] for call in hand.calls] == limits
-    assert hand.now == MADE
+    assert look(driver).is_success
+    assert [call.query["limit"] for call in driver.calls] == limits
+    assert driver.now == MADE
 
 
 def test_a_wait_continues_while_its_execution_is_not_listed_yet() -> None:
-    hand = at([], [], RUNNING, DONE)
+    driver = at([], [], RUNNING, DONE)
 
-    assert look(hand).is_success
-    assert "does not list" in hand.log
+    assert look(driver).is_success
+    assert "does not list" in driver.log
 
 
 def test_an_execution_not_listed_for_long_is_searched_without_since() -> None:
-    hand = at(lambda call: DONE if call.query["since"] == "0" else [])
+    driver = at(lambda call: DONE if call.query["since"] == "0" else [])
 
-    assert look(hand).is_success
-    assert len(hand.calls) == 3
+    assert look(driver).is_success
+    assert len(driver.calls) == 3
 
 
 def test_an_execution_that_is_never_listed_ends_the_wait_with_a_reason() -> None:
@@ -421,9 +425,9 @@ def test_an_execution_that_is_never_listed_ends_the_wait_with_a_reason() -> None
 
 
 def test_another_execution_is_never_mistaken_for_the_target() -> None:
-    hand = at(others(3), [*others(3), *DONE])
+    driver = at(others(3), [*others(3), *DONE])
 
-    assert look(hand).result["execution_id"] == RUN
+    assert look(driver).result["execution_id"] == RUN
 
 
 def test_without_an_id_the_earliest_queued_that_ended_is_selected() -> None:
@@ -456,9 +460,9 @@ def test_without_an_id_an_execution_queued_exactly_at_since_counts() -> None:
 
 
 def test_without_an_id_the_wait_continues_while_an_execution_is_active() -> None:
-    hand = at([], [execution("queued", run_id(1))], [execution("completed", run_id(1))])
+    driver = at([], [execution("queued", run_id(1))], [execution("completed", run_id(1))])
 
-    assert look(hand, whichever()).is_success
+    assert look(driver, whichever()).is_success
 
 
 def test_without_an_id_an_empty_log_is_not_an_outage() -> None:
@@ -468,9 +472,9 @@ def test_without_an_id_an_empty_log_is_not_an_outage() -> None:
 
 
 def test_without_an_id_the_earliest_is_found_beyond_the_page_too() -> None:
-    hand = at(paged([*others(100), execution("completed")]))
+    driver = at(paged([*others(100), execution("completed")]))
 
-    assert look(hand, whichever()).result["execution_id"] == RUN
+    assert look(driver, whichever()).result["execution_id"] == RUN
 
 
 @pytest.mark.parametrize("younger", [20, 500])
@@ -523,12 +527,12 @@ FILES = st.dictionaries(
 def test_no_signed_url_is_in_any_outcome_event_or_log_line(
     files: dict[str, Any], inputs: dict[str, Any], status: str, tail: str | LosantError
 ) -> None:
-    hand = at([Execution.from_api(entry(status, outputInfo=files, inputInfo=inputs))], tail=tail)
+    driver = at([Execution.from_api(entry(status, outputInfo=files, inputInfo=inputs))], tail=tail)
     config = WaitConfig(poll_interval=20.0, deadline=MADE + 50, max_poll_outage=600.0)
 
-    outcome = look(hand, config=config)
+    outcome = look(driver, config=config)
 
-    told = json.dumps(outcome.to_event(), allow_nan=False) + repr(outcome) + hand.log + repr(hand.calls)
+    told = json.dumps(outcome.to_event(), allow_nan=False) + repr(outcome) + driver.log + repr(driver.calls)
     assert "storage.example" not in told
 
 
