@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The newcomer, who follows a page to the letter, overlooks nothing."""
+"""The reader of the quickstart saves every file and types every command of a page."""
 
 from __future__ import annotations
 

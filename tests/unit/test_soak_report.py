@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the soak reports, and when it says that all is as promised."""
+"""The report of the soak, and when it says that everything holds."""
 
 from __future__ import annotations
 

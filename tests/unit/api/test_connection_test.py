@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is read in a token, and what follows from it."""
+"""The expiry of a token, and what the connection test makes of it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""By which names lineage knows what an execution has read and written."""
+"""The dataset names of the inputs and outputs of an execution."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from airflow_provider_losant.openlineage.datasets import (
 from tests.support.factories import APPLICATION, NOTEBOOK
 
 HOST = "https://api.losant.com"
-TABLE, DEVICE, ANOTHER = "5c782b8d4f3a8e51c1db42e5", "5c782b8d4f3a8e51c1db42e6", "5c782b8d4f3a8e51c1db42e7"
+TABLE, DEVICE, OTHER_DEVICE = (
+    "5c782b8d4f3a8e51c1db42e5",
+    "5c782b8d4f3a8e51c1db42e6",
+    "5c782b8d4f3a8e51c1db42e7",
+)
 FILES = f"{APPLICATION}/notebooks/{NOTEBOOK}"
 
 
@@ -51,8 +55,8 @@ def names(datasets: list[Dataset]) -> list[str]:
             ["private-files/rates/eur.csv"],
         ),
         (
-            {"inputType": "deviceData", "deviceIds": [DEVICE, ANOTHER]},
-            [f"devices/{DEVICE}", f"devices/{ANOTHER}"],
+            {"inputType": "deviceData", "deviceIds": [DEVICE, OTHER_DEVICE]},
+            [f"devices/{DEVICE}", f"devices/{OTHER_DEVICE}"],
         ),
         ({"inputType": "deviceMetadata", "deviceTags": [{"key": "site"}]}, ["devices"]),
         ({"inputType": "deviceConnectionHistory", "deviceIds": ["{{device}}"]}, ["devices"]),
@@ -60,9 +64,9 @@ def names(datasets: list[Dataset]) -> list[str]:
     ],
 )
 def test_an_input_is_named_after_its_source(given: dict[str, Any], sources: list[str]) -> None:
-    wanted = {"fileName": "in.csv", **given}
+    configured = {"fileName": "in.csv", **given}
 
-    assert names(input_datasets(result({"in.csv": 7}), notebook([wanted]), HOST)) == sources
+    assert names(input_datasets(result({"in.csv": 7}), notebook([configured]), HOST)) == sources
 
 
 @pytest.mark.parametrize(
@@ -74,9 +78,9 @@ def test_an_input_is_named_after_its_source(given: dict[str, Any], sources: list
     ],
 )
 def test_an_input_with_an_unknown_source_is_a_file_of_the_notebook(given: dict[str, Any]) -> None:
-    wanted = {"fileName": "in.csv", **given}
+    configured = {"fileName": "in.csv", **given}
 
-    assert input_datasets(result({"in.csv": 7}), notebook([wanted]), HOST) == [
+    assert input_datasets(result({"in.csv": 7}), notebook([configured]), HOST) == [
         Dataset(namespace="losant://api.losant.com", name=f"{FILES}/inputs/in.csv", size=7)
     ]
 
@@ -88,18 +92,18 @@ def test_without_the_notebook_inputs_are_files() -> None:
 def test_a_file_is_matched_by_the_template_of_its_name() -> None:
     tables = [
         {"inputType": "dataTable", "fileName": "{{site}}-meters.csv", "dataTableId": TABLE},
-        {"inputType": "dataTable", "fileName": "rates.csv", "dataTableId": ANOTHER},
+        {"inputType": "dataTable", "fileName": "rates.csv", "dataTableId": OTHER_DEVICE},
     ]
 
     read = input_datasets(result({"north-meters.csv": 7, "rates.csv": 8}), notebook(tables), HOST)
 
-    assert names(read) == [f"data-tables/{TABLE}", f"data-tables/{ANOTHER}"]
+    assert names(read) == [f"data-tables/{TABLE}", f"data-tables/{OTHER_DEVICE}"]
 
 
 def test_a_file_that_matches_two_templates_has_no_source() -> None:
     tables = [
         {"inputType": "dataTable", "fileName": "{{a}}.csv", "dataTableId": TABLE},
-        {"inputType": "dataTable", "fileName": "{{b}}.csv", "dataTableId": ANOTHER},
+        {"inputType": "dataTable", "fileName": "{{b}}.csv", "dataTableId": OTHER_DEVICE},
     ]
 
     assert names(input_datasets(result({"in.csv": 7}), notebook(tables), HOST)) == [
@@ -116,7 +120,7 @@ def test_a_source_of_several_files_is_one_dataset_with_the_total_read() -> None:
 
 
 def test_a_file_of_several_devices_has_no_row_count_for_each_device() -> None:
-    inputs = [{"inputType": "deviceData", "fileName": "a", "deviceIds": [DEVICE, ANOTHER]}]
+    inputs = [{"inputType": "deviceData", "fileName": "a", "deviceIds": [DEVICE, OTHER_DEVICE]}]
 
     assert [it.size for it in input_datasets(result({"a": 7}), notebook(inputs), HOST)] == [None, None]
 

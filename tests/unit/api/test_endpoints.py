@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each endpoint as a value: what is sent, and how the answer is read."""
+"""Each endpoint as a value: the request, and the parsing of the response."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ BELOW = f"/applications/{APPLICATION}/notebooks"
 COMPACT = {"_actions": "false", "_links": "false", "_embedded": "false"}
 OPTIONS = {"relativeTo": "2026-01-01T00:00:00.000Z", "templateContext": "{}"}
 FILE = Path("report.ipynb")
-NOTEBOOK_ANSWER = {"id": NOTEBOOK, "applicationId": APPLICATION, "name": "Report"}
+NOTEBOOK_BODY = {"id": NOTEBOOK, "applicationId": APPLICATION, "name": "Report"}
 
 TABLE: dict[str, tuple[Call[Any], str, str, Mapping[str, str], Any, bool]] = {
     "application.get": (
@@ -153,9 +153,9 @@ def test_only_the_given_fields_of_a_notebook_are_sent_in_losants_spelling() -> N
 
 
 def test_minute_counts_are_parsed_as_losant_publishes_them() -> None:
-    (answer,) = published("schemas.json")["notebookMinuteCounts"]["examples"]
+    (example,) = published("schemas.json")["notebookMinuteCounts"]["examples"]
 
-    read = endpoints.minute_counts(APPLICATION, NOTEBOOK).parse(answer)
+    read = endpoints.minute_counts(APPLICATION, NOTEBOOK).parse(example)
 
     (day,) = read.days
     assert (read.minutes, day.minutes, day.completed, day.errored, day.canceled, day.timeout) == (
@@ -164,7 +164,7 @@ def test_minute_counts_are_parsed_as_losant_publishes_them() -> None:
     assert (read.start, day.date.tzinfo, read.raw) == (
         datetime(1999, 5, 20, 5, tzinfo=UTC),
         UTC,
-        answer,
+        example,
     )
 
 
@@ -241,7 +241,7 @@ def test_a_context_may_be_as_long_as_losant_accepts_and_no_longer() -> None:
         encode_context(longest[:-1] + 'x"')
 
 
-def answer(
+def parse_response_of(
     status: int = 200,
     body: Any = None,
     kind: str = "application/json",
@@ -256,11 +256,11 @@ def answer(
 
 
 def test_a_response_is_parsed_into_the_promised_type() -> None:
-    read = answer(200, NOTEBOOK_ANSWER)
-    page = answer(200, {"items": [NOTEBOOK_ANSWER], "totalCount": 5}, call=TABLE["notebooks.get"][0])
-    started = answer(200, {"success": True, "executionId": RUN}, call=TABLE["notebook.execute"][0])
-    (run,) = answer(200, [entry("completed")], call=TABLE["notebook.logs"][0])
-    cancelled = answer(200, {"success": True}, call=TABLE["notebook.cancelExecution"][0])
+    read = parse_response_of(200, NOTEBOOK_BODY)
+    page = parse_response_of(200, {"items": [NOTEBOOK_BODY], "totalCount": 5}, call=TABLE["notebooks.get"][0])
+    started = parse_response_of(200, {"success": True, "executionId": RUN}, call=TABLE["notebook.execute"][0])
+    (run,) = parse_response_of(200, [entry("completed")], call=TABLE["notebook.logs"][0])
+    cancelled = parse_response_of(200, {"success": True}, call=TABLE["notebook.cancelExecution"][0])
 
     assert (read.id, page.total, page.notebooks[0].id) == (NOTEBOOK, 5, NOTEBOOK)
     assert (started, run.ref, cancelled) == (REF, REF, None)
@@ -304,7 +304,7 @@ def test_every_error_response_raises_its_own_error(
     status: int, body: Any, kind: str, expected: type[LosantError], says: str
 ) -> None:
     with pytest.raises(LosantError) as caught:
-        answer(status, body, "application/json" if kind == "json" else kind)
+        parse_response_of(status, body, "application/json" if kind == "json" else kind)
 
     assert type(caught.value) is expected
     assert says in str(caught.value)
@@ -327,25 +327,25 @@ def test_every_error_response_raises_its_own_error(
 )
 def test_a_response_of_another_shape_is_never_a_bare_key_error(operation: str, body: Any) -> None:
     with pytest.raises(ProtocolError, match="unknown shape"):
-        list(answer(200, body, call=TABLE[operation][0]))  # of a log, only what is looked at is read
+        list(parse_response_of(200, body, call=TABLE[operation][0]))  # a log parses its entries on access
 
 
 def test_an_unreadable_execute_response_may_have_taken_effect() -> None:
     with pytest.raises(ProtocolError) as caught:
-        answer(200, {"success": True}, call=TABLE["notebook.execute"][0])
+        parse_response_of(200, {"success": True}, call=TABLE["notebook.execute"][0])
 
     assert caught.value.may_have_taken_effect
 
 
 def test_a_refused_cancel_names_the_scope_of_execute() -> None:
     with pytest.raises(Forbidden, match=r"needs the scope notebook\.execute"):
-        answer(403, {}, call=TABLE["notebook.cancelExecution"][0])
+        parse_response_of(403, {}, call=TABLE["notebook.cancelExecution"][0])
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("nonsense", None)])
 def test_retry_after_is_stored_on_the_error(header: str, seconds: float | None) -> None:
     with pytest.raises(RateLimited) as caught:
-        answer(429, {}, Retry_After=header)
+        parse_response_of(429, {}, Retry_After=header)
 
     assert caught.value.retry_after == seconds
 
@@ -354,5 +354,5 @@ def test_retry_after_is_stored_on_the_error(header: str, seconds: float | None) 
 @given(st.integers(min_value=200, max_value=599), st.binary(max_size=40), st.sampled_from(list(TABLE)))
 def test_any_response_raises_only_losant_errors(status: int, body: bytes, operation: str) -> None:
     with contextlib.suppress(ResponseError, ProtocolError):
-        answer(status, body, call=TABLE[operation][0])
+        parse_response_of(status, body, call=TABLE[operation][0])
         assert status < 300

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each error answers two questions itself: may it pass, and may Losant have acted all the same."""
+"""Each error knows whether it is transient and whether the request may have taken effect."""
 
 from __future__ import annotations
 

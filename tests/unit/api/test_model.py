@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nouns, read from what Losant answers."""
+"""Executions and notebooks, parsed from Losant's responses."""
 
 from __future__ import annotations
 

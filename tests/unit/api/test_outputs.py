@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fetching the files of a run: which, how large, and when to ask for another address."""
+"""Downloading the files of an execution: which, how large, and when to request a new URL."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """What is kept of files, by name."""
+    """Stores the content of files by name."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -44,11 +44,13 @@ class Store:
         self.files[name] = sink.getvalue()
 
 
-def run(*names: str, status: str = "completed", url: str | None = "https://x/1", size: Any = 3) -> Execution:
+def with_outputs(
+    *names: str, status: str = "completed", url: str | None = "https://x/1", size: Any = 3
+) -> Execution:
     return execution(status, outputInfo={name: {"url": url, "size": size} for name in names})
 
 
-def fetch(
+def download_outputs(
     driver: FlowDriver, *names: str, max_bytes: int | None = None, retries: int = 2, place: Any = None
 ) -> tuple[dict[str, bytes], Any]:
     store = Store()
@@ -57,36 +59,36 @@ def fetch(
 
 
 def test_all_files_are_downloaded_unless_some_are_selected() -> None:
-    listed = run("result.html", "a.csv", "b.csv", "plots/a.png")
-    everything, saved = fetch(FlowDriver([[listed]], files=[b"one", b"two", b"3", b"four"]))
-    some, _ = fetch(FlowDriver([[listed]], files=[b"one", b"two"]), "*.csv")
-    deep, _ = fetch(FlowDriver([[listed]], files=[b"one"]), "plots/*")
+    listed = with_outputs("result.html", "a.csv", "b.csv", "plots/a.png")
+    all_files, saved = download_outputs(FlowDriver([[listed]], files=[b"one", b"two", b"3", b"four"]))
+    some, _ = download_outputs(FlowDriver([[listed]], files=[b"one", b"two"]), "*.csv")
+    nested, _ = download_outputs(FlowDriver([[listed]], files=[b"one"]), "plots/*")
 
-    assert everything == {"result.html": b"one", "a.csv": b"two", "b.csv": b"3", "plots/a.png": b"four"}
+    assert all_files == {"result.html": b"one", "a.csv": b"two", "b.csv": b"3", "plots/a.png": b"four"}
     assert saved == {"result.html": 3, "a.csv": 3, "b.csv": 1, "plots/a.png": 4}
     assert list(some) == ["a.csv", "b.csv"]
-    assert list(deep) == ["plots/a.png"]
+    assert list(nested) == ["plots/a.png"]
 
 
 def test_an_execution_without_outputs_has_nothing_to_download() -> None:
-    assert fetch(FlowDriver([[run()]])) == ({}, {})
+    assert download_outputs(FlowDriver([[with_outputs()]])) == ({}, {})
 
 
 @pytest.mark.parametrize(
     ("listed", "names", "max_bytes", "says"),
     [
-        (run("a.csv"), ["a.csv", "b.csv"], None, r"has no output 'b\.csv'; it has: a\.csv"),
-        (run(), ["*.csv"], None, r"has no output '\*\.csv'; it has: none"),
-        (run("a.csv", status="inProgress"), ["a.csv"], None, r"has not ended \(inProgress\)"),
-        (run("a.csv", "b.csv"), ["*"], 5, r"a\.csv, b\.csv: 6 bytes, more than max_bytes \(5\)"),
-        (run("a.csv", url=None), ["*"], None, r"no address for a\.csv"),
-        (run("../a"), ["*"], None, "is no name for a file"),
-        (run("a/../../b"), ["*"], None, "is no name for a file"),
-        (run("/etc/passwd"), ["*"], None, "is no name for a file"),
-        (run("s3://bucket/a"), ["*"], None, "is no name for a file"),
-        (run("a\\b"), ["*"], None, "is no name for a file"),
-        (run(".."), ["*"], None, "is no name for a file"),
-        (run("a\n"), ["*"], None, "is no name for a file"),
+        (with_outputs("a.csv"), ["a.csv", "b.csv"], None, r"has no output 'b\.csv'; it has: a\.csv"),
+        (with_outputs(), ["*.csv"], None, r"has no output '\*\.csv'; it has: none"),
+        (with_outputs("a.csv", status="inProgress"), ["a.csv"], None, r"has not ended \(inProgress\)"),
+        (with_outputs("a.csv", "b.csv"), ["*"], 5, r"a\.csv, b\.csv: 6 bytes, more than max_bytes \(5\)"),
+        (with_outputs("a.csv", url=None), ["*"], None, r"no address for a\.csv"),
+        (with_outputs("../a"), ["*"], None, "is no name for a file"),
+        (with_outputs("a/../../b"), ["*"], None, "is no name for a file"),
+        (with_outputs("/etc/passwd"), ["*"], None, "is no name for a file"),
+        (with_outputs("s3://bucket/a"), ["*"], None, "is no name for a file"),
+        (with_outputs("a\\b"), ["*"], None, "is no name for a file"),
+        (with_outputs(".."), ["*"], None, "is no name for a file"),
+        (with_outputs("a\n"), ["*"], None, "is no name for a file"),
     ],
     ids=range(12),
 )
@@ -96,75 +98,79 @@ def test_unexpected_outputs_are_refused_before_any_download(
     driver = FlowDriver([[listed]])
 
     with pytest.raises(OutputError, match=says):
-        fetch(driver, *names, max_bytes=max_bytes)
+        download_outputs(driver, *names, max_bytes=max_bytes)
     assert driver.fetches == []
 
 
 def test_dots_in_a_name_do_not_leave_the_folder() -> None:
-    stored, _ = fetch(FlowDriver([[run("..a", "b..csv", ".hidden")]], files=[b"1", b"2", b"3"]))
+    stored, _ = download_outputs(
+        FlowDriver([[with_outputs("..a", "b..csv", ".hidden")]], files=[b"1", b"2", b"3"])
+    )
 
     assert list(stored) == ["..a", "b..csv", ".hidden"]
 
 
 def test_existing_files_are_checked_first_and_not_downloaded() -> None:
-    store, asked = Store(), []
+    store, checked = Store(), []
 
     def place(file: File) -> Any:
-        asked.append(file.name)
+        checked.append(file.name)
         return None if file.name == "a.csv" else store.place(file)
 
-    driver = FlowDriver([[run("a.csv", "b.csv")]], files=[b"one"])
-    _, saved = fetch(driver, place=place)
+    driver = FlowDriver([[with_outputs("a.csv", "b.csv")]], files=[b"one"])
+    _, saved = download_outputs(driver, place=place)
 
-    assert asked == ["a.csv", "b.csv"]
+    assert checked == ["a.csv", "b.csv"]
     assert saved == {"a.csv": None, "b.csv": 3}
 
 
 def test_an_expired_url_is_renewed_once() -> None:
-    again = run("a.csv", url="https://x/2")
-    driver = FlowDriver([[run("a.csv")], [again]], files=[FileAccessDenied("403"), b"one"])
+    renewed = with_outputs("a.csv", url="https://x/2")
+    driver = FlowDriver([[with_outputs("a.csv")], [renewed]], files=[FileAccessDenied("403"), b"one"])
 
-    stored, _ = fetch(driver)
+    stored, _ = download_outputs(driver)
 
     assert [it.url for it in driver.fetches] == ["https://x/1", "https://x/2"]
     assert stored == {"a.csv": b"one"}
     assert "https" not in driver.log
 
     driver = FlowDriver(
-        [[run("a.csv")], [again]], files=[FileAccessDenied("403"), FileAccessDenied("403"), b"one"]
+        [[with_outputs("a.csv")], [renewed]], files=[FileAccessDenied("403"), FileAccessDenied("403"), b"one"]
     )
     with pytest.raises(FileAccessDenied):
-        fetch(driver)
+        download_outputs(driver)
 
 
 def test_an_output_missing_from_the_renewed_list_is_an_error() -> None:
     with pytest.raises(OutputError, match="any more"):
-        fetch(FlowDriver([[run("a.csv")], [run()]], files=[FileAccessDenied("403")]))
+        download_outputs(
+            FlowDriver([[with_outputs("a.csv")], [with_outputs()]], files=[FileAccessDenied("403")])
+        )
 
 
 def test_an_interrupted_download_is_retried_a_few_times() -> None:
     driver = FlowDriver(
-        [[run("a.csv")]], files=[TransportError("broke off"), TransportError("broke off"), b"one"]
+        [[with_outputs("a.csv")]], files=[TransportError("broke off"), TransportError("broke off"), b"one"]
     )
-    stored, _ = fetch(driver)
+    stored, _ = download_outputs(driver)
     assert stored == {"a.csv": b"one"}
     assert len(driver.sleeps) == 2
 
-    driver = FlowDriver([[run("a.csv")]], files=[TransportError("broke off")] * 3)
+    driver = FlowDriver([[with_outputs("a.csv")]], files=[TransportError("broke off")] * 3)
     with pytest.raises(TransportError):
-        fetch(driver)
+        download_outputs(driver)
 
 
 def test_files_of_unknown_size_share_the_limit() -> None:
-    driver = FlowDriver([[run("a", "b", size=None)]], files=[b"12345", b"67"])
+    driver = FlowDriver([[with_outputs("a", "b", size=None)]], files=[b"12345", b"67"])
 
-    fetch(driver, max_bytes=10)
+    download_outputs(driver, max_bytes=10)
 
     assert [it.limit for it in driver.fetches] == [10, 5]
 
 
 def test_an_execution_is_searched_near_its_creation_time_and_then_everywhere() -> None:
-    driver = FlowDriver([[execution(run=run_id(1))], [execution()]])
+    driver = FlowDriver([[execution(with_outputs=run_id(1))], [execution()]])
 
     assert driver.drive(find_execution(REF, 0)).ref == REF
     assert [float(it.query["since"]) / 1000 for it in driver.calls] == [MADE - 300, 0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mark by which a task finds its run again."""
+"""The marker by which a task finds its execution again."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ OWNER = Owner(
 )
 
 
-def run_of(owner: Owner, **context: Any) -> Any:
+def execution_of(owner: Owner, **context: Any) -> Any:
     return execution(templateContext=json.dumps(owner.add_marker(context)))
 
 
 def test_an_owner_owns_the_execution_of_each_of_its_tries() -> None:
-    assert OWNER.owns(run_of(OWNER, site="north"))
-    assert OWNER.owns(run_of(replace(OWNER, try_number=2)))
-    assert not OWNER.owns_older(run_of(replace(OWNER, try_number=2)))
+    assert OWNER.owns(execution_of(OWNER, site="north"))
+    assert OWNER.owns(execution_of(replace(OWNER, try_number=2)))
+    assert not OWNER.owns_older(execution_of(replace(OWNER, try_number=2)))
 
 
 def test_a_clear_starts_a_new_owner_of_the_same_task() -> None:
     cleared = replace(OWNER, max_tries=5)
 
-    assert not cleared.owns(run_of(OWNER))
-    assert cleared.owns_older(run_of(OWNER))
+    assert not cleared.owns(execution_of(OWNER))
+    assert cleared.owns_older(execution_of(OWNER))
 
 
 @pytest.mark.parametrize(
@@ -55,10 +55,10 @@ def test_a_clear_starts_a_new_owner_of_the_same_task() -> None:
     ids=lambda changed: next(iter(changed)),
 )
 def test_an_execution_of_another_owner_is_not_owned(changed: dict[str, Any]) -> None:
-    other = replace(OWNER, **changed)
+    second = replace(OWNER, **changed)
 
-    assert not OWNER.owns(run_of(other))
-    assert OWNER.owns_older(run_of(other)) is ("max_tries" in changed)
+    assert not OWNER.owns(execution_of(second))
+    assert OWNER.owns_older(execution_of(second)) is ("max_tries" in changed)
 
 
 def test_a_marker_names_the_task_for_the_author_of_the_notebook() -> None:
@@ -77,29 +77,29 @@ def test_a_marker_names_the_task_for_the_author_of_the_notebook() -> None:
     [None, "", "not json", "5", "[]", "null", '{"a": 1}', '{"airflow": "mine"}', '{"airflow": null}', "{}"],
 )
 def test_an_execution_without_a_marker_has_no_owner(context: str | None) -> None:
-    read = execution(templateContext=context)
+    parsed = execution(templateContext=context)
 
-    assert read_marker(read) == {}
-    assert not OWNER.owns(read)
-    assert not OWNER.owns_older(read)
+    assert read_marker(parsed) == {}
+    assert not OWNER.owns(parsed)
+    assert not OWNER.owns_older(parsed)
 
 
 @briefly
 @given(st.text())
 def test_any_context_can_be_searched_for_a_marker(context: str) -> None:
-    read = execution(templateContext=context)
+    parsed = execution(templateContext=context)
 
-    assert not OWNER.owns(read)
-    assert not OWNER.owns_older(read)
+    assert not OWNER.owns(parsed)
+    assert not OWNER.owns_older(parsed)
 
 
 @briefly
 @given(st.text(), st.text(), st.text())
 def test_names_that_are_equal_when_joined_have_different_owners(dag: str, task: str, run: str) -> None:
-    one = replace(OWNER, dag_id=dag, task_id=f"{task}.{run}", run_id="")
-    other = replace(OWNER, dag_id=f"{dag}.{task}", task_id=run, run_id="")
+    first = replace(OWNER, dag_id=dag, task_id=f"{task}.{run}", run_id="")
+    second = replace(OWNER, dag_id=f"{dag}.{task}", task_id=run, run_id="")
 
-    assert one.task_id_hash != other.task_id_hash or (one.dag_id, one.task_id) == (
-        other.dag_id,
-        other.task_id,
+    assert first.task_id_hash != second.task_id_hash or (first.dag_id, first.task_id) == (
+        second.dag_id,
+        second.task_id,
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Repeating and cancelling: what is done again, and what never."""
+"""Retrying and cancelling: which requests are repeated and which never."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from airflow_provider_losant.api.model import Notebook
 from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN
 from tests.unit.api.flow_driver import FlowDriver, maximum
 
-ANSWER = Notebook(id=NOTEBOOK, application_id=APPLICATION, name="Report")
+RESULT = Notebook(id=NOTEBOOK, application_id=APPLICATION, name="Report")
 READ = endpoints.get_notebook(APPLICATION, NOTEBOOK)
 EXECUTE = endpoints.execute(APPLICATION, NOTEBOOK, {})
 REFUSED = TransportError("refused", was_sent=False)
@@ -40,9 +40,9 @@ DOWN = ServerError(503, "", "no message")
 
 @pytest.mark.parametrize("error", [REFUSED, LOST, BUSY, DOWN, ProtocolError("cut short")], ids=str)
 def test_an_idempotent_call_is_retried_after_a_transient_error(error: LosantError) -> None:
-    driver = FlowDriver([error, error, ANSWER])
+    driver = FlowDriver([error, error, RESULT])
 
-    assert driver.drive(call_with_retry(READ, 2)) == ANSWER
+    assert driver.drive(call_with_retry(READ, 2)) == RESULT
     assert driver.calls == [READ] * 3
     assert "trying again (2 of 2)" in driver.log
 
@@ -91,7 +91,7 @@ def test_retries_end_with_the_last_error() -> None:
 
 
 def test_pauses_between_retries_grow() -> None:
-    driver = FlowDriver([LOST, LOST, LOST, ANSWER])
+    driver = FlowDriver([LOST, LOST, LOST, RESULT])
 
     driver.drive(call_with_retry(READ, 3, jitter=maximum))
 
@@ -99,7 +99,7 @@ def test_pauses_between_retries_grow() -> None:
 
 
 def test_a_pause_is_at_least_retry_after() -> None:
-    driver = FlowDriver([RateLimited(429, "", "slow down", retry_after=30.0), ANSWER])
+    driver = FlowDriver([RateLimited(429, "", "slow down", retry_after=30.0), RESULT])
 
     driver.drive(call_with_retry(READ, 1))
 
@@ -107,7 +107,7 @@ def test_a_pause_is_at_least_retry_after() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "gone"),
+    ("call", "error"),
     [
         (endpoints.delete_notebook(APPLICATION, NOTEBOOK), NotFound(404, "NotFound", "no such notebook")),
         (endpoints.cancel_execution(REF), NotFound(404, "NotFound", "no such execution")),
@@ -115,17 +115,17 @@ def test_a_pause_is_at_least_retry_after() -> None:
     ],
     ids=["delete", "cancel", "cancel that is refused"],
 )
-def test_not_found_confirms_a_delete_with_a_lost_response(call: Any, gone: LosantError) -> None:
-    assert FlowDriver([LOST, gone]).drive(call_with_retry(call, 3)) is None
-    for certain in (REFUSED, BUSY):
-        with pytest.raises(type(gone)):
-            FlowDriver([certain, gone]).drive(call_with_retry(call, 3))
+def test_not_found_confirms_a_delete_with_a_lost_response(call: Any, error: LosantError) -> None:
+    assert FlowDriver([LOST, error]).drive(call_with_retry(call, 3)) is None
+    for without_effect in (REFUSED, BUSY):
+        with pytest.raises(type(error)):
+            FlowDriver([without_effect, error]).drive(call_with_retry(call, 3))
 
 
 def test_a_host_that_repeats_the_same_page_is_not_paged_forever() -> None:
-    driver = FlowDriver([Page(notebooks=[ANSWER], total=1_000_000)])
+    driver = FlowDriver([Page(notebooks=[RESULT], total=1_000_000)])
 
-    assert set(driver.drive(list_notebooks(APPLICATION, {}, 0))) == {ANSWER}
+    assert set(driver.drive(list_notebooks(APPLICATION, {}, 0))) == {RESULT}
     assert len(driver.calls) == 2
 
 
@@ -148,12 +148,14 @@ def test_an_ended_execution_is_not_cancelled(error: LosantError) -> None:
     assert len(driver.calls) == 1
 
 
-@pytest.mark.parametrize(("error", "asked"), [(DOWN, 3), (LOST, 3), (Forbidden(403, "", "no"), 1)], ids=repr)
-def test_a_failed_cancel_is_logged_and_not_raised(error: Any, asked: int) -> None:
+@pytest.mark.parametrize(
+    ("error", "requests"), [(DOWN, 3), (LOST, 3), (Forbidden(403, "", "no"), 1)], ids=repr
+)
+def test_a_failed_cancel_is_logged_and_not_raised(error: Any, requests: int) -> None:
     driver = FlowDriver([error])
 
     assert driver.drive(cancel(REF, "the task was killed", retries=2)) == "failed"
-    assert len(driver.calls) == asked
+    assert len(driver.calls) == requests
     assert RUN in driver.log_lines[-1].text
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arithmetic of trying again."""
+"""The arithmetic of retries."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_pauses_double_up_to_a_cap(attempt: int, top: float) -> None:
 
 @briefly
 @given(st.integers(min_value=1, max_value=10**6), st.floats(min_value=0.0, max_value=1.0))
-def test_a_pause_is_bounded_however_many_attempts_have_failed(attempt: int, luck: float) -> None:
-    assert 0.0 <= backoff(attempt, cap=20.0, jitter=lambda low, top: low + luck * (top - low)) <= 20.0
+def test_a_pause_is_bounded_however_many_attempts_have_failed(attempt: int, jitter_value: float) -> None:
+    assert 0.0 <= backoff(attempt, cap=20.0, jitter=lambda low, top: low + jitter_value * (top - low)) <= 20.0
 
 
 @briefly
@@ -75,7 +75,7 @@ def test_a_retry_after_date_is_relative_to_the_servers_clock(skew: float) -> Non
 
 
 @pytest.fixture
-def far_from_greenwich() -> Iterator[None]:
+def another_time_zone() -> Iterator[None]:
     before = os.environ.get("TZ")
     os.environ["TZ"] = "Asia/Tokyo"
     time.tzset()
@@ -86,7 +86,7 @@ def far_from_greenwich() -> Iterator[None]:
     time.tzset()
 
 
-def test_a_date_without_a_time_zone_is_utc_in_every_local_time_zone(far_from_greenwich: None) -> None:
+def test_a_date_without_a_time_zone_is_utc_in_every_local_time_zone(another_time_zone: None) -> None:
     assert retry_after("Wed Oct 21 07:28:30 2015", clock=lambda: NOON) == 30.0
 
 

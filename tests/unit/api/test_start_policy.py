@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judging before a start: other runs, and minutes."""
+"""Conditions that are checked before a submission: other executions and run minutes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN, execution, 
 from tests.unit.api.flow_driver import FlowDriver, mean
 
 NOW = 1_800_000_000.0
-NEW = ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id="6" * 24)
+SUBMITTED = ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id="6" * 24)
 OWNER = Owner(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=0, deployment="here")
 SUBMISSION = Submission(
     application_id=APPLICATION,
@@ -31,9 +31,11 @@ SUBMISSION = Submission(
 POLICY = SubmitPolicy(retries=1, max_log_lag=60.0, max_poll_outage=600.0, lookback=90_000.0)
 
 
-def other(status: str = "inProgress", run: str = RUN, context: Any = None, **more: Any) -> Execution:
-    told = {"site": "north"} if context is None else context
-    return execution(status, run, templateContext=json.dumps(told), **more)
+def other_execution(
+    status: str = "inProgress", execution_id: str = RUN, context: Any = None, **more: Any
+) -> Execution:
+    template_context = {"site": "north"} if context is None else context
+    return execution(status, execution_id, templateContext=json.dumps(template_context), **more)
 
 
 def counts(minutes: int) -> MinuteCounts:
@@ -41,7 +43,7 @@ def counts(minutes: int) -> MinuteCounts:
     return MinuteCounts.from_api({"start": iso(NOW), "end": iso(NOW), "counts": days})
 
 
-def come(
+def submit(
     driver: FlowDriver,
     *,
     submission: Submission = SUBMISSION,
@@ -64,8 +66,8 @@ def come(
 
 
 def test_without_conditions_no_request_is_sent() -> None:
-    driver = FlowDriver([NEW])
-    started = come(driver)
+    driver = FlowDriver([SUBMITTED])
+    started = submit(driver)
 
     assert isinstance(started, Started)
     assert driver.operations() == ["notebook.execute"]
@@ -75,13 +77,13 @@ def test_without_conditions_no_request_is_sent() -> None:
 @pytest.mark.parametrize("choice", ["wait", "adopt", "skip", "fail", "cancel_previous"])
 @pytest.mark.parametrize("before", [[], [execution("completed")], [execution("canceled")]])
 def test_without_another_active_execution_one_is_submitted(choice: str, before: list[Execution]) -> None:
-    # cancel_previous looks once more, whether what it cancelled has ended.
-    looks = 2 if choice == "cancel_previous" else 1
-    driver = FlowDriver([*[before] * looks, NEW])
+    # cancel_previous polls once more to see that the cancelled executions have ended.
+    polls = 2 if choice == "cancel_previous" else 1
+    driver = FlowDriver([*[before] * polls, SUBMITTED])
 
-    started = come(driver, if_running=choice)
+    started = submit(driver, if_running=choice)
 
-    assert driver.operations() == [*["notebook.logs"] * looks, "notebook.execute"]
+    assert driver.operations() == [*["notebook.logs"] * polls, "notebook.execute"]
     assert isinstance(started, Started)
     assert started.is_owned
 
@@ -89,16 +91,18 @@ def test_without_another_active_execution_one_is_submitted(choice: str, before: 
 @pytest.mark.parametrize("status", ["queued", "inProgress", "canceling", "pondering"])
 def test_another_execution_makes_the_task_skip_or_fail_without_submitting(status: str) -> None:
     for choice, error in (("skip", StartSkipped), ("fail", StartDenied)):
-        driver = FlowDriver([[other(status)]])
+        driver = FlowDriver([[other_execution(status)]])
         with pytest.raises(error, match=rf"{RUN} \({status}\)"):
-            come(driver, if_running=choice)
+            submit(driver, if_running=choice)
         assert driver.operations() == ["notebook.logs"]
 
 
 def test_waiting_polls_every_interval_until_no_other_execution_is_active() -> None:
-    driver = FlowDriver([[other()], [other("canceling")], [other("completed")], NEW])
+    driver = FlowDriver(
+        [[other_execution()], [other_execution("canceling")], [other_execution("completed")], SUBMITTED]
+    )
 
-    come(driver, if_running="wait")
+    submit(driver, if_running="wait")
 
     assert driver.sleeps == [20.0, 20.0]
     assert driver.operations() == [*["notebook.logs"] * 3, "notebook.execute"]
@@ -106,17 +110,17 @@ def test_waiting_polls_every_interval_until_no_other_execution_is_active() -> No
 
 
 def test_waiting_for_another_execution_ends_at_the_deadline() -> None:
-    driver = FlowDriver([[other()]])
+    driver = FlowDriver([[other_execution()]])
 
     with pytest.raises(StartDenied, match="the time to wait for it is over"):
-        come(driver, if_running="wait", give_up_at=NOW + 50)
+        submit(driver, if_running="wait", give_up_at=NOW + 50)
     assert driver.sleeps == [20.0, 20.0, 10.0]
 
 
 def test_a_deferrable_wait_gets_the_execution_that_blocks_it() -> None:
-    driver = FlowDriver([[other()]])
+    driver = FlowDriver([[other_execution()]])
 
-    waiting = come(driver, if_running="wait", may_wait_here=False)
+    waiting = submit(driver, if_running="wait", may_wait_here=False)
 
     assert isinstance(waiting, Blocked)
     assert waiting.by.ref == REF
@@ -130,17 +134,19 @@ def test_the_newest_execution_with_equal_context_and_query_time_is_adopted() -> 
         options={**SUBMISSION.options, "relativeTo": iso(moment.timestamp())},
         owner=OWNER,
     )
-    fitting = {"executionRelativeTo": iso(moment.timestamp())}
+    matching = {"executionRelativeTo": iso(moment.timestamp())}
     listed = [
-        other(run=run_id(9), executionRelativeTo=iso(0)),
-        other(run=run_id(8), context={"site": "south"}, **fitting),
-        other("canceling", run=run_id(7), **fitting),
-        other(run=run_id(6), context={"site": "north", "airflow": {"dag_id": "another"}}, **fitting),
-        other(run=run_id(5), **fitting),
+        other_execution(execution_id=run_id(9), executionRelativeTo=iso(0)),
+        other_execution(execution_id=run_id(8), context={"site": "south"}, **matching),
+        other_execution("canceling", execution_id=run_id(7), **matching),
+        other_execution(
+            execution_id=run_id(6), context={"site": "north", "airflow": {"dag_id": "another"}}, **matching
+        ),
+        other_execution(execution_id=run_id(5), **matching),
     ]
     driver = FlowDriver([listed])
 
-    adopted = come(driver, submission=submission, if_running="adopt")
+    adopted = submit(driver, submission=submission, if_running="adopt")
 
     assert isinstance(adopted, Started)
     assert (adopted.ref.execution_id, adopted.is_owned) == (run_id(6), False)
@@ -148,13 +154,18 @@ def test_the_newest_execution_with_equal_context_and_query_time_is_adopted() -> 
 
 
 @pytest.mark.parametrize(
-    "listed", [[other(context={"site": "south"})], [other("canceling")], [other(context="not an object")]]
+    "listed",
+    [
+        [other_execution(context={"site": "south"})],
+        [other_execution("canceling")],
+        [other_execution(context="not an object")],
+    ],
 )
 def test_an_execution_with_other_arguments_is_not_adopted_and_does_not_block(
     listed: list[Execution],
 ) -> None:
-    driver = FlowDriver([listed, NEW])
-    come(driver, if_running="adopt")
+    driver = FlowDriver([listed, SUBMITTED])
+    submit(driver, if_running="adopt")
 
     assert driver.operations() == ["notebook.logs", "notebook.execute"]
 
@@ -163,18 +174,25 @@ def test_executions_of_the_same_task_are_not_other_executions() -> None:
     cleared = Owner(
         dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=5, deployment="here"
     )
-    driver = FlowDriver([[other("canceling", context=cleared.add_marker({}))], NEW])
-    come(driver, if_running="fail")
+    driver = FlowDriver([[other_execution("canceling", context=cleared.add_marker({}))], SUBMITTED])
+    submit(driver, if_running="fail")
 
     assert driver.operations() == ["notebook.logs", "notebook.execute"]
 
 
 def test_previous_executions_are_cancelled_and_waited_for() -> None:
-    running = [other(run=run_id(1)), other("canceling", run=run_id(2)), other("completed", run=run_id(3))]
-    ending = [other("canceling", run=run_id(1)), other("canceled", run=run_id(2))]
-    driver = FlowDriver([running, None, ending, [], NEW])
+    running = [
+        other_execution(execution_id=run_id(1)),
+        other_execution("canceling", execution_id=run_id(2)),
+        other_execution("completed", execution_id=run_id(3)),
+    ]
+    ending = [
+        other_execution("canceling", execution_id=run_id(1)),
+        other_execution("canceled", execution_id=run_id(2)),
+    ]
+    driver = FlowDriver([running, None, ending, [], SUBMITTED])
 
-    come(driver, if_running="cancel_previous")
+    submit(driver, if_running="cancel_previous")
 
     assert driver.operations() == [
         "notebook.logs",
@@ -187,18 +205,18 @@ def test_previous_executions_are_cancelled_and_waited_for() -> None:
 
 
 def test_an_execution_started_meanwhile_is_neither_cancelled_nor_waited_for() -> None:
-    late = other(run=f"{int(NOW) + 5:08x}{7:016x}", runQueuedAt=iso(NOW + 5))
-    driver = FlowDriver([[late], [late], NEW])
-    come(driver, if_running="cancel_previous")
+    late = other_execution(execution_id=f"{int(NOW) + 5:08x}{7:016x}", runQueuedAt=iso(NOW + 5))
+    driver = FlowDriver([[late], [late], SUBMITTED])
+    submit(driver, if_running="cancel_previous")
 
     assert "notebook.cancelExecution" not in driver.operations()
 
 
 def test_nothing_is_submitted_if_a_previous_execution_cannot_be_cancelled() -> None:
-    driver = FlowDriver([[other()], Forbidden(403, "Forbidden", "no")])
+    driver = FlowDriver([[other_execution()], Forbidden(403, "Forbidden", "no")])
 
     with pytest.raises(StartDenied, match="could not be cancelled"):
-        come(driver, if_running="cancel_previous")
+        submit(driver, if_running="cancel_previous")
     assert "notebook.execute" not in driver.operations()
 
 
@@ -206,8 +224,8 @@ def test_nothing_is_submitted_if_a_previous_execution_cannot_be_cancelled() -> N
 
 
 def test_the_minutes_of_the_day_are_counted_from_midnight_in_utc() -> None:
-    driver = FlowDriver([counts(29), NEW])
-    come(driver, max_minutes=30)
+    driver = FlowDriver([counts(29), SUBMITTED])
+    submit(driver, max_minutes=30)
 
     assert driver.operations() == ["notebook.notebookMinuteCounts", "notebook.execute"]
     midnight = datetime.fromtimestamp(NOW, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -218,16 +236,16 @@ def test_the_minutes_of_the_billing_period_are_read_from_the_notebook() -> None:
     def notebook(**stats: Any) -> Notebook:
         return Notebook.from_api({"id": NOTEBOOK, "applicationId": APPLICATION, "name": "N", "stats": stats})
 
-    driver = FlowDriver([notebook(minutesThisPeriod=29), NEW])
-    come(driver, max_minutes=30, minutes_window="billing_period")
+    driver = FlowDriver([notebook(minutesThisPeriod=29), SUBMITTED])
+    submit(driver, max_minutes=30, minutes_window="billing_period")
     assert driver.operations() == ["notebook.get", "notebook.execute"]
 
     with pytest.raises(
         StartDenied, match="used 30 run minutes in this billing period, and max_minutes is 30"
     ):
-        come(FlowDriver([notebook(minutesThisPeriod=30)]), max_minutes=30, minutes_window="billing_period")
+        submit(FlowDriver([notebook(minutesThisPeriod=30)]), max_minutes=30, minutes_window="billing_period")
     with pytest.raises(ProtocolError, match="does not say"):
-        come(FlowDriver([notebook()]), max_minutes=30, minutes_window="billing_period")
+        submit(FlowDriver([notebook()]), max_minutes=30, minutes_window="billing_period")
 
 
 @pytest.mark.parametrize(("on_exceeded", "error"), [("fail", StartDenied), ("skip", StartSkipped)])
@@ -235,7 +253,7 @@ def test_nothing_is_submitted_when_the_minutes_are_used_up(on_exceeded: str, err
     driver = FlowDriver([counts(31)])
 
     with pytest.raises(error, match=r"used 31 run minutes today \(UTC\), and max_minutes is 30"):
-        come(driver, max_minutes=30, on_exceeded=on_exceeded)
+        submit(driver, max_minutes=30, on_exceeded=on_exceeded)
     assert driver.operations() == ["notebook.notebookMinuteCounts"]
 
 
@@ -243,22 +261,28 @@ def test_no_execution_is_cancelled_if_none_will_be_submitted() -> None:
     driver = FlowDriver([counts(31)])
 
     with pytest.raises(StartDenied):
-        come(driver, max_minutes=30, if_running="cancel_previous")
+        submit(driver, max_minutes=30, if_running="cancel_previous")
     assert driver.operations() == ["notebook.notebookMinuteCounts"]
 
 
 def test_adopting_an_execution_needs_no_minutes() -> None:
-    driver = FlowDriver([[other()]])
-    come(driver, max_minutes=1, if_running="adopt")
+    driver = FlowDriver([[other_execution()]])
+    submit(driver, max_minutes=1, if_running="adopt")
 
     assert driver.operations() == ["notebook.logs"]
 
 
 def test_a_check_is_retried_and_nothing_is_submitted_before_it_succeeds() -> None:
     driver = FlowDriver(
-        [ServerError(503, "", "away"), [other("completed")], ServerError(503, "", "away"), counts(0), NEW]
+        [
+            ServerError(503, "", "away"),
+            [other_execution("completed")],
+            ServerError(503, "", "away"),
+            counts(0),
+            SUBMITTED,
+        ]
     )
-    come(driver, if_running="fail", max_minutes=30)
+    submit(driver, if_running="fail", max_minutes=30)
 
     assert driver.operations() == [
         "notebook.logs",
@@ -273,10 +297,10 @@ def test_a_check_is_retried_and_nothing_is_submitted_before_it_succeeds() -> Non
 
 
 def test_a_retry_reconnects_to_its_own_execution_before_any_check() -> None:
-    mine = other(context=OWNER.add_marker({"site": "north"}))
-    driver = FlowDriver([[other(run=run_id(3)), mine]])
+    own = other_execution(context=OWNER.add_marker({"site": "north"}))
+    driver = FlowDriver([[other_execution(execution_id=run_id(3)), own]])
 
-    found = come(driver, is_retry=True, if_running="fail", max_minutes=1)
+    found = submit(driver, is_retry=True, if_running="fail", max_minutes=1)
 
     assert isinstance(found, Started)
     assert (found.ref, found.is_owned) == (REF, True)
@@ -288,4 +312,4 @@ def test_a_retry_reconnects_to_its_own_execution_before_any_check() -> None:
 )
 def test_an_invalid_condition_is_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument, match=f"^{next(iter(wrong))}: "):
-        come(FlowDriver([]), **wrong)
+        submit(FlowDriver([]), **wrong)

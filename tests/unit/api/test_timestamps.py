@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instants: understood here, because Losant reads what it does not understand as now."""
+"""Timestamps are parsed strictly, because Losant reads an invalid timestamp as the current time."""
 
 from __future__ import annotations
 

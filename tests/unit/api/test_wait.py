@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watching, without a loop: what each answer and each loss leads to."""
+"""Waiting without an event loop: the effect of each response and of each failed poll."""
 
 from __future__ import annotations
 
@@ -43,28 +43,28 @@ from tests.support.factories import (
 )
 from tests.unit.api.flow_driver import FlowDriver, maximum, mean_delay
 
-GONE = TransportError("connection lost")
+CONNECTION_LOST = TransportError("connection lost")
 RUNNING = [execution("inProgress", runStartedAt=iso(MADE + 1))]
 DONE = [execution("completed", outputsCompletedAt=iso(MADE + 60))]
-PATIENCE = WaitConfig(poll_interval=20.0, deadline=MADE + 3_600, max_poll_outage=600.0)
+CONFIG = WaitConfig(poll_interval=20.0, deadline=MADE + 3_600, max_poll_outage=600.0)
 SIGNED = "https://storage.example/result.error.log?X-Amz-Signature=deadbeef"
 
 
-def look(
-    driver: FlowDriver, target: Target | None = None, config: WaitConfig = PATIENCE, **more: Any
+def wait_until_done(
+    driver: FlowDriver, target: Target | None = None, config: WaitConfig = CONFIG, **more: Any
 ) -> Outcome:
     options = {"clock": driver.clock, "jitter": mean_delay, **more}
     return driver.drive(wait_for_execution(target or Target.of(REF), config, **options))
 
 
-def at(*answers: Any, **more: Any) -> FlowDriver:
-    return FlowDriver(answers, now=MADE, **more)
+def make_driver(*responses: Any, **more: Any) -> FlowDriver:
+    return FlowDriver(responses, now=MADE, **more)
 
 
 def test_an_execution_is_polled_until_it_has_ended() -> None:
-    driver = at([execution("queued")], RUNNING, RUNNING, DONE)
+    driver = make_driver([execution("queued")], RUNNING, RUNNING, DONE)
 
-    outcome = look(driver)
+    outcome = wait_until_done(driver)
 
     assert (outcome.ending, outcome.is_success) == ("ended", True)
     assert outcome.result["status"] == "completed"
@@ -73,40 +73,42 @@ def test_an_execution_is_polled_until_it_has_ended() -> None:
 
 
 def test_every_poll_has_a_limit_and_a_since_with_a_margin() -> None:
-    driver = at(RUNNING, DONE)
+    driver = make_driver(RUNNING, DONE)
 
-    look(driver)
+    wait_until_done(driver)
 
     since = str(int(MADE - 300) * 1000)
     assert [(call.query["limit"], call.query["since"]) for call in driver.calls] == [("20", since)] * 2
 
 
 def test_a_new_execution_is_not_polled_at_once() -> None:
-    driver = at(DONE)
+    driver = make_driver(DONE)
 
-    look(driver, not_before=MADE + 20)
+    wait_until_done(driver, not_before=MADE + 20)
 
     assert driver.request_times == [MADE + 20]
 
 
 def test_each_phase_is_logged_once_with_its_durations() -> None:
     gathered = [execution("inProgress", runStartedAt=iso(MADE + 2), inputsCompletedAt=iso(MADE + 7))]
-    driver = at([execution("queued")], [execution("queued")], RUNNING, RUNNING, gathered, gathered, DONE)
+    driver = make_driver(
+        [execution("queued")], [execution("queued")], RUNNING, RUNNING, gathered, gathered, DONE
+    )
 
-    look(driver)
+    wait_until_done(driver)
 
-    assert [note.text.split(": ", 1)[1].split(" (")[0] for note in driver.log_lines] == [
+    assert [line.text.split(": ", 1)[1].split(" (")[0] for line in driver.log_lines] == [
         "queued",
         "inProgress: reading inputs",
         "inProgress: running the notebook",
         "completed",
     ]
     assert "(queue 2 s, inputs 5 s)" in driver.log
-    assert all(RUN in note.text for note in driver.log_lines)
+    assert all(RUN in line.text for line in driver.log_lines)
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "expected"),
     [
         (
             {"maxAllowedRunMinutes": 5},
@@ -116,7 +118,7 @@ def test_each_phase_is_logged_once_with_its_durations() -> None:
     ],
 )
 def test_run_minutes_are_logged_separately_from_the_time_in_the_queue(
-    more: dict[str, Any], told: str
+    more: dict[str, Any], expected: str
 ) -> None:
     ended = {
         "runStartedAt": iso(MADE + 4),
@@ -124,18 +126,18 @@ def test_run_minutes_are_logged_separately_from_the_time_in_the_queue(
         "notebookCompletedAt": iso(MADE + 96),
         "outputsCompletedAt": iso(MADE + 97),
     }
-    driver = at([execution("completed", **ended, **more)])
+    driver = make_driver([execution("completed", **ended, **more)])
 
-    look(driver)
+    wait_until_done(driver)
 
-    assert driver.log.endswith(told)
+    assert driver.log.endswith(expected)
 
 
 def test_waits_that_began_together_spread_out() -> None:
-    early, late = at(RUNNING, DONE), at(RUNNING, DONE)
+    early, late = make_driver(RUNNING, DONE), make_driver(RUNNING, DONE)
 
-    look(early, jitter=lambda low, _: low)
-    look(late, jitter=maximum)
+    wait_until_done(early, jitter=lambda low, _: low)
+    wait_until_done(late, jitter=maximum)
 
     assert [driver.request_times[1] - MADE for driver in (early, late)] == pytest.approx([20, 21])
 
@@ -143,7 +145,7 @@ def test_waits_that_began_together_spread_out() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        GONE,
+        CONNECTION_LOST,
         TransportError("refused", was_sent=False),
         ProtocolError("cut short"),
         NotLosantApi("a maintenance page"),
@@ -154,24 +156,26 @@ def test_waits_that_began_together_spread_out() -> None:
     ids=lambda error: type(error).__name__ + str(error)[:3],
 )
 def test_a_lost_poll_does_not_fail_the_execution(error: LosantError) -> None:
-    outcome = look(at(error, RUNNING, error, error, DONE))
+    outcome = wait_until_done(make_driver(error, RUNNING, error, error, DONE))
 
     assert outcome.is_success
 
 
 def test_consecutive_lost_polls_are_logged_once() -> None:
-    driver = at(GONE, GONE, GONE, RUNNING, GONE, GONE, DONE)
+    driver = make_driver(
+        CONNECTION_LOST, CONNECTION_LOST, CONNECTION_LOST, RUNNING, CONNECTION_LOST, CONNECTION_LOST, DONE
+    )
 
-    look(driver)
+    wait_until_done(driver)
 
-    lost = [note for note in driver.log_lines if "connection lost" in note.text]
-    assert [note.level for note in lost] == [logging.WARNING] * 2
+    lost = [line for line in driver.log_lines if "connection lost" in line.text]
+    assert [line.level for line in lost] == [logging.WARNING] * 2
 
 
 def test_an_outage_is_tolerated_up_to_max_poll_outage() -> None:
-    driver = at(RUNNING, GONE)
+    driver = make_driver(RUNNING, CONNECTION_LOST)
 
-    outcome = look(driver)
+    outcome = wait_until_done(driver)
 
     assert (outcome.ending, outcome.problem) == ("outage", "connection lost")
     assert outcome.result["status"] == "inProgress"
@@ -182,25 +186,27 @@ def test_an_outage_is_tolerated_up_to_max_poll_outage() -> None:
 def test_max_poll_outage_restarts_with_each_response() -> None:
     def flaky(call: Any) -> Any:
         del call
-        return RUNNING if len(driver.calls) % 20 == 0 else GONE
+        return RUNNING if len(driver.calls) % 20 == 0 else CONNECTION_LOST
 
-    driver = at(flaky)
+    driver = make_driver(flaky)
 
-    assert look(driver, jitter=maximum).ending == "deadline"
+    assert wait_until_done(driver, jitter=maximum).ending == "deadline"
 
 
 def test_a_single_lost_poll_is_tolerated_however_long_the_interval() -> None:
     seldom = WaitConfig(poll_interval=900.0, deadline=MADE + 7_200, max_poll_outage=600.0)
 
-    assert look(at(GONE, DONE), config=seldom, not_before=MADE + 900).is_success
+    assert wait_until_done(
+        make_driver(CONNECTION_LOST, DONE), config=seldom, not_before=MADE + 900
+    ).is_success
 
 
 @briefly
 @given(st.lists(st.booleans(), min_size=1, max_size=25))
 def test_no_pattern_of_short_outages_fails_a_healthy_execution(lost: list[bool]) -> None:
-    answers = [GONE if it else RUNNING for it in lost]
+    responses = [CONNECTION_LOST if it else RUNNING for it in lost]
 
-    assert look(at(*answers, DONE)).is_success
+    assert wait_until_done(make_driver(*responses, DONE)).is_success
 
 
 @pytest.mark.parametrize(
@@ -214,9 +220,9 @@ def test_no_pattern_of_short_outages_fails_a_healthy_execution(lost: list[bool])
     ids=lambda error: type(error).__name__,
 )
 def test_a_permanent_error_ends_the_wait_at_once(error: LosantError) -> None:
-    driver = at(RUNNING, error)
+    driver = make_driver(RUNNING, error)
 
-    outcome = look(driver, cancel_on_timeout=True)
+    outcome = wait_until_done(driver, cancel_on_timeout=True)
 
     assert (outcome.ending, outcome.problem) == ("refused", str(error))
     assert outcome.result["execution_id"] == RUN
@@ -224,17 +230,17 @@ def test_a_permanent_error_ends_the_wait_at_once(error: LosantError) -> None:
 
 
 def test_no_poll_comes_before_retry_after() -> None:
-    driver = at(RateLimited(429, "", "slow down", retry_after=120.0), DONE)
+    driver = make_driver(RateLimited(429, "", "slow down", retry_after=120.0), DONE)
 
-    look(driver)
+    wait_until_done(driver)
 
     assert driver.request_times[1] - driver.request_times[0] >= 120
 
 
 def test_a_long_retry_after_does_not_extend_the_deadline() -> None:
-    driver = at(RateLimited(429, "", "slow down", retry_after=86_400.0), RUNNING)
+    driver = make_driver(RateLimited(429, "", "slow down", retry_after=86_400.0), RUNNING)
 
-    outcome = look(
+    outcome = wait_until_done(
         driver, config=WaitConfig(poll_interval=20.0, deadline=MADE + 300, max_poll_outage=6_000.0)
     )
 
@@ -243,18 +249,18 @@ def test_a_long_retry_after_does_not_extend_the_deadline() -> None:
 
 
 def test_an_undocumented_status_is_polled_further() -> None:
-    driver = at([execution("hibernating")], [execution("hibernating")], DONE)
+    driver = make_driver([execution("hibernating")], [execution("hibernating")], DONE)
 
-    assert look(driver).is_success
+    assert wait_until_done(driver).is_success
     assert "hibernating" in driver.log
 
 
 def test_an_undocumented_status_is_warned_about_once() -> None:
-    driver = at([execution("hibernating")], [execution("hibernating")], DONE)
+    driver = make_driver([execution("hibernating")], [execution("hibernating")], DONE)
 
-    look(driver)
+    wait_until_done(driver)
 
-    warnings = [note.text for note in driver.log_lines if note.level == logging.WARNING]
+    warnings = [line.text for line in driver.log_lines if line.level == logging.WARNING]
     assert len(warnings) == 1
     assert "hibernating" in warnings[0]
 
@@ -263,30 +269,33 @@ def test_an_undocumented_status_is_warned_about_once() -> None:
 def test_an_unsuccessful_execution_is_reported_with_losants_errors(status: str) -> None:
     errors = [{"name": "ValueError", "message": "boom"}]
 
-    outcome = look(at(RUNNING, [execution(status, executionErrors=errors)]))
+    outcome = wait_until_done(make_driver(RUNNING, [execution(status, executionErrors=errors)]))
 
     assert (outcome.ending, outcome.is_success, outcome.result["status"]) == ("ended", False, status)
     assert list(outcome.errors) == errors
 
 
 def test_an_execution_in_canceling_is_polled_until_it_is_canceled() -> None:
-    assert look(at([execution("canceling")], [execution("canceled")])).result["status"] == "canceled"
+    assert (
+        wait_until_done(make_driver([execution("canceling")], [execution("canceled")])).result["status"]
+        == "canceled"
+    )
 
 
 def test_the_end_of_the_error_log_is_fetched_for_a_failed_execution() -> None:
     failed = execution("errored", outputInfo={"result.error.log": {"size": 9, "url": SIGNED}})
-    driver = at([failed], tail="Traceback\nValueError: boom")
+    driver = make_driver([failed], tail="Traceback\nValueError: boom")
 
-    assert look(driver).error_log == "Traceback\nValueError: boom"
+    assert wait_until_done(driver).error_log == "Traceback\nValueError: boom"
     assert [tail.url for tail in driver.tails] == [SIGNED]
     assert "deadbeef" not in repr(driver.tails)
 
 
 def test_an_unreadable_error_log_does_not_change_the_outcome() -> None:
     failed = execution("errored", outputInfo={"result.error.log": {"url": SIGNED}})
-    driver = at([failed], tail=TransportError("the file's host answered 403"))
+    driver = make_driver([failed], tail=TransportError("the file's host answered 403"))
 
-    outcome = look(driver)
+    outcome = wait_until_done(driver)
 
     assert (outcome.ending, outcome.error_log) == ("ended", None)
     assert "result.error.log could not be read" in driver.log
@@ -299,21 +308,21 @@ def test_an_unreadable_error_log_does_not_change_the_outcome() -> None:
         execution("errored", outputInfo={"result.log": {"url": SIGNED}}),
         execution("errored", outputInfo={"result.error.log": {"size": 1}}),
     ],
-    ids=["a run that ended well", "no error log", "an error log without an address"],
+    ids=["a completed execution", "no error log", "an error log without a URL"],
 )
 def test_no_error_log_is_fetched_without_need(ended: Execution) -> None:
-    driver = at([ended])
+    driver = make_driver([ended])
 
-    look(driver)
+    wait_until_done(driver)
 
     assert driver.tails == []
 
 
 def test_the_deadline_ends_the_wait_after_one_last_poll() -> None:
-    driver = at(RUNNING)
+    driver = make_driver(RUNNING)
     config = WaitConfig(poll_interval=20.0, deadline=MADE + 50, max_poll_outage=600.0)
 
-    outcome = look(driver, config=config)
+    outcome = wait_until_done(driver, config=config)
 
     assert (outcome.ending, outcome.is_success, outcome.is_cancelled) == ("deadline", False, False)
     assert driver.request_times == [MADE, MADE + 20, MADE + 40, MADE + 50]
@@ -323,23 +332,23 @@ def test_the_deadline_ends_the_wait_after_one_last_poll() -> None:
 def test_an_execution_that_ends_just_before_the_deadline_has_ended() -> None:
     config = WaitConfig(poll_interval=40.0, deadline=MADE + 50, max_poll_outage=600.0)
 
-    assert look(at(RUNNING, RUNNING, DONE), config=config).is_success
+    assert wait_until_done(make_driver(RUNNING, RUNNING, DONE), config=config).is_success
 
 
 def test_a_deadline_that_has_passed_still_allows_one_poll() -> None:
     config = WaitConfig(poll_interval=20.0, deadline=0.0, max_poll_outage=600.0)
-    driver = at(RUNNING)
+    driver = make_driver(RUNNING)
 
-    assert look(driver, config=config).ending == "deadline"
+    assert wait_until_done(driver, config=config).ending == "deadline"
     assert driver.request_times == [MADE]
-    assert look(at(DONE), config=config).is_success
+    assert wait_until_done(make_driver(DONE), config=config).is_success
 
 
 def test_the_execution_is_cancelled_at_the_deadline_with_cancel_on_timeout() -> None:
     config = WaitConfig(poll_interval=20.0, deadline=MADE + 30, max_poll_outage=600.0)
-    driver = at(RUNNING, RUNNING, RUNNING, None)
+    driver = make_driver(RUNNING, RUNNING, RUNNING, None)
 
-    outcome = look(driver, config=config, cancel_on_timeout=True)
+    outcome = wait_until_done(driver, config=config, cancel_on_timeout=True)
 
     assert (outcome.ending, outcome.is_cancelled) == ("deadline", True)
     assert driver.operations() == ["notebook.logs"] * 3 + ["notebook.cancelExecution"]
@@ -348,9 +357,9 @@ def test_the_execution_is_cancelled_at_the_deadline_with_cancel_on_timeout() -> 
 
 def test_a_failed_cancel_at_the_deadline_is_logged_and_not_raised() -> None:
     config = WaitConfig(poll_interval=20.0, deadline=MADE, max_poll_outage=600.0)
-    driver = at(RUNNING, ServerError(503, "", "no message"))
+    driver = make_driver(RUNNING, ServerError(503, "", "no message"))
 
-    outcome = look(driver, config=config, cancel_on_timeout=True)
+    outcome = wait_until_done(driver, config=config, cancel_on_timeout=True)
 
     assert (outcome.ending, outcome.is_cancelled) == ("deadline", False)
     assert driver.operations().count("notebook.cancelExecution") == 3
@@ -361,73 +370,75 @@ def test_a_failed_cancel_at_the_deadline_is_logged_and_not_raised() -> None:
 def test_an_execution_that_ends_while_being_cancelled_has_ended(error: LosantError) -> None:
     config = WaitConfig(poll_interval=20.0, deadline=MADE + 10, max_poll_outage=600.0)
 
-    outcome = look(at(RUNNING, RUNNING, error, DONE), config=config, cancel_on_timeout=True)
+    outcome = wait_until_done(
+        make_driver(RUNNING, RUNNING, error, DONE), config=config, cancel_on_timeout=True
+    )
 
     assert (outcome.ending, outcome.is_success) == ("ended", True)
 
 
 def test_a_wait_without_an_id_cancels_no_execution() -> None:
     config = WaitConfig(poll_interval=20.0, deadline=MADE + 30, max_poll_outage=600.0)
-    driver = at([])
+    driver = make_driver([])
 
-    outcome = look(driver, whichever(), config, cancel_on_timeout=True)
+    outcome = wait_until_done(driver, any_execution(), config, cancel_on_timeout=True)
 
     assert outcome.ending == "deadline"
     assert set(driver.operations()) == {"notebook.logs"}
 
 
-# -- which run is meant -----------------------------------------------------------------------------------
+# -- selection of the execution ---------------------------------------------------------------------------
 
 
-def others(count: int, status: str = "completed") -> list[Execution]:
-    """Return younger runs of the same notebook, newest first."""
+def newer_executions(count: int, status: str = "completed") -> list[Execution]:
+    """Return newer executions of the same notebook, newest first."""
     return [execution(status, run_id(number)) for number in range(count, 0, -1)]
 
 
-def whichever(since: float = MADE) -> Target:
+def any_execution(since: float = MADE) -> Target:
     return Target(application_id=APPLICATION, notebook_id=NOTEBOOK, since=since)
 
 
-def paged(runs: list[Execution]) -> Any:
-    return lambda call: runs[: int(call.query["limit"])]
+def paged(executions: list[Execution]) -> Any:
+    return lambda call: executions[: int(call.query["limit"])]
 
 
 @pytest.mark.parametrize(
-    ("younger", "limits"), [(19, ["20"]), (20, ["20", "160"]), (500, ["20", "160", "1280"])]
+    ("newer", "limits"), [(19, ["20"]), (20, ["20", "160"]), (500, ["20", "160", "1280"])]
 )
-def test_an_execution_beyond_the_page_is_searched_further_at_once(younger: int, limits: list[str]) -> None:
-    driver = at(paged([*others(younger), *DONE]))
+def test_an_execution_beyond_the_page_is_searched_further_at_once(newer: int, limits: list[str]) -> None:
+    driver = make_driver(paged([*newer_executions(newer), *DONE]))
 
-    assert look(driver).is_success
+    assert wait_until_done(driver).is_success
     assert [call.query["limit"] for call in driver.calls] == limits
     assert driver.now == MADE
 
 
 def test_a_wait_continues_while_its_execution_is_not_listed_yet() -> None:
-    driver = at([], [], RUNNING, DONE)
+    driver = make_driver([], [], RUNNING, DONE)
 
-    assert look(driver).is_success
+    assert wait_until_done(driver).is_success
     assert "does not list" in driver.log
 
 
 def test_an_execution_not_listed_for_long_is_searched_without_since() -> None:
-    driver = at(lambda call: DONE if call.query["since"] == "0" else [])
+    driver = make_driver(lambda call: DONE if call.query["since"] == "0" else [])
 
-    assert look(driver).is_success
+    assert wait_until_done(driver).is_success
     assert len(driver.calls) == 3
 
 
 def test_an_execution_that_is_never_listed_ends_the_wait_with_a_reason() -> None:
-    outcome = look(at([]))
+    outcome = wait_until_done(make_driver([]))
 
     assert (outcome.ending, outcome.problem) == ("outage", "the execution log does not list the execution")
     assert outcome.result == {"execution_id": RUN, "notebook_id": NOTEBOOK, "application_id": APPLICATION}
 
 
 def test_another_execution_is_never_mistaken_for_the_target() -> None:
-    driver = at(others(3), [*others(3), *DONE])
+    driver = make_driver(newer_executions(3), [*newer_executions(3), *DONE])
 
-    assert look(driver).result["execution_id"] == RUN
+    assert wait_until_done(driver).result["execution_id"] == RUN
 
 
 def test_without_an_id_the_earliest_queued_that_ended_is_selected() -> None:
@@ -440,7 +451,7 @@ def test_without_an_id_the_earliest_queued_that_ended_is_selected() -> None:
         execution("completed", run_id(-9)),
     ]
 
-    outcome = look(at(recent), whichever())
+    outcome = wait_until_done(make_driver(recent), any_execution())
 
     assert outcome.result["execution_id"] == run_id(2)
 
@@ -450,41 +461,43 @@ def test_without_an_id_the_first_to_end_is_selected_however_late_the_poll() -> N
     short = execution("errored", run_id(2), notebookCompletedAt=iso(MADE + 30))
     still = execution("inProgress", run_id(1))
 
-    outcomes = [look(at([short, earlier]), whichever()) for earlier in (still, long)]
+    outcomes = [wait_until_done(make_driver([short, earlier]), any_execution()) for earlier in (still, long)]
 
     assert [it.result["execution_id"] for it in outcomes] == [run_id(2)] * 2
 
 
 def test_without_an_id_an_execution_queued_exactly_at_since_counts() -> None:
-    assert look(at(DONE), whichever(MADE)).result["execution_id"] == RUN
+    assert wait_until_done(make_driver(DONE), any_execution(MADE)).result["execution_id"] == RUN
 
 
 def test_without_an_id_the_wait_continues_while_an_execution_is_active() -> None:
-    driver = at([], [execution("queued", run_id(1))], [execution("completed", run_id(1))])
+    driver = make_driver([], [execution("queued", run_id(1))], [execution("completed", run_id(1))])
 
-    assert look(driver, whichever()).is_success
+    assert wait_until_done(driver, any_execution()).is_success
 
 
 def test_without_an_id_an_empty_log_is_not_an_outage() -> None:
     config = WaitConfig(poll_interval=20.0, deadline=MADE + 7_200, max_poll_outage=600.0)
 
-    assert look(at([]), whichever(), config).ending == "deadline"
+    assert wait_until_done(make_driver([]), any_execution(), config).ending == "deadline"
 
 
 def test_without_an_id_the_earliest_is_found_beyond_the_page_too() -> None:
-    driver = at(paged([*others(100), execution("completed")]))
+    driver = make_driver(paged([*newer_executions(100), execution("completed")]))
 
-    assert look(driver, whichever()).result["execution_id"] == RUN
-
-
-@pytest.mark.parametrize("younger", [20, 500])
-def test_a_single_poll_raises_its_limit_as_required(younger: int) -> None:
-    glance = WaitConfig(poll_interval=20.0, deadline=0.0, max_poll_outage=600.0)
-
-    assert look(at(paged([*others(younger), *DONE])), config=glance).is_success
+    assert wait_until_done(driver, any_execution()).result["execution_id"] == RUN
 
 
-# -- what crosses from the triggerer to the worker --------------------------------------------------------
+@pytest.mark.parametrize("newer", [20, 500])
+def test_a_single_poll_raises_its_limit_as_required(newer: int) -> None:
+    single_poll = WaitConfig(poll_interval=20.0, deadline=0.0, max_poll_outage=600.0)
+
+    assert wait_until_done(
+        make_driver(paged([*newer_executions(newer), *DONE])), config=single_poll
+    ).is_success
+
+
+# -- from the triggerer to the worker ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -527,17 +540,19 @@ FILES = st.dictionaries(
 def test_no_signed_url_is_in_any_outcome_event_or_log_line(
     files: dict[str, Any], inputs: dict[str, Any], status: str, tail: str | LosantError
 ) -> None:
-    driver = at([Execution.from_api(entry(status, outputInfo=files, inputInfo=inputs))], tail=tail)
+    driver = make_driver([Execution.from_api(entry(status, outputInfo=files, inputInfo=inputs))], tail=tail)
     config = WaitConfig(poll_interval=20.0, deadline=MADE + 50, max_poll_outage=600.0)
 
-    outcome = look(driver, config=config)
+    outcome = wait_until_done(driver, config=config)
 
-    told = json.dumps(outcome.to_event(), allow_nan=False) + repr(outcome) + driver.log + repr(driver.calls)
-    assert "storage.example" not in told
+    expected = (
+        json.dumps(outcome.to_event(), allow_nan=False) + repr(outcome) + driver.log + repr(driver.calls)
+    )
+    assert "storage.example" not in expected
 
 
 def test_a_target_describes_what_is_waited_for() -> None:
     assert str(Target.of(REF)) == f"execution {RUN} of notebook {NOTEBOOK}"
-    assert str(whichever(MADE + timedelta(minutes=1).total_seconds())) == (
+    assert str(any_execution(MADE + timedelta(minutes=1).total_seconds())) == (
         f"first execution of notebook {NOTEBOOK} since {iso(MADE + 60)}"
     )
