@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.support.factories import APPLICATION, NOTEBOOK, RUN
+from tests.support.factories import APPLICATION_ID, EXECUTION_ID, NOTEBOOK_ID
 
 HEX = st.text("0123456789abcdefABCDEF", min_size=24, max_size=24)
 WHEN = st.datetimes().map(lambda it: it.isoformat(timespec="milliseconds") + "Z")
@@ -32,8 +32,8 @@ def _object(needed: dict[str, Any], **optional: Any) -> st.SearchStrategy[dict[s
 FILES = st.dictionaries(TEXT, _object({}, size=SIZE, url=TEXT, contentType=TEXT), max_size=3)
 EXECUTION = _object(
     {
-        "id": st.just(RUN),
-        "notebookExecutionId": st.just(RUN),
+        "id": st.just(EXECUTION_ID),
+        "notebookExecutionId": st.just(EXECUTION_ID),
         "notebookId": HEX,
         "applicationId": HEX,
         "status": STATUS,
@@ -52,8 +52,8 @@ EXECUTION = _object(
     _later=ANYTHING,
 )
 NOTEBOOK_ENTRY = _object(
-    {"id": st.just(NOTEBOOK), "applicationId": st.just(APPLICATION), "name": TEXT},
-    notebookId=st.just(NOTEBOOK),
+    {"id": st.just(NOTEBOOK_ID), "applicationId": st.just(APPLICATION_ID), "name": TEXT},
+    notebookId=st.just(NOTEBOOK_ID),
     description=TEXT,
     jupyterFileName=TEXT,
     jupyterFileUrl=TEXT,

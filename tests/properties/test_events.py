@@ -19,7 +19,7 @@ from airflow_provider_losant.triggers.notebook import (
     LosantNotebookExecutionTrigger,
 )
 from tests.properties.responses import ANYTHING, EXECUTION
-from tests.support.factories import APPLICATION, NOTEBOOK, RUN
+from tests.support.factories import APPLICATION_ID, EXECUTION_ID, NOTEBOOK_ID
 from tests.support.hypothesis_settings import often
 
 SECONDS = st.floats(0, 4e9)
@@ -61,9 +61,9 @@ ARGUMENTS: dict[type, st.SearchStrategy[dict[str, Any]]] = {
     LosantNotebookExecutionTrigger: st.fixed_dictionaries(
         {
             "losant_conn_id": TEXT,
-            "application_id": st.just(APPLICATION),
-            "notebook_id": st.just(NOTEBOOK),
-            "execution_id": st.sampled_from((RUN, None)),
+            "application_id": st.just(APPLICATION_ID),
+            "notebook_id": st.just(NOTEBOOK_ID),
+            "execution_id": st.sampled_from((EXECUTION_ID, None)),
             "since": SECONDS,
             "poll_interval": SECONDS,
             "deadline": SECONDS,
@@ -72,9 +72,9 @@ ARGUMENTS: dict[type, st.SearchStrategy[dict[str, Any]]] = {
         optional={"not_before": SECONDS, "cancel_on_kill": st.booleans(), "cancel_on_timeout": st.booleans()},
     ),
     LosantNotebookEventTrigger: st.fixed_dictionaries(
-        {"notebook_id": st.just(NOTEBOOK)},
+        {"notebook_id": st.just(NOTEBOOK_ID)},
         optional={
-            "application_id": st.sampled_from((APPLICATION, None)),
+            "application_id": st.sampled_from((APPLICATION_ID, None)),
             "statuses": st.lists(
                 st.sampled_from(("completed", "errored", "timeout", "canceled")), min_size=1, unique=True
             ),

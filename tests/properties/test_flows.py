@@ -42,7 +42,15 @@ from airflow_provider_losant.api.flows.submit import submit_once
 from airflow_provider_losant.api.flows.wait import Target, WaitConfig
 from airflow_provider_losant.api.model import ExecutionLog, Notebook
 from airflow_provider_losant.api.usage import MinuteCounts
-from tests.support.factories import APPLICATION, MADE, NOTEBOOK, REF, RUN, entry, run_id
+from tests.support.factories import (
+    APPLICATION_ID,
+    CREATED_AT,
+    EXECUTION_ID,
+    NOTEBOOK_ID,
+    REF,
+    entry,
+    execution_id_at,
+)
 from tests.support.hypothesis_settings import often
 
 AT_ONCE = 12
@@ -77,7 +85,7 @@ class Chance:
     """Carries out flows: time passes by sleeping, and a little with each request; chance answers."""
 
     def __init__(self, draw: Callable[[Any], Any]) -> None:
-        self.now = MADE + 100.0
+        self.now = CREATED_AT + 100.0
         self._draw = draw
 
     def clock(self) -> float:
@@ -137,7 +145,7 @@ class Chance:
             status = self._draw(st.sampled_from(STATUSES)) if number < 3 else "completed"
             marked = json.dumps(OWNER.add_marker({})) if number == 1 and self._draw(st.booleans()) else None
             files = {"result.error.log": {"url": "https://x", "size": 3}}
-            run = RUN if number == 2 else run_id(number)
+            run = EXECUTION_ID if number == 2 else execution_id_at(number)
             entries.append(entry(status, run, templateContext=marked, outputInfo=files))
         return ExecutionLog(entries)
 
@@ -145,14 +153,14 @@ class Chance:
         name = self._draw(st.sampled_from(("Report", "Another")))
         url = self._draw(st.sampled_from(("https://x", None)))
         return Notebook.from_api(
-            {"id": NOTEBOOK, "applicationId": APPLICATION, "name": name, "jupyterFileUrl": url}
+            {"id": NOTEBOOK_ID, "applicationId": APPLICATION_ID, "name": name, "jupyterFileUrl": url}
         )
 
 
 def submission(known_id: str | None = None, *, is_marked: bool = True) -> Submission:
     return Submission(
-        application_id=APPLICATION,
-        notebook_id=NOTEBOOK,
+        application_id=APPLICATION_ID,
+        notebook_id=NOTEBOOK_ID,
         options={"templateContext": "{}"},
         owner=OWNER if is_marked else None,
         known_id=known_id,
@@ -186,12 +194,12 @@ def watching(chance: Chance, interval: float, **more: Any) -> Any:
 
 def plan(**more: Any) -> deploy.Plan:
     content = deploy.NotebookFile(name="report.ipynb", raw=b"{}")
-    return deploy.Plan(application_id=APPLICATION, content=content, **more)
+    return deploy.Plan(application_id=APPLICATION_ID, content=content, **more)
 
 
 def saving(chance: Chance) -> Any:
     del chance
-    return outputs.save(REF, outputs.OutputSelection(), lambda _: open, 3)  # type: ignore[arg-type, return-value]
+    return outputs.download(REF, outputs.OutputSelection(), lambda _: open, 3)  # type: ignore[arg-type, return-value]
 
 
 def searching(chance: Chance) -> ExecutionFinder:
@@ -201,14 +209,14 @@ def searching(chance: Chance) -> ExecutionFinder:
 HOUR = 3_600.0
 FLOWS: dict[str, tuple[Callable[[Chance], Any], float]] = {
     "repeat": (
-        lambda _: call_with_retry(endpoints.get_notebook(APPLICATION, NOTEBOOK), 4),
+        lambda _: call_with_retry(endpoints.get_notebook(APPLICATION_ID, NOTEBOOK_ID), 4),
         HOUR + 100,
     ),
-    "list": (lambda _: list_notebooks(APPLICATION, {}, 2), 3 * HOUR),
+    "list": (lambda _: list_notebooks(APPLICATION_ID, {}, 2), 3 * HOUR),
     "cancel": (lambda _: cancel(REF, "a test", retries=4), HOUR + 100),
     "start": (lambda it: starting(it, is_retry=False), 3 * HOUR),
     "start again": (starting, 4 * HOUR),
-    "start again, known": (lambda it: starting(it, submission=submission(RUN)), 4 * HOUR),
+    "start again, known": (lambda it: starting(it, submission=submission(EXECUTION_ID)), 4 * HOUR),
     "start unmarked": (lambda it: starting(it, submission=submission(is_marked=False)), 2 * HOUR),
     **{
         f"start, {if_running}": (
@@ -226,11 +234,11 @@ FLOWS: dict[str, tuple[Callable[[Chance], Any], float]] = {
     "watch": (lambda it: watching(it, 20.0), 600.0 + 2),
     "watch closely": (lambda it: watching(it, 1.0), 600.0 + 2),
     "watch, then cancel": (lambda it: watching(it, 20.0, cancel_on_timeout=True), 600.0 + HOUR),
-    "find": (lambda _: outputs.find(REF, 3), 2 * HOUR),
+    "find": (lambda _: outputs.find_execution(REF, 3), 2 * HOUR),
     "save": (saving, 8 * HOUR),
     "deploy": (lambda _: deploy.deploy(plan(name="Report", may_create=True), 3), 8 * HOUR),
-    "deploy by id": (lambda _: deploy.deploy(plan(notebook_id=NOTEBOOK), 3), 4 * HOUR),
-    "check up": (lambda it: connection_test.check_up(APPLICATION, "token", it.clock), 10.0),
+    "deploy by id": (lambda _: deploy.deploy(plan(notebook_id=NOTEBOOK_ID), 3), 4 * HOUR),
+    "check up": (lambda it: connection_test.check_connection(APPLICATION_ID, "token", it.clock), 10.0),
 }
 
 

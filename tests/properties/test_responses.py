@@ -30,19 +30,19 @@ from airflow_provider_losant.execution.result import result_or_raise
 from airflow_provider_losant.openlineage.datasets import input_datasets, output_datasets
 from tests.contract.request_generator import valid
 from tests.properties.responses import ANSWERS, ANYTHING, spoilt
-from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN, published
+from tests.support.factories import APPLICATION_ID, EXECUTION_ID, NOTEBOOK_ID, REF, published
 from tests.support.hypothesis_settings import often
 
 CALLS = {
     call.operation: call
     for call in (
-        endpoints.list_notebooks(APPLICATION),
-        endpoints.get_notebook(APPLICATION, NOTEBOOK),
-        endpoints.execution_logs(APPLICATION, NOTEBOOK, limit=9, since=0),
-        endpoints.execute(APPLICATION, NOTEBOOK, {}),
+        endpoints.list_notebooks(APPLICATION_ID),
+        endpoints.get_notebook(APPLICATION_ID, NOTEBOOK_ID),
+        endpoints.execution_logs(APPLICATION_ID, NOTEBOOK_ID, limit=9, since=0),
+        endpoints.execute(APPLICATION_ID, NOTEBOOK_ID, {}),
         endpoints.cancel_execution(REF),
-        endpoints.minute_counts(APPLICATION, NOTEBOOK),
-        endpoints.request_export(APPLICATION, NOTEBOOK, {}),
+        endpoints.minute_counts(APPLICATION_ID, NOTEBOOK_ID),
+        endpoints.request_export(APPLICATION_ID, NOTEBOOK_ID, {}),
     )
 }
 OWNER = Owner(
@@ -96,27 +96,29 @@ def go_by_execution(execution: Execution) -> None:
     assert execution.phase or not execution.status.name
     read_marker(execution)
     submission = Submission(
-        application_id=APPLICATION, notebook_id=NOTEBOOK, options={}, owner=OWNER, known_id=RUN
+        application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, options={}, owner=OWNER, known_id=EXECUTION_ID
     )
     assert isinstance(submission.owns(execution), bool)
     assert isinstance(submission.supersedes(execution), bool)
     input_datasets(result, None, "losant")
     output_datasets(result, None, "losant", is_success=True)
     with suppress(OutputError):
-        OutputSelection().of(execution)
+        OutputSelection().select(execution)
 
 
 def look_at(log: Any) -> None:
     config = WaitConfig(poll_interval=20.0, deadline=4e9, max_poll_outage=600.0)
-    for execution_id in (RUN, None):
+    for execution_id in (EXECUTION_ID, None):
         target = Target(
-            application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=execution_id, since=0.0
+            application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, execution_id=execution_id, since=0.0
         )
         watch = Wait(target, config)
         watch.on_response(log, 2e9)
         watch.drain_logs()
         target.is_satisfied_by(log)
-    harvest = CompletionFeed(APPLICATION, NOTEBOOK, statuses=("completed",), poll_interval=60.0, now=2e9)
+    harvest = CompletionFeed(
+        APPLICATION_ID, NOTEBOOK_ID, statuses=("completed",), poll_interval=60.0, now=2e9
+    )
     for _ in range(2):
         harvest.on_response(log, 2e9)
         for news in harvest.drain_completions():

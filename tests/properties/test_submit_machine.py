@@ -33,7 +33,7 @@ from airflow_provider_losant.api.timestamps import format_timestamp
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.steps import Flow
 
-APP, NOTEBOOK = "a" * 24, "b" * 24
+APP, NOTEBOOK_ID = "a" * 24, "b" * 24
 PATIENCE = 60.0
 FAULTS = ("ok", "ok", "ok", "refused", "limited", "lost_there", "lost_back", "failed_there", "failed_back")
 END = object()
@@ -84,7 +84,7 @@ class FakeLosant:
         self.executions.append(
             {"id": execution_id, "status": "queued", "at": self.now, "context": options["templateContext"]}
         )
-        return ExecutionRef(application_id=APP, notebook_id=NOTEBOOK, execution_id=execution_id)
+        return ExecutionRef(application_id=APP, notebook_id=NOTEBOOK_ID, execution_id=execution_id)
 
     def _logs(self, query: Mapping[str, str]) -> list[Execution]:
         since = int(query["since"]) / 1000
@@ -101,7 +101,7 @@ class FakeLosant:
 
 def entry(it: Mapping[str, Any]) -> Execution:
     return Execution(
-        ref=ExecutionRef(application_id=APP, notebook_id=NOTEBOOK, execution_id=it["id"]),
+        ref=ExecutionRef(application_id=APP, notebook_id=NOTEBOOK_ID, execution_id=it["id"]),
         status=Status.of(it["status"]),
         queued_at=datetime.fromisoformat(format_timestamp(datetime.fromtimestamp(it["at"], UTC))),
         template_context=it["context"],
@@ -231,7 +231,7 @@ class OneTask(RuleBasedStateMachine):
         known_id = self.noted.get(self.max_tries) if self.keeps_notes else None
         return Submission(
             application_id=APP,
-            notebook_id=NOTEBOOK,
+            notebook_id=NOTEBOOK_ID,
             options=options,
             owner=self.owner(),
             known_id=known_id,
@@ -345,4 +345,4 @@ def result_of(flow: Flow[Started], task: OneTask) -> Started:
 
 
 def order_call(task: OneTask) -> Call[Any]:
-    return endpoints.execute(APP, NOTEBOOK, task.submission().options)
+    return endpoints.execute(APP, NOTEBOOK_ID, task.submission().options)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both ways to carry out a flow, behind one interface."""
+"""Both HTTP clients, requests and aiohttp, behind one interface."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS = ("requests", "aiohttp")
 @dataclass
 class Driver:
     """
-    Carries out flows in one of the two ways.
+    Carries out flows with one of the two clients.
 
     :param kind: One of :data:`KINDS`.
     """
@@ -58,7 +58,7 @@ class Driver:
 
 
 def steps(*wanted: Any) -> Generator[Any, Any, Any]:
-    """Make a flow of these steps; its result is the last answer."""
+    """Return a flow that yields these steps; its result is that of the last one."""
     answer = None
     for step in wanted:
         answer = yield step

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server that does on purpose what real ones do by accident, and keeps every byte it was sent."""
+"""A server that sends exactly the bytes a test wants, right or wrong, and keeps all that it receives."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 Answer = bytes | Iterator[bytes] | None
-"""What goes back as it is, or piece by piece until the client has gone; None closes the connection."""
+"""Bytes that are sent as they are, or in pieces until the client disconnects; None closes the connection."""
 
 
 def http(body: Any = b"", status: str = "200 OK", kind: str = "application/json", **headers: str) -> bytes:
-    """Write an HTTP answer."""
+    """Return the bytes of an HTTP response."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     sent = {"Content-Type": kind, "Content-Length": str(len(content))}
     sent |= {name.replace("_", "-"): value for name, value in headers.items()}
@@ -34,12 +34,12 @@ def http(body: Any = b"", status: str = "200 OK", kind: str = "application/json"
 
 class Loopback:
     """
-    Answer every request with the same bytes while the ``with`` block lasts.
+    Send the same response to every request while the ``with`` block lasts.
 
-    :param answer: The bytes, or a function of the request's bytes.
-    :param tls: Speak TLS with this context.
-    :param is_last: Close the connection after an answer, as when it breaks off.
-    :param greeting: What is sent to whoever connects, who is then hung up on.
+    :param answer: The bytes of the response, or a function of the request's bytes.
+    :param tls: Use TLS with this context.
+    :param is_last: Close the connection after each response, as when it breaks off.
+    :param greeting: Sent to every client that connects; then the connection is closed.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Loopback:
             thread.join(5)
 
     def head(self, name: str) -> list[str]:
-        """Return a header of every request, empty where it was not sent."""
+        """Return the value of a header in every request; empty where it was not sent."""
         heads = [request.partition(b"\r\n\r\n")[0].decode().splitlines() for request in self.requests]
         wanted = f"{name.lower()}: "
         return [
@@ -132,13 +132,13 @@ def _read(stream: Any) -> bytes:
 
 
 def closed_port() -> int:
-    """Return a port of this machine at which nobody listens."""
+    """Return a port of this machine at which no server listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
 
 def self_signed(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """Make a certificate that nobody vouches for; returns a server's context with it, and its path."""
+    """Make a self-signed certificate; return a server's context with it, and the path of the certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
     now = datetime.now(UTC)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How hard chance is to try: the same on every machine and each time, so that a red build is red again."""
+"""Settings of Hypothesis: the same examples on every machine and in every run, so that failures repeat."""
 
 from __future__ import annotations
 

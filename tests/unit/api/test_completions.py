@@ -24,7 +24,15 @@ from airflow_provider_losant.api.flows.poll_schedule import FIRST_LIMIT, PollSch
 from airflow_provider_losant.api.flows.polling import poll_once
 from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
 from airflow_provider_losant.api.model import ExecutionLog
-from tests.support.factories import APPLICATION, MADE, NOTEBOOK, briefly, entry, iso, run_id
+from tests.support.factories import (
+    APPLICATION_ID,
+    CREATED_AT,
+    NOTEBOOK_ID,
+    entry,
+    execution_id_at,
+    few_examples,
+    iso,
+)
 from tests.unit.api.flow_driver import FlowDriver, mean_delay
 
 INTERVAL = 60.0
@@ -43,15 +51,15 @@ class FakeExecution:
 
     @property
     def id(self) -> str:
-        return f"{int(MADE + self.queued):08x}{self.number:016x}"
+        return f"{int(CREATED_AT + self.queued):08x}{self.number:016x}"
 
     def entry(self, now: float) -> dict[str, Any]:
-        has_ended = now >= MADE + self.ends
+        has_ended = now >= CREATED_AT + self.ends
         return entry(
             self.status if has_ended else "inProgress",
             self.id,
-            runQueuedAt=iso(MADE + self.queued),
-            outputsCompletedAt=iso(MADE + self.ends) if has_ended else None,
+            runQueuedAt=iso(CREATED_AT + self.queued),
+            outputsCompletedAt=iso(CREATED_AT + self.ends) if has_ended else None,
         )
 
 
@@ -60,16 +68,16 @@ class FakeLosant:
 
     def __init__(self, *executions: FakeExecution) -> None:
         self.executions = sorted(executions, key=lambda execution: execution.queued, reverse=True)
-        self.driver = FlowDriver([self.respond], now=MADE)
+        self.driver = FlowDriver([self.respond], now=CREATED_AT)
 
     def respond(self, call: Any) -> ExecutionLog:
         now, since = self.driver.now, int(call.query["since"]) / 1000
         listed = [
             execution
             for execution in self.executions
-            if MADE + max(execution.queued, execution.listed) <= now
+            if CREATED_AT + max(execution.queued, execution.listed) <= now
         ]
-        wanted = [execution.entry(now) for execution in listed if MADE + execution.queued >= since]
+        wanted = [execution.entry(now) for execution in listed if CREATED_AT + execution.queued >= since]
         return ExecutionLog(wanted[: int(call.query["limit"])])
 
 
@@ -80,7 +88,7 @@ class FeedPoller:
         self.losant = losant
         given: dict[str, Any] = {"statuses": ["completed"], "poll_interval": INTERVAL, **more}
         self.feed = CompletionFeed(
-            APPLICATION, NOTEBOOK, now=losant.driver.now, checkpoint=checkpoint, **given
+            APPLICATION_ID, NOTEBOOK_ID, now=losant.driver.now, checkpoint=checkpoint, **given
         )
         self.schedule = PollSchedule.of(self.feed, mean_delay)
         self.log_lines: list[str] = []
@@ -95,7 +103,7 @@ class FeedPoller:
     def poll_until(self, seconds: float) -> list[Completion]:
         """Poll until this many seconds after the first execution was created."""
         completions: list[Completion] = []
-        while self.losant.driver.now < MADE + seconds:
+        while self.losant.driver.now < CREATED_AT + seconds:
             completions += self.poll_once()
         return completions
 
@@ -161,7 +169,7 @@ def test_completions_without_a_saved_checkpoint_are_delivered_again() -> None:
     assert ids(second) == [FakeExecution(2, 10, 30).id, FakeExecution(3, 10, 40).id]
 
 
-@briefly
+@few_examples
 @given(data=st.data())
 def test_each_completion_is_delivered_once_whatever_the_order_lag_and_restarts(data: st.DataObject) -> None:
     executions = [
@@ -176,7 +184,7 @@ def test_each_completion_is_delivered_once_whatever_the_order_lag_and_restarts(d
     losant, delivered, checkpoint = FakeLosant(*executions), Counter[str](), None
     for _ in range(data.draw(st.integers(1, 5))):
         poller = FeedPoller(losant, checkpoint)
-        completions = poller.poll_until(losant.driver.now - MADE + data.draw(st.integers(1, 3_000)))
+        completions = poller.poll_until(losant.driver.now - CREATED_AT + data.draw(st.integers(1, 3_000)))
         delivered.update(ids(completions))
         if completions:
             checkpoint = through_json(completions[-1].checkpoint)
@@ -193,7 +201,7 @@ def test_each_completion_is_delivered_once_whatever_the_order_lag_and_restarts(d
 
 def lookback(poller: FeedPoller) -> float:
     """Return by how many seconds ``since`` of the last request precedes the first execution."""
-    return MADE - int(poller.losant.driver.calls[-1].query["since"]) / 1000
+    return CREATED_AT - int(poller.losant.driver.calls[-1].query["since"]) / 1000
 
 
 def test_the_first_poll_reaches_a_day_back_and_later_ones_only_as_far_as_required() -> None:
@@ -225,9 +233,14 @@ def test_a_wait_for_the_same_notebook_shares_the_request() -> None:
     losant = FakeLosant(FakeExecution(1, 10, 20))
     poller = FeedPoller(losant)
     target = Target(
-        application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=FakeExecution(1, 10, 20).id, since=MADE
+        application_id=APPLICATION_ID,
+        notebook_id=NOTEBOOK_ID,
+        execution_id=FakeExecution(1, 10, 20).id,
+        since=CREATED_AT,
     )
-    watch = Wait(target, WaitConfig(poll_interval=INTERVAL, deadline=MADE + 3_600, max_poll_outage=600.0))
+    watch = Wait(
+        target, WaitConfig(poll_interval=INTERVAL, deadline=CREATED_AT + 3_600, max_poll_outage=600.0)
+    )
     poller.schedule.join(watch)
 
     completions = poller.poll_once() + poller.poll_once()
@@ -252,12 +265,12 @@ def test_consecutive_failures_are_logged_once_and_lose_no_completion() -> None:
 
 def test_an_unreadable_entry_hides_no_other_and_is_logged_once() -> None:
     losant = FakeLosant(FakeExecution(1, 10, 20))
-    odd = {"id": run_id(5), "status": "completed"}
+    odd = {"id": execution_id_at(5), "status": "completed"}
     losant.driver._remaining = [lambda call: ExecutionLog([odd, *(it.raw for it in losant.respond(call))])]
     poller = FeedPoller(losant)
 
     assert ids(poller.poll_until(300)) == [FakeExecution(1, 10, 20).id]
-    assert [run_id(5) in line for line in poller.log_lines] == [True]
+    assert [execution_id_at(5) in line for line in poller.log_lines] == [True]
 
 
 def test_a_checkpoint_of_a_later_version_can_be_loaded() -> None:

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_losant.api.endpoints import Page
 from airflow_provider_losant.api.errors import NotFound
 from airflow_provider_losant.api.flows.connection_test import check_connection, expiry
-from tests.support.factories import APPLICATION
+from tests.support.factories import APPLICATION_ID
 from tests.unit.api.flow_driver import FlowDriver
 
 END = datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
@@ -52,7 +52,7 @@ def test_a_token_without_a_readable_expiry_is_left_to_losant(text: str) -> None:
     assert expiry(text) is None
 
     losant = driver()
-    assert losant.drive(check_connection(APPLICATION, text, losant.clock))[0]
+    assert losant.drive(check_connection(APPLICATION_ID, text, losant.clock))[0]
 
 
 @pytest.mark.parametrize(("left", "is_well"), [(1.0, True), (0.0, False), (-1.0, False)])
@@ -60,7 +60,7 @@ def test_a_token_is_valid_until_the_second_of_its_expiry(left: float, is_well: b
     losant = driver()
     losant.now = END.timestamp() - left
 
-    answer = losant.drive(check_connection(APPLICATION, token({"exp": END.timestamp()}), losant.clock))
+    answer = losant.drive(check_connection(APPLICATION_ID, token({"exp": END.timestamp()}), losant.clock))
 
     assert answer[0] is is_well
     assert ("; the token expires on 2027-01-15" in answer[1]) is is_well

@@ -14,7 +14,7 @@ from airflow_provider_losant.openlineage.datasets import (
     output_datasets,
     storage_dataset,
 )
-from tests.support.factories import APPLICATION, NOTEBOOK
+from tests.support.factories import APPLICATION_ID, NOTEBOOK_ID
 
 HOST = "https://api.losant.com"
 TABLE, DEVICE, OTHER_DEVICE = (
@@ -22,13 +22,13 @@ TABLE, DEVICE, OTHER_DEVICE = (
     "5c782b8d4f3a8e51c1db42e6",
     "5c782b8d4f3a8e51c1db42e7",
 )
-FILES = f"{APPLICATION}/notebooks/{NOTEBOOK}"
+FILES = f"{APPLICATION_ID}/notebooks/{NOTEBOOK_ID}"
 
 
 def result(inputs: dict[str, int] | None = None, outputs: dict[str, int] | None = None) -> dict[str, Any]:
     return {
-        "application_id": APPLICATION,
-        "notebook_id": NOTEBOOK,
+        "application_id": APPLICATION_ID,
+        "notebook_id": NOTEBOOK_ID,
         "inputs": {name: {"size": size} for name, size in (inputs or {}).items()},
         "outputs": {name: {"size": size} for name, size in (outputs or {}).items()},
     }
@@ -36,12 +36,16 @@ def result(inputs: dict[str, int] | None = None, outputs: dict[str, int] | None 
 
 def notebook(inputs: Any = (), outputs: Any = ()) -> Notebook:
     return Notebook(
-        id=NOTEBOOK, application_id=APPLICATION, name="Report", inputs=tuple(inputs), outputs=tuple(outputs)
+        id=NOTEBOOK_ID,
+        application_id=APPLICATION_ID,
+        name="Report",
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
     )
 
 
 def names(datasets: list[Dataset]) -> list[str]:
-    return [it.name.removeprefix(f"{APPLICATION}/") for it in datasets]
+    return [it.name.removeprefix(f"{APPLICATION_ID}/") for it in datasets]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +90,9 @@ def test_an_input_with_an_unknown_source_is_a_file_of_the_notebook(given: dict[s
 
 
 def test_without_the_notebook_inputs_are_files() -> None:
-    assert names(input_datasets(result({"in.csv": 7}), None, HOST)) == [f"notebooks/{NOTEBOOK}/inputs/in.csv"]
+    assert names(input_datasets(result({"in.csv": 7}), None, HOST)) == [
+        f"notebooks/{NOTEBOOK_ID}/inputs/in.csv"
+    ]
 
 
 def test_a_file_is_matched_by_the_template_of_its_name() -> None:
@@ -107,7 +113,7 @@ def test_a_file_that_matches_two_templates_has_no_source() -> None:
     ]
 
     assert names(input_datasets(result({"in.csv": 7}), notebook(tables), HOST)) == [
-        f"notebooks/{NOTEBOOK}/inputs/in.csv"
+        f"notebooks/{NOTEBOOK_ID}/inputs/in.csv"
     ]
 
 
@@ -115,7 +121,7 @@ def test_a_source_of_several_files_is_one_dataset_with_the_total_read() -> None:
     inputs = [{"inputType": "deviceData", "fileName": name, "deviceIds": [DEVICE]} for name in ("a", "b")]
 
     assert input_datasets(result({"a": 7, "b": 8}), notebook(inputs), HOST) == [
-        Dataset(namespace="losant://api.losant.com", name=f"{APPLICATION}/devices/{DEVICE}", size=15)
+        Dataset(namespace="losant://api.losant.com", name=f"{APPLICATION_ID}/devices/{DEVICE}", size=15)
     ]
 
 
@@ -141,8 +147,8 @@ def test_an_output_is_named_like_its_asset_and_its_destination() -> None:
     ended = result(outputs={"kwh per/hour.csv": 7, "result.html": 8})
 
     assert names(output_datasets(ended, notebook(outputs=outputs), HOST, is_success=True)) == [
-        f"notebooks/{NOTEBOOK}/outputs/kwh%20per%2Fhour.csv",
-        f"notebooks/{NOTEBOOK}/outputs/result.html",
+        f"notebooks/{NOTEBOOK_ID}/outputs/kwh%20per%2Fhour.csv",
+        f"notebooks/{NOTEBOOK_ID}/outputs/result.html",
         f"data-tables/{TABLE}",
         "files/charts/latest.png",
     ]
@@ -153,7 +159,7 @@ def test_a_failed_execution_has_no_output_destinations() -> None:
     ended = result(outputs={"result.error.log": 9})
 
     assert names(output_datasets(ended, notebook(outputs=[table]), HOST, is_success=False)) == [
-        f"notebooks/{NOTEBOOK}/outputs/result.error.log"
+        f"notebooks/{NOTEBOOK_ID}/outputs/result.error.log"
     ]
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from airflow_provider_losant.api.errors import ProtocolError, ResponseTooLarge
 from airflow_provider_losant.api.http import decoding
 from airflow_provider_losant.api.http.decoding import GzipDecoder, ResponseBody
-from tests.support.factories import briefly
+from tests.support.factories import few_examples
 
 GZIP = {"content-encoding": "gzip"}
 
@@ -31,7 +31,7 @@ def decode(content: bytes, headers: dict[str, str], size: int = 1_000) -> bytes:
     return body.finish()
 
 
-@briefly
+@few_examples
 @given(st.binary(max_size=2_000), st.integers(1, 300), st.integers(1, 3))
 def test_a_compressed_body_is_decoded_completely_whatever_the_chunks(
     content: bytes, size: int, parts: int

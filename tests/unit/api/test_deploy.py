@@ -12,15 +12,15 @@ from airflow_provider_losant.api.endpoints import Page
 from airflow_provider_losant.api.errors import FileAccessDenied, InvalidArgument, NotFound, TransportError
 from airflow_provider_losant.api.flows.deploy import Deployed, NotebookFile, Plan, deploy
 from airflow_provider_losant.api.model import Notebook
-from tests.support.factories import APPLICATION, NOTEBOOK
+from tests.support.factories import APPLICATION_ID, NOTEBOOK_ID
 from tests.unit.api.flow_driver import FlowDriver
 
 CONTENT = NotebookFile(name="report.ipynb", raw=b'{"cells": [1]}')
 OUTPUTS = [{"outputType": "executionResult", "fileName": "result.html"}]
 
 
-def notebook(name: str = "Report", notebook_id: str = NOTEBOOK, **more: Any) -> Notebook:
-    return Notebook.from_api({"id": notebook_id, "applicationId": APPLICATION, "name": name, **more})
+def notebook(name: str = "Report", notebook_id: str = NOTEBOOK_ID, **more: Any) -> Notebook:
+    return Notebook.from_api({"id": notebook_id, "applicationId": APPLICATION_ID, "name": name, **more})
 
 
 def listed(*notebooks: Notebook) -> Page:
@@ -31,7 +31,7 @@ def deploy_with(
     responses: list[Any], files: list[Any] | None = None, **plan: Any
 ) -> tuple[FlowDriver, Deployed]:
     driver = FlowDriver(responses, files=files or [])
-    given = {"application_id": APPLICATION, "content": CONTENT, "name": "Report", **plan}
+    given = {"application_id": APPLICATION_ID, "content": CONTENT, "name": "Report", **plan}
     return driver, driver.drive(deploy(Plan(**given), retries=1))
 
 
@@ -99,9 +99,11 @@ def test_after_a_lost_create_response_the_notebook_is_searched_not_created_again
 
 
 def test_two_notebooks_of_the_same_name_are_reported_and_not_changed() -> None:
-    other = NOTEBOOK.replace("5", "6")
+    other = NOTEBOOK_ID.replace("5", "6")
 
-    with pytest.raises(InvalidArgument, match=f"2 notebooks are called 'Report' \\({NOTEBOOK}, {other}\\)"):
+    with pytest.raises(
+        InvalidArgument, match=f"2 notebooks are called 'Report' \\({NOTEBOOK_ID}, {other}\\)"
+    ):
         deploy_with([listed(notebook(), notebook(notebook_id=other))])
 
 
@@ -119,8 +121,8 @@ def test_a_name_is_matched_exactly_although_losants_filter_is_a_glob() -> None:
 
 
 def test_an_id_needs_no_search() -> None:
-    driver, _ = deploy_with([notebook()], name=None, notebook_id=NOTEBOOK)
+    driver, _ = deploy_with([notebook()], name=None, notebook_id=NOTEBOOK_ID)
     assert driver.operations() == ["notebook.get", "notebook.upload"]
 
     with pytest.raises(NotFound):
-        deploy_with([NotFound(404, "NotFound", "Notebook was not found")], name=None, notebook_id=NOTEBOOK)
+        deploy_with([NotFound(404, "NotFound", "Notebook was not found")], name=None, notebook_id=NOTEBOOK_ID)

@@ -32,68 +32,81 @@ from airflow_provider_losant.api.errors import (
 )
 from airflow_provider_losant.api.http.response import parse_response
 from airflow_provider_losant.api.payloads import MAX_CONTEXT, encode_context, execution_options, notebook_body
-from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN, briefly, entry, published
+from tests.support.factories import (
+    APPLICATION_ID,
+    EXECUTION_ID,
+    NOTEBOOK_ID,
+    REF,
+    entry,
+    few_examples,
+    published,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.endpoints import Call
 
-BELOW = f"/applications/{APPLICATION}/notebooks"
+BELOW = f"/applications/{APPLICATION_ID}/notebooks"
 COMPACT = {"_actions": "false", "_links": "false", "_embedded": "false"}
 OPTIONS = {"relativeTo": "2026-01-01T00:00:00.000Z", "templateContext": "{}"}
 FILE = Path("report.ipynb")
-NOTEBOOK_BODY = {"id": NOTEBOOK, "applicationId": APPLICATION, "name": "Report"}
+NOTEBOOK_BODY = {"id": NOTEBOOK_ID, "applicationId": APPLICATION_ID, "name": "Report"}
 
 TABLE: dict[str, tuple[Call[Any], str, str, Mapping[str, str], Any, bool]] = {
     "application.get": (
-        endpoints.get_application(APPLICATION), "GET", f"/applications/{APPLICATION}", COMPACT, None, True,
+        endpoints.get_application(APPLICATION_ID),
+        "GET", f"/applications/{APPLICATION_ID}", COMPACT, None, True,
     ),
     "notebooks.get": (
-        endpoints.list_notebooks(APPLICATION, page=2, per_page=7, sortField="name"),
+        endpoints.list_notebooks(APPLICATION_ID, page=2, per_page=7, sortField="name"),
         "GET", BELOW, {"page": "2", "perPage": "7", "sortField": "name", **COMPACT}, None, True,
     ),
     "notebooks.post": (
-        endpoints.create_notebook(APPLICATION, {"name": "Report", "description": "Daily"}),
+        endpoints.create_notebook(APPLICATION_ID, {"name": "Report", "description": "Daily"}),
         "POST", BELOW, {}, {"name": "Report", "description": "Daily"}, False,
     ),
     "notebook.get": (
-        endpoints.get_notebook(APPLICATION, NOTEBOOK), "GET", f"{BELOW}/{NOTEBOOK}", COMPACT, None, True,
+        endpoints.get_notebook(APPLICATION_ID, NOTEBOOK_ID),
+        "GET", f"{BELOW}/{NOTEBOOK_ID}", COMPACT, None, True,
     ),
     "notebook.patch": (
-        endpoints.update_notebook(APPLICATION, NOTEBOOK, {"inputs": []}),
-        "PATCH", f"{BELOW}/{NOTEBOOK}", {}, {"inputs": []}, True,
+        endpoints.update_notebook(APPLICATION_ID, NOTEBOOK_ID, {"inputs": []}),
+        "PATCH", f"{BELOW}/{NOTEBOOK_ID}", {}, {"inputs": []}, True,
     ),
     "notebook.delete": (
-        endpoints.delete_notebook(APPLICATION, NOTEBOOK), "DELETE", f"{BELOW}/{NOTEBOOK}", {}, None, True,
+        endpoints.delete_notebook(APPLICATION_ID, NOTEBOOK_ID),
+        "DELETE", f"{BELOW}/{NOTEBOOK_ID}", {}, None, True,
     ),
     "notebook.notebookMinuteCounts": (
-        endpoints.minute_counts(APPLICATION, NOTEBOOK, start=1_767_225_600.25),
-        "GET", f"{BELOW}/{NOTEBOOK}/notebookMinuteCounts", {"start": "1767225600250", **COMPACT}, None, True,
+        endpoints.minute_counts(APPLICATION_ID, NOTEBOOK_ID, start=1_767_225_600.25),
+        "GET", f"{BELOW}/{NOTEBOOK_ID}/notebookMinuteCounts",
+        {"start": "1767225600250", **COMPACT}, None, True,
     ),
     "notebook.requestInputDataExport": (
-        endpoints.request_export(APPLICATION, NOTEBOOK, OPTIONS),
-        "POST", f"{BELOW}/{NOTEBOOK}/requestInputDataExport", {}, OPTIONS, False,
+        endpoints.request_export(APPLICATION_ID, NOTEBOOK_ID, OPTIONS),
+        "POST", f"{BELOW}/{NOTEBOOK_ID}/requestInputDataExport", {}, OPTIONS, False,
     ),
     "notebook.upload": (
-        endpoints.upload_notebook(APPLICATION, NOTEBOOK, FILE),
-        "POST", f"{BELOW}/{NOTEBOOK}/upload", {}, None, True,
+        endpoints.upload_notebook(APPLICATION_ID, NOTEBOOK_ID, FILE),
+        "POST", f"{BELOW}/{NOTEBOOK_ID}/upload", {}, None, True,
     ),
     "notebook.execute": (
-        endpoints.execute(APPLICATION, NOTEBOOK, OPTIONS),
-        "POST", f"{BELOW}/{NOTEBOOK}/execute", {}, OPTIONS, False,
+        endpoints.execute(APPLICATION_ID, NOTEBOOK_ID, OPTIONS),
+        "POST", f"{BELOW}/{NOTEBOOK_ID}/execute", {}, OPTIONS, False,
     ),
     "notebook.cancelExecution": (
         endpoints.cancel_execution(REF),
-        "POST", f"{BELOW}/{NOTEBOOK}/cancelExecution", {"executionId": RUN}, None, True,
+        "POST", f"{BELOW}/{NOTEBOOK_ID}/cancelExecution", {"executionId": EXECUTION_ID}, None, True,
     ),
     "notebook.logs": (
-        endpoints.execution_logs(APPLICATION, NOTEBOOK, limit=20, since=1_767_225_600.25),
-        "GET", f"{BELOW}/{NOTEBOOK}/logs", {"limit": "20", "since": "1767225600250", **COMPACT}, None, True,
+        endpoints.execution_logs(APPLICATION_ID, NOTEBOOK_ID, limit=20, since=1_767_225_600.25),
+        "GET", f"{BELOW}/{NOTEBOOK_ID}/logs",
+        {"limit": "20", "since": "1767225600250", **COMPACT}, None, True,
     ),
 }  # fmt: skip
 
 
 def fill(path: str) -> str:
-    return path.format(applicationId=APPLICATION, notebookId=NOTEBOOK)
+    return path.format(applicationId=APPLICATION_ID, notebookId=NOTEBOOK_ID)
 
 
 @pytest.mark.parametrize("operation", TABLE)
@@ -130,10 +143,10 @@ def test_every_call_of_the_module_is_in_the_table() -> None:
     ("make", "field"),
     [
         (endpoints.list_notebooks, "application_id"),
-        (lambda bad: endpoints.get_notebook(bad, NOTEBOOK), "application_id"),
-        (lambda bad: endpoints.get_notebook(APPLICATION, bad), "notebook_id"),
-        (lambda bad: endpoints.execute(APPLICATION, bad, {}), "notebook_id"),
-        (lambda bad: endpoints.execution_logs(APPLICATION, bad, limit=1, since=0), "notebook_id"),
+        (lambda bad: endpoints.get_notebook(bad, NOTEBOOK_ID), "application_id"),
+        (lambda bad: endpoints.get_notebook(APPLICATION_ID, bad), "notebook_id"),
+        (lambda bad: endpoints.execute(APPLICATION_ID, bad, {}), "notebook_id"),
+        (lambda bad: endpoints.execution_logs(APPLICATION_ID, bad, limit=1, since=0), "notebook_id"),
     ],
     ids=["list", "get by application", "get", "execute", "logs"],
 )
@@ -155,7 +168,7 @@ def test_only_the_given_fields_of_a_notebook_are_sent_in_losants_spelling() -> N
 def test_minute_counts_are_parsed_as_losant_publishes_them() -> None:
     (example,) = published("schemas.json")["notebookMinuteCounts"]["examples"]
 
-    read = endpoints.minute_counts(APPLICATION, NOTEBOOK).parse(example)
+    read = endpoints.minute_counts(APPLICATION_ID, NOTEBOOK_ID).parse(example)
 
     (day,) = read.days
     assert (read.minutes, day.minutes, day.completed, day.errored, day.canceled, day.timeout) == (
@@ -258,11 +271,13 @@ def parse_response_of(
 def test_a_response_is_parsed_into_the_promised_type() -> None:
     read = parse_response_of(200, NOTEBOOK_BODY)
     page = parse_response_of(200, {"items": [NOTEBOOK_BODY], "totalCount": 5}, call=TABLE["notebooks.get"][0])
-    started = parse_response_of(200, {"success": True, "executionId": RUN}, call=TABLE["notebook.execute"][0])
+    started = parse_response_of(
+        200, {"success": True, "executionId": EXECUTION_ID}, call=TABLE["notebook.execute"][0]
+    )
     (run,) = parse_response_of(200, [entry("completed")], call=TABLE["notebook.logs"][0])
     cancelled = parse_response_of(200, {"success": True}, call=TABLE["notebook.cancelExecution"][0])
 
-    assert (read.id, page.total, page.notebooks[0].id) == (NOTEBOOK, 5, NOTEBOOK)
+    assert (read.id, page.total, page.notebooks[0].id) == (NOTEBOOK_ID, 5, NOTEBOOK_ID)
     assert (started, run.ref, cancelled) == (REF, REF, None)
 
 
@@ -288,12 +303,12 @@ def test_a_response_is_parsed_into_the_promised_type() -> None:
         (200, b"", "text/plain", ProtocolError, "broke off after 0 bytes"),
         (204, b"", "", ProtocolError, "broke off after 0 bytes"),
         (301, b"", "text/html", NotLosantApi, "was redirected (301)"),
-        (302, {"id": NOTEBOOK}, "json", NotLosantApi, "was redirected (302)"),
+        (302, {"id": NOTEBOOK_ID}, "json", NotLosantApi, "was redirected (302)"),
         (304, b"", "text/plain", NotLosantApi, "was redirected (304)"),
         (200, b'{"id": "5c78', "application/json; charset=utf-8", ProtocolError, "broke off after 12 bytes"),
         (200, b"", "application/json", ProtocolError, "broke off after 0 bytes"),
         (200, b"\xff\xfe", "application/json", ProtocolError, "broke off"),
-        (200, {"id": NOTEBOOK}, "json", ProtocolError, "unknown shape: KeyError 'applicationId'"),
+        (200, {"id": NOTEBOOK_ID}, "json", ProtocolError, "unknown shape: KeyError 'applicationId'"),
         (200, [], "json", ProtocolError, "unknown shape"),
         (200, None, "json", ProtocolError, "unknown shape"),
         (200, "text", "json", ProtocolError, "unknown shape"),
@@ -317,7 +332,7 @@ def test_every_error_response_raises_its_own_error(
         ("notebook.execute", {"executionId": "not-an-id"}),
         ("notebook.execute", {"executionId": None}),
         ("notebook.logs", {"items": []}),
-        ("notebook.logs", [{"id": RUN}]),
+        ("notebook.logs", [{"id": EXECUTION_ID}]),
         ("notebook.logs", [entry(runQueuedAt="yesterday")]),
         ("notebook.logs", [entry(executionErrors=["boom"])]),
         ("notebooks.get", {"items": {}}),
@@ -350,7 +365,7 @@ def test_retry_after_is_stored_on_the_error(header: str, seconds: float | None) 
     assert caught.value.retry_after == seconds
 
 
-@briefly
+@few_examples
 @given(st.integers(min_value=200, max_value=599), st.binary(max_size=40), st.sampled_from(list(TABLE)))
 def test_any_response_raises_only_losant_errors(status: int, body: bytes, operation: str) -> None:
     with contextlib.suppress(ResponseError, ProtocolError):

@@ -18,7 +18,17 @@ from airflow_provider_losant.api.model import (
     Status,
     losant_id,
 )
-from tests.support.factories import APPLICATION, MADE, NOTEBOOK, REF, RUN, entry, execution, iso, published
+from tests.support.factories import (
+    APPLICATION_ID,
+    CREATED_AT,
+    EXECUTION_ID,
+    NOTEBOOK_ID,
+    REF,
+    entry,
+    execution,
+    iso,
+    published,
+)
 
 SIGNED = "https://storage.example/result.csv?X-Amz-Signature=deadbeef"
 
@@ -61,16 +71,25 @@ def test_an_undocumented_status_is_active() -> None:
 
 
 def test_an_id_is_24_hexadecimal_digits() -> None:
-    assert losant_id(f" {RUN}\n", field="notebook_id") == RUN
+    assert losant_id(f" {EXECUTION_ID}\n", field="notebook_id") == EXECUTION_ID
 
 
 def test_an_id_in_capitals_is_the_same_id() -> None:
-    assert losant_id(RUN.upper(), field="notebook_id") == RUN
+    assert losant_id(EXECUTION_ID.upper(), field="notebook_id") == EXECUTION_ID
 
 
 @pytest.mark.parametrize(
     "value",
-    ["abc", "g" * 24, RUN + "0", "../" + RUN[3:], 5, RUN.encode(), f"{RUN[:12]} {RUN[13:]}", "٣" * 24],
+    [
+        "abc",
+        "g" * 24,
+        EXECUTION_ID + "0",
+        "../" + EXECUTION_ID[3:],
+        5,
+        EXECUTION_ID.encode(),
+        f"{EXECUTION_ID[:12]} {EXECUTION_ID[13:]}",
+        "٣" * 24,
+    ],
 )
 def test_an_invalid_id_is_refused_with_the_name_of_its_field(value: object) -> None:
     with pytest.raises(InvalidArgument, match=r"^notebook_id: .* is not a Losant id"):
@@ -84,8 +103,8 @@ def test_a_missing_id_is_reported_differently_from_an_invalid_one(value: object)
 
 
 def test_an_execution_id_contains_its_creation_time() -> None:
-    assert REF.created_at == MADE
-    assert str(REF) == f"execution {RUN} of notebook {NOTEBOOK}"
+    assert REF.created_at == CREATED_AT
+    assert str(REF) == f"execution {EXECUTION_ID} of notebook {NOTEBOOK_ID}"
 
 
 def test_every_published_execution_can_be_parsed() -> None:
@@ -123,25 +142,25 @@ def test_unknown_keys_are_ignored() -> None:
 def test_an_ended_execution_becomes_the_result_for_dags() -> None:
     read = execution(
         "completed",
-        executionRelativeTo=iso(MADE - 60),
-        runStartedAt=iso(MADE + 1),
-        inputsCompletedAt=iso(MADE + 3.5),
-        notebookCompletedAt=iso(MADE + 13.5),
-        outputsCompletedAt=iso(MADE + 14.25),
+        executionRelativeTo=iso(CREATED_AT - 60),
+        runStartedAt=iso(CREATED_AT + 1),
+        inputsCompletedAt=iso(CREATED_AT + 3.5),
+        notebookCompletedAt=iso(CREATED_AT + 13.5),
+        outputsCompletedAt=iso(CREATED_AT + 14.25),
         maxAllowedRunMinutes=5,
         inputInfo={"in.csv": {"size": 5, "contentType": "text/csv", "url": SIGNED}},
         outputInfo={"out.csv": {"size": 7, "contentType": "text/csv", "url": SIGNED}},
     )
 
     assert read.to_result() == {
-        "execution_id": RUN,
-        "notebook_id": NOTEBOOK,
-        "application_id": APPLICATION,
+        "execution_id": EXECUTION_ID,
+        "notebook_id": NOTEBOOK_ID,
+        "application_id": APPLICATION_ID,
         "status": "completed",
-        "relative_to": iso(MADE - 60),
-        "queued_at": iso(MADE),
-        "started_at": iso(MADE + 1),
-        "finished_at": iso(MADE + 14.25),
+        "relative_to": iso(CREATED_AT - 60),
+        "queued_at": iso(CREATED_AT),
+        "started_at": iso(CREATED_AT + 1),
+        "finished_at": iso(CREATED_AT + 14.25),
         "durations": {"queue": 1.0, "inputs": 2.5, "notebook": 10.0, "outputs": 0.75, "total": 14.25},
         "max_run_minutes": 5,
         "inputs": {"in.csv": {"size": 5}},
@@ -160,13 +179,13 @@ def test_timestamps_of_later_phases_are_none_in_the_result() -> None:
 
 @pytest.mark.parametrize("status", ["timeout", "canceled"])
 def test_an_aborted_execution_does_not_end_when_its_inputs_were_ready(status: str) -> None:
-    read = execution(status, runStartedAt=iso(MADE + 1), inputsCompletedAt=iso(MADE + 2))
+    read = execution(status, runStartedAt=iso(CREATED_AT + 1), inputsCompletedAt=iso(CREATED_AT + 2))
 
     assert read.to_result()["finished_at"] is None
 
 
 def test_an_active_execution_has_no_end_time() -> None:
-    assert execution("inProgress", notebookCompletedAt=iso(MADE)).to_result()["finished_at"] is None
+    assert execution("inProgress", notebookCompletedAt=iso(CREATED_AT)).to_result()["finished_at"] is None
 
 
 @pytest.mark.parametrize(
@@ -184,7 +203,7 @@ def test_an_active_execution_has_no_end_time() -> None:
 )
 def test_the_phase_names_the_current_step(status: str, done: int, phase: str) -> None:
     keys = ("runStartedAt", "inputsCompletedAt", "notebookCompletedAt", "outputsCompletedAt")
-    marks = {key: iso(MADE + 1 + n) for n, key in enumerate(keys[:done])}
+    marks = {key: iso(CREATED_AT + 1 + n) for n, key in enumerate(keys[:done])}
 
     assert execution(status, **marks).phase == phase
 
@@ -201,7 +220,7 @@ def test_a_signed_url_is_in_no_result_and_no_repr() -> None:
 def test_an_entry_may_lack_optional_fields(missing: str) -> None:
     sparse: dict[str, Any] = {key: value for key, value in entry().items() if key != missing}
 
-    assert Execution.from_api(sparse).queued_time == MADE
+    assert Execution.from_api(sparse).queued_time == CREATED_AT
 
 
 def test_an_entry_with_only_an_id_is_parsed() -> None:
@@ -212,4 +231,6 @@ def test_an_entry_with_only_an_id_is_parsed() -> None:
 
 def test_executions_are_compared_by_value_and_not_by_losants_spelling() -> None:
     assert execution() == replace(execution(), raw={})
-    assert ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=RUN) == REF
+    assert (
+        ExecutionRef(application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, execution_id=EXECUTION_ID) == REF
+    )

@@ -20,7 +20,7 @@ from airflow_provider_losant.api.errors import (
     TransportError,
 )
 from airflow_provider_losant.api.flows.outputs import OutputSelection, download, find_execution
-from tests.support.factories import MADE, REF, execution, run_id
+from tests.support.factories import CREATED_AT, REF, execution, execution_id_at
 from tests.unit.api.flow_driver import FlowDriver
 
 if TYPE_CHECKING:
@@ -170,10 +170,10 @@ def test_files_of_unknown_size_share_the_limit() -> None:
 
 
 def test_an_execution_is_searched_near_its_creation_time_and_then_everywhere() -> None:
-    driver = FlowDriver([[execution(with_outputs=run_id(1))], [execution()]])
+    driver = FlowDriver([[execution(execution_id=execution_id_at(1))], [execution()]])
 
     assert driver.drive(find_execution(REF, 0)).ref == REF
-    assert [float(it.query["since"]) / 1000 for it in driver.calls] == [MADE - 300, 0]
+    assert [float(it.query["since"]) / 1000 for it in driver.calls] == [CREATED_AT - 300, 0]
     with pytest.raises(NotFound, match="does not show"):
         FlowDriver([[]]).drive(find_execution(REF, 0))
     with pytest.raises(ServerError):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_losant.api.flows.ownership import MARKER_KEY, Owner, read_marker
-from tests.support.factories import briefly, execution
+from tests.support.factories import execution, few_examples
 
 OWNER = Owner(
     dag_id="energy",
@@ -84,7 +84,7 @@ def test_an_execution_without_a_marker_has_no_owner(context: str | None) -> None
     assert not OWNER.owns_older(parsed)
 
 
-@briefly
+@few_examples
 @given(st.text())
 def test_any_context_can_be_searched_for_a_marker(context: str) -> None:
     parsed = execution(templateContext=context)
@@ -93,7 +93,7 @@ def test_any_context_can_be_searched_for_a_marker(context: str) -> None:
     assert not OWNER.owns_older(parsed)
 
 
-@briefly
+@few_examples
 @given(st.text(), st.text(), st.text())
 def test_names_that_are_equal_when_joined_have_different_owners(dag: str, task: str, run: str) -> None:
     first = replace(OWNER, dag_id=dag, task_id=f"{task}.{run}", run_id="")

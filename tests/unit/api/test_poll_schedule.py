@@ -23,7 +23,14 @@ from airflow_provider_losant.api.flows.poll_schedule import FIRST_LIMIT, MAX_LIM
 from airflow_provider_losant.api.flows.polling import poll_once
 from airflow_provider_losant.api.flows.wait import SINCE_MARGIN, Target, Wait, WaitConfig
 from airflow_provider_losant.api.model import ExecutionLog
-from tests.support.factories import APPLICATION, MADE, NOTEBOOK, briefly, entry, run_id
+from tests.support.factories import (
+    APPLICATION_ID,
+    CREATED_AT,
+    NOTEBOOK_ID,
+    entry,
+    execution_id_at,
+    few_examples,
+)
 from tests.unit.api.flow_driver import FlowDriver, maximum, mean_delay
 
 GONE = TransportError("connection lost")
@@ -32,14 +39,17 @@ GONE = TransportError("connection lost")
 def wait(number: int = 0, *, interval: float = 20.0, not_before: float = 0.0, **more: float) -> Wait:
     """Make a wait for the execution that was created ``number`` seconds after the first one."""
     target = Target(
-        application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=run_id(number), since=MADE + number
+        application_id=APPLICATION_ID,
+        notebook_id=NOTEBOOK_ID,
+        execution_id=execution_id_at(number),
+        since=CREATED_AT + number,
     )
-    given = {"deadline": MADE + 86_400, "max_poll_outage": 600.0, **more}
+    given = {"deadline": CREATED_AT + 86_400, "max_poll_outage": 600.0, **more}
     return Wait(target, WaitConfig(poll_interval=interval, **given), not_before=not_before)
 
 
 def make_schedule(*waits: Wait, **more: Any) -> PollSchedule:
-    schedule = PollSchedule(APPLICATION, NOTEBOOK, **{"jitter": mean_delay, **more})
+    schedule = PollSchedule(APPLICATION_ID, NOTEBOOK_ID, **{"jitter": mean_delay, **more})
     for one_wait in waits:
         schedule.join(one_wait)
     return schedule
@@ -50,11 +60,11 @@ def log(*entries: dict[str, Any]) -> ExecutionLog:
 
 
 def running(*numbers: int) -> ExecutionLog:
-    return log(*(entry("inProgress", run_id(it)) for it in numbers))
+    return log(*(entry("inProgress", execution_id_at(it)) for it in numbers))
 
 
 def done(*numbers: int) -> ExecutionLog:
-    return log(*(entry("completed", run_id(it)) for it in numbers))
+    return log(*(entry("completed", execution_id_at(it)) for it in numbers))
 
 
 class PollRun:
@@ -62,7 +72,7 @@ class PollRun:
 
     def __init__(self, schedule: PollSchedule, *responses: Any) -> None:
         self.schedule = schedule
-        self.driver = FlowDriver(responses, now=MADE)
+        self.driver = FlowDriver(responses, now=CREATED_AT)
         self.notified: list[list[Wait]] = []
         self.ended: list[Wait] = []
 
@@ -83,7 +93,7 @@ class PollRun:
 
     @property
     def poll_times(self) -> list[float]:
-        return [at - MADE for at in self.driver.request_times]
+        return [at - CREATED_AT for at in self.driver.request_times]
 
 
 # -- one request for all waits ----------------------------------------------------------------------------
@@ -104,7 +114,7 @@ def test_since_covers_the_oldest_wait_and_limit_the_number_of_waits() -> None:
 
     polls = PollRun(make_schedule(*waits), running()).poll()
 
-    assert polls.windows == [(100, MADE + 5 - SINCE_MARGIN)]
+    assert polls.windows == [(100, CREATED_AT + 5 - SINCE_MARGIN)]
 
 
 def test_since_is_no_earlier_than_the_remaining_waits_require() -> None:
@@ -115,14 +125,17 @@ def test_since_is_no_earlier_than_the_remaining_waits_require() -> None:
     schedule.leave(old)
     polls.poll()
 
-    assert [since for _, since in polls.windows] == [MADE - SINCE_MARGIN, MADE + 900 - SINCE_MARGIN]
+    assert [since for _, since in polls.windows] == [
+        CREATED_AT - SINCE_MARGIN,
+        CREATED_AT + 900 - SINCE_MARGIN,
+    ]
 
 
 def test_a_wait_without_a_change_is_not_notified() -> None:
     first, second = wait(0), wait(1)
     schedule = make_schedule(first, second)
 
-    ended = log(entry("completed", run_id(1)), entry("inProgress", run_id(0)))
+    ended = log(entry("completed", execution_id_at(1)), entry("inProgress", execution_id_at(0)))
     polls = PollRun(schedule, running(1, 0), running(1, 0), ended).poll(3)
 
     assert polls.notified == [[first, second], [], [second]]
@@ -131,14 +144,14 @@ def test_a_wait_without_a_change_is_not_notified() -> None:
 def test_a_new_wait_ignores_the_response_to_an_earlier_request() -> None:
     first = wait(0)
     schedule = make_schedule(first)
-    schedule.next_request(MADE)
+    schedule.next_request(CREATED_AT)
     schedule.join(wait(1))
 
-    assert schedule.on_response(running(0), MADE) == [first]
+    assert schedule.on_response(running(0), CREATED_AT) == [first]
 
 
 def test_a_wait_gets_no_response_before_its_first_poll_even_if_others_poll() -> None:
-    early, late = wait(0), wait(1, not_before=MADE + 30)
+    early, late = wait(0), wait(1, not_before=CREATED_AT + 30)
     polls = PollRun(make_schedule(early, late), done(1), done(1), done(1)).poll(2)
 
     assert late.ending is None
@@ -149,28 +162,31 @@ def test_a_wait_gets_no_response_before_its_first_poll_even_if_others_poll() -> 
 def test_a_single_new_wait_is_polled_when_it_asks_for_it() -> None:
     first = wait(0)
     schedule = make_schedule(first)
-    schedule.next_request(MADE)
+    schedule.next_request(CREATED_AT)
     schedule.leave(first)
-    schedule.join(wait(1, not_before=MADE + 9))
+    schedule.join(wait(1, not_before=CREATED_AT + 9))
 
-    schedule.on_response(running(0), MADE)
+    schedule.on_response(running(0), CREATED_AT)
     schedule.reschedule()
 
-    assert schedule.delay(MADE) == 20
+    assert schedule.delay(CREATED_AT) == 20
 
 
 def test_a_wait_that_has_left_is_not_notified() -> None:
     first, second = wait(0), wait(1)
     schedule = make_schedule(first, second)
-    schedule.next_request(MADE)
+    schedule.next_request(CREATED_AT)
     schedule.leave(first)
 
-    assert schedule.on_response(done(1, 0), MADE) == [second]
+    assert schedule.on_response(done(1, 0), CREATED_AT) == [second]
 
 
 def test_an_unreadable_execution_fails_only_its_own_wait() -> None:
     healthy, unreadable = wait(0), wait(1, max_poll_outage=30.0)
-    response = log(entry("completed", run_id(1), runQueuedAt="yesterday"), entry("inProgress", run_id(0)))
+    response = log(
+        entry("completed", execution_id_at(1), runQueuedAt="yesterday"),
+        entry("inProgress", execution_id_at(0)),
+    )
 
     polls = PollRun(make_schedule(healthy, unreadable), response).poll(4)
 
@@ -180,16 +196,16 @@ def test_an_unreadable_execution_fails_only_its_own_wait() -> None:
 
 
 def test_an_unreadable_execution_in_a_full_log_fails_only_its_own_wait() -> None:
-    any_execution = Target(application_id=APPLICATION, notebook_id=NOTEBOOK, since=MADE)
+    any_execution = Target(application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, since=CREATED_AT)
     wait_for_any = Wait(
-        any_execution, WaitConfig(poll_interval=20.0, deadline=MADE + 3_600, max_poll_outage=30.0)
+        any_execution, WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 3_600, max_poll_outage=30.0)
     )
     healthy = wait(0)
-    others = [entry("completed", run_id(number)) for number in range(FIRST_LIMIT + 5, 2, -1)]
+    others = [entry("completed", execution_id_at(number)) for number in range(FIRST_LIMIT + 5, 2, -1)]
     response = log(
         *others[: FIRST_LIMIT - 2],
-        entry("completed", run_id(2), runQueuedAt="yesterday"),
-        entry(run=run_id(0)),
+        entry("completed", execution_id_at(2), runQueuedAt="yesterday"),
+        entry(execution_id=execution_id_at(0)),
     )
 
     PollRun(make_schedule(healthy, wait_for_any), response).poll(4)
@@ -217,7 +233,7 @@ def test_a_new_wait_joins_the_next_shared_poll() -> None:
     polls = PollRun(schedule, running(1, 0)).poll()
     polls.driver.now += 7
 
-    schedule.join(wait(1, not_before=MADE + 12))
+    schedule.join(wait(1, not_before=CREATED_AT + 12))
     polls.poll(2)
 
     assert polls.poll_times == pytest.approx([0, 20, 40])
@@ -242,22 +258,22 @@ def test_an_urgent_new_wait_is_polled_at_once() -> None:
 
     schedule.join(wait(1, interval=2.0))
 
-    assert schedule.delay(MADE) == pytest.approx(2.0)
+    assert schedule.delay(CREATED_AT) == pytest.approx(2.0)
     polls.poll(3)
     assert polls.poll_times == pytest.approx([0, 2, 4, 6])
 
 
-@briefly
+@few_examples
 @given(st.lists(st.floats(0.0, 100.0), min_size=1, max_size=40))
 def test_there_is_one_poll_per_interval_however_many_waits_join(arrivals: list[float]) -> None:
     schedule = make_schedule(wait(0))
     polls = PollRun(schedule, running(*range(41)))
     for number, arrival in enumerate(sorted(arrivals), 1):
-        while MADE + arrival > polls.driver.now + schedule.delay(polls.driver.now):
+        while CREATED_AT + arrival > polls.driver.now + schedule.delay(polls.driver.now):
             polls.poll()
-        polls.driver.now = max(polls.driver.now, MADE + arrival)
-        schedule.join(wait(number, not_before=MADE + arrival + 20))
-    while polls.driver.now < MADE + 120:
+        polls.driver.now = max(polls.driver.now, CREATED_AT + arrival)
+        schedule.join(wait(number, not_before=CREATED_AT + arrival + 20))
+    while polls.driver.now < CREATED_AT + 120:
         polls.poll()
 
     assert len(polls.poll_times) <= 120 / 20 + 2
@@ -275,13 +291,13 @@ def test_polls_of_many_notebooks_are_spread_out() -> None:
 def test_no_poll_comes_earlier_than_requested_except_for_a_deadline() -> None:
     schedule = make_schedule()
 
-    for one_wait, opens_at, pause in [(wait(), 9, 9), (wait(deadline=MADE + 7), 12, 7), (wait(), 4, 4)]:
-        schedule.join(one_wait, MADE + opens_at)
-        assert schedule.delay(MADE) == pause
+    for one_wait, opens_at, pause in [(wait(), 9, 9), (wait(deadline=CREATED_AT + 7), 12, 7), (wait(), 4, 4)]:
+        schedule.join(one_wait, CREATED_AT + opens_at)
+        assert schedule.delay(CREATED_AT) == pause
 
 
 def test_a_queued_execution_is_polled_less_and_less_often_up_to_a_maximum() -> None:
-    queued = log(entry("queued", run_id(0)))
+    queued = log(entry("queued", execution_id_at(0)))
     polls = PollRun(make_schedule(wait()), *[queued] * 7, running(0)).poll(9)
 
     pauses = [after - before for before, after in zip(polls.poll_times, polls.poll_times[1:], strict=False)]
@@ -289,7 +305,7 @@ def test_a_queued_execution_is_polled_less_and_less_often_up_to_a_maximum() -> N
 
 
 def test_deadlines_that_pass_together_share_a_poll() -> None:
-    waits = [wait(number, deadline=MADE + 10 + number / 100) for number in range(100)]
+    waits = [wait(number, deadline=CREATED_AT + 10 + number / 100) for number in range(100)]
 
     polls = PollRun(make_schedule(*waits), running(*range(100))).poll(3)
 
@@ -303,7 +319,7 @@ def test_without_waits_no_poll_is_due() -> None:
 
     PollRun(schedule, done(0)).poll()
 
-    assert schedule.delay(MADE) == inf
+    assert schedule.delay(CREATED_AT) == inf
 
 
 # -- when it fails ----------------------------------------------------------------------------------------
@@ -340,7 +356,7 @@ def test_a_permanent_refusal_ends_all_waits_at_once() -> None:
 
 
 def test_a_deadline_during_retry_after_ends_its_wait_without_a_poll() -> None:
-    brief, patient = wait(0, deadline=MADE + 30), wait(1)
+    brief, patient = wait(0, deadline=CREATED_AT + 30), wait(1)
     slow_down = RateLimited(429, "", "slow down", retry_after=120.0)
 
     polls = PollRun(make_schedule(brief, patient), slow_down, running(1, 0)).poll(3)
@@ -377,7 +393,7 @@ def paged(*entries: dict[str, Any], max_limit: float = inf) -> Any:
 
 def newer_entries(count: int) -> list[dict[str, Any]]:
     """Make newer executions that no wait is for, newest first."""
-    return [entry("completed", run_id(number)) for number in range(count + 100, 100, -1)]
+    return [entry("completed", execution_id_at(number)) for number in range(count + 100, 100, -1)]
 
 
 def test_a_log_too_large_for_one_response_is_requested_with_a_lower_limit() -> None:
@@ -400,7 +416,7 @@ def test_a_log_that_is_too_short_is_requested_again_at_once_with_a_higher_limit(
     deep, shallow = wait(0), wait(400)
     schedule = make_schedule(deep, shallow)
 
-    polls = PollRun(schedule, paged(*newer_entries(300), entry("inProgress", run_id(0)))).poll(3)
+    polls = PollRun(schedule, paged(*newer_entries(300), entry("inProgress", execution_id_at(0)))).poll(3)
 
     assert [limit for limit, _ in polls.windows] == [20, 160, 1280]
     assert polls.poll_times == [0, 0, 0]
@@ -419,7 +435,7 @@ def test_an_execution_missing_from_the_longest_log_does_not_raise_every_limit() 
 
 def test_a_refused_limit_is_lowered() -> None:
     waits = [wait(number) for number in range(400)]
-    entries = [entry("inProgress", run_id(number)) for number in range(399, -1, -1)]
+    entries = [entry("inProgress", execution_id_at(number)) for number in range(399, -1, -1)]
 
     polls = PollRun(make_schedule(*waits), paged(*entries, max_limit=500)).poll(3)
 
@@ -434,7 +450,7 @@ def test_the_remaining_waits_keep_the_limit_of_all_waits() -> None:
     schedule = make_schedule(*waits)
 
     def respond(call: Any) -> Any:
-        entries = [entry(states[number], run_id(number)) for number in range(1_999, -1, -1)]
+        entries = [entry(states[number], execution_id_at(number)) for number in range(1_999, -1, -1)]
         return log(*entries[: int(call.query["limit"])])
 
     polls = PollRun(schedule, respond).poll()
@@ -461,11 +477,11 @@ def test_a_refusal_not_caused_by_the_limit_ends_the_wait() -> None:
     assert len(polls.windows) <= 5
 
 
-@briefly
+@few_examples
 @given(st.data())
 def test_no_sequence_of_responses_and_failures_loses_a_wait(data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 8))
-    waits = [wait(number, deadline=MADE + 3_600) for number in range(count)]
+    waits = [wait(number, deadline=CREATED_AT + 3_600) for number in range(count)]
     schedule = make_schedule(*waits)
     faults: tuple[LosantError, ...] = (
         GONE,
@@ -477,9 +493,9 @@ def test_no_sequence_of_responses_and_failures_loses_a_wait(data: st.DataObject)
     def respond(_: Any) -> Any:
         if data.draw(st.booleans()):
             return data.draw(st.sampled_from(faults))
-        now = polls.driver.now - MADE
+        now = polls.driver.now - CREATED_AT
         states = ["completed" if now >= end else "inProgress" for end in ends]
-        return log(*(entry(state, run_id(number)) for number, state in enumerate(states)))
+        return log(*(entry(state, execution_id_at(number)) for number, state in enumerate(states)))
 
     polls = PollRun(schedule, respond)
     for _ in range(400):

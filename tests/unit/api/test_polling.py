@@ -26,12 +26,12 @@ from airflow_provider_losant.api.flows.notebooks import list_notebooks
 from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.flows.steps import Tail
 from airflow_provider_losant.api.model import Notebook
-from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN
+from tests.support.factories import APPLICATION_ID, EXECUTION_ID, NOTEBOOK_ID, REF
 from tests.unit.api.flow_driver import FlowDriver, maximum
 
-RESULT = Notebook(id=NOTEBOOK, application_id=APPLICATION, name="Report")
-READ = endpoints.get_notebook(APPLICATION, NOTEBOOK)
-EXECUTE = endpoints.execute(APPLICATION, NOTEBOOK, {})
+RESULT = Notebook(id=NOTEBOOK_ID, application_id=APPLICATION_ID, name="Report")
+READ = endpoints.get_notebook(APPLICATION_ID, NOTEBOOK_ID)
+EXECUTE = endpoints.execute(APPLICATION_ID, NOTEBOOK_ID, {})
 REFUSED = TransportError("refused", was_sent=False)
 LOST = TransportError("connection lost")
 BUSY = RateLimited(429, "", "slow down")
@@ -109,7 +109,10 @@ def test_a_pause_is_at_least_retry_after() -> None:
 @pytest.mark.parametrize(
     ("call", "error"),
     [
-        (endpoints.delete_notebook(APPLICATION, NOTEBOOK), NotFound(404, "NotFound", "no such notebook")),
+        (
+            endpoints.delete_notebook(APPLICATION_ID, NOTEBOOK_ID),
+            NotFound(404, "NotFound", "no such notebook"),
+        ),
         (endpoints.cancel_execution(REF), NotFound(404, "NotFound", "no such execution")),
         (endpoints.cancel_execution(REF), BadRequest(400, "Validation", "it has ended")),
     ],
@@ -125,7 +128,7 @@ def test_not_found_confirms_a_delete_with_a_lost_response(call: Any, error: Losa
 def test_a_host_that_repeats_the_same_page_is_not_paged_forever() -> None:
     driver = FlowDriver([Page(notebooks=[RESULT], total=1_000_000)])
 
-    assert set(driver.drive(list_notebooks(APPLICATION, {}, 0))) == {RESULT}
+    assert set(driver.drive(list_notebooks(APPLICATION_ID, {}, 0))) == {RESULT}
     assert len(driver.calls) == 2
 
 
@@ -134,9 +137,9 @@ def test_cancelling_sends_one_request() -> None:
 
     assert driver.drive(cancel(REF, "the task was killed")) == "requested"
     assert [(call.operation, dict(call.query)) for call in driver.calls] == [
-        ("notebook.cancelExecution", {"executionId": RUN})
+        ("notebook.cancelExecution", {"executionId": EXECUTION_ID})
     ]
-    assert RUN in driver.log
+    assert EXECUTION_ID in driver.log
     assert "the task was killed" in driver.log
 
 
@@ -156,7 +159,7 @@ def test_a_failed_cancel_is_logged_and_not_raised(error: Any, requests: int) -> 
 
     assert driver.drive(cancel(REF, "the task was killed", retries=2)) == "failed"
     assert len(driver.calls) == requests
-    assert RUN in driver.log_lines[-1].text
+    assert EXECUTION_ID in driver.log_lines[-1].text
 
 
 def test_a_cancel_is_retried_because_it_is_idempotent() -> None:

@@ -13,7 +13,7 @@ from airflow_provider_losant.api.errors import RateLimited
 from airflow_provider_losant.api.flows.ownership import Owner, read_marker
 from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
 from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
-from tests.support.factories import APPLICATION, NOTEBOOK, execution, run_id
+from tests.support.factories import APPLICATION_ID, NOTEBOOK_ID, execution, execution_id_at
 from tests.unit.api.flow_driver import FlowDriver, maximum
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ MAX_LOG_LAG = 60.0
 OWNER = Owner(
     dag_id="dag", task_id="task", run_id="run", map_index=-1, try_number=3, max_tries=5, deployment="here"
 )
-SUBMISSION = Submission(application_id=APPLICATION, notebook_id=NOTEBOOK, options={}, owner=OWNER)
+SUBMISSION = Submission(application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, options={}, owner=OWNER)
 POLICY = SubmitPolicy(retries=0, max_log_lag=MAX_LOG_LAG, max_poll_outage=600.0, lookback=86_400.0)
 
 
 def execution_of_try(number: int, status: str, **more: Any) -> Execution:
     context = json.dumps(replace(OWNER, try_number=number).add_marker({}))
-    return execution(status, run_id(number), templateContext=context, **more)
+    return execution(status, execution_id_at(number), templateContext=context, **more)
 
 
 def find_earlier(driver: FlowDriver, submission: Submission) -> Execution | None:
@@ -40,7 +40,7 @@ def find_earlier(driver: FlowDriver, submission: Submission) -> Execution | None
     )
 
 
-@pytest.mark.parametrize("known_id", [None, run_id(1)], ids=["unknown", "saved by the first try"])
+@pytest.mark.parametrize("known_id", [None, execution_id_at(1)], ids=["unknown", "saved by the first try"])
 def test_an_execution_of_the_first_try_does_not_stop_the_search_for_the_second(known_id: str | None) -> None:
     first, second = execution_of_try(1, "canceled"), execution_of_try(2, "inProgress")
     driver = FlowDriver([[first], [second, first]])
@@ -58,7 +58,7 @@ def test_a_try_submits_at_once_if_the_previous_execution_is_known_to_have_ended(
 def test_a_missing_previous_execution_is_searched_for_max_log_lag() -> None:
     driver = FlowDriver([[execution_of_try(1, "canceled")]])
 
-    assert find_earlier(driver, replace(SUBMISSION, known_id=run_id(1))) is None
+    assert find_earlier(driver, replace(SUBMISSION, known_id=execution_id_at(1))) is None
     assert sum(driver.sleeps) >= MAX_LOG_LAG
 
 
@@ -92,14 +92,14 @@ def test_the_search_for_a_lost_submission_respects_retry_after() -> None:
 
 
 def test_a_context_nested_too_deeply_to_parse_has_no_owner() -> None:
-    hostile = execution("inProgress", run_id(9), templateContext="[" * 32_767)
+    hostile = execution("inProgress", execution_id_at(9), templateContext="[" * 32_767)
 
     assert read_marker(hostile) == {}
     assert find_earlier(FlowDriver([[hostile, execution_of_try(2, "errored")]]), SUBMISSION) is None
 
 
 def test_without_a_marker_only_the_saved_execution_id_is_searched() -> None:
-    driver = FlowDriver([[execution("errored", run_id(1))]])
+    driver = FlowDriver([[execution("errored", execution_id_at(1))]])
 
-    assert find_earlier(driver, replace(SUBMISSION, owner=None, known_id=run_id(1))) is None
+    assert find_earlier(driver, replace(SUBMISSION, owner=None, known_id=execution_id_at(1))) is None
     assert driver.sleeps == []

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_losant.api.flows.retry import MAX_RETRY_AFTER, backoff, retry_after
-from tests.support.factories import briefly
+from tests.support.factories import few_examples
 
 NOON = 1_445_412_480.0  # Wed, 21 Oct 2015 07:28:00 GMT
 
@@ -26,13 +26,13 @@ def test_pauses_double_up_to_a_cap(attempt: int, top: float) -> None:
     assert backoff(attempt, jitter=maximum) == top
 
 
-@briefly
+@few_examples
 @given(st.integers(min_value=1, max_value=10**6), st.floats(min_value=0.0, max_value=1.0))
 def test_a_pause_is_bounded_however_many_attempts_have_failed(attempt: int, jitter_value: float) -> None:
     assert 0.0 <= backoff(attempt, cap=20.0, jitter=lambda low, top: low + jitter_value * (top - low)) <= 20.0
 
 
-@briefly
+@few_examples
 @given(st.integers(min_value=1, max_value=20), st.floats(min_value=0.0, max_value=100.0))
 def test_no_retry_comes_before_retry_after(attempt: int, floor: float) -> None:
     assert backoff(attempt, floor=floor) >= floor
@@ -90,7 +90,7 @@ def test_a_date_without_a_time_zone_is_utc_in_every_local_time_zone(another_time
     assert retry_after("Wed Oct 21 07:28:30 2015", clock=lambda: NOON) == 30.0
 
 
-@briefly
+@few_examples
 @given(st.text())
 def test_no_header_raises(header: str) -> None:
     pause = retry_after(header)

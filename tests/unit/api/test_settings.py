@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.settings import Settings
-from tests.support.factories import APPLICATION, NOTEBOOK, RUN
+from tests.support.factories import APPLICATION_ID, EXECUTION_ID, NOTEBOOK_ID
 
 TOKEN = "eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl"
 
@@ -137,7 +137,7 @@ def test_the_token_is_in_no_repr() -> None:
         ("timeout", "2.5", 2.5),
         ("max_retries", 0, 0),
         ("max_retries", "7", 7),
-        ("application_id", APPLICATION.upper(), APPLICATION),
+        ("application_id", APPLICATION_ID.upper(), APPLICATION_ID),
         ("app_url", "https://ui.example/", "https://ui.example"),
         ("verify", False, False),
         ("verify", "False", False),
@@ -181,13 +181,21 @@ def test_a_ca_bundle_is_given_by_its_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("app_url", "link"),
     [
-        (None, f"https://app.losant.com/applications/{APPLICATION}/notebooks/{NOTEBOOK}"),
-        ("https://ui.example/", f"https://ui.example/applications/{APPLICATION}/notebooks/{NOTEBOOK}"),
-        ("https://ui.example/{notebook_id}#{execution_id}", f"https://ui.example/{NOTEBOOK}#{RUN}"),
-        ("https://ui.example/{application_id}/{other}", f"https://ui.example/{APPLICATION}/{{other}}"),
+        (None, f"https://app.losant.com/applications/{APPLICATION_ID}/notebooks/{NOTEBOOK_ID}"),
+        ("https://ui.example/", f"https://ui.example/applications/{APPLICATION_ID}/notebooks/{NOTEBOOK_ID}"),
+        (
+            "https://ui.example/{notebook_id}#{execution_id}",
+            f"https://ui.example/{NOTEBOOK_ID}#{EXECUTION_ID}",
+        ),
+        ("https://ui.example/{application_id}/{other}", f"https://ui.example/{APPLICATION_ID}/{{other}}"),
     ],
 )
 def test_a_link_leads_to_the_notebook_on_the_web_url(app_url: str | None, link: str) -> None:
     settings = from_connection(app_url=app_url)
 
-    assert settings.notebook_url(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=RUN) == link
+    assert (
+        settings.notebook_url(
+            application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, execution_id=EXECUTION_ID
+        )
+        == link
+    )

@@ -16,15 +16,23 @@ from airflow_provider_losant.api.flows.submission import Started, Submission, Su
 from airflow_provider_losant.api.flows.submit import submit_once
 from airflow_provider_losant.api.model import Execution, ExecutionRef, Notebook
 from airflow_provider_losant.api.usage import MinuteCounts
-from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN, execution, iso, run_id
+from tests.support.factories import (
+    APPLICATION_ID,
+    EXECUTION_ID,
+    NOTEBOOK_ID,
+    REF,
+    execution,
+    execution_id_at,
+    iso,
+)
 from tests.unit.api.flow_driver import FlowDriver, mean
 
 NOW = 1_800_000_000.0
-SUBMITTED = ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id="6" * 24)
+SUBMITTED = ExecutionRef(application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, execution_id="6" * 24)
 OWNER = Owner(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=0, deployment="here")
 SUBMISSION = Submission(
-    application_id=APPLICATION,
-    notebook_id=NOTEBOOK,
+    application_id=APPLICATION_ID,
+    notebook_id=NOTEBOOK_ID,
     options={"templateContext": json.dumps(OWNER.add_marker({"site": "north"}))},
     owner=OWNER,
 )
@@ -32,7 +40,7 @@ POLICY = SubmitPolicy(retries=1, max_log_lag=60.0, max_poll_outage=600.0, lookba
 
 
 def other_execution(
-    status: str = "inProgress", execution_id: str = RUN, context: Any = None, **more: Any
+    status: str = "inProgress", execution_id: str = EXECUTION_ID, context: Any = None, **more: Any
 ) -> Execution:
     template_context = {"site": "north"} if context is None else context
     return execution(status, execution_id, templateContext=json.dumps(template_context), **more)
@@ -92,7 +100,7 @@ def test_without_another_active_execution_one_is_submitted(choice: str, before: 
 def test_another_execution_makes_the_task_skip_or_fail_without_submitting(status: str) -> None:
     for choice, error in (("skip", StartSkipped), ("fail", StartDenied)):
         driver = FlowDriver([[other_execution(status)]])
-        with pytest.raises(error, match=rf"{RUN} \({status}\)"):
+        with pytest.raises(error, match=rf"{EXECUTION_ID} \({status}\)"):
             submit(driver, if_running=choice)
         assert driver.operations() == ["notebook.logs"]
 
@@ -129,27 +137,29 @@ def test_a_deferrable_wait_gets_the_execution_that_blocks_it() -> None:
 def test_the_newest_execution_with_equal_context_and_query_time_is_adopted() -> None:
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     submission = Submission(
-        application_id=APPLICATION,
-        notebook_id=NOTEBOOK,
+        application_id=APPLICATION_ID,
+        notebook_id=NOTEBOOK_ID,
         options={**SUBMISSION.options, "relativeTo": iso(moment.timestamp())},
         owner=OWNER,
     )
     matching = {"executionRelativeTo": iso(moment.timestamp())}
     listed = [
-        other_execution(execution_id=run_id(9), executionRelativeTo=iso(0)),
-        other_execution(execution_id=run_id(8), context={"site": "south"}, **matching),
-        other_execution("canceling", execution_id=run_id(7), **matching),
+        other_execution(execution_id=execution_id_at(9), executionRelativeTo=iso(0)),
+        other_execution(execution_id=execution_id_at(8), context={"site": "south"}, **matching),
+        other_execution("canceling", execution_id=execution_id_at(7), **matching),
         other_execution(
-            execution_id=run_id(6), context={"site": "north", "airflow": {"dag_id": "another"}}, **matching
+            execution_id=execution_id_at(6),
+            context={"site": "north", "airflow": {"dag_id": "another"}},
+            **matching,
         ),
-        other_execution(execution_id=run_id(5), **matching),
+        other_execution(execution_id=execution_id_at(5), **matching),
     ]
     driver = FlowDriver([listed])
 
     adopted = submit(driver, submission=submission, if_running="adopt")
 
     assert isinstance(adopted, Started)
-    assert (adopted.ref.execution_id, adopted.is_owned) == (run_id(6), False)
+    assert (adopted.ref.execution_id, adopted.is_owned) == (execution_id_at(6), False)
     assert driver.operations() == ["notebook.logs"]
 
 
@@ -182,13 +192,13 @@ def test_executions_of_the_same_task_are_not_other_executions() -> None:
 
 def test_previous_executions_are_cancelled_and_waited_for() -> None:
     running = [
-        other_execution(execution_id=run_id(1)),
-        other_execution("canceling", execution_id=run_id(2)),
-        other_execution("completed", execution_id=run_id(3)),
+        other_execution(execution_id=execution_id_at(1)),
+        other_execution("canceling", execution_id=execution_id_at(2)),
+        other_execution("completed", execution_id=execution_id_at(3)),
     ]
     ending = [
-        other_execution("canceling", execution_id=run_id(1)),
-        other_execution("canceled", execution_id=run_id(2)),
+        other_execution("canceling", execution_id=execution_id_at(1)),
+        other_execution("canceled", execution_id=execution_id_at(2)),
     ]
     driver = FlowDriver([running, None, ending, [], SUBMITTED])
 
@@ -201,7 +211,7 @@ def test_previous_executions_are_cancelled_and_waited_for() -> None:
         "notebook.logs",
         "notebook.execute",
     ]
-    assert driver.calls[1].query["executionId"] == run_id(1)
+    assert driver.calls[1].query["executionId"] == execution_id_at(1)
 
 
 def test_an_execution_started_meanwhile_is_neither_cancelled_nor_waited_for() -> None:
@@ -234,7 +244,9 @@ def test_the_minutes_of_the_day_are_counted_from_midnight_in_utc() -> None:
 
 def test_the_minutes_of_the_billing_period_are_read_from_the_notebook() -> None:
     def notebook(**stats: Any) -> Notebook:
-        return Notebook.from_api({"id": NOTEBOOK, "applicationId": APPLICATION, "name": "N", "stats": stats})
+        return Notebook.from_api(
+            {"id": NOTEBOOK_ID, "applicationId": APPLICATION_ID, "name": "N", "stats": stats}
+        )
 
     driver = FlowDriver([notebook(minutesThisPeriod=29), SUBMITTED])
     submit(driver, max_minutes=30, minutes_window="billing_period")
@@ -298,7 +310,7 @@ def test_a_check_is_retried_and_nothing_is_submitted_before_it_succeeds() -> Non
 
 def test_a_retry_reconnects_to_its_own_execution_before_any_check() -> None:
     own = other_execution(context=OWNER.add_marker({"site": "north"}))
-    driver = FlowDriver([[other_execution(execution_id=run_id(3)), own]])
+    driver = FlowDriver([[other_execution(execution_id=execution_id_at(3)), own]])
 
     found = submit(driver, is_retry=True, if_running="fail", max_minutes=1)
 

@@ -18,7 +18,7 @@ from airflow_provider_losant.api.timestamps import (
     parse_timestamp,
     to_milliseconds,
 )
-from tests.support.factories import briefly
+from tests.support.factories import few_examples
 
 NEW_YEAR = "2026-01-01T00:00:00.000Z"
 FIRST, LAST = datetime(2001, 9, 10), datetime(2200, 1, 1)  # noqa: DTZ001
@@ -90,7 +90,7 @@ def test_timestamps_that_losant_would_misread_are_refused_with_the_field_name(va
     assert caught.value.field == "relative_to"
 
 
-@briefly
+@few_examples
 @given(WHEN)
 def test_a_timestamp_survives_formatting_and_parsing(moment: datetime) -> None:
     spelt = format_timestamp(moment)
@@ -100,7 +100,7 @@ def test_a_timestamp_survives_formatting_and_parsing(moment: datetime) -> None:
     assert format_timestamp(parse_timestamp(spelt, field="x")) == spelt
 
 
-@briefly
+@few_examples
 @given(st.integers(min_value=10**12, max_value=7 * 10**12))
 def test_epoch_milliseconds_survive_as_number_and_as_query_parameter(epoch: int) -> None:
     moment = parse_timestamp(epoch, field="x")
@@ -109,7 +109,7 @@ def test_epoch_milliseconds_survive_as_number_and_as_query_parameter(epoch: int)
     assert to_milliseconds(moment.timestamp()) == str(epoch)
 
 
-@briefly
+@few_examples
 @given(WHEN)
 def test_a_query_parameter_is_never_later_than_its_timestamp(moment: datetime) -> None:
     assert parse_timestamp(to_milliseconds(moment.timestamp()), field="x") <= moment

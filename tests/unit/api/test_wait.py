@@ -30,23 +30,23 @@ from airflow_provider_losant.api.flows.polling import wait_for_execution
 from airflow_provider_losant.api.flows.wait import Target, WaitConfig
 from airflow_provider_losant.api.model import Execution
 from tests.support.factories import (
-    APPLICATION,
-    MADE,
-    NOTEBOOK,
+    APPLICATION_ID,
+    CREATED_AT,
+    EXECUTION_ID,
+    NOTEBOOK_ID,
     REF,
-    RUN,
-    briefly,
     entry,
     execution,
+    execution_id_at,
+    few_examples,
     iso,
-    run_id,
 )
 from tests.unit.api.flow_driver import FlowDriver, maximum, mean_delay
 
 CONNECTION_LOST = TransportError("connection lost")
-RUNNING = [execution("inProgress", runStartedAt=iso(MADE + 1))]
-DONE = [execution("completed", outputsCompletedAt=iso(MADE + 60))]
-CONFIG = WaitConfig(poll_interval=20.0, deadline=MADE + 3_600, max_poll_outage=600.0)
+RUNNING = [execution("inProgress", runStartedAt=iso(CREATED_AT + 1))]
+DONE = [execution("completed", outputsCompletedAt=iso(CREATED_AT + 60))]
+CONFIG = WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 3_600, max_poll_outage=600.0)
 SIGNED = "https://storage.example/result.error.log?X-Amz-Signature=deadbeef"
 
 
@@ -58,7 +58,7 @@ def wait_until_done(
 
 
 def make_driver(*responses: Any, **more: Any) -> FlowDriver:
-    return FlowDriver(responses, now=MADE, **more)
+    return FlowDriver(responses, now=CREATED_AT, **more)
 
 
 def test_an_execution_is_polled_until_it_has_ended() -> None:
@@ -69,7 +69,7 @@ def test_an_execution_is_polled_until_it_has_ended() -> None:
     assert (outcome.ending, outcome.is_success) == ("ended", True)
     assert outcome.result["status"] == "completed"
     assert driver.operations() == ["notebook.logs"] * 4
-    assert driver.request_times == [MADE, MADE + 20, MADE + 40, MADE + 60]
+    assert driver.request_times == [CREATED_AT, CREATED_AT + 20, CREATED_AT + 40, CREATED_AT + 60]
 
 
 def test_every_poll_has_a_limit_and_a_since_with_a_margin() -> None:
@@ -77,20 +77,22 @@ def test_every_poll_has_a_limit_and_a_since_with_a_margin() -> None:
 
     wait_until_done(driver)
 
-    since = str(int(MADE - 300) * 1000)
+    since = str(int(CREATED_AT - 300) * 1000)
     assert [(call.query["limit"], call.query["since"]) for call in driver.calls] == [("20", since)] * 2
 
 
 def test_a_new_execution_is_not_polled_at_once() -> None:
     driver = make_driver(DONE)
 
-    wait_until_done(driver, not_before=MADE + 20)
+    wait_until_done(driver, not_before=CREATED_AT + 20)
 
-    assert driver.request_times == [MADE + 20]
+    assert driver.request_times == [CREATED_AT + 20]
 
 
 def test_each_phase_is_logged_once_with_its_durations() -> None:
-    gathered = [execution("inProgress", runStartedAt=iso(MADE + 2), inputsCompletedAt=iso(MADE + 7))]
+    gathered = [
+        execution("inProgress", runStartedAt=iso(CREATED_AT + 2), inputsCompletedAt=iso(CREATED_AT + 7))
+    ]
     driver = make_driver(
         [execution("queued")], [execution("queued")], RUNNING, RUNNING, gathered, gathered, DONE
     )
@@ -104,7 +106,7 @@ def test_each_phase_is_logged_once_with_its_durations() -> None:
         "completed",
     ]
     assert "(queue 2 s, inputs 5 s)" in driver.log
-    assert all(RUN in line.text for line in driver.log_lines)
+    assert all(EXECUTION_ID in line.text for line in driver.log_lines)
 
 
 @pytest.mark.parametrize(
@@ -121,10 +123,10 @@ def test_run_minutes_are_logged_separately_from_the_time_in_the_queue(
     more: dict[str, Any], expected: str
 ) -> None:
     ended = {
-        "runStartedAt": iso(MADE + 4),
-        "inputsCompletedAt": iso(MADE + 6),
-        "notebookCompletedAt": iso(MADE + 96),
-        "outputsCompletedAt": iso(MADE + 97),
+        "runStartedAt": iso(CREATED_AT + 4),
+        "inputsCompletedAt": iso(CREATED_AT + 6),
+        "notebookCompletedAt": iso(CREATED_AT + 96),
+        "outputsCompletedAt": iso(CREATED_AT + 97),
     }
     driver = make_driver([execution("completed", **ended, **more)])
 
@@ -139,7 +141,7 @@ def test_waits_that_began_together_spread_out() -> None:
     wait_until_done(early, jitter=lambda low, _: low)
     wait_until_done(late, jitter=maximum)
 
-    assert [driver.request_times[1] - MADE for driver in (early, late)] == pytest.approx([20, 21])
+    assert [driver.request_times[1] - CREATED_AT for driver in (early, late)] == pytest.approx([20, 21])
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ def test_an_outage_is_tolerated_up_to_max_poll_outage() -> None:
 
     assert (outcome.ending, outcome.problem) == ("outage", "connection lost")
     assert outcome.result["status"] == "inProgress"
-    assert 600 < driver.now - MADE < 600 + 2 * 20 + 1
+    assert 600 < driver.now - CREATED_AT < 600 + 2 * 20 + 1
     assert "notebook.cancelExecution" not in driver.operations()
 
 
@@ -194,14 +196,14 @@ def test_max_poll_outage_restarts_with_each_response() -> None:
 
 
 def test_a_single_lost_poll_is_tolerated_however_long_the_interval() -> None:
-    seldom = WaitConfig(poll_interval=900.0, deadline=MADE + 7_200, max_poll_outage=600.0)
+    seldom = WaitConfig(poll_interval=900.0, deadline=CREATED_AT + 7_200, max_poll_outage=600.0)
 
     assert wait_until_done(
-        make_driver(CONNECTION_LOST, DONE), config=seldom, not_before=MADE + 900
+        make_driver(CONNECTION_LOST, DONE), config=seldom, not_before=CREATED_AT + 900
     ).is_success
 
 
-@briefly
+@few_examples
 @given(st.lists(st.booleans(), min_size=1, max_size=25))
 def test_no_pattern_of_short_outages_fails_a_healthy_execution(lost: list[bool]) -> None:
     responses = [CONNECTION_LOST if it else RUNNING for it in lost]
@@ -225,7 +227,7 @@ def test_a_permanent_error_ends_the_wait_at_once(error: LosantError) -> None:
     outcome = wait_until_done(driver, cancel_on_timeout=True)
 
     assert (outcome.ending, outcome.problem) == ("refused", str(error))
-    assert outcome.result["execution_id"] == RUN
+    assert outcome.result["execution_id"] == EXECUTION_ID
     assert driver.operations() == ["notebook.logs"] * 2
 
 
@@ -241,11 +243,11 @@ def test_a_long_retry_after_does_not_extend_the_deadline() -> None:
     driver = make_driver(RateLimited(429, "", "slow down", retry_after=86_400.0), RUNNING)
 
     outcome = wait_until_done(
-        driver, config=WaitConfig(poll_interval=20.0, deadline=MADE + 300, max_poll_outage=6_000.0)
+        driver, config=WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 300, max_poll_outage=6_000.0)
     )
 
     assert outcome.ending == "deadline"
-    assert driver.now == MADE + 300
+    assert driver.now == CREATED_AT + 300
 
 
 def test_an_undocumented_status_is_polled_further() -> None:
@@ -320,17 +322,17 @@ def test_no_error_log_is_fetched_without_need(ended: Execution) -> None:
 
 def test_the_deadline_ends_the_wait_after_one_last_poll() -> None:
     driver = make_driver(RUNNING)
-    config = WaitConfig(poll_interval=20.0, deadline=MADE + 50, max_poll_outage=600.0)
+    config = WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 50, max_poll_outage=600.0)
 
     outcome = wait_until_done(driver, config=config)
 
     assert (outcome.ending, outcome.is_success, outcome.is_cancelled) == ("deadline", False, False)
-    assert driver.request_times == [MADE, MADE + 20, MADE + 40, MADE + 50]
+    assert driver.request_times == [CREATED_AT, CREATED_AT + 20, CREATED_AT + 40, CREATED_AT + 50]
     assert set(driver.operations()) == {"notebook.logs"}
 
 
 def test_an_execution_that_ends_just_before_the_deadline_has_ended() -> None:
-    config = WaitConfig(poll_interval=40.0, deadline=MADE + 50, max_poll_outage=600.0)
+    config = WaitConfig(poll_interval=40.0, deadline=CREATED_AT + 50, max_poll_outage=600.0)
 
     assert wait_until_done(make_driver(RUNNING, RUNNING, DONE), config=config).is_success
 
@@ -340,23 +342,23 @@ def test_a_deadline_that_has_passed_still_allows_one_poll() -> None:
     driver = make_driver(RUNNING)
 
     assert wait_until_done(driver, config=config).ending == "deadline"
-    assert driver.request_times == [MADE]
+    assert driver.request_times == [CREATED_AT]
     assert wait_until_done(make_driver(DONE), config=config).is_success
 
 
 def test_the_execution_is_cancelled_at_the_deadline_with_cancel_on_timeout() -> None:
-    config = WaitConfig(poll_interval=20.0, deadline=MADE + 30, max_poll_outage=600.0)
+    config = WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 30, max_poll_outage=600.0)
     driver = make_driver(RUNNING, RUNNING, RUNNING, None)
 
     outcome = wait_until_done(driver, config=config, cancel_on_timeout=True)
 
     assert (outcome.ending, outcome.is_cancelled) == ("deadline", True)
     assert driver.operations() == ["notebook.logs"] * 3 + ["notebook.cancelExecution"]
-    assert driver.calls[-1].query == {"executionId": RUN}
+    assert driver.calls[-1].query == {"executionId": EXECUTION_ID}
 
 
 def test_a_failed_cancel_at_the_deadline_is_logged_and_not_raised() -> None:
-    config = WaitConfig(poll_interval=20.0, deadline=MADE, max_poll_outage=600.0)
+    config = WaitConfig(poll_interval=20.0, deadline=CREATED_AT, max_poll_outage=600.0)
     driver = make_driver(RUNNING, ServerError(503, "", "no message"))
 
     outcome = wait_until_done(driver, config=config, cancel_on_timeout=True)
@@ -368,7 +370,7 @@ def test_a_failed_cancel_at_the_deadline_is_logged_and_not_raised() -> None:
 
 @pytest.mark.parametrize("error", [NotFound(404, "", "no"), BadRequest(400, "", "has ended")], ids=str)
 def test_an_execution_that_ends_while_being_cancelled_has_ended(error: LosantError) -> None:
-    config = WaitConfig(poll_interval=20.0, deadline=MADE + 10, max_poll_outage=600.0)
+    config = WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 10, max_poll_outage=600.0)
 
     outcome = wait_until_done(
         make_driver(RUNNING, RUNNING, error, DONE), config=config, cancel_on_timeout=True
@@ -378,7 +380,7 @@ def test_an_execution_that_ends_while_being_cancelled_has_ended(error: LosantErr
 
 
 def test_a_wait_without_an_id_cancels_no_execution() -> None:
-    config = WaitConfig(poll_interval=20.0, deadline=MADE + 30, max_poll_outage=600.0)
+    config = WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 30, max_poll_outage=600.0)
     driver = make_driver([])
 
     outcome = wait_until_done(driver, any_execution(), config, cancel_on_timeout=True)
@@ -392,11 +394,11 @@ def test_a_wait_without_an_id_cancels_no_execution() -> None:
 
 def newer_executions(count: int, status: str = "completed") -> list[Execution]:
     """Return newer executions of the same notebook, newest first."""
-    return [execution(status, run_id(number)) for number in range(count, 0, -1)]
+    return [execution(status, execution_id_at(number)) for number in range(count, 0, -1)]
 
 
-def any_execution(since: float = MADE) -> Target:
-    return Target(application_id=APPLICATION, notebook_id=NOTEBOOK, since=since)
+def any_execution(since: float = CREATED_AT) -> Target:
+    return Target(application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, since=since)
 
 
 def paged(executions: list[Execution]) -> Any:
@@ -411,7 +413,7 @@ def test_an_execution_beyond_the_page_is_searched_further_at_once(newer: int, li
 
     assert wait_until_done(driver).is_success
     assert [call.query["limit"] for call in driver.calls] == limits
-    assert driver.now == MADE
+    assert driver.now == CREATED_AT
 
 
 def test_a_wait_continues_while_its_execution_is_not_listed_yet() -> None:
@@ -432,52 +434,60 @@ def test_an_execution_that_is_never_listed_ends_the_wait_with_a_reason() -> None
     outcome = wait_until_done(make_driver([]))
 
     assert (outcome.ending, outcome.problem) == ("outage", "the execution log does not list the execution")
-    assert outcome.result == {"execution_id": RUN, "notebook_id": NOTEBOOK, "application_id": APPLICATION}
+    assert outcome.result == {
+        "execution_id": EXECUTION_ID,
+        "notebook_id": NOTEBOOK_ID,
+        "application_id": APPLICATION_ID,
+    }
 
 
 def test_another_execution_is_never_mistaken_for_the_target() -> None:
     driver = make_driver(newer_executions(3), [*newer_executions(3), *DONE])
 
-    assert wait_until_done(driver).result["execution_id"] == RUN
+    assert wait_until_done(driver).result["execution_id"] == EXECUTION_ID
 
 
 def test_without_an_id_the_earliest_queued_that_ended_is_selected() -> None:
     recent = [
-        execution("completed", run_id(5)),
-        execution("inProgress", run_id(4)),
-        execution("errored", run_id(3)),
-        execution("completed", run_id(2)),
-        execution("inProgress", run_id(1)),
-        execution("completed", run_id(-9)),
+        execution("completed", execution_id_at(5)),
+        execution("inProgress", execution_id_at(4)),
+        execution("errored", execution_id_at(3)),
+        execution("completed", execution_id_at(2)),
+        execution("inProgress", execution_id_at(1)),
+        execution("completed", execution_id_at(-9)),
     ]
 
     outcome = wait_until_done(make_driver(recent), any_execution())
 
-    assert outcome.result["execution_id"] == run_id(2)
+    assert outcome.result["execution_id"] == execution_id_at(2)
 
 
 def test_without_an_id_the_first_to_end_is_selected_however_late_the_poll() -> None:
-    long = execution("completed", run_id(1), outputsCompletedAt=iso(MADE + 50))
-    short = execution("errored", run_id(2), notebookCompletedAt=iso(MADE + 30))
-    still = execution("inProgress", run_id(1))
+    long = execution("completed", execution_id_at(1), outputsCompletedAt=iso(CREATED_AT + 50))
+    short = execution("errored", execution_id_at(2), notebookCompletedAt=iso(CREATED_AT + 30))
+    still = execution("inProgress", execution_id_at(1))
 
     outcomes = [wait_until_done(make_driver([short, earlier]), any_execution()) for earlier in (still, long)]
 
-    assert [it.result["execution_id"] for it in outcomes] == [run_id(2)] * 2
+    assert [it.result["execution_id"] for it in outcomes] == [execution_id_at(2)] * 2
 
 
 def test_without_an_id_an_execution_queued_exactly_at_since_counts() -> None:
-    assert wait_until_done(make_driver(DONE), any_execution(MADE)).result["execution_id"] == RUN
+    assert (
+        wait_until_done(make_driver(DONE), any_execution(CREATED_AT)).result["execution_id"] == EXECUTION_ID
+    )
 
 
 def test_without_an_id_the_wait_continues_while_an_execution_is_active() -> None:
-    driver = make_driver([], [execution("queued", run_id(1))], [execution("completed", run_id(1))])
+    driver = make_driver(
+        [], [execution("queued", execution_id_at(1))], [execution("completed", execution_id_at(1))]
+    )
 
     assert wait_until_done(driver, any_execution()).is_success
 
 
 def test_without_an_id_an_empty_log_is_not_an_outage() -> None:
-    config = WaitConfig(poll_interval=20.0, deadline=MADE + 7_200, max_poll_outage=600.0)
+    config = WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 7_200, max_poll_outage=600.0)
 
     assert wait_until_done(make_driver([]), any_execution(), config).ending == "deadline"
 
@@ -485,7 +495,7 @@ def test_without_an_id_an_empty_log_is_not_an_outage() -> None:
 def test_without_an_id_the_earliest_is_found_beyond_the_page_too() -> None:
     driver = make_driver(paged([*newer_executions(100), execution("completed")]))
 
-    assert wait_until_done(driver, any_execution()).result["execution_id"] == RUN
+    assert wait_until_done(driver, any_execution()).result["execution_id"] == EXECUTION_ID
 
 
 @pytest.mark.parametrize("newer", [20, 500])
@@ -505,7 +515,7 @@ def test_a_single_poll_raises_its_limit_as_required(newer: int) -> None:
     [
         Outcome(ending="ended", result={"status": "completed"}, is_success=True),
         Outcome(ending="ended", result={}, errors=[{"name": "E", "message": "m"}], error_log="Traceback"),
-        Outcome(ending="deadline", result={"execution_id": RUN}, is_cancelled=True),
+        Outcome(ending="deadline", result={"execution_id": EXECUTION_ID}, is_cancelled=True),
         Outcome(ending="outage", result={}, problem="connection lost"),
     ],
     ids=["success", "failure", "deadline", "outage"],
@@ -530,7 +540,7 @@ FILES = st.dictionaries(
 )
 
 
-@briefly
+@few_examples
 @given(
     files=FILES,
     inputs=FILES,
@@ -541,7 +551,7 @@ def test_no_signed_url_is_in_any_outcome_event_or_log_line(
     files: dict[str, Any], inputs: dict[str, Any], status: str, tail: str | LosantError
 ) -> None:
     driver = make_driver([Execution.from_api(entry(status, outputInfo=files, inputInfo=inputs))], tail=tail)
-    config = WaitConfig(poll_interval=20.0, deadline=MADE + 50, max_poll_outage=600.0)
+    config = WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 50, max_poll_outage=600.0)
 
     outcome = wait_until_done(driver, config=config)
 
@@ -552,7 +562,7 @@ def test_no_signed_url_is_in_any_outcome_event_or_log_line(
 
 
 def test_a_target_describes_what_is_waited_for() -> None:
-    assert str(Target.of(REF)) == f"execution {RUN} of notebook {NOTEBOOK}"
-    assert str(any_execution(MADE + timedelta(minutes=1).total_seconds())) == (
-        f"first execution of notebook {NOTEBOOK} since {iso(MADE + 60)}"
+    assert str(Target.of(REF)) == f"execution {EXECUTION_ID} of notebook {NOTEBOOK_ID}"
+    assert str(any_execution(CREATED_AT + timedelta(minutes=1).total_seconds())) == (
+        f"first execution of notebook {NOTEBOOK_ID} since {iso(CREATED_AT + 60)}"
     )
