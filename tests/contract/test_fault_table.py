@@ -49,7 +49,7 @@ from tests.contract.fault_table import (
 )
 from tests.provider.conftest import own_surroundings  # noqa: F401 - for all tests here
 from tests.support.client_kinds import KINDS, Driver
-from tests.support.http_stub import Loopback, closed_port, http, self_signed
+from tests.support.http_stub import HttpStub, closed_port, http, self_signed
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.endpoints import Call
@@ -89,7 +89,7 @@ def shared(clock: Clock) -> Iterator[Emulator]:
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Place, str]]:
     context, _ = self_signed(tmp_path_factory.mktemp("tls"))
-    with Loopback(http({}), context) as untrusted:
+    with HttpStub(http({}), context) as untrusted:
         yield {
             "closed port": f"http://127.0.0.1:{closed_port()}",
             "untrusted certificate": untrusted.url,
@@ -98,9 +98,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Place, str
 
 
 @pytest.fixture(scope="module")
-def elsewhere() -> Iterator[Loopback]:
+def elsewhere() -> Iterator[HttpStub]:
     """Give a host that is not Losant's, and has a file."""
-    with Loopback(http(FILE)) as other:
+    with HttpStub(http(FILE)) as other:
         yield other
 
 
@@ -113,7 +113,7 @@ class Stage:
     driver: Driver
     row: Row
     places: dict[Place, str]
-    elsewhere: Loopback
+    elsewhere: HttpStub
     pauses: list[float] = field(default_factory=list)
     _numbers = count()
 
@@ -203,7 +203,7 @@ def stage(
     shared: Emulator,
     clock: Clock,
     places: dict[Place, str],
-    elsewhere: Loopback,
+    elsewhere: HttpStub,
 ) -> Callable[[Row, str], Stage]:
     monkeypatch.setattr(decoding, "MAX_BODY", MOST)
     elsewhere.requests.clear()

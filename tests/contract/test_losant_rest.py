@@ -24,7 +24,7 @@ from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.hooks.losant import LosantHook
 from tests.contract.losant_under_test import PLACES, Place, a_place
 from tests.contract.open_questions import ask as put_questions
-from tests.provider.conftest import connect
+from tests.provider.conftest import set_connection
 from tests.support.factories import published
 
 Record = Callable[[str, object], None]
@@ -129,7 +129,7 @@ def losant(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     with Emulator() as emulator:
         for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
             monkeypatch.delenv(name, raising=False)
-        connect(monkeypatch, emulator)
+        set_connection(monkeypatch, emulator)
         yield emulator
 
 

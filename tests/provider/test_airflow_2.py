@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where Airflow 3 asks its API about a task or a DAG run, Airflow 2 asks its database."""
+"""In Airflow 2, the state of a task and of a DAG run is read from the database instead of the API."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.airflow(before="3.0"),
-    pytest.mark.usefixtures("airflow_db", "connection"),
+    pytest.mark.usefixtures("airflow_db", "losant_connection"),
 ]
 
 STARTED = datetime(2026, 1, 2, tzinfo=UTC)
@@ -25,7 +25,7 @@ STARTED = datetime(2026, 1, 2, tzinfo=UTC)
 
 @pytest.fixture(params=["deferred", "failed", "success", None], ids=str)
 def instance(request: pytest.FixtureRequest) -> Any:
-    """Put a task instance into the database, in one state after the other."""
+    """Insert a task instance with the state of the parameter into the database."""
     from airflow.models import DagRun, TaskInstance
     from airflow.providers.common.compat.sdk import DAG, BaseOperator
     from airflow.utils.session import create_session

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Notebooks as assets: how they are named, and what their events say."""
+"""Notebooks as assets: their URIs and the extras of their events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
-from tests.provider.conftest import connect
+from tests.provider.conftest import set_connection
 from tests.provider.tasks import Task, Ti, context_of, outlet_events
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def test_an_invalid_id_is_refused() -> None:
 
 
 def test_a_connection_gives_an_asset_its_host_and_application(
-    losant: Emulator, notebook: str, connection: str
+    losant: Emulator, notebook: str, losant_connection: str
 ) -> None:
     host = losant.url.removeprefix("http://")
 
@@ -93,7 +93,7 @@ def test_a_connection_gives_an_asset_its_host_and_application(
 def test_a_connection_without_an_application_id_is_refused(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, losant, extra={"application_id": ""})
+    set_connection(monkeypatch, losant, extra={"application_id": ""})
 
     with pytest.raises(LosantConfigError, match="application_id: is missing"):
         notebook_asset(notebook)
@@ -112,12 +112,12 @@ def test_openlineage_knows_an_asset_by_the_api_and_the_path() -> None:
 
 
 def run(operator: Any, ti: Ti | None = None) -> tuple[Any, dict[str, Any]]:
-    """Carry an operator out; returns its result and the context it left behind."""
+    """Execute an operator; returns its result and its context afterwards."""
     context = {**context_of(ti or Ti()), "outlet_events": outlet_events()}
     return operator.execute(context), context
 
 
-@pytest.mark.usefixtures("connection")
+@pytest.mark.usefixtures("losant_connection")
 def test_an_outlet_event_names_the_execution_that_caused_it(losant: Emulator, notebook: str) -> None:
     report, archive = notebook_asset(notebook), Asset(uri="s3://reports/energy")
     operator = LosantNotebookExecuteOperator(
@@ -139,7 +139,7 @@ def test_an_outlet_event_names_the_execution_that_caused_it(losant: Emulator, no
     assert losant.files_url not in json.dumps(extra)
 
 
-@pytest.mark.usefixtures("connection")
+@pytest.mark.usefixtures("losant_connection")
 def test_an_alias_gets_the_asset_of_the_notebook(losant: Emulator, notebook: str) -> None:
     alias = AssetAlias("energy")
     operator = LosantNotebookExecuteOperator(
@@ -158,7 +158,7 @@ def test_an_alias_gets_the_asset_of_the_notebook(losant: Emulator, notebook: str
     assert told == (notebook_asset(notebook).uri, result["execution_id"])
 
 
-@pytest.mark.usefixtures("connection")
+@pytest.mark.usefixtures("losant_connection")
 def test_event_extras_set_by_the_user_are_kept(losant: Emulator, notebook: str) -> None:
     report = notebook_asset(notebook)
     operator = LosantNotebookExecuteOperator(
@@ -174,7 +174,7 @@ def test_event_extras_set_by_the_user_are_kept(losant: Emulator, notebook: str) 
     assert extra["notebook_id"] == notebook
 
 
-@pytest.mark.usefixtures("connection")
+@pytest.mark.usefixtures("losant_connection")
 @pytest.mark.parametrize("waits", [True, False])
 def test_an_event_names_the_execution_with_and_without_waiting(
     losant: Emulator, notebook: str, waits: bool
@@ -193,7 +193,7 @@ def test_an_event_names_the_execution_with_and_without_waiting(
     assert context["outlet_events"][report].extra["execution_id"] == result["execution_id"]
 
 
-@pytest.mark.usefixtures("connection")
+@pytest.mark.usefixtures("losant_connection")
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_a_sensor_fills_its_outlet_events_too(losant: Emulator, notebook: str, deferrable: bool) -> None:
     report = notebook_asset(notebook)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both drivers on real sockets: the same flow leads to the same requests, results and errors."""
+"""Both HTTP clients on real sockets: the same flow leads to the same requests, results and errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from airflow_provider_losant.api.payloads import encode_context, execution_optio
 from airflow_provider_losant.api.settings import CA_BUNDLES, Settings
 from airflow_provider_losant.emulator import Emulator, Fault
 from tests.support.client_kinds import KINDS, Driver, steps
-from tests.support.http_stub import Loopback, closed_port, http, self_signed
+from tests.support.http_stub import HttpStub, closed_port, http, self_signed
 
 APPLICATION = "575ec8687ae143cd83dc4a97"
 NOTEBOOK = "5c782b8d4f3a8e51c1db42e4"
@@ -61,11 +61,11 @@ def failure(driver: Driver, settings: Settings, call: Any = EXECUTE) -> LosantEr
     return caught.value
 
 
-# -- the same through both --------------------------------------------------------------------------------
+# -- equal behaviour of both clients ----------------------------------------------------------------------
 
 
 def story(losant: Emulator, notebook: str, file: Path) -> Flow[list[Any]]:
-    """Do everything that a hook can."""
+    """Call everything that the hook can call."""
     application = losant.application_id
     listed = yield endpoints.list_notebooks(application, sortField="name")
     uploaded = yield endpoints.upload_notebook(application, notebook, file)
@@ -110,7 +110,7 @@ def test_a_flow_gives_the_same_results_and_requests_through_both_drivers(tmp_pat
 def test_an_uploaded_file_arrives_whole(driver: Driver, tmp_path: Path) -> None:
     file = tmp_path / "report.ipynb"
     file.write_bytes(b'{"cells": []}' * 100)
-    with Loopback(ANSWER) as server:
+    with HttpStub(ANSWER) as server:
         driver.call(to(server.url), endpoints.upload_notebook(APPLICATION, NOTEBOOK, file))
 
     (body,) = server.requests
@@ -119,7 +119,7 @@ def test_an_uploaded_file_arrives_whole(driver: Driver, tmp_path: Path) -> None:
 
 
 def test_an_execute_without_options_still_has_a_json_body(driver: Driver) -> None:
-    with Loopback(http({"executionId": NOTEBOOK})) as server:
+    with HttpStub(http({"executionId": NOTEBOOK})) as server:
         driver.call(to(server.url), EXECUTE)
 
     assert server.head("content-type") == ["application/json"]
@@ -128,13 +128,13 @@ def test_an_execute_without_options_still_has_a_json_body(driver: Driver) -> Non
 
 def test_a_request_without_a_body_names_no_content_type(driver: Driver, request: Any) -> None:
     ref = ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=NOTEBOOK)
-    with Loopback(http({"success": True})) as server:
+    with HttpStub(http({"success": True})) as server:
         driver.call(to(server.url), endpoints.cancel_execution(ref))
 
     assert server.head("content-type") == [""]
 
 
-# -- each fault is the error it means ---------------------------------------------------------------------
+# -- the error of each fault ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_a_slow_response_is_waited_for(losant: Emulator, notebook: str, driver: 
     ],
 )
 def test_a_broken_connection_may_have_delivered_the_submission(driver: Driver, broken: bytes) -> None:
-    with Loopback(broken, is_last=True) as server:
+    with HttpStub(broken, close_after=True) as server:
         error = failure(driver, to(server.url))
 
     assert type(error) in {TransportError, ProtocolError}
@@ -242,7 +242,7 @@ def test_an_unknown_host_has_no_effect_at_losant(driver: Driver, request: pytest
 
 def test_an_untrusted_certificate_is_a_permanent_error(driver: Driver, tmp_path: Path) -> None:
     context, _ = self_signed(tmp_path)
-    with Loopback(ANSWER, context) as server:
+    with HttpStub(ANSWER, context) as server:
         error = failure(driver, to(server.url))
 
     assert type(error) is TlsError
@@ -253,7 +253,7 @@ def test_an_untrusted_certificate_is_a_permanent_error(driver: Driver, tmp_path:
 
 def test_a_private_ca_bundle_is_trusted(driver: Driver, tmp_path: Path) -> None:
     context, bundle = self_signed(tmp_path)
-    with Loopback(ANSWER, context) as server:
+    with HttpStub(ANSWER, context) as server:
         assert driver.call(to(server.url, verify=str(bundle)), GET).id == NOTEBOOK
 
 
@@ -263,7 +263,7 @@ def test_a_ca_bundle_of_the_environment_is_trusted_by_both_clients(
 ) -> None:
     context, bundle = self_signed(tmp_path)
     monkeypatch.setenv(name, str(bundle))
-    with Loopback(ANSWER, context) as server:
+    with HttpStub(ANSWER, context) as server:
         assert driver.call(to(server.url), GET).id == NOTEBOOK
 
 
@@ -271,14 +271,14 @@ def test_a_missing_ca_bundle_of_the_environment_is_ignored(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
-    with Loopback(ANSWER) as server:
+    with HttpStub(ANSWER) as server:
         assert driver.call(to(server.url), GET).id == NOTEBOOK
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 def test_any_certificate_is_accepted_when_verification_is_disabled(driver: Driver, tmp_path: Path) -> None:
     context, _ = self_signed(tmp_path)
-    with Loopback(ANSWER, context) as server:
+    with HttpStub(ANSWER, context) as server:
         assert driver.call(to(server.url, verify=False), GET).id == NOTEBOOK
 
 
@@ -290,7 +290,7 @@ def test_the_connections_ca_bundle_overrides_the_environments(
     _, other = self_signed(tmp_path / "other")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other))
 
-    with Loopback(ANSWER, context) as server:
+    with HttpStub(ANSWER, context) as server:
         assert driver.call(to(server.url, verify=str(bundle)), GET).id == NOTEBOOK
 
 
@@ -301,26 +301,26 @@ def test_an_empty_ca_bundle_is_not_a_lost_submission(
     empty = tmp_path / "empty.pem"
     empty.write_text("nothing\n")
 
-    with Loopback(ANSWER, context) as server:
+    with HttpStub(ANSWER, context) as server:
         error = failure(driver, to(server.url, verify=str(empty)))
 
     assert not error.may_have_taken_effect
 
 
 def test_a_server_without_tls_is_not_a_lost_submission(driver: Driver) -> None:
-    with Loopback(None, greeting=http(status="400 Bad Request")) as server:
+    with HttpStub(None, greeting=http(status="400 Bad Request")) as server:
         error = failure(driver, to(f"https://{server.address}"))
 
     assert not error.may_have_taken_effect
 
 
-# -- where the token goes ---------------------------------------------------------------------------------
+# -- where the token is sent ------------------------------------------------------------------------------
 
 
 def test_a_redirect_is_not_followed(driver: Driver) -> None:
     with (
-        Loopback(ANSWER) as elsewhere,
-        Loopback(http(status="307 Temporary Redirect", Location=f"{elsewhere.url}/steal")) as server,
+        HttpStub(ANSWER) as elsewhere,
+        HttpStub(http(status="307 Temporary Redirect", Location=f"{elsewhere.url}/steal")) as server,
     ):
         error = failure(driver, to(server.url))
 
@@ -337,14 +337,14 @@ def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_netrc_entry_does_not_replace_the_token(driver: Driver, netrc: None) -> None:
-    with Loopback(ANSWER) as server:
+    with HttpStub(ANSWER) as server:
         driver.call(to(server.url), GET)
 
     assert server.head("authorization") == [f"Bearer {TOKEN}"]
 
 
 def test_the_host_of_a_file_gets_neither_the_token_nor_a_netrc_entry(driver: Driver, netrc: None) -> None:
-    with Loopback(http(b"the end", kind="text/plain")) as storage:
+    with HttpStub(http(b"the end", kind="text/plain")) as storage:
         assert driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{storage.url}/log"))) == "the end"
 
     assert storage.head("authorization") == [""]
@@ -353,14 +353,14 @@ def test_the_host_of_a_file_gets_neither_the_token_nor_a_netrc_entry(driver: Dri
 
 def test_a_signature_arrives_as_it_was_signed(driver: Driver) -> None:
     path = "/a%20b/result.error.log?X-Amz-Credential=AK%2F2026%2Fus&X-Amz-Signature=ab%2Bcd%3D&x=a+b~c/d:e"
-    with Loopback(http(b"the end", kind="text/plain")) as storage:
+    with HttpStub(http(b"the end", kind="text/plain")) as storage:
         driver.run(to("http://127.0.0.1:9"), steps(Tail(storage.url + path)))
 
     assert storage.first_lines == [f"GET {path} HTTP/1.1"]
 
 
 def test_only_the_end_of_a_file_is_requested_and_kept(driver: Driver) -> None:
-    with Loopback(http(b"x" * 50 + b"the end", kind="text/plain")) as storage:
+    with HttpStub(http(b"x" * 50 + b"the end", kind="text/plain")) as storage:
         assert driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{storage.url}/log", limit=7))) == "the end"
 
     assert storage.head("range") == ["bytes=-7"]
@@ -368,7 +368,7 @@ def test_only_the_end_of_a_file_is_requested_and_kept(driver: Driver) -> None:
 
 @pytest.mark.parametrize("status", ["403 Forbidden", "404 Not Found", "500 Oops"])
 def test_a_refused_file_is_an_error_without_its_url(driver: Driver, status: str) -> None:
-    with Loopback(http(b"expired", status=status)) as storage, pytest.raises(TransportError) as caught:
+    with HttpStub(http(b"expired", status=status)) as storage, pytest.raises(TransportError) as caught:
         driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{storage.url}/log?signature=secret")))
 
     assert str(caught.value) == f"the file's host answered {status[:3]}"
@@ -384,7 +384,7 @@ def test_an_unreachable_file_host_is_an_error_without_the_url(driver: Driver, ur
 
 def test_the_signature_of_a_url_is_in_no_debug_log(driver: Driver, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    with Loopback(http(b"boom")) as storage:
+    with HttpStub(http(b"boom")) as storage:
         driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{storage.url}/log?signature=secret")))
 
     assert "signature" not in caplog.text
@@ -420,7 +420,7 @@ def test_the_token_is_in_no_log_and_no_traceback(
     )
 
     told = "".join(traceback.format_exception(error)) + repr(error) + str(vars(error))
-    assert losant.token not in told + caplog.text + "".join(driver.notes)
+    assert losant.token not in told + caplog.text + "".join(driver.log_lines)
 
 
 def test_the_token_is_in_no_repr() -> None:
@@ -430,7 +430,7 @@ def test_the_token_is_in_no_repr() -> None:
     assert TOKEN not in repr(client) + repr(client.session) + repr(settings) + repr(client.session.auth)
 
 
-# -- a token that was rotated -----------------------------------------------------------------------------
+# -- a rotated token --------------------------------------------------------------------------------------
 
 
 def test_a_rotated_token_is_reloaded_once(losant: Emulator, notebook: str, driver: Driver) -> None:
@@ -494,7 +494,7 @@ def test_a_submission_refused_for_its_token_is_sent_again_with_the_new_one(
 
 
 def test_a_proxy_of_the_environment_is_used(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Loopback(ANSWER) as proxy:
+    with HttpStub(ANSWER) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         driver.call(to("http://losant.invalid"), GET)
 
@@ -504,7 +504,7 @@ def test_a_proxy_of_the_environment_is_used(driver: Driver, monkeypatch: pytest.
 def test_a_proxy_without_a_scheme_is_used_too(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    with Loopback(ANSWER) as proxy:
+    with HttpStub(ANSWER) as proxy:
         monkeypatch.setenv("http_proxy", proxy.address)
         driver.call(to("http://losant.invalid"), GET)
 
@@ -517,7 +517,7 @@ def test_a_host_in_no_proxy_is_reached_directly(
 ) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
     monkeypatch.setenv("no_proxy", bypass)
-    with Loopback(ANSWER) as server:
+    with HttpStub(ANSWER) as server:
         assert driver.call(to(server.url), GET).id == NOTEBOOK
 
 
@@ -537,7 +537,7 @@ def test_an_unreachable_proxy_has_no_effect_at_losant(
 def test_a_proxy_that_refuses_the_tunnel_has_no_effect_at_losant(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    with Loopback(http(status="407 Proxy Authentication Required")) as proxy:
+    with HttpStub(http(status="407 Proxy Authentication Required")) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url)
         error = failure(driver, to("https://losant.invalid"))
 
@@ -550,7 +550,7 @@ def test_a_proxy_that_refuses_the_tunnel_has_no_effect_at_losant(
 
 
 def test_many_calls_share_one_connection(driver: Driver) -> None:
-    with Loopback(ANSWER) as server:
+    with HttpStub(ANSWER) as server:
         driver.run(to(server.url), steps(*[GET] * 10))
 
     assert (len(server.requests), server.connections) == (10, 1)
@@ -558,7 +558,7 @@ def test_many_calls_share_one_connection(driver: Driver) -> None:
 
 def test_many_calls_share_one_encrypted_connection(driver: Driver, tmp_path: Path, request: Any) -> None:
     context, bundle = self_signed(tmp_path)
-    with Loopback(ANSWER, context) as server:
+    with HttpStub(ANSWER, context) as server:
         driver.run(to(server.url, verify=str(bundle)), steps(*[GET] * 5))
 
     assert (len(server.requests), server.connections) == (5, 1)
@@ -568,7 +568,7 @@ def test_many_calls_share_one_encrypted_connection(driver: Driver, tmp_path: Pat
 
 
 def test_a_halted_client_sends_nothing() -> None:
-    with Loopback(ANSWER) as server:
+    with HttpStub(ANSWER) as server:
         client = Client(to(server.url), print)
         client.is_interrupted = True
         with pytest.raises(Interrupted):
@@ -592,7 +592,7 @@ def test_a_halt_ends_a_sleep_soon() -> None:
 
 def test_log_lines_before_a_halt_are_written_and_none_after() -> None:
     told: list[str] = []
-    with Loopback(http({"executionId": NOTEBOOK})) as server:
+    with HttpStub(http({"executionId": NOTEBOOK})) as server:
         client = Client(to(server.url), lambda _, text, *args: told.append(text % args))
 
         def flow() -> Flow[None]:
@@ -609,7 +609,7 @@ def test_log_lines_before_a_halt_are_written_and_none_after() -> None:
 
 
 def test_a_halt_during_the_last_response_loses_no_result() -> None:
-    with Loopback(ANSWER) as server:
+    with HttpStub(ANSWER) as server:
         client = Client(to(server.url), print)
 
         def flow() -> Flow[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``@task.losant_notebook``: a function tells the notebook what to do, and gets its result."""
+"""``@task.losant_notebook``: the function returns the template context, and the task the result."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from airflow_provider_losant.decorators import notebook as decorators
 from airflow_provider_losant.emulator import Emulator, Request, Script
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
-from tests.provider.conftest import BRIEF, connect
+from tests.provider.conftest import BRIEF, set_connection
 
-# Airflow's own server, client and test runner warn about each other; only what we cause is tested here.
+# Airflow's own server, client and test runner cause warnings; only those of the provider are tested here.
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.filterwarnings("error:::airflow_provider_losant"),
@@ -33,7 +33,7 @@ DAGS = Path(__file__).parent / "dags"
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """What is left when the DAG run is over."""
+    """The XComs and states after the DAG run."""
 
     states: Mapping[tuple[str, int], str]
     results: Mapping[tuple[str, int], Any]
@@ -41,7 +41,7 @@ class Finished:
     day: str
 
     def order(self, task_id: str, map_index: int = -1) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the one order of a task, and its context without the mark."""
+        """Return the only submission of a task, and its context without the marker."""
         found = [(it.body, json.loads(it.body["templateContext"])) for it in self.orders]
         ((body, context),) = [
             (body, told)
@@ -54,7 +54,7 @@ class Finished:
 @pytest.fixture(scope="module")
 def finished(airflow_db: None) -> Iterator[Finished]:
     with Emulator() as losant, pytest.MonkeyPatch.context() as patch:
-        connect(patch, losant)
+        set_connection(patch, losant)
         bundle = {"classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "name": "taskflow"}
         bundles = json.dumps([{**bundle, "kwargs": {"path": str(DAGS)}}])
         patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundles)
@@ -77,14 +77,14 @@ def finished(airflow_db: None) -> Iterator[Finished]:
                 key: ti.xcom_pull(task_ids=key[0], map_indexes=None if key[1] < 0 else key[1])
                 for key, ti in tasks.items()
             },
-            # The first one is no task's.
+            # The first execution does not belong to a task.
             orders=[it for it in losant.requests if it.operation == "notebook.execute"][1:],
             day=run.logical_date.strftime("%Y-%m-%d"),
         )
 
 
 def free(losant: Emulator, notebook: str, running: str) -> None:
-    """Stop the run that somebody waits for, once it has been looked at a few times."""
+    """Cancel the execution that the task waits for, after a few polls."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
         looks = [it for it in losant.requests if it.operation == "notebook.logs" and notebook in it.path]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever a trigger asks of Airflow, the event loop that it shares with thousands goes on meanwhile."""
+"""Requests of a trigger to Airflow do not block the event loop that it shares with thousands of triggers."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ HOOKS = [LosantHook(f"losant_{number}") for number in range(3)]
 
 
 async def read_all() -> list[Settings]:
-    """Read some connections at the same time, as after a restart of the triggerer."""
+    """Load some connections at the same time, as after a restart of the triggerer."""
     return await asyncio.gather(*(hook.asettings() for hook in HOOKS))
 
 
 @pytest.fixture
 def slow_secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pulse]:
-    """Have Airflow ask a slow secrets backend for every connection."""
+    """Configure a slow secrets backend in Airflow."""
     monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", f"{SlowSecrets.__module__}.{SlowSecrets.__name__}")
     monkeypatch.setattr(SlowSecrets, "pulse", Pulse())
     monkeypatch.setattr(SlowSecrets, "connection", {**CONNECTION, "extra": EXTRA})
@@ -53,7 +53,7 @@ def test_a_slow_secrets_backend_does_not_block_the_event_loop(slow_secrets: Puls
 def ask(
     patch: pytest.MonkeyPatch, question: Awaitable[Any], answers: Mapping[str, Mapping[str, Any]]
 ) -> tuple[Any, Pulse]:
-    """Ask as a trigger of Airflow 3 does; returns the answer, and how the event loop went on."""
+    """Send a request as a trigger of Airflow 3 does; returns the response and the probe of the event loop."""
     pulse = Pulse()
     with supervisor(pulse, answers) as wire:
 
@@ -65,7 +65,7 @@ def ask(
 
 
 @pytest.mark.airflow(since="3.0")
-# Airflow 3.0's own hook about the way that it takes
+# a warning of Airflow 3.0 about its own hook
 @pytest.mark.filterwarnings(r"ignore:Using Connection\.\w+ from .airflow:DeprecationWarning:airflow\.")
 def test_getting_a_connection_from_the_supervisor_does_not_block_the_event_loop(
     monkeypatch: pytest.MonkeyPatch,

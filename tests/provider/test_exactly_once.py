@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a task takes for its own run, and what it does when its trigger did not come to an end."""
+"""Which events a task accepts, and what it does when its trigger failed without an event."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_provider_losant.emulator import Script
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
+from tests.provider.conftest import operations
 from tests.provider.tasks import Task, Ti, context_of, fire
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
 QUICK = Script(notebook=0.02)
 ENDLESS = Script(ending="hang")
@@ -37,12 +38,8 @@ def fail(ti: Ti, notebook: str, error: str = "Trigger failure", **options: Any) 
     return operator(notebook, **options).resume_execution("__fail__", {"error": error}, context_of(ti))
 
 
-def operations(losant: Emulator) -> list[str]:
-    return [request.operation for request in losant.requests]
-
-
-class TestAnEventOfAnotherRun:
-    """SQLite gives a trigger's id away again, and Airflow then hands its event to whoever has the id now."""
+class TestAnEventOfAnotherExecution:
+    """SQLite reuses the ids of triggers, so Airflow may send an event to a task that has the id now."""
 
     def test_does_not_complete_the_operator(self, losant: Emulator, notebook: str) -> None:
         losant.script(notebook, QUICK)
@@ -86,8 +83,8 @@ class TestAnEventOfAnotherRun:
         assert again.value.trigger.target.execution_id == ti.pushed["execution_id"]
 
 
-class TestATriggerThatDidNotComeToAnEnd:
-    """Airflow would fail the task; a run that is well does not pay for it."""
+class TestATriggerThatFailedWithoutAnEvent:
+    """Airflow would fail the task, although the execution may be running well."""
 
     def test_leads_to_another_deferral_while_the_execution_is_active(
         self, losant: Emulator, notebook: str

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hook: what each of its methods asks Losant, and what it makes of a connection."""
+"""The hook: the requests of each method, and how it uses a connection."""
 
 from __future__ import annotations
 
@@ -19,17 +19,13 @@ from airflow_provider_losant.api.http.multipart import CHUNK_SIZE
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.hooks.losant import LosantHook
-from tests.provider.conftest import connect
+from tests.provider.conftest import operations, set_connection
 from tests.support.client_kinds import steps
-from tests.support.http_stub import Loopback, http, self_signed
+from tests.support.http_stub import HttpStub, http, self_signed
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
 NONEXISTENT_ID = "0123456789abcdef01234567"
-
-
-def saw(losant: Emulator) -> list[str]:
-    return [it.operation for it in losant.requests]
 
 
 def test_a_notebook_can_be_created_uploaded_and_read(losant: Emulator, tmp_path: Path) -> None:
@@ -140,7 +136,7 @@ def test_input_data_is_exported_once_in_fifteen_minutes(losant: Emulator, notebo
     with pytest.raises(RateLimited, match="one in 15 minutes for each notebook") as refused:
         hook.request_input_data_export(notebook)
     assert refused.value.retry_after is None
-    # Asking again at once is no use, so it is not done.
+    # A second request would be refused, so none is sent.
     assert len(losant.requests) == 2
 
 
@@ -165,7 +161,7 @@ def test_an_export_that_losant_may_have_accepted_is_not_repeated(losant: Emulato
 
 
 class Pieces(io.BytesIO):
-    """Remember how much was read at a time."""
+    """Records the sizes of the reads."""
 
     sizes: ClassVar[list[int]] = []
 
@@ -206,7 +202,7 @@ def test_a_file_can_be_uploaded_from_object_storage(
 def test_a_missing_file_is_reported_before_any_request(losant: Emulator, notebook: str) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.ipynb"):
         LosantHook().upload_notebook(notebook, "/tmp/nowhere.ipynb")
-    assert saw(losant) == []
+    assert operations(losant) == []
 
 
 def test_an_execution_can_be_started_read_and_cancelled(losant: Emulator, notebook: str) -> None:
@@ -291,8 +287,8 @@ def test_the_session_trusts_the_connections_ca_bundle(
     losant: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     context, bundle = self_signed(tmp_path)
-    with Loopback(http({"id": NONEXISTENT_ID}), context) as server:
-        connect(monkeypatch, losant, host=server.url, extra={"verify": str(bundle)})
+    with HttpStub(http({"id": NONEXISTENT_ID}), context) as server:
+        set_connection(monkeypatch, losant, host=server.url, extra={"verify": str(bundle)})
         with LosantHook().get_conn() as session:
             assert session.get(f"{server.url}/me", timeout=5).json() == {"id": NONEXISTENT_ID}
 
@@ -322,16 +318,16 @@ def test_retries_end_after_the_connections_max_retries(losant: Emulator, noteboo
 
     with pytest.raises(ServerError):
         LosantHook().get_notebook(notebook)
-    assert saw(losant) == ["notebook.get"] * 2
+    assert operations(losant) == ["notebook.get"] * 2
 
 
 def test_a_rotated_token_is_reloaded_from_the_connection(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, losant, password="old")
+    set_connection(monkeypatch, losant, password="old")
     hook = LosantHook()
     hook.get_conn()
-    connect(monkeypatch, losant)
+    set_connection(monkeypatch, losant)
 
     assert hook.get_notebook(notebook).id == notebook
     assert [it.status for it in losant.requests] == [401, 200]
@@ -343,13 +339,13 @@ def test_a_rotated_token_is_reloaded_in_a_triggerer_too(
     hook = LosantHook()
 
     async def rotate_and_ask() -> Any:
-        connect(monkeypatch, losant, password="old")
+        set_connection(monkeypatch, losant, password="old")
         flow = steps(endpoints.get_notebook(losant.application_id, notebook))
         asking = hook.arun(wait_for_rotation(flow))
         return await asking
 
     def wait_for_rotation(flow: Any) -> Any:
-        connect(monkeypatch, losant)
+        set_connection(monkeypatch, losant)
         return (yield from flow)
 
     assert asyncio.run(rotate_and_ask()).id == notebook
@@ -391,7 +387,7 @@ def test_an_argument_that_losant_would_refuse_is_reported_before_any_request(
         ask(LosantHook(), notebook)
 
     assert says in str(caught.value)
-    assert saw(losant) == []
+    assert operations(losant) == []
 
 
 def test_losants_own_message_is_reported_when_it_refuses_a_request(losant: Emulator, notebook: str) -> None:

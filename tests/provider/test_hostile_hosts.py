@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hosts that send too much, never finish, or point elsewhere: both drivers end, in bounded space and time."""
+"""Hosts that send too much, never end or redirect: both clients stop within bounds of memory and time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from airflow_provider_losant.api.http import decoding
 from airflow_provider_losant.api.http.client import Client
 from airflow_provider_losant.api.settings import Settings
 from tests.support.client_kinds import Driver, steps
-from tests.support.http_stub import Loopback, closed_port, http
+from tests.support.http_stub import HttpStub, closed_port, http
 
 ID = "5c782b8d4f3a8e51c1db42e4"
 GET = endpoints.get_notebook(ID, ID)
@@ -45,13 +45,13 @@ def failure(driver: Driver, settings: Settings, step: Any = GET) -> LosantError:
 
 
 def packed(size: int) -> bytes:
-    """Pack a lot of nothing into next to nothing."""
+    """Compress this many zero bytes."""
     packer = zlib.compressobj(wbits=31)
     return b"".join(packer.compress(bytes(1024**2)) for _ in range(size // 1024**2)) + packer.flush()
 
 
 def drip(pause: float, times: int) -> Callable[[bytes], Iterator[bytes]]:
-    """Send an answer byte by byte, with a pause before each."""
+    """Send a response byte by byte, with a pause before each."""
 
     def answer(_: bytes) -> Iterator[bytes]:
         yield b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
@@ -68,7 +68,7 @@ def drip(pause: float, times: int) -> Callable[[bytes], Iterator[bytes]]:
 def test_a_gzip_bomb_is_aborted(driver: Driver) -> None:
     bomb = packed(128 * 1024**2)
     assert len(bomb) < 200_000
-    with Loopback(http(bomb, Content_Encoding="gzip")) as server:
+    with HttpStub(http(bomb, Content_Encoding="gzip")) as server:
         error = failure(driver, to(server.url))
 
     assert type(error) is ResponseTooLarge
@@ -78,14 +78,14 @@ def test_a_gzip_bomb_is_aborted(driver: Driver) -> None:
 def test_an_endless_response_is_aborted(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "MAX_BODY", 1_000_000)
     endless = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + b" " * 3_000_000
-    with Loopback(endless) as server:
+    with HttpStub(endless) as server:
         error = failure(driver, to(server.url))
 
     assert type(error) is ResponseTooLarge
 
 
 def test_a_slow_response_must_be_complete_within_the_timeout(driver: Driver) -> None:
-    with Loopback(drip(0.05, 40)) as server:
+    with HttpStub(drip(0.05, 40)) as server:
         began = time.monotonic()
         error = failure(driver, to(server.url, timeout=0.2))
 
@@ -97,7 +97,7 @@ def test_a_slow_response_must_be_complete_within_the_timeout(driver: Driver) -> 
 
 def test_the_body_of_a_redirect_is_not_read(driver: Driver) -> None:
     moved = http(packed(1024**2), status="302 Found", Location=f"{NOWHERE}/", Content_Encoding="gzip")
-    with Loopback(moved) as server:
+    with HttpStub(moved) as server:
         error = failure(driver, to(server.url))
 
     assert "was redirected (302)" in str(error)
@@ -123,19 +123,19 @@ def fetch(url: str, limit: int | None = None, timeout: float = 5.0) -> bytes:
 
 def test_a_file_that_decompresses_to_more_than_the_limit_is_aborted() -> None:
     with (
-        Loopback(http(packed(64 * 1024**2), Content_Encoding="gzip")) as storage,
+        HttpStub(http(packed(64 * 1024**2), Content_Encoding="gzip")) as storage,
         pytest.raises(OutputError, match="more than 1,000 bytes"),
     ):
         fetch(f"{storage.url}/out.csv", limit=1_000)
 
 
 def test_the_end_of_a_huge_compressed_log_is_read_in_little_memory(driver: Driver) -> None:
-    with Loopback(http(packed(64 * 1024**2), Content_Encoding="gzip")) as storage:
+    with HttpStub(http(packed(64 * 1024**2), Content_Encoding="gzip")) as storage:
         assert driver.run(to(NOWHERE), steps(Tail(f"{storage.url}/log", limit=10))) == "\0" * 10
 
 
 def test_a_compressed_log_is_decompressed(driver: Driver) -> None:
-    with Loopback(http(gzip.compress(b"boom"), Content_Encoding="gzip")) as storage:
+    with HttpStub(http(gzip.compress(b"boom"), Content_Encoding="gzip")) as storage:
         assert driver.run(to(NOWHERE), steps(Tail(f"{storage.url}/log"))) == "boom"
 
     assert storage.head("accept-encoding") == ["identity"]
@@ -143,8 +143,8 @@ def test_a_compressed_log_is_decompressed(driver: Driver) -> None:
 
 def test_a_redirect_of_a_file_is_followed(driver: Driver) -> None:
     with (
-        Loopback(http(b"content")) as there,
-        Loopback(http(status="307 Moved", Location=f"{there.url}/x?signature=s%2Bx")) as storage,
+        HttpStub(http(b"content")) as there,
+        HttpStub(http(status="307 Moved", Location=f"{there.url}/x?signature=s%2Bx")) as storage,
     ):
         assert fetch(f"{storage.url}/out.csv") == b"content"
         assert driver.run(to(NOWHERE), steps(Tail(f"{storage.url}/log"))) == "content"
@@ -159,9 +159,9 @@ def test_the_target_of_a_file_redirect_gets_no_credentials_and_is_not_logged(
     (tmp_path / "netrc").chmod(0o600)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     caplog.set_level("DEBUG")
-    with Loopback(http(b"content")) as there:
+    with HttpStub(http(b"content")) as there:
         elsewhere = f"http://localhost:{there.port}/x?signature=secret"
-        with Loopback(http(status="302 Found", Location=elsewhere)) as storage:
+        with HttpStub(http(status="302 Found", Location=elsewhere)) as storage:
             driver.run(to(NOWHERE), steps(Tail(f"{storage.url}/log?signature=secret")))
 
     assert there.head("authorization") == [""]
@@ -169,7 +169,7 @@ def test_the_target_of_a_file_redirect_gets_no_credentials_and_is_not_logged(
 
 
 def test_a_redirect_loop_of_a_file_is_aborted(driver: Driver) -> None:
-    with Loopback(lambda _: http(status="302 Found", Location="/round?signature=secret")) as storage:
+    with HttpStub(lambda _: http(status="302 Found", Location="/round?signature=secret")) as storage:
         error = failure(driver, to(NOWHERE), Tail(f"{storage.url}/log"))
 
     assert type(error) is TransportError
@@ -200,7 +200,7 @@ def test_an_invalid_url_is_a_losant_error(driver: Driver, address: str) -> None:
 
 
 def test_a_redirect_to_an_invalid_url_is_refused(driver: Driver) -> None:
-    with Loopback(http(status="304 Not Modified")) as storage:
+    with HttpStub(http(status="304 Not Modified")) as storage:
         with pytest.raises(FileAccessDenied, match="answered 304"):
             fetch(f"{storage.url}/out.csv")
         error = failure(driver, to(NOWHERE), Tail(f"{storage.url}/log"))
@@ -209,7 +209,7 @@ def test_a_redirect_to_an_invalid_url_is_refused(driver: Driver) -> None:
 
 
 def test_a_redirect_to_an_unreachable_host_is_a_transient_error(driver: Driver) -> None:
-    with Loopback(
+    with HttpStub(
         http(status="302 Found", Location=f"http://127.0.0.1:{closed_port()}/x?s=secret")
     ) as storage:
         error = failure(driver, to(NOWHERE), Tail(f"{storage.url}/log"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One DAG run by Airflow itself, in this process: what it rendered, deferred, resumed, skipped and kept."""
+"""One DAG run by Airflow itself in this process: rendering, deferring, resuming, skipping and XComs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pytest
 from airflow_provider_losant._compat import AIRFLOW_3
 from airflow_provider_losant.emulator import Emulator, Request, Script
 from airflow_provider_losant.hooks.losant import LosantHook
-from tests.provider.conftest import BRIEF, connect
+from tests.provider.conftest import BRIEF, set_connection
 
-# Airflow's own server, client and test runner warn about each other; only what we cause is tested here.
+# Airflow's own server, client and test runner cause warnings; only those of the provider are tested here.
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.filterwarnings("error:::airflow_provider_losant"),
@@ -31,7 +31,7 @@ MODES = ("poke", "reschedule", "deferred", "started")
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """What is left when the DAG run is over."""
+    """The XComs and states after the DAG run."""
 
     states: Mapping[str, str]
     results: Mapping[str, Any]
@@ -42,7 +42,7 @@ class Finished:
     logical_date: Any
 
     def order(self, task_id: str) -> dict[str, Any]:
-        """Return the one order that a task placed."""
+        """Return the only submission of a task."""
         orders = [it.body for it in self.requests if it.operation == "notebook.execute"]
         (body,) = [it for it in orders if json.loads(it["templateContext"])["airflow"]["task_id"] == task_id]
         return dict(body)
@@ -51,8 +51,8 @@ class Finished:
 @pytest.fixture(scope="module")
 def finished(airflow_db: None) -> Iterator[Finished]:
     with Emulator() as losant, pytest.MonkeyPatch.context() as patch:
-        connect(patch, losant)
-        connect(patch, losant, "losant_other", extra={"app_url": "https://ui.example"})
+        set_connection(patch, losant)
+        set_connection(patch, losant, "losant_other", extra={"app_url": "https://ui.example"})
         bundle = {"classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "name": "in_process"}
         bundles = json.dumps([{**bundle, "kwargs": {"path": str(DAGS)}}])
         patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundles)
@@ -89,7 +89,7 @@ def run_in_process(losant: Emulator) -> Finished:
 
 
 def button(ti: Any) -> str | None:
-    """Return where Airflow's web server leads those who press a task's button."""
+    """Return the URL that Airflow's web server has for a task's link."""
     from tests.provider.dags.in_process import in_process
 
     dag: Any = in_process

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What OpenLineage learns of a notebook's run, from the task and from the run itself."""
+"""The lineage of a notebook execution, in the events of the task and of the execution."""
 
 from __future__ import annotations
 
@@ -30,15 +30,14 @@ from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSens
 from airflow_provider_losant.transfers.notebook_outputs import (
     LosantNotebookOutputsToObjectStorageOperator,
 )
-from tests.provider.tasks import Task, Ti, outlet_events
+from tests.provider.tasks import BOTH_MODES, Task, Ti, outlet_events
 from tests.support.openlineage_events import Json, read_events
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
-MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
 BROKEN = Script(
     notebook=0.01,
     ending="errored",
@@ -50,7 +49,7 @@ WHEN = datetime(2026, 1, 2, tzinfo=UTC)
 
 @dataclass
 class LineageTi(Ti):
-    """A task instance of which OpenLineage can make a run."""
+    """A task instance with what OpenLineage needs for a run."""
 
     dag_run: Any = field(
         default_factory=lambda: SimpleNamespace(
@@ -66,17 +65,17 @@ class LineageTi(Ti):
 
 @dataclass(frozen=True)
 class Listener:
-    """OpenLineage's listener, as far as it comes to a task; what it sends goes into a file."""
+    """Does what OpenLineage's listener does for a task; its events are written to a file."""
 
     file: Path
 
     @property
     def events(self) -> list[Json]:
-        """What the notebooks' runs have told of themselves."""
+        """The events of the executions."""
         return read_events(self.file)
 
     def ask(self, operator: Any, ti: Ti, *, failed: bool = False) -> Any:
-        """Ask for a task's lineage once it has ended, as the listener does, by the manager's own ways."""
+        """Return the lineage of an ended task from OpenLineage's extractor manager, as the listener does."""
         from airflow.providers.openlineage.extractors import ExtractorManager
         from airflow.utils.state import TaskInstanceState
 
@@ -84,7 +83,7 @@ class Listener:
         return ExtractorManager().extract_metadata(LineageTi().dag_run, operator, state, task_instance=ti)
 
     def follow(self, make: Callable[[], Any], *, failing: type[Exception] | None = None) -> Any:
-        """Carry a task out, in as many processes as it takes, and ask the operator of the last one."""
+        """Run a task with all its deferrals, and return the lineage of the last operator."""
         made: list[Any] = []
         task = Task(
             lambda: made.append(make()) or made[-1],
@@ -101,7 +100,7 @@ class Listener:
 
 @pytest.fixture
 def openlineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
-    """Give OpenLineage a file to write to; its settings are not kept where it sees a test."""
+    """Configure OpenLineage to write to a file; clear its cached settings."""
     from airflow.providers.openlineage.plugins.listener import get_openlineage_listener
 
     file = tmp_path / "events.jsonl"
@@ -114,7 +113,7 @@ def openlineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lis
 
 
 def named(datasets: list[Any], notebook: str = "") -> list[str]:
-    """Return the names of datasets, without what comes before a notebook's files."""
+    """Return the names of datasets, without the prefix of the notebook's files."""
     return [it.name.rpartition(f"{notebook}/")[2] if notebook else it.name for it in datasets]
 
 
@@ -127,7 +126,7 @@ def operator(notebook: str, **options: Any) -> Callable[[], LosantNotebookExecut
 # -- the task ---------------------------------------------------------------------------------------------
 
 
-@MODES
+@BOTH_MODES
 def test_a_task_reports_its_execution_and_the_outputs_of_it(
     losant: Emulator, notebook: str, openlineage: Listener, deferrable: bool
 ) -> None:
@@ -154,7 +153,7 @@ def test_a_dataset_has_the_name_of_its_asset(losant: Emulator, notebook: str, op
     assert asset.uri in {f"{it.namespace}/{it.name}" for it in told.outputs}
 
 
-@MODES
+@BOTH_MODES
 def test_a_failed_task_reports_its_failed_execution(
     losant: Emulator, notebook: str, openlineage: Listener, deferrable: bool
 ) -> None:
@@ -219,10 +218,10 @@ def test_a_transfer_reports_which_output_became_which_file(
     assert named(told.outputs) == [f"{tmp_path}/landing/out.csv"]
 
 
-# -- the notebook's own run -------------------------------------------------------------------------------
+# -- the run of the execution -----------------------------------------------------------------------------
 
 
-@MODES
+@BOTH_MODES
 def test_the_execution_is_a_child_run_of_the_task_with_start_and_end_events(
     losant: Emulator, notebook: str, openlineage: Listener, deferrable: bool
 ) -> None:
@@ -244,7 +243,7 @@ def test_the_execution_is_a_child_run_of_the_task_with_start_and_end_events(
     assert parent["root"]["job"]["name"] == "energy"
 
 
-@MODES
+@BOTH_MODES
 def test_a_failed_execution_reports_the_notebooks_own_error(
     losant: Emulator, notebook: str, openlineage: Listener, deferrable: bool
 ) -> None:
@@ -324,7 +323,7 @@ def test_no_lineage_event_has_a_token_or_a_signed_url(
         assert losant.files_url not in text
 
 
-# -- where data came from ---------------------------------------------------------------------------------
+# -- sources of the data ----------------------------------------------------------------------------------
 
 
 def test_the_sources_of_inputs_are_requested_once(
@@ -437,7 +436,7 @@ def test_a_context_without_room_for_a_parent_run_still_has_its_marker(
     assert mark["id"]
 
 
-# -- where nobody listens ---------------------------------------------------------------------------------
+# -- without OpenLineage ----------------------------------------------------------------------------------
 
 
 def test_without_openlineage_nothing_is_requested_reported_or_imported(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operator, waiting and deferred: results, endings, and what a wrong argument is told."""
+"""The execute operator, waiting and deferred: results, failures, and the errors of invalid arguments."""
 
 from __future__ import annotations
 
@@ -28,12 +28,11 @@ from airflow_provider_losant.exceptions import (
 )
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
-from tests.provider.conftest import BRIEF, Told, connect
-from tests.provider.tasks import Task, Ti, context_of
-from tests.support.http_stub import Loopback, closed_port, http, self_signed
+from tests.provider.conftest import BRIEF, TaskLog, operations, set_connection
+from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of
+from tests.support.http_stub import HttpStub, closed_port, http, self_signed
 
-pytestmark = pytest.mark.usefixtures("connection")
-both_ways = pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
 
 def task(notebook: Any, **options: Any) -> Task:
@@ -41,12 +40,8 @@ def task(notebook: Any, **options: Any) -> Task:
     return Task(lambda: LosantNotebookExecuteOperator(**given))
 
 
-def orders(losant: Emulator) -> list[Any]:
+def submissions(losant: Emulator) -> list[Any]:
     return [it.body for it in losant.requests if it.operation == "notebook.execute"]
-
-
-def operations(losant: Emulator) -> list[str]:
-    return [it.operation for it in losant.requests]
 
 
 # -- results ----------------------------------------------------------------------------------------------
@@ -86,10 +81,10 @@ def test_waiting_and_deferring_return_the_same_result_and_push_the_same_xcoms(
     )
 
 
-@both_ways
+@BOTH_MODES
 @pytest.mark.parametrize("ending", ["completed", "errored"])
 def test_the_last_log_line_has_queue_time_run_time_and_minutes_used(
-    losant: Emulator, notebook: str, told: Told, deferrable: bool, ending: str
+    losant: Emulator, notebook: str, task_log: TaskLog, deferrable: bool, ending: str
 ) -> None:
     losant.script(notebook, Script(queue=0.02, notebook=0.05, ending=ending))
     raised = ""
@@ -100,10 +95,10 @@ def test_the_last_log_line_has_queue_time_run_time_and_minutes_used(
         raised = str(error)
 
     spans = r"\(queue 0\.\d+ s, inputs .+ s, notebook 0\.\d+ s.*; 0\.0 of 5 run minutes\)"
-    assert re.search(rf"notebook {notebook}.* after 0\.\d+ s {spans}", raised or told())
+    assert re.search(rf"notebook {notebook}.* after 0\.\d+ s {spans}", raised or task_log())
 
 
-@both_ways
+@BOTH_MODES
 def test_an_execution_is_submitted_once_and_polled_with_limit_and_since(
     losant: Emulator, notebook: str, deferrable: bool
 ) -> None:
@@ -117,7 +112,7 @@ def test_an_execution_is_submitted_once_and_polled_with_limit_and_since(
     assert all(it.headers["user-agent"].startswith("airflow-provider-losant/") for it in losant.requests)
 
 
-@both_ways
+@BOTH_MODES
 def test_the_id_and_the_link_are_available_before_the_wait_begins(
     losant: Emulator, notebook: str, deferrable: bool
 ) -> None:
@@ -165,10 +160,12 @@ def test_a_query_time_is_sent_in_the_format_that_losant_cannot_misread(
 ) -> None:
     task(notebook, relative_to=value).run()
 
-    assert orders(losant)[0]["relativeTo"] == "2026-01-01T00:00:00.000Z"
+    assert submissions(losant)[0]["relativeTo"] == "2026-01-01T00:00:00.000Z"
 
 
-def test_a_warning_is_logged_if_losant_reads_a_query_time_differently(notebook: str, told: Told) -> None:
+def test_a_warning_is_logged_if_losant_reads_a_query_time_differently(
+    notebook: str, task_log: TaskLog
+) -> None:
     operator = task(notebook, relative_to="2026-01-01").make()
     execution = LosantHook().execute_notebook(notebook, relative_to="2026-06-01")
     time.sleep(0.05)
@@ -177,13 +174,13 @@ def test_a_warning_is_logged_if_losant_reads_a_query_time_differently(notebook: 
 
     operator.execute_complete(context_of(Ti()), event)
 
-    assert "asked for 2026-01-01T00:00:00.000Z, but the run used 2026-06-01T00:00:00.000Z" in told()
+    assert "asked for 2026-01-01T00:00:00.000Z, but the run used 2026-06-01T00:00:00.000Z" in task_log()
 
 
 def test_a_context_has_the_marker_of_the_task_next_to_the_users_keys(losant: Emulator, notebook: str) -> None:
     task(notebook, template_context={"site": "north"}).run()
 
-    context = json.loads(orders(losant)[0]["templateContext"])
+    context = json.loads(submissions(losant)[0]["templateContext"])
     assert context["site"] == "north"
     assert context["airflow"].items() >= {"dag_id": "energy", "task_id": "report", "try_number": 1}.items()
 
@@ -199,15 +196,15 @@ def test_a_context_has_the_marker_of_the_task_next_to_the_users_keys(losant: Emu
     ids=["not durable", "own key", "no object", "no room"],
 )
 def test_a_context_without_room_for_the_marker_is_sent_unchanged_with_a_warning(
-    losant: Emulator, notebook: str, options: dict[str, Any], reason: str, told: Told
+    losant: Emulator, notebook: str, options: dict[str, Any], reason: str, task_log: TaskLog
 ) -> None:
     task(notebook, **options).run()
 
     given = options["template_context"]
-    assert json.loads(orders(losant)[0]["templateContext"]) == (
+    assert json.loads(submissions(losant)[0]["templateContext"]) == (
         json.loads(given) if isinstance(given, str) else given
     )
-    log = told()
+    log = task_log()
     assert log.count("A retry will not find this run again") == 1
     assert reason in log
 
@@ -225,7 +222,7 @@ def test_durations_may_be_timedeltas(notebook: str) -> None:
 # -- endings ----------------------------------------------------------------------------------------------
 
 
-@both_ways
+@BOTH_MODES
 @pytest.mark.parametrize(
     ("ending", "kind"),
     [("errored", NotebookExecutionFailed), ("timeout", NotebookExecutionTimedOut)],
@@ -245,7 +242,7 @@ def test_an_unsuccessful_execution_fails_the_task_with_ids_and_link(
     assert not isinstance(caught.value, AirflowFailException)
 
 
-@both_ways
+@BOTH_MODES
 def test_an_execution_canceled_elsewhere_fails_the_task_as_canceled(
     losant: Emulator, notebook: str, deferrable: bool
 ) -> None:
@@ -264,9 +261,9 @@ def test_an_execution_canceled_elsewhere_fails_the_task_as_canceled(
         one.run()
 
 
-@both_ways
+@BOTH_MODES
 def test_the_notebooks_error_is_in_the_tasks_log(
-    losant: Emulator, notebook: str, deferrable: bool, told: Told
+    losant: Emulator, notebook: str, deferrable: bool, task_log: TaskLog
 ) -> None:
     script = Script(
         notebook=0.02,
@@ -279,14 +276,14 @@ def test_the_notebooks_error_is_in_the_tasks_log(
     with pytest.raises(NotebookExecutionFailed):
         task(notebook, deferrable=deferrable).run()
 
-    log = told()
+    log = task_log()
     assert "ValueError: boom" in log
     assert "The end of its error log:\nTraceback (most recent call last)" in log
     assert losant.token not in log
     assert losant.files_url not in log
 
 
-@both_ways
+@BOTH_MODES
 @pytest.mark.parametrize("cancels", [True, False])
 def test_the_timeout_argument_fails_the_task_and_reports_the_executions_fate(
     losant: Emulator, notebook: str, deferrable: bool, cancels: bool
@@ -311,7 +308,7 @@ def test_an_execution_timeout_counts_while_deferred(losant: Emulator, notebook: 
     assert losant.executions(notebook)[0]["status"] == "canceled"
 
 
-@both_ways
+@BOTH_MODES
 def test_a_lasting_outage_fails_the_task_without_cancelling_the_execution(
     losant: Emulator, notebook: str, deferrable: bool
 ) -> None:
@@ -326,7 +323,7 @@ def test_a_lasting_outage_fails_the_task_without_cancelling_the_execution(
     assert losant.executions(notebook)[0]["status"] == "inProgress"
 
 
-@both_ways
+@BOTH_MODES
 @pytest.mark.parametrize(
     "fault", ["reset_before", "reset_after", "server_error", "truncated", "html", "rate_limited"]
 )
@@ -338,12 +335,12 @@ def test_a_lost_poll_does_not_fail_the_task(
     assert task(notebook, deferrable=deferrable).run()["status"] == "completed"
 
 
-@both_ways
+@BOTH_MODES
 def test_a_token_without_the_polling_scope_ends_the_wait_at_once(
     losant: Emulator, notebook: str, deferrable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losant.script(notebook, Script(ending="hang"))
-    connect(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
+    set_connection(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
 
     with pytest.raises(NotebookExecutionError, match=r"left alone.*needs the scope notebook\.logs"):
         task(notebook, deferrable=deferrable).run()
@@ -351,7 +348,7 @@ def test_a_token_without_the_polling_scope_ends_the_wait_at_once(
     assert losant.executions(notebook)[0]["status"] == "inProgress"
 
 
-@both_ways
+@BOTH_MODES
 def test_an_undocumented_status_is_polled_further(losant: Emulator, notebook: str, deferrable: bool) -> None:
     losant.script(notebook, Script(notebook=0.01, ending="hibernating"))
 
@@ -363,16 +360,16 @@ def test_an_undocumented_status_is_polled_further(losant: Emulator, notebook: st
 
 
 def refused(losant: Emulator, one: Task) -> str:
-    """Return what a task is told that nothing was started for."""
+    """Return the error message of a task that has submitted nothing."""
     with pytest.raises(AirflowException) as caught:
         one.run()
-    told = str(caught.value)
+    message = str(caught.value)
     assert isinstance(caught.value, LosantConfigError | NotebookExecutionError)
-    assert losant.token not in told
-    assert "\n" not in told
-    assert orders(losant) == []
+    assert losant.token not in message
+    assert "\n" not in message
+    assert submissions(losant) == []
     assert one.deferrals == []
-    return told
+    return message
 
 
 @pytest.mark.parametrize(
@@ -395,13 +392,13 @@ def refused(losant: Emulator, one: Task) -> str:
     ],
     ids=str,
 )
-@both_ways
+@BOTH_MODES
 def test_an_invalid_argument_is_named_before_any_request(
     losant: Emulator, notebook: str, options: dict[str, Any], says: str, deferrable: bool
 ) -> None:
-    told = refused(losant, task(**{"notebook": notebook, "deferrable": deferrable, **with_id(options)}))
+    message = refused(losant, task(**{"notebook": notebook, "deferrable": deferrable, **with_id(options)}))
 
-    assert told.startswith(says)
+    assert message.startswith(says)
     assert losant.requests == []
 
 
@@ -435,7 +432,7 @@ def test_an_invalid_connection_is_named_before_any_request(
     extra: dict[str, Any],
     says: str,
 ) -> None:
-    connect(monkeypatch, losant, extra=extra, **fields)
+    set_connection(monkeypatch, losant, extra=extra, **fields)
 
     assert refused(losant, task("0" * 24)).startswith(says)
     assert losant.requests == []
@@ -445,13 +442,13 @@ def test_a_host_that_refuses_connections_is_named_with_its_connection(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"http://127.0.0.1:{closed_port()}"
-    connect(monkeypatch, losant, host=url, extra={"max_retries": 0})
+    set_connection(monkeypatch, losant, host=url, extra={"max_retries": 0})
 
-    told = refused(losant, task(notebook))
+    message = refused(losant, task(notebook))
 
-    assert f"No run of notebook {notebook}" in told
-    assert "through connection 'losant_default'" in told
-    assert f"{url}: no connection" in told
+    assert f"No run of notebook {notebook}" in message
+    assert "through connection 'losant_default'" in message
+    assert f"{url}: no connection" in message
 
 
 @pytest.mark.parametrize(
@@ -470,12 +467,12 @@ def test_a_host_that_refuses_connections_is_named_with_its_connection(
 def test_a_host_that_is_not_losant_is_recognised(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, answer: bytes, says: str
 ) -> None:
-    with Loopback(answer) as server:
-        connect(monkeypatch, losant, host=server.url, extra={"max_retries": 0})
-        told = refused(losant, task(notebook))
+    with HttpStub(answer) as server:
+        set_connection(monkeypatch, losant, host=server.url, extra={"max_retries": 0})
+        message = refused(losant, task(notebook))
 
-    assert says in told
-    assert "through connection 'losant_default'" in told
+    assert says in message
+    assert "through connection 'losant_default'" in message
     assert len([it for it in server.requests if it.startswith(b"POST")]) == 1
 
 
@@ -483,8 +480,8 @@ def test_an_untrusted_certificate_is_not_retried(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     context, _ = self_signed(tmp_path)
-    with Loopback(None, context) as server:
-        connect(monkeypatch, losant, host=server.url)
+    with HttpStub(None, context) as server:
+        set_connection(monkeypatch, losant, host=server.url)
         with pytest.raises(LosantConfigError, match="certificate was not accepted"):
             task(notebook).run()
 
@@ -498,7 +495,7 @@ def test_a_permanent_refusal_is_not_retried_by_airflow(
         (losant.token, "0" * 24, "Notebook was not found"),
     ]
     for token, asked, says in cases:
-        connect(monkeypatch, losant, password=token)
+        set_connection(monkeypatch, losant, password=token)
 
         with pytest.raises(LosantConfigError) as caught:
             task(asked).run()
@@ -512,7 +509,7 @@ def test_a_permanent_refusal_is_not_retried_by_airflow(
 def test_a_wrong_token_is_not_retried(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, losant, password="eyJ.wrong.token")
+    set_connection(monkeypatch, losant, password="eyJ.wrong.token")
 
     with pytest.raises(AirflowFailException):
         task(notebook).run()
@@ -521,7 +518,7 @@ def test_a_wrong_token_is_not_retried(
 def test_a_wrong_token_starts_nothing_and_is_not_shown(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, losant, password="eyJ.wrong.token")
+    set_connection(monkeypatch, losant, password="eyJ.wrong.token")
 
     with pytest.raises(AirflowException, match="the API token is wrong, expired or revoked") as caught:
         task(notebook).run()
@@ -587,7 +584,7 @@ def test_a_kill_does_not_cancel_an_execution_that_the_worker_has_released(
 def test_a_kill_during_the_submission_cancels_the_submitted_execution(
     losant: Emulator, notebook: str
 ) -> None:
-    """Airflow 2 raises out of its signal handler, in the midst of whatever runs; Airflow 3 does not."""
+    """Airflow 2 raises in its signal handler, at any point of the running code; Airflow 3 does not."""
     losant.script(notebook, Script(ending="hang"))
     losant.inject("notebook.execute", Fault("slow", seconds=30, processed=True))
     operator = task(notebook).make()
@@ -624,7 +621,7 @@ def test_a_kill_before_the_submission_does_nothing(losant: Emulator, notebook: s
     assert losant.requests == []
 
 
-# -- the constructor and the way through Airflow's database -----------------------------------------------
+# -- the constructor and the deferral ---------------------------------------------------------------------
 
 
 def test_a_constructor_only_stores(losant: Emulator) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Output files in object storage: whole or not at all, wherever the storage is."""
+"""Output files in object storage: saved completely or not at all, in every storage."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.hooks.output_folder import atomic_write
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.transfers.notebook_outputs import LosantNotebookOutputsToObjectStorageOperator
-from tests.provider.conftest import BRIEF, Told
-from tests.provider.tasks import Task, Ti, context_of
+from tests.provider.conftest import BRIEF, TaskLog
+from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of
 from tests.support.client_kinds import steps
-from tests.support.http_stub import Loopback, http
+from tests.support.http_stub import HttpStub, http
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
 FILES = {name: bytes(content) for name, content in BRIEF.files.items()}
 
 
 class FullFileSystem(MemoryFileSystem):
-    """A storage with no room left."""
+    """A storage without free space."""
 
     store: dict[str, Any] = {}  # noqa: RUF012 - as fsspec has it
     cachable = False
@@ -50,14 +50,14 @@ class FullFileSystem(MemoryFileSystem):
 
 
 class OwnFileSystem(MemoryFileSystem):
-    """A storage that only Airflow knows how to reach."""
+    """A storage that only Airflow's configuration can reach."""
 
     store: dict[str, Any] = {}  # noqa: RUF012 - as fsspec has it
     cachable = False
 
 
 class ReadOnlyFileSystem(MemoryFileSystem):
-    """A storage that takes nothing."""
+    """A storage that refuses every write."""
 
     store: dict[str, Any] = {}  # noqa: RUF012 - as fsspec has it
     cachable = False
@@ -67,7 +67,7 @@ class ReadOnlyFileSystem(MemoryFileSystem):
 
 
 class LossyFileSystem(MemoryFileSystem):
-    """A storage that keeps less than it was given."""
+    """A storage that loses bytes."""
 
     store: dict[str, Any] = {}  # noqa: RUF012 - as fsspec has it
     cachable = False
@@ -81,14 +81,14 @@ def no_room(_: bytes) -> int:
 
 
 def store_module() -> Any:
-    """Return the module in which this Airflow keeps its storages."""
+    """Return the module of Airflow's object storage."""
     package = type(storage_path("/")).__module__.rpartition(".")[0]
     return import_module(f"{package}.store")
 
 
 @pytest.fixture(autouse=True)
 def storages() -> Iterator[None]:
-    """Make storages in memory known to Airflow: a sound one, and three that connections lead to."""
+    """Register in-memory storages in Airflow: a working one, and three that connections refer to."""
     attach = store_module().attach
     attach(protocol="memory", fs=MemoryFileSystem())
     attach(protocol="memory", conn_id="full", fs=FullFileSystem())
@@ -111,7 +111,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def ended(losant: Emulator, notebook: str) -> str:
-    """Return the id of a run that has ended."""
+    """Return the id of an ended execution."""
     losant.script(notebook, Script(notebook=0.0, files=FILES))
     return LosantHook().execute_notebook(notebook)
 
@@ -219,7 +219,7 @@ def test_one_file_can_be_downloaded_with_the_hook(
 def test_storage_is_reached_only_with_airflows_own_configuration(
     notebook: str, ended: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Airflow's paths have methods that make a file system of their own, without its credentials.
+    # Some methods of Airflow's paths create a file system of their own, without its credentials.
     monkeypatch.delitem(store_module()._STORE_CACHE, "memory")
     store_module().attach(protocol="memory", fs=OwnFileSystem())
 
@@ -288,7 +288,7 @@ def test_an_error_while_writing_keeps_the_existing_file(tmp_path: Path) -> None:
 
 
 def test_a_url_that_expires_during_the_download_is_renewed(
-    losant: Emulator, notebook: str, ended: str, tmp_path: Path, told: Told
+    losant: Emulator, notebook: str, ended: str, tmp_path: Path, task_log: TaskLog
 ) -> None:
     hook = LosantHook()
     signer, verified = losant.backend.signer, []
@@ -304,8 +304,8 @@ def test_a_url_that_expires_during_the_download_is_renewed(
 
     assert content(landed) == FILES
     assert [it.operation for it in losant.requests].count("notebook.logs") == 2
-    assert "its address has expired" in told()
-    assert "signature" not in told()
+    assert "its address has expired" in task_log()
+    assert "signature" not in task_log()
 
 
 def test_a_url_that_is_always_refused_fails_the_task_with_a_retryable_error(
@@ -324,7 +324,7 @@ def fetch(url: str, open_sink: Any, **more: Any) -> Any:
 
 
 def test_the_token_is_never_sent_to_the_file_host(tmp_path: Path) -> None:
-    with Loopback(http(b"hello")) as host:
+    with HttpStub(http(b"hello")) as host:
         got = fetch(
             f"{host.url}/x?signature=s%2Bx", lambda: atomic_write(storage_path(tmp_path / "x")), size=5
         )
@@ -332,7 +332,7 @@ def test_the_token_is_never_sent_to_the_file_host(tmp_path: Path) -> None:
     assert got == 5
     assert b"authorization" not in host.requests[0].lower()
     assert b"secret-token" not in host.requests[0]
-    # The signature covers the address as it is.
+    # The signature covers the exact URL.
     assert b"GET /x?signature=s%2Bx HTTP" in host.requests[0]
     assert (tmp_path / "x").read_bytes() == b"hello"
 
@@ -355,7 +355,7 @@ def test_the_token_is_never_sent_to_the_file_host(tmp_path: Path) -> None:
 def test_a_failed_download_leaves_no_file_and_reports_no_url(
     tmp_path: Path, answer: Any, more: dict[str, Any], error: type[Exception]
 ) -> None:
-    with Loopback(answer, is_last=True) as host, pytest.raises(error) as caught:
+    with HttpStub(answer, close_after=True) as host, pytest.raises(error) as caught:
         fetch(f"{host.url}/x?signature=secret", lambda: atomic_write(storage_path(tmp_path / "x")), **more)
 
     assert "signature" not in str(caught.value)
@@ -368,8 +368,8 @@ def test_a_compressed_file_is_decompressed_before_its_size_is_checked(tmp_path: 
 
     content = b"hello" * 100
     packed = gzip.compress(content)
-    with Loopback(http(packed, Content_Encoding="gzip")) as host:
-        # It may be kept packed, or be packed on the way.
+    with HttpStub(http(packed, Content_Encoding="gzip")) as host:
+        # It may be stored compressed, or be compressed in transit.
         for size in (len(packed), len(content), None):
             assert (
                 fetch(f"{host.url}/x", lambda: atomic_write(storage_path(tmp_path / "x")), size=size) == 500
@@ -386,7 +386,7 @@ def test_a_kill_stops_a_download_between_two_chunks(tmp_path: Path) -> None:
         client.is_interrupted = True
         return atomic_write(storage_path(tmp_path / "x"))
 
-    with Loopback(http(b"hello")) as host, pytest.raises(Interrupted):
+    with HttpStub(http(b"hello")) as host, pytest.raises(Interrupted):
         client.run(steps(Fetch(url=f"{host.url}/x", open_sink=opened)))
     assert list(tmp_path.iterdir()) == []
 
@@ -409,7 +409,7 @@ def task(notebook: str, **options: Any) -> Task:
     return Task(lambda: LosantNotebookExecuteOperator(**given))
 
 
-@pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
+@BOTH_MODES
 def test_all_outputs_can_be_saved_with_one_argument(
     losant: Emulator, notebook: str, folder: str, *, deferrable: bool
 ) -> None:

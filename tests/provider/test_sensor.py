@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sensor: alike in poke, reschedule and deferrable mode, with an id and without."""
+"""The sensor: equal in poke, reschedule and deferrable mode, with an execution id and without."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
-from tests.provider.conftest import BRIEF, connect
+from tests.provider.conftest import BRIEF, set_connection
 from tests.provider.tasks import Task, Ti, context_of
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
 MODES: dict[str, dict[str, Any]] = {"poke": {}, "deferred": {"deferrable": True}}
-both_ways = pytest.mark.parametrize("mode", MODES)
-"""Rescheduling needs a scheduler: test_in_process has it."""
+ALL_MODES = pytest.mark.parametrize("mode", MODES)
+"""Rescheduling needs a scheduler; test_in_process.py tests it."""
 
 A_YEAR_AGO = datetime.now(UTC) - timedelta(days=365)
 FAILING = Script(notebook=0.04, ending="errored", errors=(("ValueError", "boom"),))
@@ -43,7 +43,7 @@ def start(notebook: str) -> Callable[[], str]:
     return lambda: LosantHook().execute_notebook(notebook)
 
 
-@both_ways
+@ALL_MODES
 def test_the_sensor_waits_for_the_execution_and_returns_its_result(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str
 ) -> None:
@@ -75,7 +75,7 @@ def test_the_sensor_does_not_defer_for_an_ended_execution(notebook: str, start: 
     assert one.deferrals == []
 
 
-@both_ways
+@ALL_MODES
 def test_an_execution_is_found_by_its_id_in_capitals(
     notebook: str, start: Callable[[], str], mode: str
 ) -> None:
@@ -91,7 +91,7 @@ def test_a_wait_for_an_id_in_capitals_has_an_end_too(
         resumed(sensor(notebook, "deferred", execution_id=start().upper(), timeout=0.1))
 
 
-@both_ways
+@ALL_MODES
 def test_without_an_id_the_first_queued_since_that_ended_is_selected(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str
 ) -> None:
@@ -109,7 +109,7 @@ def test_without_an_id_the_first_queued_since_that_ended_is_selected(
     assert result["execution_id"] not in {before, second}
 
 
-@both_ways
+@ALL_MODES
 def test_without_an_id_the_sensor_waits_for_a_later_execution(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str
 ) -> None:
@@ -122,7 +122,7 @@ def test_without_an_id_the_sensor_waits_for_a_later_execution(
     assert sensor(notebook, mode, since=since and since.isoformat()).run()["execution_id"] == expected
 
 
-@both_ways
+@ALL_MODES
 def test_an_unsuccessful_execution_fails_the_sensor_without_retry(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str
 ) -> None:
@@ -133,7 +133,7 @@ def test_an_unsuccessful_execution_fails_the_sensor_without_retry(
         sensor(notebook, mode, execution_id=execution).run()
 
 
-@both_ways
+@ALL_MODES
 def test_an_execution_that_the_token_may_not_read_fails_the_sensor_without_retry(
     start: Callable[[], str], mode: str
 ) -> None:
@@ -145,7 +145,7 @@ def test_an_execution_that_the_token_may_not_read_fails_the_sensor_without_retry
     assert "retry" not in str(caught.value)
 
 
-@both_ways
+@ALL_MODES
 @pytest.mark.parametrize("status", ["reset_before", "server_error", "html", "truncated", "rate_limited"])
 def test_a_failed_poll_does_not_fail_the_sensor(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str, status: Any
@@ -156,14 +156,14 @@ def test_a_failed_poll_does_not_fail_the_sensor(
     assert sensor(notebook, mode, execution_id=execution).run()["status"] == "completed"
 
 
-@both_ways
+@ALL_MODES
 @pytest.mark.parametrize("soft_fail", [False, True], ids=["hard", "soft"])
 def test_a_wait_that_lasts_too_long_times_out_and_cancels_nothing(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str, soft_fail: bool
 ) -> None:
     losant.script(notebook, Script(ending="hang"))
     execution = start()
-    # A deferred sensor's skip is Airflow's own, on the way into execute_complete.
+    # Airflow itself skips a deferred sensor, before it calls execute_complete.
     expected = AirflowSkipException if soft_fail and mode == "poke" else AirflowSensorTimeout
 
     with pytest.raises(expected):
@@ -174,7 +174,7 @@ def test_a_wait_that_lasts_too_long_times_out_and_cancels_nothing(
 
 
 def resumed(one: Task) -> Any:
-    """Resume a deferred task the way that Airflow does."""
+    """Resume a deferred task as Airflow does."""
     from tests.provider.tasks import fire
 
     with pytest.raises(TaskDeferred) as deferral:
@@ -198,7 +198,7 @@ def test_a_soft_fail_sensor_is_skipped_when_resumed_too(
         resumed(sensor(notebook, "deferred", execution_id=execution, soft_fail=True, **options))
 
 
-@both_ways
+@ALL_MODES
 def test_a_soft_fail_sensor_is_skipped_when_the_execution_had_failed_already(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str
 ) -> None:
@@ -220,7 +220,7 @@ def test_an_execution_with_many_newer_ones_is_found_by_a_poke(
     assert sensor(notebook, execution_id=execution).run()["execution_id"] == execution
 
 
-@both_ways
+@ALL_MODES
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -244,11 +244,11 @@ def test_an_invalid_argument_is_named_before_any_request(
     assert losant.requests == []
 
 
-@both_ways
+@ALL_MODES
 def test_a_token_that_may_not_poll_fails_the_sensor_without_retry(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    connect(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
+    set_connection(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
 
     with pytest.raises(AirflowFailException, match=r"needs the scope notebook\.logs"):
         sensor(notebook, mode, execution_id="0" * 24).run()

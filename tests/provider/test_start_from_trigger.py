@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sensor that begins in the triggerer: what the scheduler stores for it, and what comes of it there."""
+"""A sensor that starts in the triggerer: what the scheduler stores, and what the trigger does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from airflow_provider_losant.triggers import start_args
 from airflow_provider_losant.triggers.sensor import LosantNotebookSensorTrigger
 from tests.provider.tasks import Task, Ti, context_of
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = pytest.mark.usefixtures("losant_connection")
 where_it_can = pytest.mark.airflow(since="3.3")  # from then on the triggerer renders templates
 
 QUICK: dict[str, Any] = {"poke_interval": 0.02, "timeout": 20.0, "deferrable": True}
@@ -45,7 +45,7 @@ def dag() -> Any:
     return DAG("energy", schedule=None, start_date=DAY, user_defined_macros={"known": "0" * 24})
 
 
-# -- what the DAG says ------------------------------------------------------------------------------------
+# -- the arguments in the DAG -----------------------------------------------------------------------------
 
 
 @where_it_can
@@ -106,7 +106,7 @@ def test_mapped_sensors_start_in_workers(dag: Any, notebook: str) -> None:
     assert stored.start_trigger_args is None
 
 
-# -- what the triggerer makes of it -----------------------------------------------------------------------
+# -- in the triggerer -------------------------------------------------------------------------------------
 
 
 class Supervisor:
@@ -284,7 +284,7 @@ def test_an_execution_timeout_does_not_move_the_deadline(
     assert triggerer.begin(since_start=15)["ending"] == "ended"
 
 
-# -- what only a worker can begin -------------------------------------------------------------------------
+# -- waits that only a worker can start -------------------------------------------------------------------
 
 
 @where_it_can

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cost and concurrency: what a task does before it starts a run, waiting in a worker or deferred."""
+"""Cost and concurrency: the checks before a submission, waiting in a worker or deferred."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import LosantConfigError, NotebookNotStarted, NotebookWaitTimedOut
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
-from tests.provider.conftest import BRIEF, connect
-from tests.provider.tasks import Task, Ti, context_of
+from tests.provider.conftest import BRIEF, operations, set_connection
+from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of
 
-pytestmark = pytest.mark.usefixtures("connection")
-both_ways = pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
 
 def operator(notebook: str, **options: Any) -> LosantNotebookExecuteOperator:
@@ -31,7 +30,7 @@ def task(notebook: str, **options: Any) -> Task:
 
 
 def hanging(losant: Emulator, notebook: str, **options: Any) -> str:
-    """Start a run of somebody else's that does not end by itself; later ones are brief."""
+    """Start an execution outside of the task that does not end by itself; later ones are short."""
     losant.script(notebook, Script(ending="hang"))
     started = LosantHook().execute_notebook(notebook, **options)
     losant.script(notebook, BRIEF)
@@ -39,15 +38,11 @@ def hanging(losant: Emulator, notebook: str, **options: Any) -> str:
     return started
 
 
-def operations(losant: Emulator) -> list[str]:
-    return [it.operation for it in losant.requests]
-
-
 def statuses(losant: Emulator, notebook: str) -> dict[str, str]:
     return {it["id"]: it["status"] for it in losant.executions(notebook)}
 
 
-@both_ways
+@BOTH_MODES
 def test_without_conditions_no_request_is_added(losant: Emulator, notebook: str, *, deferrable: bool) -> None:
     task(notebook, deferrable=deferrable).run()
 
@@ -55,7 +50,7 @@ def test_without_conditions_no_request_is_added(losant: Emulator, notebook: str,
     assert set(operations(losant)[1:]) == {"notebook.logs"}
 
 
-@both_ways
+@BOTH_MODES
 def test_a_task_skips_or_fails_while_another_execution_is_active(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
@@ -68,7 +63,7 @@ def test_a_task_skips_or_fails_while_another_execution_is_active(
     assert statuses(losant, notebook) == {running: "inProgress"}
 
 
-@both_ways
+@BOTH_MODES
 def test_a_task_waits_for_another_execution_to_end_and_then_submits_its_own(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
@@ -88,7 +83,7 @@ def test_a_task_waits_for_another_execution_to_end_and_then_submits_its_own(
     )
 
 
-@both_ways
+@BOTH_MODES
 def test_waiting_for_another_execution_ends_with_the_timeout_without_cancelling_it(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
@@ -130,7 +125,7 @@ def test_a_kill_while_waiting_for_another_execution_cancels_and_submits_nothing(
     assert statuses(losant, notebook) == {running: "inProgress"}
 
 
-@both_ways
+@BOTH_MODES
 def test_a_task_adopts_an_execution_with_the_same_arguments(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
@@ -146,7 +141,7 @@ def test_a_task_adopts_an_execution_with_the_same_arguments(
     assert list(statuses(losant, notebook)) == [other]
 
 
-@both_ways
+@BOTH_MODES
 def test_an_execution_with_another_context_is_not_adopted(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
@@ -160,7 +155,7 @@ def test_an_execution_with_another_context_is_not_adopted(
     assert statuses(losant, notebook)[other] == "inProgress"
 
 
-@both_ways
+@BOTH_MODES
 def test_an_adopted_execution_is_not_cancelled_by_the_tasks_timeout(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
@@ -200,7 +195,7 @@ def test_an_adopted_execution_is_not_cancelled_after_a_trigger_crash(losant: Emu
         )
 
 
-@both_ways
+@BOTH_MODES
 def test_previous_executions_are_cancelled_before_a_new_submission(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
@@ -214,13 +209,13 @@ def test_previous_executions_are_cancelled_before_a_new_submission(
         **dict.fromkeys(previous, "canceled"),
     }
     assert operations(losant).count("notebook.cancelExecution") == 2
-    # Not before the others had ended.
+    # Not before the other executions had ended.
     cancelled = [it.at for it in losant.requests if it.operation == "notebook.cancelExecution"]
     (ordered,) = [it.at for it in losant.requests if it.operation == "notebook.execute"]
     assert ordered - max(cancelled) >= 0.2
 
 
-@both_ways
+@BOTH_MODES
 @pytest.mark.parametrize("window", ["day", "billing_period"])
 def test_nothing_is_submitted_when_the_minutes_are_used_up(
     losant: Emulator, notebook: str, window: str, *, deferrable: bool
@@ -252,13 +247,13 @@ def test_a_retry_reconnects_to_its_own_execution_whatever_the_conditions(
 def test_nothing_is_submitted_when_conditions_cannot_be_checked(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
+    set_connection(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
     with pytest.raises(LosantConfigError, match=r"needs the scope notebook\.notebookMinuteCounts"):
         task(notebook, max_minutes=5).run()
     with pytest.raises(LosantConfigError, match=r"needs the scope notebook\.logs"):
         task(notebook, if_running="skip").run()
 
-    connect(monkeypatch, losant)
+    set_connection(monkeypatch, losant)
     losant.inject("notebook.notebookMinuteCounts", Fault("server_error"), times=2)
     with pytest.raises(AirflowException, match="503"):
         task(notebook, max_minutes=5).run()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The orphan sweep: what it refuses, and whose executions it can tell; what it finds is in the journeys."""
+"""The orphan sweep: invalid arguments, and how it recognises its own executions; see also the journeys."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from airflow_provider_losant.operators.sweep import LosantNotebookOrphanSweepOpe
 from tests.provider.tasks import Ti, context_of
 
 pytestmark = [
-    pytest.mark.usefixtures("connection"),
-    # Airflow 3.0 and 3.1 about their own look-up, where a supervisor could be asked
+    pytest.mark.usefixtures("losant_connection"),
+    # a warning of Airflow 3.0 and 3.1 about their own way to load a connection
     pytest.mark.filterwarnings(r"ignore:Using Connection\.\w+ from .airflow:DeprecationWarning:airflow\."),
 ]
 
@@ -31,7 +31,7 @@ def test_an_invalid_age_is_refused_before_any_request(losant: Emulator, age: str
 
 
 class Supervisor:
-    """Stands for whom a task of Airflow 3 asks: it knows the run, and that the task has failed."""
+    """Replaces the supervisor of an Airflow 3 task: it has the DAG run, and the task's state ``failed``."""
 
     def __init__(self, ti: Ti) -> None:
         self._ti = ti

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trigger: its wire format, its one event, and whom it cancels for."""
+"""The trigger: its serialized form, its event, and when it cancels the execution."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from airflow_provider_losant.api.flows.wait import Target, WaitConfig
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.triggers.notebook import MIN_DEFERRAL, LosantNotebookExecutionTrigger
-from tests.provider.conftest import connect
+from tests.provider.conftest import set_connection
 from tests.provider.tasks import Ti, fire
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
 
 def trigger(
@@ -42,7 +42,7 @@ def trigger(
 
 @pytest.fixture
 def running(losant: Emulator, notebook: str) -> str:
-    """Return the id of a run that goes on until it is cancelled."""
+    """Return the id of an execution that is active until it is cancelled."""
     losant.script(notebook, Script(ending="hang"))
     return LosantHook().execute_notebook(notebook)
 
@@ -51,7 +51,7 @@ def cancels(losant: Emulator) -> int:
     return sum(it.operation == "notebook.cancelExecution" for it in losant.requests)
 
 
-# -- the wire format --------------------------------------------------------------------------------------
+# -- the serialized form ----------------------------------------------------------------------------------
 
 
 def test_the_serialized_arguments_are_flat_json_and_complete(losant: Emulator, notebook: str) -> None:
@@ -145,7 +145,7 @@ def test_a_deadline_that_passed_ends_the_wait(
 def test_an_invalid_connection_ends_the_trigger_with_its_reason(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, losant, password="")
+    set_connection(monkeypatch, losant, password="")
 
     with pytest.raises(Exception, match="Connection 'losant_default': password: is empty"):
         fire(trigger(losant, notebook, "0" * 24))
@@ -175,13 +175,13 @@ def test_the_event_loop_is_not_blocked_while_losant_is_silent(
     assert sorted(gaps)[len(gaps) * 9 // 10] < 0.05
 
 
-# -- killing: Airflow 3 asks its API, Airflow 2 its database; see test_airflow_2.py ------------------------
+# -- killing: Airflow 3 asks its API, Airflow 2 its database; see test_airflow_2.py -----------------------
 
 ON_3 = pytest.mark.airflow(since="3.0")
 
 
 def tell_state(monkeypatch: pytest.MonkeyPatch, state: str | None) -> list[dict[str, Any]]:
-    """Stand for Airflow's answer about the state of a task instance."""
+    """Replace Airflow's response about the state of a task instance."""
     asked: list[dict[str, Any]] = []
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
@@ -320,7 +320,7 @@ def test_without_on_kill_an_interrupted_trigger_of_a_killed_task_cancels(
 
 
 def interrupt(waiting: Any) -> None:
-    """Cancel a trigger's coroutine in the midst of its wait."""
+    """Cancel a trigger's coroutine during its wait."""
     waiting.task_instance = Ti()
 
     async def first() -> Any:

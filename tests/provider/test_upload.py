@@ -16,9 +16,10 @@ from airflow_provider_losant.emulator import Emulator, Fault
 from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.operators.export import LosantNotebookInputDataExportOperator
 from airflow_provider_losant.operators.upload import LosantNotebookUploadOperator
+from tests.provider.conftest import operations
 from tests.provider.tasks import Ti, context_of
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
 OUTPUTS = [{"outputType": "executionResult", "fileName": "result.html"}]
 
@@ -46,10 +47,6 @@ def upload(path: Any, **options: Any) -> dict[str, Any]:
     return result
 
 
-def saw(losant: Emulator) -> list[str]:
-    return [it.operation for it in losant.requests]
-
-
 def test_a_notebook_is_created_configured_and_uploaded_once_and_then_not_changed(
     losant: Emulator, file: Path
 ) -> None:
@@ -63,7 +60,7 @@ def test_a_notebook_is_created_configured_and_uploaded_once_and_then_not_changed
     assert (second["created"], second["changed"], second["uploaded"]) == (False, False, False)
     assert first["notebook_id"] == second["notebook_id"]
     assert first["url"].endswith(f"/notebooks/{first['notebook_id']}")
-    assert saw(losant) == ["notebooks.get"]
+    assert operations(losant) == ["notebooks.get"]
     assert losant.backend.notebook_path(first["notebook_id"]).read_bytes() == file.read_bytes()
 
 
@@ -152,7 +149,7 @@ def test_an_unknown_name_and_an_ambiguous_one_change_nothing(losant: Emulator, f
     with pytest.raises(LosantConfigError, match="404 NotFound"):
         upload(file, notebook_id="f" * 24)
 
-    assert set(saw(losant)) == {"notebooks.get", "notebook.get"}
+    assert set(operations(losant)) == {"notebooks.get", "notebook.get"}
 
 
 def test_a_notebook_is_not_created_twice_when_the_response_is_lost(losant: Emulator, file: Path) -> None:
