@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one module that knows which Airflow this is; all others take what differs from here."""
+"""Everything that differs between Airflow versions; no other module checks the version."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 TRIGGER_FAILED = "__fail__"
-"""The ``next_method`` by which Airflow resumes a task whose trigger crashed or ran out of time."""
+"""The ``next_method`` with which Airflow resumes a task whose trigger crashed or timed out."""
 AIRFLOW_VERSION = airflow_version
 AIRFLOW_3 = int(AIRFLOW_VERSION.split(".")[0]) >= 3  # noqa: PLR2004 - the number is the name
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from os import PathLike
 
-    # "as" tells type checkers that others may import it from here, which is what PLC0414 misses.
+    # "as" marks a re-export for type checkers, which PLC0414 does not consider.
     from airflow.providers.common.compat.sdk import Context as Context  # noqa: PLC0414 - as above
     from airflow.providers.common.compat.sdk import ObjectStoragePath as ObjectStoragePath  # noqa: PLC0414 - as above
     from airflow.triggers.base import BaseEventTrigger as BaseEventTrigger  # noqa: PLC0414 - as above
@@ -73,7 +73,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load what a DAG file that only names an operator does not need."""
+    """Import base classes on access, because most DAG files do not need them."""
     if name == "BaseEventTrigger":
         return _event_trigger()
     if name == "SharedStreamProducer":
@@ -90,8 +90,8 @@ def _event_trigger() -> type:
     class BaseEventTrigger(base.BaseTrigger):
         def __init__(self) -> None:
             raise AirflowException(
-                "A DAG that starts on an event needs Airflow 3.0 or later; on this one, a scheduled DAG can "
-                "wait with LosantNotebookExecutionSensor(since=...)"
+                "Event-driven DAGs need Airflow 3.0 or later; on earlier versions, use "
+                "LosantNotebookExecutionSensor(since=...) in a scheduled DAG"
             )
 
     return BaseEventTrigger
@@ -100,26 +100,26 @@ def _event_trigger() -> type:
 def _stream_producer() -> type:
     try:
         from airflow.triggers.shared_stream import SharedStreamProducer
-    except ImportError:  # before Airflow 3.3, which asks for none
+    except ImportError:  # before Airflow 3.3, where nothing uses it
         return object
     return SharedStreamProducer
 
 
-def storage_path(place: str | PathLike[str]) -> ObjectStoragePath:
-    """Return a path in any of Airflow's object storages: a URL's, or a local one's."""
+def storage_path(path: str | PathLike[str]) -> ObjectStoragePath:
+    """Return a URL or a local path as a path of Airflow's object storage."""
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    if isinstance(place, ObjectStoragePath):
-        return place
-    # Airflow 2 takes a relative path for one below the root.
-    return ObjectStoragePath(str(place) if "://" in str(place) else str(Path(place).absolute()))
+    if isinstance(path, ObjectStoragePath):
+        return path
+    # Airflow 2 resolves a relative path against the root.
+    return ObjectStoragePath(str(path) if "://" in str(path) else str(Path(path).absolute()))
 
 
 async def read_connection(conn_id: str) -> tuple[Any, dict[str, Any]]:
     """
     Return a connection and its extra without blocking the event loop.
 
-    Both look-ups may ask the supervisor (to mask secrets); on some versions only a thread may wait for it.
+    Both may call the supervisor (to mask secrets), which on some versions is only possible in a thread.
     """
     from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 
@@ -129,10 +129,10 @@ async def read_connection(conn_id: str) -> tuple[Any, dict[str, Any]]:
 
 def deployment_id(dag_run_start: datetime | None) -> str:
     """
-    Return what tells this Airflow from another that runs the same DAG against the same Losant application.
+    Return an id of this Airflow deployment.
 
-    The base URL where one is configured: it outlives a clear of the whole DAG run, which the run's start,
-    the stand-in, does not.
+    It distinguishes deployments that run the same DAG against the same Losant application. It is the base URL
+    if one is configured, else the DAG run's start, which changes when the whole DAG run is cleared.
     """
     url = conf.get("api" if AIRFLOW_3 else "webserver", "base_url", fallback=None)
     if url and "://localhost" not in url:
@@ -141,7 +141,7 @@ def deployment_id(dag_run_start: datetime | None) -> str:
 
 
 def is_asset(outlet: object) -> bool:
-    """Tell whether an outlet is an asset, or refers to one (Airflow 3)."""
+    """Return whether an outlet is an asset or a reference to one (Airflow 3)."""
     if not AIRFLOW_3:
         return isinstance(outlet, Asset)
     from airflow.sdk.definitions.asset import AssetRef
@@ -150,23 +150,22 @@ def is_asset(outlet: object) -> bool:
 
 
 def task_store(context: Context) -> Any:
-    """Return the store that outlives a task's tries (Airflow 3.3), or None."""
+    """Return the store that the tries of a task share (Airflow 3.3), or None."""
     return context.get("task_state_store")
 
 
 def asset_stores(trigger: Any) -> list[Any]:
     """
-    Return the stores of the assets that a trigger watches for (Airflow 3.3); none before.
+    Return the stores of the assets that a trigger watches (Airflow 3.3); empty before.
 
-    Airflow gives the trigger all of them in one object, which wants to be asked by an asset and does not
-    tell which it has.
+    Airflow passes all of them in one object that is indexed by asset and has no public way to list them.
     """
     stores = getattr(trigger, "asset_state_store", None)
     return [] if stores is None else [*stores._by_name.values(), *stores._by_uri.values()]  # noqa: SLF001 - as above
 
 
 def trigger_has_on_kill() -> bool:
-    """Tell whether triggers have an ``on_kill`` (Airflow 3.3); before, a kill is a mere cancellation."""
+    """Return whether triggers have an ``on_kill`` (Airflow 3.3); before, a kill only cancels the coroutine."""
     from airflow.triggers.base import BaseTrigger
 
     return hasattr(BaseTrigger, "on_kill")
@@ -176,10 +175,15 @@ def build_start_trigger_args(
     trigger: str, arguments: Mapping[str, Any], next_method: str, timeout: timedelta
 ) -> Any:
     """
-    Return the ``start_trigger_args`` of a task that begins in the triggerer; None when it needs a worker.
+    Return the ``start_trigger_args`` of a task that starts in the triggerer; None if it needs a worker.
 
-    Before Airflow 3.3 there is nobody to render templates (apache/airflow#55068); 3.1 and 3.2 would not even
-    look at these. And only text can be rendered, which an XCom has a form of unless something is done to it.
+    Before Airflow 3.3 the triggerer renders no templates (apache/airflow#55068), and 3.1 and 3.2 ignore these
+    arguments. Only strings can be rendered; a plain XCom reference has a string form, a transformed one (``.map``) has not.
+
+    :param trigger: Class path of the trigger.
+    :param arguments: The trigger's arguments, as in the DAG.
+    :param next_method: The task's method that gets the event.
+    :param timeout: When Airflow ends the deferral.
     """
     from airflow.triggers.base import BaseTrigger, StartTriggerArgs
 
@@ -187,16 +191,16 @@ def build_start_trigger_args(
         return None
     from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
-    told = {key: str(it) if isinstance(it, PlainXComArg) else it for key, it in arguments.items()}
-    if not all(it is None or isinstance(it, str | int | float) for it in told.values()):
+    kwargs = {key: str(it) if isinstance(it, PlainXComArg) else it for key, it in arguments.items()}
+    if not all(it is None or isinstance(it, str | int | float) for it in kwargs.values()):
         return None
     return StartTriggerArgs(
-        trigger_cls=trigger, trigger_kwargs=told, next_method=next_method, timeout=timeout
+        trigger_cls=trigger, trigger_kwargs=kwargs, next_method=next_method, timeout=timeout
     )
 
 
 async def push_from_triggerer(task_instance: Any, key: str, value: str) -> None:
-    """Push an XCom of a task that began in the triggerer; its own ``xcom_push`` fails there (3.3.2)."""
+    """Push an XCom of a task that started in the triggerer, where ``ti.xcom_push`` fails (Airflow 3.3.2)."""
     ti = task_instance
     await XCom.aset(
         key=key, value=value, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
@@ -205,10 +209,10 @@ async def push_from_triggerer(task_instance: Any, key: str, value: str) -> None:
 
 async def has_left_deferral(task_instance: Any) -> bool:
     """
-    Tell whether a trigger's task instance really is no longer deferred.
+    Return whether a trigger's task instance is no longer deferred, according to Airflow.
 
-    Airflow 3.3.0 to 3.3.2 call a trigger's ``on_kill`` also when it only moves to another triggerer
-    (apache/airflow#73454), and older versions cancel its coroutine for either reason.
+    Airflow 3.3.0 to 3.3.2 call a trigger's ``on_kill`` also when it moves to another triggerer
+    (apache/airflow#73454), and older versions cancel its coroutine in both cases.
     """
     from asgiref.sync import sync_to_async
 
@@ -222,7 +226,7 @@ def _state_of(task_instance: Any) -> str | None:
 
 
 def task_state(dag_id: str, task_id: str, run_id: str, map_index: int) -> str | None:
-    """Return the state of any task instance of this Airflow; None when it was cleared or is gone."""
+    """Return the state of any task instance of this Airflow; None if it was cleared or no longer exists."""
     if not AIRFLOW_3:
         return _task_state_from_database(dag_id, task_id, run_id, map_index)
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
@@ -248,7 +252,7 @@ def _task_state_from_database(dag_id: str, task_id: str, run_id: str, map_index:
 
 
 def dag_run_start(dag_id: str, run_id: str) -> tuple[bool, datetime | None]:
-    """Tell whether this Airflow knows a DAG run, and when it started, where that can be learnt."""
+    """Return whether a DAG run exists in this Airflow, and its start, if this Airflow version provides it."""
     if not AIRFLOW_3:
         from airflow.models import DagRun
 
@@ -260,5 +264,5 @@ def dag_run_start(dag_id: str, run_id: str) -> tuple[bool, datetime | None]:
         return False, None
     if not hasattr(comms, "GetDagRun"):
         return True, None
-    answer = task_runner.SUPERVISOR_COMMS.send(comms.GetDagRun(dag_id=dag_id, run_id=run_id))
-    return True, getattr(answer, "start_date", None)
+    response = task_runner.SUPERVISOR_COMMS.send(comms.GetDagRun(dag_id=dag_id, run_id=run_id))
+    return True, getattr(response, "start_date", None)

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What a DAG author meets when a task fails.
+The exceptions that a failed task raises.
 
 ::
 
     AirflowFailException
     └── LosantConfigError              something must be changed first; Airflow does not retry
     AirflowException
-    ├── NotebookOutputError            a file of a run, which itself is well, could not be written
-    └── NotebookExecutionError         the run, or the wait for it, went wrong; Airflow retries
-        ├── NotebookNotStarted         another run goes on, or its minutes are used up
+    ├── NotebookOutputError            an output file could not be written; the execution is not affected
+    └── NotebookExecutionError         the execution, or the wait for it, failed; Airflow retries
+        ├── NotebookNotStarted         another execution is active, or the run minutes are used up
         ├── NotebookExecutionFailed    the notebook ended with an error
-        ├── NotebookExecutionTimedOut  it ran out of the run minutes Losant allows it
-        ├── NotebookExecutionCanceled  somebody stopped it
-        └── NotebookWaitTimedOut       it had not ended when our own time was up
+        ├── NotebookExecutionTimedOut  it used up the run minutes that Losant allows it
+        ├── NotebookExecutionCanceled  it was cancelled
+        └── NotebookWaitTimedOut       it had not ended within the task's timeout
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from airflow_provider_losant.api.errors import LosantError
 
 
 class LosantConfigError(AirflowFailException):
-    """An argument, the connection or the token is not right; trying again changes nothing."""
+    """An argument, the connection or the token is invalid; Airflow does not retry."""
 
 
 class NotebookOutputError(AirflowException):
-    """A file of a run could not be written where it was wanted; the run itself is well."""
+    """An output file could not be written to its destination; the execution itself is not affected."""
 
 
 class NotebookExecutionError(AirflowException):
-    """A notebook's execution, or the wait for it, went wrong."""
+    """A notebook's execution, or the wait for it, failed."""
 
 
 class NotebookNotStarted(NotebookExecutionError):
-    """``if_running`` or ``max_minutes`` kept the run from being started."""
+    """``if_running`` or ``max_minutes`` did not allow a submission."""
 
 
 class NotebookExecutionFailed(NotebookExecutionError):
@@ -46,7 +46,7 @@ class NotebookExecutionFailed(NotebookExecutionError):
 
 
 class NotebookExecutionTimedOut(NotebookExecutionError):
-    """The notebook ran out of the run minutes Losant allows it (status ``timeout``)."""
+    """The notebook used up the run minutes that Losant allows it (status ``timeout``)."""
 
 
 class NotebookExecutionCanceled(NotebookExecutionError):
@@ -54,12 +54,16 @@ class NotebookExecutionCanceled(NotebookExecutionError):
 
 
 class NotebookWaitTimedOut(NotebookExecutionError):
-    """The execution had not ended when ``timeout`` (or ``execution_timeout``) was over."""
+    """The execution had not ended within ``timeout`` (or ``execution_timeout``)."""
 
 
 @contextmanager
 def permanent_errors_as_config_error(where: str = "") -> Iterator[None]:
-    """Turn an error of Losant's that trying again cannot change into the one that Airflow does not retry."""
+    """
+    Raise permanent errors as :class:`LosantConfigError`, which Airflow does not retry.
+
+    :param where: What the message begins with.
+    """
     try:
         yield
     except LosantError as error:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Pass the tests from a bare Python: build their environment, then hand over to pytest.
+Run the tests from a bare Python: build their environment, then run pytest in it.
 
-``--airflow 3.0`` takes another Airflow than the newest; all other arguments are pytest's.
+``--airflow 3.0`` tests another Airflow than the newest. All other arguments are passed to pytest.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ import os
 import sys
 from pathlib import Path
 
-from tests.support.airflow_versions import CONSTRAINTS, MINORS, NEWEST, ROOT
+from tests.support.airflow_versions import CONSTRAINTS, MINORS, NEWEST
 from tests.support.environment import ensure
+from tests.support.paths import ROOT
 
 EXTRAS = ("test", "docs", "distributed")
-SIDE_BY_SIDE = ("-n", "2", "--no-loadscope-reorder")
-"""Journeys mostly wait, so what one leaves of two small cores is for others; see ``tests/conftest.py``."""
+WORKERS = ("-n", "6", "--dist", "loadgroup")
+"""More workers than cores, because journeys mostly wait. Tests of one ``xdist_group`` run in one worker."""
 
 
 def python(airflow: str | None = None) -> Path:
     """
-    Build the environment of the tests, unless it is there already.
+    Build the environment of the tests, unless it exists, and return its interpreter.
 
-    :param airflow: Which one; by default the newest, in the environment that everything else shares, too.
+    :param airflow: A minor version; by default the newest, in the environment that everything else uses.
     """
     if airflow is None:
         return ensure(EXTRAS, CONSTRAINTS[NEWEST])
@@ -33,14 +34,14 @@ def python(airflow: str | None = None) -> Path:
 
 
 def main(arguments: list[str]) -> None:
-    """Become pytest with these arguments, so that its exit code and its closing line are ours."""
+    """Replace this process by pytest, so that its exit code and its last line are those of this command."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--airflow", choices=MINORS)
-    wanted, theirs = parser.parse_known_args(arguments)
-    interpreter = str(python(wanted.airflow))
+    given, passed_on = parser.parse_known_args(arguments)
+    interpreter = str(python(given.airflow))
     sys.stdout.flush()
     os.chdir(ROOT)
-    os.execv(interpreter, [interpreter, "-m", "pytest", *SIDE_BY_SIDE, *theirs])
+    os.execv(interpreter, [interpreter, "-m", "pytest", *WORKERS, *passed_on])
 
 
 if __name__ == "__main__":

@@ -2,9 +2,8 @@
 """
 Run the tests on every Airflow that we support, each in an environment of its own, and print a table.
 
-``python3 -m tests.matrix``, with the versions of Airflow as arguments, or none for all. The newest one is
-also tested with every later Python that is found. Standard library only: this runs before anything is
-installed.
+``python3 -m tests.matrix``, with versions of Airflow as arguments, or without for all. The newest one is also
+tested with every later Python that is found. Standard library only: used before anything is installed.
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.airflow_versions import MINORS, NEWEST, ROOT
+from tests.support.airflow_versions import MINORS, NEWEST
+from tests.support.paths import ROOT
 
 SUITES = ("tests/unit", "tests/provider", "tests/meta")
 LATEST_PYTHON = (3, 14)
@@ -36,7 +36,7 @@ HEADS = ("Airflow", "Python", "passed", "failed", "skipped", "seconds", "")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One Airflow on one Python."""
+    """One version of Airflow on one version of Python."""
 
     airflow: str
     python: str
@@ -44,58 +44,58 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """Its name in the output."""
         return f"Airflow {self.airflow} on Python {self.python}"
 
     def command(self, tests: Sequence[str], report: Path) -> list[str]:
         """
-        Return what runs these tests.
+        Return the command that runs these tests.
 
-        The newest Airflow on this Python has the environment that ``python3 -m tests`` has.
+        The newest Airflow on this Python uses the environment of ``python3 -m tests``.
         """
         shares = self.airflow == NEWEST and self.interpreter == sys.executable
         which = [] if shares else ["--airflow", self.airflow]
-        # In one process, for what runs side by side here are the cells; and each has its folders for itself.
+        # In one process, because the environments run in parallel; each has temporary folders of its own.
         alone = ["-n", "0", "-p", "no:cacheprovider", f"--basetemp={report.with_suffix('')}"]
         return [self.interpreter, "-m", "tests", *which, *tests, "-q", *alone, f"--junitxml={report}"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What came of a cell's tests; ``trouble`` is why they cannot be trusted, or nothing."""
+    """The result of a cell's tests; ``problem`` is why the numbers are not reliable, or empty."""
 
     passed: int = 0
     failed: int = 0
     skipped: int = 0
-    trouble: str = ""
+    problem: str = ""
 
     @property
     def is_good(self) -> bool:
-        """Whether all went as promised; no tests at all is not what was promised."""
-        return self.passed > 0 and not (self.failed or self.trouble)
+        """Whether no test failed and at least one passed."""
+        return self.passed > 0 and not (self.failed or self.problem)
 
 
 def counted(report: Path, code: int | None) -> Result:
     """
     Read pytest's report.
 
-    :param code: How pytest ended; None if it did not.
+    :param code: The exit code of pytest; None if it did not end in time.
     """
     if code is None:
-        return Result(trouble=f"not done after {LIMIT / 60:.0f} minutes")
+        return Result(problem=f"not done after {LIMIT / 60:.0f} minutes")
     try:
         suites = list(ET.parse(report).getroot().iter("testsuite"))
     except (OSError, ET.ParseError):
-        return Result(trouble=f"ended with {code} and no report")
+        return Result(problem=f"ended with {code} and no report")
     names = ("tests", "failures", "errors", "skipped")
     tests, failures, errors, skipped = (sum(int(it.get(name, 0)) for it in suites) for name in names)
     failed = failures + errors
-    trouble = f"ended with {code}" if code and not failed else ""
-    return Result(passed=tests - failed - skipped, failed=failed, skipped=skipped, trouble=trouble)
+    problem = f"ended with {code}" if code and not failed else ""
+    return Result(passed=tests - failed - skipped, failed=failed, skipped=skipped, problem=problem)
 
 
 def folders_with_pythons() -> list[Path]:
-    """Return where interpreters are, also those that pyenv has and does not put on the path."""
+    """Return the folders of interpreters: the path, and those of pyenv that are not on it."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     return [*map(Path, os.get_exec_path()), *sorted(pyenv.glob("versions/*/bin"))]
 
@@ -112,7 +112,7 @@ def later_pythons(folders: Iterable[Path]) -> Iterator[tuple[str, Path]]:
 
 
 def _can_build(interpreter: Path) -> bool:
-    """Tell whether it is more than a shim, and can make a virtual environment."""
+    """Return whether an interpreter works and can make virtual environments; a shim may not."""
     command = [str(interpreter), "-c", "import ensurepip, venv"]
     with suppress(OSError, subprocess.TimeoutExpired):
         return subprocess.run(command, capture_output=True, check=False, timeout=30).returncode == 0
@@ -120,7 +120,7 @@ def _can_build(interpreter: Path) -> bool:
 
 
 def cells(airflows: Sequence[str], later: Iterable[tuple[str, Path]]) -> list[Cell]:
-    """Put together what to test: every Airflow on this Python, and the newest on the later ones."""
+    """Return what to test: every Airflow on this Python, and the newest on the later ones."""
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     chosen = [Cell(airflow=it, python=own, interpreter=sys.executable) for it in airflows]
     if NEWEST in airflows:
@@ -129,7 +129,7 @@ def cells(airflows: Sequence[str], later: Iterable[tuple[str, Path]]) -> list[Ce
 
 
 async def test(cell: Cell, tests: Sequence[str], report: Path, log: Path) -> int | None:
-    """Run a cell's tests, all that they print in the log; returns pytest's exit code, None if too slow."""
+    """Run a cell's tests with their output in a log; return pytest's exit code, None after ``LIMIT``."""
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *cell.command(tests, report), cwd=ROOT, stdout=output, stderr=output, start_new_session=True
@@ -148,15 +148,15 @@ async def test(cell: Cell, tests: Sequence[str], report: Path, log: Path) -> int
 async def test_all(
     wanted: Sequence[Cell], tests: Sequence[str], at_once: int
 ) -> dict[Cell, tuple[Result, float]]:
-    """Run the tests of every cell, some beside each other, and tell how each of them ends."""
+    """Run the tests of every cell, several at the same time; return result and seconds of each."""
     logs = ROOT / ".venvs"
     logs.mkdir(exist_ok=True)
-    gate = asyncio.Semaphore(at_once)
+    slots = asyncio.Semaphore(at_once)
 
     async def one(cell: Cell) -> tuple[Result, float]:
         name = f"airflow-{cell.airflow}-python-{cell.python}"
         report, log = Path(folder) / f"{name}.xml", logs / f"{name}.log"
-        async with gate:
+        async with slots:
             print(f"  ..   {cell.title}", flush=True)
             began = time.monotonic()
             result = counted(report, await test(cell, tests, report, log))
@@ -173,28 +173,28 @@ async def test_all(
 
 
 def table(results: Mapping[Cell, tuple[Result, float]]) -> str:
-    """Lay the results out for people, a line for each environment."""
+    """Return a table of the results with a line for each environment."""
     rows = [HEADS]
     for cell, (it, took) in results.items():
         counts = (it.passed, it.failed, it.skipped, round(took))
-        rows.append((cell.airflow, cell.python, *map(str, counts), it.trouble))
+        rows.append((cell.airflow, cell.python, *map(str, counts), it.problem))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in lines)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Test what is asked for, and return 0 only if nothing failed anywhere."""
+    """Run the tests on the given versions, and return 0 only if all passed."""
     about = (__doc__ or "").partition("\n\n")[0]
     parser = argparse.ArgumentParser(prog="python3 -m tests.matrix", description=about)
     parser.add_argument("airflow", nargs="*", help=f"any of {', '.join(MINORS)}; all by default")
-    parser.add_argument("--at-once", type=int, default=2, help="how many to test beside each other")
+    parser.add_argument("--at-once", type=int, default=2, help="how many to test at the same time")
     parser.add_argument("--tests", nargs="+", default=SUITES, help=f"by default {', '.join(SUITES)}")
-    wanted = parser.parse_args(arguments)
-    if unknown := set(wanted.airflow) - set(MINORS):
+    given = parser.parse_args(arguments)
+    if unknown := set(given.airflow) - set(MINORS):
         parser.error(f"there are no constraints for Airflow {', '.join(sorted(unknown))}")
-    chosen = cells(wanted.airflow or MINORS, later_pythons(folders_with_pythons()))
-    results = asyncio.run(test_all(chosen, wanted.tests, wanted.at_once))
+    chosen = cells(given.airflow or MINORS, later_pythons(folders_with_pythons()))
+    results = asyncio.run(test_all(chosen, given.tests, given.at_once))
     print(f"\n{table(results)}")
     return 0 if all(result.is_good for result, _ in results.values()) else 1
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a connection means where it says nothing."""
+"""Defaults of the connection's fields; a module of its own, which the connection form can import."""
 
 from __future__ import annotations
 
@@ -8,4 +8,5 @@ from typing import Final
 URL: Final = "https://api.losant.com"
 APP_URL: Final = "https://app.losant.com"
 TIMEOUT: Final = 30.0
+"""Seconds."""
 MAX_RETRIES: Final = 4

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-One endpoint, one function: it returns a :class:`Call`, which says what to send and how to read the answer.
+One function per endpoint: it returns a :class:`Call` with the request and the parser of the response.
 
-Nothing is sent here. Paths, parameters and scopes are those of Losant's REST reference
+No request is sent here. Paths, parameters and scopes are those of Losant's REST reference
 (https://docs.losant.com/rest-api/notebook/ and /notebooks/).
 """
 
@@ -10,34 +10,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import IO, Any, Generic, Literal, Protocol, TypeVar
 
 from airflow_provider_losant.api.fields import integer, string
 from airflow_provider_losant.api.model import ExecutionLog, ExecutionRef, Notebook, losant_id
 from airflow_provider_losant.api.timestamps import to_milliseconds
-
-if TYPE_CHECKING:
-    from airflow_provider_losant.api.usage import MinuteCounts
+from airflow_provider_losant.api.usage import MinuteCounts
 
 T = TypeVar("T")
 
 PAGE_SIZE = 100
 MAX_LOG_LIMIT = 1_000
-"""How long a log is asked for where something has to be found in it."""
+"""Executions to request where one has to be found in the log."""
 EXPORT_INTERVAL = 15 * 60.0
+"""Seconds that Losant requires between two exports of one notebook."""
 COMPACT = {"_actions": "false", "_links": "false", "_embedded": "false"}
-"""Leave out what only a browser needs. Text, because Losant takes ``true``, not ``True``, for true."""
+"""Omits fields that only a browser needs. Strings, because Losant accepts ``true``, not ``True``."""
 
 
 class Upload(Protocol):
-    """A file to send: a ``pathlib.Path``, an ``ObjectStoragePath``, or what looks like one."""
+    """A file to send: a ``pathlib.Path``, an ``ObjectStoragePath``, or any object with these two members."""
 
     @property
     def name(self) -> str:
-        """The file's name, without any folder."""
+        """The file's name, without its folder."""
 
     def open(self, mode: Literal["rb"]) -> IO[bytes]:
-        """Open the file at its beginning, once for each attempt to send it."""
+        """Open the file at its beginning; called once per attempt to send it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +44,14 @@ class Call(Generic[T]):
     """
     A request as a value.
 
-    :param operation: Losant's name for it, which is also the token scope it needs.
-    :param parse: Turns the JSON answer into what the caller wants.
-    :param idempotent: Sending it twice does no more than sending it once.
+    :param operation: Losant's name of the operation, which is also the token scope it needs.
+    :param parse: Converts the JSON response into the call's result.
+    :param idempotent: Whether sending it twice has the same effect as sending it once (RFC 9110).
+    :param deletes: Whether it deletes or cancels what it names. If a retry of it gets 404 or 400, the earlier
+        attempt, whose response was lost, has succeeded.
+    :param scope: The token scope it needs, if that is not ``operation``.
     :param upload: A Jupyter file to send as ``multipart/form-data``.
-    :param deletes: It takes away what it names. That it finds nothing proves an attempt before it, whose
-        answer was lost, to have been carried out.
-    :param min_interval: Seconds that Losant wants between two of these for one notebook, where it does.
+    :param min_interval: Seconds that Losant requires between two such calls for one notebook.
     """
 
     operation: str
@@ -70,37 +70,42 @@ class Call(Generic[T]):
 def list_notebooks(
     application_id: str, *, page: int = 0, per_page: int = PAGE_SIZE, **query: str
 ) -> Call[Page]:
-    """Ask for one page of an application's notebooks."""
+    """
+    Get one page of an application's notebooks.
+
+    :param page: The page; the first is 0.
+    :param query: Losant's further parameters: sorting and filters.
+    """
     return Call(
         operation="notebooks.get",
         method="GET",
-        path=f"{_application(application_id)}/notebooks",
+        path=f"{_application_path(application_id)}/notebooks",
         query={"page": str(page), "perPage": str(per_page), **query, **COMPACT},
         parse=Page.from_api,
     )
 
 
 def get_application(application_id: str) -> Call[str]:
-    """Ask for the name of an application."""
+    """Get the name of an application."""
     return Call(
         operation="application.get",
         method="GET",
-        path=_application(application_id),
+        path=_application_path(application_id),
         query=COMPACT,
-        parse=lambda answer: string(answer, "name"),
+        parse=lambda response: string(response, "name"),
     )
 
 
 def create_notebook(application_id: str, body: Mapping[str, Any]) -> Call[Notebook]:
     """
-    Make a notebook; sending it twice makes two.
+    Create a notebook; sending it twice creates two.
 
     :param body: From :func:`~airflow_provider_losant.api.payloads.notebook_body`.
     """
     return Call(
         operation="notebooks.post",
         method="POST",
-        path=f"{_application(application_id)}/notebooks",
+        path=f"{_application_path(application_id)}/notebooks",
         json=body,
         idempotent=False,
         parse=Notebook.from_api,
@@ -108,30 +113,30 @@ def create_notebook(application_id: str, body: Mapping[str, Any]) -> Call[Notebo
 
 
 def get_notebook(application_id: str, notebook_id: str) -> Call[Notebook]:
-    """Ask for one notebook."""
-    path = _notebook(application_id, notebook_id)
+    """Get one notebook."""
+    path = _notebook_path(application_id, notebook_id)
     return Call(operation="notebook.get", method="GET", path=path, query=COMPACT, parse=Notebook.from_api)
 
 
 def update_notebook(application_id: str, notebook_id: str, body: Mapping[str, Any]) -> Call[Notebook]:
-    """Change what the body names; a list takes the place of the whole list that was there."""
+    """Update the fields in the body; a list replaces the whole previous list."""
     return Call(
         operation="notebook.patch",
         method="PATCH",
-        path=_notebook(application_id, notebook_id),
+        path=_notebook_path(application_id, notebook_id),
         json=body,
         parse=Notebook.from_api,
     )
 
 
 def delete_notebook(application_id: str, notebook_id: str) -> Call[None]:
-    """Remove a notebook, and with it the log of its executions."""
+    """Delete a notebook and its execution log."""
     return Call(
         operation="notebook.delete",
         method="DELETE",
-        path=_notebook(application_id, notebook_id),
+        path=_notebook_path(application_id, notebook_id),
         deletes=True,
-        parse=_done,
+        parse=_expect_success,
     )
 
 
@@ -140,7 +145,7 @@ def upload_notebook(application_id: str, notebook_id: str, file: Upload) -> Call
     return Call(
         operation="notebook.upload",
         method="POST",
-        path=f"{_notebook(application_id, notebook_id)}/upload",
+        path=f"{_notebook_path(application_id, notebook_id)}/upload",
         upload=file,
         parse=Notebook.from_api,
     )
@@ -148,19 +153,20 @@ def upload_notebook(application_id: str, notebook_id: str, file: Upload) -> Call
 
 def execute(application_id: str, notebook_id: str, options: Mapping[str, Any]) -> Call[ExecutionRef]:
     """
-    Start a run; Losant has no idempotency key, so sending it twice starts two.
+    Submit an execution; Losant has no idempotency key, so sending it twice submits two.
 
-    :param options: The body, from :func:`execution_options`; Losant wants one, if an empty one.
+    :param options: The body, from :func:`~airflow_provider_losant.api.payloads.execution_options`; Losant
+        requires a body, even an empty one.
     """
 
-    def parse(answer: Any) -> ExecutionRef:
-        execution_id = losant_id(answer["executionId"], field="executionId")
+    def parse(response: Any) -> ExecutionRef:
+        execution_id = losant_id(response["executionId"], field="executionId")
         return ExecutionRef(application_id=application_id, notebook_id=notebook_id, execution_id=execution_id)
 
     return Call(
         operation="notebook.execute",
         method="POST",
-        path=f"{_notebook(application_id, notebook_id)}/execute",
+        path=f"{_notebook_path(application_id, notebook_id)}/execute",
         json=options,
         idempotent=False,
         parse=parse,
@@ -168,31 +174,31 @@ def execute(application_id: str, notebook_id: str, options: Mapping[str, Any]) -
 
 
 def cancel_execution(ref: ExecutionRef) -> Call[None]:
-    """Mark a run for cancellation; it becomes ``canceling`` and later ``canceled``."""
+    """Request cancellation of an execution; its status becomes ``canceling`` and later ``canceled``."""
     return Call(
         operation="notebook.cancelExecution",
         scope="notebook.execute",
         method="POST",
-        path=f"{_notebook(ref.application_id, ref.notebook_id)}/cancelExecution",
+        path=f"{_notebook_path(ref.application_id, ref.notebook_id)}/cancelExecution",
         query={"executionId": losant_id(ref.execution_id, field="execution_id")},
         deletes=True,
-        parse=_done,
+        parse=_expect_success,
     )
 
 
 def execution_logs(application_id: str, notebook_id: str, *, limit: int, since: float) -> Call[ExecutionLog]:
     """
-    Ask for a notebook's latest executions, newest first.
+    Get a notebook's latest executions, newest first.
 
-    :param limit: How many at the most; Losant's own default is 1, which shows somebody else's run.
-    :param since: Epoch seconds; 0 is as far back as Losant goes.
+    :param limit: Maximum number of executions; Losant's default of 1 may show another task's execution only.
+    :param since: Epoch seconds; 0 returns executions as old as Losant keeps.
     """
     return Call(
         operation="notebook.logs",
         method="GET",
-        path=f"{_notebook(application_id, notebook_id)}/logs",
+        path=f"{_notebook_path(application_id, notebook_id)}/logs",
         query={"limit": str(limit), "since": to_milliseconds(since), **COMPACT},
-        parse=lambda answer: ExecutionLog(_list(answer)),
+        parse=lambda response: ExecutionLog(_list(response)),
     )
 
 
@@ -200,18 +206,16 @@ def minute_counts(
     application_id: str, notebook_id: str, *, start: float | None = None, end: float | None = None
 ) -> Call[MinuteCounts]:
     """
-    Ask what a notebook's runs came to, day by day.
+    Get a notebook's run minutes and numbers of executions per day.
 
-    :param start: Epoch seconds; Losant chooses where it is None.
+    :param start: Epoch seconds; None for Losant's default.
     :param end: As ``start``.
     """
-    from airflow_provider_losant.api.usage import MinuteCounts
-
     span = {"start": start, "end": end}
     return Call(
         operation="notebook.notebookMinuteCounts",
         method="GET",
-        path=f"{_notebook(application_id, notebook_id)}/notebookMinuteCounts",
+        path=f"{_notebook_path(application_id, notebook_id)}/notebookMinuteCounts",
         query={name: to_milliseconds(at) for name, at in span.items() if at is not None} | COMPACT,
         parse=MinuteCounts.from_api,
     )
@@ -219,56 +223,56 @@ def minute_counts(
 
 def request_export(application_id: str, notebook_id: str, options: Mapping[str, Any]) -> Call[str]:
     """
-    Have a notebook's input data exported; returns the id of the job.
+    Request an export of a notebook's input data; the result is the id of the export job.
 
-    Sending it twice is refused at best, and at worst exports twice.
+    If it is sent twice, Losant rejects the second request or exports twice.
 
     :param options: The body, as for :func:`execute`.
     """
     return Call(
         operation="notebook.requestInputDataExport",
         method="POST",
-        path=f"{_notebook(application_id, notebook_id)}/requestInputDataExport",
+        path=f"{_notebook_path(application_id, notebook_id)}/requestInputDataExport",
         json=options,
         idempotent=False,
         min_interval=EXPORT_INTERVAL,
-        parse=lambda answer: string(answer, "jobId"),
+        parse=lambda response: string(response, "jobId"),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Some of an application's notebooks, and how many there are in all."""
+    """One page of an application's notebooks, and the total number of its notebooks."""
 
     notebooks: Sequence[Notebook]
     total: int
 
     @classmethod
-    def from_api(cls, answer: Mapping[str, Any]) -> Page:
-        notebooks = [Notebook.from_api(entry) for entry in _list(answer["items"])]
-        total = integer(answer, "totalCount")
+    def from_api(cls, response: Mapping[str, Any]) -> Page:
+        notebooks = [Notebook.from_api(entry) for entry in _list(response["items"])]
+        total = integer(response, "totalCount")
         return cls(notebooks=notebooks, total=len(notebooks) if total is None else total)
 
 
 SUCCESS: Mapping[str, Any] = {"success": True}
-"""What Losant says when there is nothing else to say."""
+"""Losant's response to a call that returns no data."""
 
 
-def _done(answer: Any) -> None:
-    # That the word is missing one day is no reason to doubt what was done; that it says no, is.
-    if answer.get("success", True) is not True:
-        raise ValueError("it was not done")
+def _expect_success(response: Any) -> None:
+    # A missing key means success: with status 200, only an explicit false is a failure.
+    if response.get("success", True) is not True:
+        raise ValueError("success is not true")
 
 
-def _list(answer: Any) -> list[Any]:
-    if not isinstance(answer, list):
-        raise TypeError("a list was expected")
-    return answer
+def _list(response: Any) -> list[Any]:
+    if not isinstance(response, list):
+        raise TypeError("not a list")
+    return response
 
 
-def _application(application_id: str) -> str:
+def _application_path(application_id: str) -> str:
     return f"/applications/{losant_id(application_id, field='application_id')}"
 
 
-def _notebook(application_id: str, notebook_id: str) -> str:
-    return f"{_application(application_id)}/notebooks/{losant_id(notebook_id, field='notebook_id')}"
+def _notebook_path(application_id: str, notebook_id: str) -> str:
+    return f"{_application_path(application_id)}/notebooks/{losant_id(notebook_id, field='notebook_id')}"

@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What can go wrong between us and Losant, as one tree.
+The errors that calls to Losant raise, as one tree.
 
 ::
 
     LosantError
-    ├── InvalidArgument          refused here, before any request
-    ├── TransportError           no answer came back
+    ├── InvalidArgument          an argument is invalid; no request was sent
+    ├── TransportError           no response
     │   └── TlsError             the server's certificate was not accepted
-    ├── ProtocolError            an answer came back, but cut short or unreadable
-    │   ├── ResponseTooLarge       the answer is longer than any of Losant's
-    │   └── NotLosantApi            the answer is a web page or a redirect: the host is not Losant's API
-    ├── FileAccessDenied              the host of a file refuses its address, which has expired as a rule
-    ├── OutputError              an output cannot be had: there is none, or it is too large
-    └── ResponseError            Losant answered with an error status
+    ├── ProtocolError            an incomplete or unreadable response
+    │   ├── ResponseTooLarge     a longer response than Losant ever sends
+    │   └── NotLosantApi         a web page or a redirect: the host is not Losant's API
+    ├── FileAccessDenied         the file host rejected the signed URL, usually because it expired
+    ├── OutputError              an output does not exist or is too large
+    └── ResponseError            Losant returned an error status
         ├── BadRequest 400   ├── Unauthorized 401   ├── Forbidden 403
         ├── NotFound 404     ├── RateLimited 429    └── ServerError 5xx
 
-Two questions decide what may happen next, and each error answers them itself: *may it pass?*
-(``is_transient``) and *may Losant have acted on the request all the same?* (``may_have_taken_effect``).
+Two attributes decide what may be done next: whether the same request may succeed later (``is_transient``),
+and whether Losant may have executed the request despite the error (``may_have_taken_effect``).
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from functools import partial
 from typing import Any
 
 JSON_ERRORS = (ValueError, RecursionError)
-"""What a text raises that is no JSON, or JSON nested so deep that only malice can mean it."""
+"""Exceptions raised for malformed or maliciously nested JSON."""
 SHAPE_ERRORS = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
-"""What reading JSON raises that is not built as expected."""
+"""Exceptions raised when a field of a JSON response is missing or has another type."""
 
 
 def is_transient_status(status: int) -> bool:
-    """Tell whether an HTTP status says that the same request may be answered another time."""
+    """Return whether the same request may succeed later: 408, 425, 429 and 5xx."""
     return status in {408, 425, 429} or status >= 500  # noqa: PLR2004 - HTTP's own numbers
 
 
 class LosantError(Exception):
     """
-    Base of everything this package raises about Losant; the message never holds the token.
+    Base class of all errors about Losant; the message never contains the token.
 
-    :ivar is_transient: Whether the same request may be answered another time.
-    :ivar may_have_taken_effect: Whether Losant may have acted on the request all the same.
-    :ivar retry_after: Seconds that Losant asked to wait, when it did.
+    :ivar is_transient: Whether the same request may succeed later.
+    :ivar may_have_taken_effect: Whether Losant may have executed the request despite the error.
+    :ivar retry_after: Seconds from the ``Retry-After`` header; None without one.
     """
 
     is_transient = False
@@ -53,10 +53,10 @@ class LosantError(Exception):
 
 class InvalidArgument(LosantError, ValueError):
     """
-    A value that Losant would refuse, or silently misread; nothing was sent.
+    An argument that Losant would reject or silently misread; no request was sent.
 
-    :param field: The argument at fault, under the name the caller knows it by.
-    :param problem: What is wrong with it, as the rest of a sentence.
+    :param field: The argument's name, as the caller knows it.
+    :param problem: What is wrong with the value.
     """
 
     def __init__(self, field: str, problem: str) -> None:
@@ -70,10 +70,10 @@ class InvalidArgument(LosantError, ValueError):
 
 class TransportError(LosantError):
     """
-    No answer came back.
+    No response was received.
 
-    :param message: What happened, in one sentence.
-    :param was_sent: False when the request certainly never left (refused connection, unknown host).
+    :param message: What happened.
+    :param was_sent: False if the request was certainly not sent (refused connection, unknown host).
     """
 
     is_transient = True
@@ -84,7 +84,7 @@ class TransportError(LosantError):
 
 
 class TlsError(TransportError):
-    """The server's certificate was not accepted; trying again cannot help."""
+    """The server's certificate was not accepted; retrying does not help."""
 
     is_transient = False
 
@@ -93,24 +93,24 @@ class TlsError(TransportError):
 
 
 class ProtocolError(LosantError):
-    """An answer that broke off or cannot be read, so nobody knows what it would have said."""
+    """The response is incomplete or unreadable, so the outcome of the request is unknown."""
 
     is_transient = True
     may_have_taken_effect = True
 
 
 class ResponseTooLarge(ProtocolError):
-    """An answer that was not read to its end, as there is no end to be seen; the next would be as long."""
+    """The response exceeds the size limit and was not read to its end; a retry would exceed it too."""
 
     is_transient = False
 
 
 class NotLosantApi(ProtocolError):
     """
-    A web page or a redirect where Losant answers JSON: something else lives at this address.
+    The response is a web page or a redirect instead of JSON: the host is not Losant's API.
 
-    :param message: What came, in one sentence.
-    :param may_have_taken_effect: False when the answer itself says that the request was not taken.
+    :param message: What was received.
+    :param may_have_taken_effect: False if the response's status shows that the request was rejected.
     """
 
     is_transient = False
@@ -121,25 +121,25 @@ class NotLosantApi(ProtocolError):
 
 
 class FileAccessDenied(LosantError):
-    """The host of a file refuses its address; a fresh one may do."""
+    """The file host rejected the signed URL, usually because it expired; a new URL may work."""
 
     is_transient = True
 
 
 class OutputError(LosantError):
-    """An output cannot be had as it was asked for; trying again changes nothing."""
+    """A requested output does not exist or is too large; retrying does not help."""
 
 
 class ResponseError(LosantError):
     """
-    Losant answered with an error status.
+    Losant returned an error status.
 
     :param status: HTTP status.
-    :param type: Losant's name for the error, such as ``Validation``; empty when it gave none.
-    :param message: Losant's own message.
-    :param operation: What was asked, such as ``notebook.execute``.
-    :param retry_after: Seconds Losant asked to wait, when it did.
-    :param hint: What the reader can do about it.
+    :param type: Losant's name for the error, such as ``Validation``; empty if the response has none.
+    :param message: Losant's message.
+    :param operation: The operation that was called, such as ``notebook.execute``.
+    :param retry_after: Seconds from the ``Retry-After`` header; None without one.
+    :param hint: How to fix it, for the user.
     """
 
     def __init__(
@@ -152,9 +152,9 @@ class ResponseError(LosantError):
         retry_after: float | None = None,
         hint: str = "",
     ) -> None:
-        answer = " ".join(filter(None, (str(status), type)))
-        asked = f" to {operation}" if operation else ""
-        super().__init__(f"Losant answered {answer}{asked}: {message}{hint and f' ({hint})'}")
+        response = " ".join(filter(None, (str(status), type)))
+        request = f" for {operation}" if operation else ""
+        super().__init__(f"Losant returned {response}{request}: {message}{hint and f' ({hint})'}")
         self.status = status
         self.type = type
         self.message = message
@@ -165,39 +165,39 @@ class ResponseError(LosantError):
         self._hint = hint
 
     def __reduce__(self) -> tuple[Any, ...]:
-        again = partial(type(self), operation=self.operation, retry_after=self.retry_after, hint=self._hint)
-        return again, (self.status, self.type, self.message)
+        restore = partial(type(self), operation=self.operation, retry_after=self.retry_after, hint=self._hint)
+        return restore, (self.status, self.type, self.message)
 
 
 class BadRequest(ResponseError):
-    """400: a parameter or the body is not what Losant expects."""
+    """400: a parameter or the body is invalid."""
 
 
 class Unauthorized(ResponseError):
-    """401: the token is garbage, expired or revoked."""
+    """401: the token is invalid, expired or revoked."""
 
 
 class Forbidden(ResponseError):
-    """403: the token lacks the scope, or there is no token at all."""
+    """403: the token lacks the scope, or the request had no token."""
 
 
 class NotFound(ResponseError):
-    """404: no such application, notebook or execution that this token can see."""
+    """404: the application, notebook or execution does not exist or is not visible to this token."""
 
 
 class RateLimited(ResponseError):
-    """429: too many requests; ``retry_after`` says how long to wait, when Losant does."""
+    """429: too many requests; ``retry_after`` is the time to wait, if Losant sent it."""
 
 
 class ServerError(ResponseError):
-    """5xx: Losant, or a proxy before it, failed; whether it acted first is unknown."""
+    """5xx: Losant or a proxy in between failed; Losant may have executed the request."""
 
 
 _BY_STATUS = {400: BadRequest, 401: Unauthorized, 403: Forbidden, 404: NotFound, 429: RateLimited}
 
 
 def error_class(status: int) -> type[ResponseError]:
-    """Return the class that an error status is raised as."""
+    """Return the exception class for an HTTP error status."""
     if status >= 500:  # noqa: PLR2004 - HTTP's own number
         return ServerError
     return _BY_STATUS.get(status, ResponseError)

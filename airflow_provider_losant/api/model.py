@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The nouns: what Losant's notebooks and their executions are to us.
+Losant's notebooks and executions as typed values.
 
-Each is made from Losant's answer by ``from_api`` and keeps that answer as ``raw`` (never shown by
-``repr``, since it holds signed URLs). Keys we do not know are ignored. Spelling is translated here only.
+``from_api`` builds each from Losant's JSON and keeps that JSON as ``raw``, which ``repr`` omits because it
+contains signed URLs. Unknown keys are ignored. Only this module translates Losant's spelling.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ ERROR_LOG = "result.error.log"
 
 def losant_id(value: object, *, field: str) -> str:
     """
-    Return an id that is safe to put into a path, in the lower case that Losant answers with.
+    Return an id in lower case, as Losant returns it; a valid id is safe in a URL path.
 
     :param value: 24 hexadecimal digits.
     :param field: The argument's name, for the error.
-    :raises InvalidArgument: it is missing or not an id.
+    :raises InvalidArgument: the value is missing or not an id.
     """
     if isinstance(value, str) and _ID.fullmatch(value.strip()):
         return value.strip().lower()
@@ -51,13 +51,13 @@ def losant_id(value: object, *, field: str) -> str:
 @dataclass(frozen=True, slots=True)
 class Status:
     """
-    What an execution's status means to somebody who waits for it.
+    What an execution's status means for a task that waits for it.
 
     :param name: Losant's spelling.
-    :param is_final: It will not change any more.
-    :param is_success: It ended well.
-    :param can_reconnect: A retry takes this run as its own instead of starting another.
-    :param is_active: It still costs, or will cost, run minutes, and nobody has asked it to stop.
+    :param is_final: The execution has ended; its status will not change.
+    :param is_success: The execution completed without an error.
+    :param can_reconnect: A retry reconnects to this execution instead of submitting a new one.
+    :param is_active: The execution uses, or will use, run minutes, and was not requested to cancel.
     :param is_known: Losant documents this status.
     """
 
@@ -70,7 +70,7 @@ class Status:
 
     @classmethod
     def of(cls, name: str) -> Status:
-        """Look a status up; one that nobody has documented is not final, and still running."""
+        """Return the status of that name; an undocumented one counts as active and not final."""
         return STATUSES.get(name) or cls(name, can_reconnect=True, is_active=True, is_known=False)
 
     def __str__(self) -> str:
@@ -89,14 +89,14 @@ STATUSES: Mapping[str, Status] = {
         Status("canceled", is_final=True),
     )
 }
-"""The one status table (source: Losant's ``notebookExecutionLogs`` schema)."""
+"""All documented statuses (source: Losant's ``notebookExecutionLogs`` schema)."""
 
 QUEUED, COMPLETED, TIMEOUT, CANCELED = (STATUSES[n] for n in ("queued", "completed", "timeout", "canceled"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionRef:
-    """The three ids that name an execution."""
+    """The three ids that identify an execution."""
 
     application_id: str
     notebook_id: str
@@ -107,7 +107,7 @@ class ExecutionRef:
 
     @property
     def created_at(self) -> float:
-        """Epoch seconds at which Losant made the id: the first four bytes of any MongoDB ObjectId."""
+        """Epoch seconds at which Losant created the id: the first four bytes of any MongoDB ObjectId."""
         return float(int(self.execution_id[:8], 16))
 
 
@@ -116,7 +116,8 @@ class File:
     """
     One input or output file of an execution.
 
-    :param url: A signed address that expires: whoever has it can read the file.
+    :param size: Bytes; None if unknown.
+    :param url: A signed URL that expires. It is a secret: it grants access to the file.
     """
 
     name: str
@@ -142,9 +143,9 @@ class File:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
     """
-    One run of a notebook, as the notebook's log tells it.
+    One execution of a notebook, as the notebook's execution log lists it.
 
-    Instants are None until they have happened.
+    A timestamp is None until its event has happened.
     """
 
     ref: ExecutionRef
@@ -164,7 +165,7 @@ class Execution:
 
     @classmethod
     def from_api(cls, entry: Mapping[str, Any]) -> Execution:
-        """Read one entry of a notebook's log."""
+        """Parse one entry of a notebook's execution log."""
         return cls(
             ref=ExecutionRef(
                 application_id=string(entry, "applicationId"),
@@ -188,17 +189,17 @@ class Execution:
 
     @property
     def queued_time(self) -> float:
-        """Epoch seconds at which it was queued, to the best of what Losant tells."""
+        """Epoch seconds at which it was queued; the id's timestamp if Losant returns none."""
         return self.queued_at.timestamp() if self.queued_at else self.ref.created_at
 
     @property
     def last_event_time(self) -> float:
-        """Epoch seconds of the last thing that is known to have happened to it: in the end, its end."""
+        """Epoch seconds of its latest known event; of a finished execution, its end."""
         return self._last_event_at.timestamp() if self._last_event_at else self.queued_time
 
     @property
     def phase(self) -> str:
-        """Where the run is: its status, and while it is in progress, which part of the work."""
+        """The status, and while the execution is in progress, its current step."""
         if self.status.is_final or self.started_at is None:
             return self.status.name
         done = (self.inputs_at, self.notebook_at, self.outputs_at)
@@ -207,21 +208,21 @@ class Execution:
 
     @property
     def durations(self) -> dict[str, float | None]:
-        """Seconds spent in each phase that has ended, and in all that is known so far."""
-        spans = [_between(*pair) for pair in itertools.pairwise(self._milestones)]
+        """Seconds spent in each phase that has ended, and in total so far."""
+        spans = [_seconds_between(*pair) for pair in itertools.pairwise(self._milestones)]
         names = ("queue", "inputs", "notebook", "outputs", "total")
-        return dict(zip(names, (*spans, _between(self.queued_at, self._last_event_at)), strict=True))
+        return dict(zip(names, (*spans, _seconds_between(self.queued_at, self._last_event_at)), strict=True))
 
     def to_result(self) -> dict[str, Any]:
-        """Return the JSON dict that DAGs get (XCom), with no signed URL in it."""
+        """Return the JSON dict that is the task's result (XCom); it contains no signed URL."""
         return {
             "execution_id": self.ref.execution_id,
             "notebook_id": self.ref.notebook_id,
             "application_id": self.ref.application_id,
             "status": self.status.name,
-            "relative_to": _formatted(self.relative_to),
-            "queued_at": _formatted(self.queued_at),
-            "started_at": _formatted(self.started_at),
+            "relative_to": _format_or_none(self.relative_to),
+            "queued_at": _format_or_none(self.queued_at),
+            "started_at": _format_or_none(self.started_at),
             "finished_at": self._finished_at,
             "durations": self.durations,
             "max_run_minutes": self.max_run_minutes,
@@ -243,7 +244,7 @@ class Execution:
     def _finished_at(self) -> str | None:
         if not self.status.is_final:
             return None
-        return _formatted(self.outputs_at or self.notebook_at)
+        return _format_or_none(self.outputs_at or self.notebook_at)
 
 
 _NO_FILES: Mapping[str, File] = MappingProxyType({})
@@ -251,12 +252,12 @@ _NO_FILES: Mapping[str, File] = MappingProxyType({})
 
 class ExecutionLog:
     """
-    A notebook's latest executions, newest first; each is read only when somebody looks at it.
+    A notebook's latest executions, newest first; each entry is parsed on access.
 
-    One log can answer thousands of waits, and tells most of them nothing new. What cannot be read of it is
-    the trouble of whoever looks there, and nobody else's.
+    One log serves thousands of waits, most of which find nothing new in it. An entry that cannot be parsed
+    raises only for the wait that reads it.
 
-    :param entries: Losant's own.
+    :param entries: The entries as Losant returns them.
     """
 
     def __init__(self, entries: Sequence[Mapping[str, Any]]) -> None:
@@ -278,10 +279,10 @@ class ExecutionLog:
 
     def find(self, execution_id: str, known: Execution | None = None) -> Execution | None:
         """
-        Return one execution; None when it is not there.
+        Return one execution; None if the log does not list it.
 
-        :param known: What was found before; returned itself when there is nothing new.
-        :raises ProtocolError: its entry has an unknown shape.
+        :param known: The execution as found before; returned itself if its entry has not changed.
+        :raises ProtocolError: the entry has an unknown shape.
         """
         entry = self._entries.get(execution_id)
         if entry is None:
@@ -305,10 +306,10 @@ def _read(entry: Mapping[str, Any]) -> Execution:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notebook:
     """
-    A notebook as Losant keeps it: the Jupyter file and what it reads and writes.
+    A notebook in Losant: the Jupyter file with its configured inputs and outputs.
 
-    :param file_url: A signed address of the Jupyter file that expires: whoever has it can read the file.
-    :param minutes_this_period: Run minutes used since the billing period began.
+    :param file_url: A signed URL of the Jupyter file that expires. It is a secret: it grants access.
+    :param minutes_this_period: Run minutes used in the current billing period.
     """
 
     id: str
@@ -325,7 +326,7 @@ class Notebook:
 
     @classmethod
     def from_api(cls, entry: Mapping[str, Any]) -> Notebook:
-        """Read one notebook of Losant's answer."""
+        """Parse one notebook of Losant's response."""
         return cls(
             id=losant_id(entry.get("notebookId") or entry["id"], field="notebookId"),
             application_id=string(entry, "applicationId"),
@@ -341,9 +342,9 @@ class Notebook:
         )
 
 
-def _formatted(moment: datetime | None) -> str | None:
-    return None if moment is None else format_timestamp(moment)
+def _format_or_none(timestamp: datetime | None) -> str | None:
+    return None if timestamp is None else format_timestamp(timestamp)
 
 
-def _between(start: datetime | None, end: datetime | None) -> float | None:
+def _seconds_between(start: datetime | None, end: datetime | None) -> float | None:
     return None if start is None or end is None else round((end - start).total_seconds(), 3)

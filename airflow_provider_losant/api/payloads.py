@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes into the bodies of requests: checked here, and in Losant's spelling."""
+"""Build and validate request bodies, in Losant's spelling."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.timestamps import format_timestamp
 
 MAX_CONTEXT = 32_767
+"""Characters of a template context that Losant accepts."""
 
 
 def execution_options(
@@ -21,7 +22,7 @@ def execution_options(
     email: str | None = None,
     callback_url: str | None = None,
 ) -> dict[str, Any]:
-    """Build the body of ``execute``: only what is given, in Losant's spelling."""
+    """Build the body of ``execute``; arguments that are None are omitted."""
     options = {
         "relativeTo": relative_to and format_timestamp(relative_to),
         "templateContext": template_context,
@@ -33,10 +34,10 @@ def execution_options(
 
 class NotebookFields(TypedDict, total=False):
     """
-    What can be said of a notebook, in Python's spelling.
+    The fields of a notebook that can be set, in Python's spelling.
 
-    ``image_version`` is what it runs in, such as ``v4``. What ``inputs`` and ``outputs`` are made of is told
-    in Losant's `Notebooks: Post <https://docs.losant.com/rest-api/notebooks/#post>`__.
+    ``image_version`` is Losant's notebook image, such as ``v4``. For the fields of ``inputs`` and ``outputs``
+    see Losant's `Notebooks: Post <https://docs.losant.com/rest-api/notebooks/#post>`__.
     """
 
     name: str
@@ -47,41 +48,42 @@ class NotebookFields(TypedDict, total=False):
 
 
 def notebook_body(fields: NotebookFields) -> dict[str, Any]:
-    """Build the body that makes or changes a notebook: only what is given, in Losant's spelling."""
+    """Build the body that creates or updates a notebook, in Losant's spelling."""
     return {"imageVersion" if name == "image_version" else name: value for name, value in fields.items()}
 
 
 def encode_context(value: Mapping[str, Any] | str | None, *, field: str = "template_context") -> str | None:
     """
-    Return a template context as the text Losant wants.
+    Return a template context as JSON text, which Losant requires.
 
-    :param value: A mapping, or JSON text (sent as it is).
-    :raises InvalidArgument: it is not JSON, or longer than Losant's 32,767 characters.
+    :param value: A mapping, or JSON text (sent unchanged).
+    :param field: The argument's name, for the error.
+    :raises InvalidArgument: the value is not JSON, or longer than Losant's 32,767 characters.
     """
     if value is None:
         return None
     try:
         if isinstance(value, str):
             text = value
-            json.loads(text, parse_constant=_refuse, parse_float=_finite)
+            json.loads(text, parse_constant=_reject_constant, parse_float=_finite)
         else:
             text = compact_json(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgument(field, f"is not JSON: {error}") from None
     if len(text) > MAX_CONTEXT:
-        raise InvalidArgument(field, f"is {len(text):,} characters long; Losant takes {MAX_CONTEXT:,}")
+        raise InvalidArgument(field, f"has {len(text):,} characters; Losant accepts at most {MAX_CONTEXT:,}")
     return text
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is a number for Python only")
+def _reject_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _finite(digits: str) -> float:
     number = float(digits)
-    return number if abs(number) < float("inf") else _refuse(digits)
+    return number if abs(number) < float("inf") else _reject_constant(digits)
 
 
 def compact_json(value: Mapping[str, Any]) -> str:
-    """Write JSON in as few characters as it takes."""
+    """Return a value as JSON without whitespace."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

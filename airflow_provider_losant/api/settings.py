@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How to reach Losant: what a connection says, checked once and then only carried about."""
+"""Settings of a client, validated once from the fields of an Airflow connection."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from airflow_provider_losant.api.model import losant_id
 
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+")
 CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-"""Variables that may name a bundle of certificates; the first one counts."""
-_LAST_PORT = 65_535
+"""Environment variables that may name a CA bundle; the first that is set to an existing path is used."""
+_MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """
-    Everything a client needs to know.
+    The settings of a client.
 
-    :param base_url: Scheme and host of the API, no trailing slash.
-    :param token: API token; never shown.
+    :param base_url: Scheme and host of the API, without a trailing slash.
+    :param token: API token; omitted from ``repr``.
     :param application_id: Default application.
-    :param app_url: Losant's web interface: a base address, or a whole link with ``{application_id}``,
-        ``{notebook_id}`` and ``{execution_id}`` in it.
-    :param timeout: Seconds to wait for a connection, for the beginning of an answer, and for all of it.
-    :param max_retries: How often a request that may be repeated is repeated.
-    :param verify: Check the server's certificate: true, false, or the path of a CA bundle.
-    :param user_agent: What we call ourselves.
+    :param app_url: Losant's web interface: a base URL, or a URL template with ``{application_id}``,
+        ``{notebook_id}`` and ``{execution_id}``.
+    :param timeout: Seconds allowed for connecting, for the start of a response, and for the whole response.
+    :param max_retries: How often a failed request is retried, if that is safe.
+    :param verify: Whether to verify the server's certificate, or the path of a CA bundle.
+    :param user_agent: The ``User-Agent`` header.
     """
 
     token: str = field(repr=False)
@@ -58,14 +58,14 @@ class Settings:
         user_agent: str,
     ) -> Settings:
         """
-        Make settings of a connection's fields.
+        Build settings from a connection's fields.
 
-        :raises InvalidArgument: a field is missing or makes no sense; the message names it.
+        :raises InvalidArgument: a field is missing or invalid; the message names it.
         """
         if not (token and token.strip()):
-            raise InvalidArgument("password", "is empty; it holds the Losant API token")
+            raise InvalidArgument("password", "is empty; set it to the Losant API token")
         if not re.fullmatch(r"[!-~]+", token.strip()):
-            raise InvalidArgument("password", "holds characters that no Losant API token has")
+            raise InvalidArgument("password", "contains characters that are not valid in a Losant API token")
         application_id = extra.get("application_id") or None
         return cls(
             token=token.strip(),
@@ -81,30 +81,30 @@ class Settings:
     @property
     def ca_bundle(self) -> bool | str:
         """
-        Return whose certificates to accept: as ``verify`` says, or the environment, where that is just true.
+        The CA bundle to verify with: ``verify``, or if that is just true, the one of the environment.
 
-        It is asked here, since each of the libraries that make requests asks for a variable of its own.
+        It is read here, because ``requests`` and ``aiohttp`` read different environment variables.
         """
         if self.verify is not True:
             return self.verify
-        named = (os.environ.get(name) for name in CA_BUNDLES)
-        return next((it for it in named if it and Path(it).exists()), True)
+        paths = (os.environ.get(name) for name in CA_BUNDLES)
+        return next((it for it in paths if it and Path(it).exists()), True)
 
     def notebook_url(self, *, application_id: str, notebook_id: str, execution_id: str) -> str:
         """
-        Return the address of a notebook in Losant's web interface.
+        Return the URL of a notebook in Losant's web interface.
 
-        Losant documents no address of a single execution: they are listed on the notebook's page.
+        Losant documents no URL of a single execution; the notebook's page lists them.
         """
         template = self.app_url
         if "{" not in template:
             template += "/applications/{application_id}/notebooks/{notebook_id}"
-        names = {
+        ids = {
             "application_id": application_id,
             "notebook_id": notebook_id,
             "execution_id": execution_id,
         }
-        for name, value in names.items():
+        for name, value in ids.items():
             template = template.replace("{" + name + "}", value)
         return template
 
@@ -112,23 +112,23 @@ class Settings:
 def _base_url(host: str | None, port: int | None, *, allow_http: bool) -> str:
     text = (host or "").strip().rstrip("/") or defaults.URL
     if "@" in text:
-        raise InvalidArgument("host", "holds a user name or password; the API token goes into password")
-    if port is not None and not 0 <= port <= _LAST_PORT:
-        raise InvalidArgument("port", f"{port!r} is not a port")
+        raise InvalidArgument("host", "contains a user name or password; put the API token into password")
+    if port is not None and not 0 <= port <= _MAX_PORT:
+        raise InvalidArgument("port", f"{port!r} is not a port number")
     try:
         parts = urlsplit(text if "://" in text else f"https://{text}")
         name, port = parts.hostname, port or parts.port
     except ValueError:
         raise InvalidArgument("host", f"{text!r} is not a host name or URL") from None
-    more = parts.path or parts.query or parts.fragment
-    if parts.scheme not in {"http", "https"} or not (name and _HOST.fullmatch(name)) or more:
+    extra = parts.path or parts.query or parts.fragment
+    if parts.scheme not in {"http", "https"} or not (name and _HOST.fullmatch(name)) or extra:
         raise InvalidArgument("host", f"{text!r} is not a bare host name, nor an http(s) URL without a path")
     if parts.scheme == "http" and not (allow_http or _is_loopback(name)):
         raise InvalidArgument(
             "host", f"{text!r} would send the token unencrypted; use https, or set allow_http in extra"
         )
-    shown = f"[{name}]" if ":" in name else name
-    return f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
+    netloc = f"[{name}]" if ":" in name else name
+    return f"{parts.scheme}://{netloc}" + (f":{port}" if port else "")
 
 
 def _is_loopback(name: str) -> bool:
@@ -138,25 +138,25 @@ def _is_loopback(name: str) -> bool:
         return name == "localhost"
 
 
-def _positive(value: object, default: float, name: str, *, least: float = 0.001) -> float:
+def _positive(value: object, default: float, name: str, *, minimum: float = 0.001) -> float:
     if value is None or value == "":
         return default
     try:
-        number = float(value)  # type: ignore[arg-type]  # whatever JSON or a form put there
+        number = float(value)  # type: ignore[arg-type]  # any value of JSON or of a form
     except (TypeError, ValueError):
         number = -1.0
-    if not least <= number < float("inf"):
+    if not minimum <= number < float("inf"):
         raise InvalidArgument(name, f"{value!r} is not a positive number")
     return number
 
 
 def _count(value: object, default: int, name: str) -> int:
-    return int(_positive(value, default, name, least=0))
+    return int(_positive(value, default, name, minimum=0))
 
 
 def _flag(value: object, name: str) -> bool:
     known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
-    known["y"] = True  # what the Test button of Airflow 2 sends for a box that is ticked
+    known["y"] = True  # the Test button of Airflow 2 sends this for a ticked check box
     try:
         return known["" if value is None else str(value).strip().lower()]
     except KeyError:
@@ -169,5 +169,5 @@ def _verify(value: object) -> bool | str:
     text = "" if value is None else str(value).strip()
     choice = {"": True, "true": True, "false": False}.get(text.lower(), text)
     if isinstance(choice, str) and not Path(choice).exists():
-        raise InvalidArgument("verify", f"{choice!r} is neither true nor false, nor a file on this machine")
+        raise InvalidArgument("verify", f"{choice!r} is neither true nor false, nor an existing file")
     return choice

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nouns of what notebooks have used: run minutes and endings, day by day."""
+"""How many run minutes notebooks have used, and how their executions ended, per day."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from airflow_provider_losant.api.fields import integer, timestamp
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayCount:
     """
-    What the runs of one day came to.
+    The usage of one day.
 
-    :param date: The day's beginning.
-    :param minutes: Run minutes, whole ones.
+    :param date: The start of the day.
+    :param minutes: Run minutes, as a whole number.
+    :param completed: Number of executions that completed; ``errored``, ``canceled`` and ``timeout`` likewise.
     """
 
     date: datetime
@@ -29,7 +30,7 @@ class DayCount:
 
     @classmethod
     def from_api(cls, entry: Mapping[str, Any]) -> DayCount:
-        """Read one day of Losant's answer; what it does not mention is zero."""
+        """Parse one day of Losant's response; a missing number is zero."""
         names = ("minutes", "completed", "errored", "canceled", "timeout")
         counts = {name: integer(entry, name) or 0 for name in names}
         return cls(date=timestamp(entry, "date"), **counts)
@@ -38,9 +39,9 @@ class DayCount:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinuteCounts:
     """
-    What a notebook's runs came to between two instants.
+    A notebook's usage between two timestamps.
 
-    :param days: Those on which something ran, as Losant lists them.
+    :param days: The days with executions, as Losant lists them.
     """
 
     start: datetime
@@ -49,16 +50,16 @@ class MinuteCounts:
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def from_api(cls, answer: Mapping[str, Any]) -> MinuteCounts:
-        """Read Losant's answer."""
+    def from_api(cls, response: Mapping[str, Any]) -> MinuteCounts:
+        """Parse Losant's response."""
         return cls(
-            start=timestamp(answer, "start"),
-            end=timestamp(answer, "end"),
-            days=tuple(DayCount.from_api(entry) for entry in answer["counts"]),
-            raw=answer,
+            start=timestamp(response, "start"),
+            end=timestamp(response, "end"),
+            days=tuple(DayCount.from_api(entry) for entry in response["counts"]),
+            raw=response,
         )
 
     @property
     def minutes(self) -> int:
-        """Run minutes of all days together."""
+        """The run minutes of all days."""
         return sum(day.minutes for day in self.days)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A notebook, or a file that it leaves behind, as an asset: what other DAGs can be scheduled on.
+Notebooks and their output files as Airflow assets, on which DAGs can be scheduled.
 
-The URI is ``losant://<API host>/<application id>/notebooks/<notebook id>``, and for one of its files
-``.../outputs/<file name>``.
+The URI of a notebook is ``losant://<API host>/<application id>/notebooks/<notebook id>``, that of an output
+file ``.../outputs/<file name>``.
 """
 
 from __future__ import annotations
@@ -51,24 +51,26 @@ def create_asset(
     watchers: Sequence[AssetWatcher] = (),
 ) -> Asset:
     """
-    Return the asset of a notebook; needs no connection, so it is cheap at the top of a DAG file.
+    Return the asset of a notebook or of an output file, without reading a connection.
+
+    So it adds no query to DAG parsing.
 
     :param notebook_id: ID of the notebook.
-    :param application_id: ID of its application.
+    :param application_id: ID of the application.
     :param host: Losant's API, as in the connection: a host name or a URL.
-    :param output: Name of one of its output files, which is an asset of its own.
-    :param extra: What else to keep with the asset.
-    :param watchers: What looks out for events of the asset, such as a
+    :param output: Name of an output file, which is an asset of its own; None for the notebook.
+    :param extra: The asset's ``extra``.
+    :param watchers: Airflow's ``AssetWatcher`` objects, with a trigger such as
         :class:`~airflow_provider_losant.triggers.notebook.LosantNotebookEventTrigger` (Airflow 3).
-    :raises ValueError: an id is none.
+    :raises ValueError: an id is not valid.
     """
     path = notebook_path(
         losant_id(application_id, field="application_id"),
         losant_id(notebook_id, field="notebook_id"),
         *([] if output is None else ["outputs", output]),
     )
-    more: dict[str, Any] = {"watchers": list(watchers)} if watchers else {}  # which Airflow 2 does not know
-    return Asset(uri=f"{namespace(host)}/{path}", extra=dict(extra or {}), **more)
+    arguments: dict[str, Any] = {"watchers": list(watchers)} if watchers else {}  # Airflow 2 has no watchers
+    return Asset(uri=f"{namespace(host)}/{path}", extra=dict(extra or {}), **arguments)
 
 
 def notebook_asset(
@@ -79,16 +81,15 @@ def notebook_asset(
     losant_conn_id: str = "losant_default",
 ) -> Asset:
     """
-    Return the asset of a notebook, host and application taken from a connection.
+    Return the asset of a notebook or of an output file, with host and application of a connection.
 
-    At the top of a DAG file it asks for the connection whenever the file is parsed; see
-    :func:`create_asset` for what does not.
+    At the top level of a DAG file, it reads the connection on every parse; :func:`create_asset` does not.
 
     :param notebook_id: ID of the notebook.
-    :param output: Name of one of its output files, which is an asset of its own.
-    :param application_id: ID of its application; by default the connection's.
+    :param output: Name of an output file, which is an asset of its own; None for the notebook.
+    :param application_id: ID of the application; by default the connection's.
     :param losant_conn_id: The Airflow connection.
-    :raises LosantConfigError: the connection lacks something or makes no sense.
+    :raises LosantConfigError: a field of the connection or an id is missing or invalid.
     """
     from airflow_provider_losant.hooks.losant import LosantHook
 
@@ -103,14 +104,14 @@ def notebook_asset(
 
 def sanitize_uri(uri: SplitResult) -> SplitResult:
     """
-    Give all spellings of an asset's URI the same form; Airflow calls it for each ``losant://``.
+    Normalize an asset's URI; Airflow calls it for each ``losant://`` URI.
 
-    :raises ValueError: it does not name a notebook, nor an output of one.
+    :raises ValueError: the URI names neither a notebook nor an output of one.
     """
     if not (uri.netloc and _PATH.fullmatch(uri.path)) or uri.query:
         raise ValueError(
-            "a losant:// URI is losant://<API host>/<application id>/notebooks/<notebook id>, "
-            "and may go on with /outputs/<file name>"
+            "not a losant:// URI, which is losant://<API host>/<application id>/notebooks/<notebook id>, "
+            "optionally followed by /outputs/<file name>"
         )
     application, _, notebook, *output = uri.path.removeprefix("/").split("/")
     path = "/".join(["", application.lower(), "notebooks", notebook.lower(), *output])
@@ -118,7 +119,7 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
 
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Dataset:  # noqa: ARG001 - Airflow's own
-    """Name an asset as OpenLineage does: the API is the namespace."""
+    """Return an asset's OpenLineage dataset, in the namespace of Losant's API; Airflow calls it."""
     from airflow.providers.common.compat.openlineage.facet import Dataset
 
     parts = urlsplit(asset.uri)
@@ -127,20 +128,20 @@ def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Dataset:
 
 def fill_outlet_events(task: BaseOperator, context: Context, result: Mapping[str, Any], host: str) -> None:
     """
-    Say in the events of a task's outlets which execution brought them about.
+    Add the execution to the ``extra`` of the asset events of a task's outlets.
 
-    An alias gets the notebook's own asset. What the user has put into an event stays.
+    An alias gets the notebook's asset. Keys that the user has set in an event are not overwritten.
 
     :param result: The task's result.
-    :param host: Losant's API.
+    :param host: Losant's API, as in the connection.
     """
     extra = {name: result[name] for name in _EVENT_FIELDS if name in result}
     for outlet in task.outlets or ():
         if isinstance(outlet, AssetAlias):
-            made = create_asset(
+            asset = create_asset(
                 notebook_id=result["notebook_id"], application_id=result["application_id"], host=host
             )
-            context["outlet_events"][outlet].add(made, extra=extra)
+            context["outlet_events"][outlet].add(asset, extra=extra)
         elif is_asset(outlet):
             event = context["outlet_events"][outlet]
             event.extra = {**extra, **event.extra}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a notebook as a TaskFlow task: the function returns what the notebook is to know."""
+"""Run a notebook as a TaskFlow task: the function returns the template context."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class NotebookTask(TypedDict, total=False):
-    """What :class:`.LosantNotebookExecuteOperator` takes, but for the context, which the function returns."""
+    """The arguments of :class:`.LosantNotebookExecuteOperator`, except ``template_context``."""
 
     notebook_id: str
     application_id: str | None
@@ -50,7 +50,7 @@ class NotebookTask(TypedDict, total=False):
 
 
 class _LosantNotebookDecoratedOperator(DecoratedOperator, LosantNotebookExecuteOperator):
-    """Calls the function for the template context, and then runs the notebook."""
+    """Calls the function to get the template context, and then runs the notebook."""
 
     template_fields: Sequence[str] = (
         *DecoratedOperator.template_fields,
@@ -68,16 +68,16 @@ class _LosantNotebookDecoratedOperator(DecoratedOperator, LosantNotebookExecuteO
         **kwargs: Any,
     ) -> None:
         if "template_context" in kwargs:
-            raise TypeError("template_context: is what the decorated function returns")
+            raise TypeError("template_context: not allowed here; return it from the decorated function")
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Call the function, then run the notebook: the function's value is not the task's result."""
+        """Call the function, then run the notebook; the task's result is the notebook's, not the function's."""
         self.template_context = self._call(context)
         return LosantNotebookExecuteOperator.execute(self, context)
 
     def execute_after_wait(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Call the function again, because nothing of the first process is left."""
+        """Call the function again, because the task resumes in a new process, then run the notebook."""
         self.template_context = self._call(context)
         return super().execute_after_wait(context, event)
 
@@ -101,14 +101,15 @@ def losant_notebook_task(
     **options: Unpack[NotebookTask],
 ) -> TaskDecorator:
     """
-    Run a notebook whose template context is what the decorated function returns: ``@task.losant_notebook``.
+    Run a notebook with the template context that the decorated function returns: ``@task.losant_notebook``.
 
-    The function returns a mapping, JSON text, or None for no context. Called in a DAG it gives the task's
-    result, which is that of :class:`.LosantNotebookExecuteOperator`. What it returns is not rendered, for
-    ``{{...}}`` in it may be Losant's.
+    The function returns a mapping, JSON text, or None for no context. The task's result is that of
+    :class:`.LosantNotebookExecuteOperator`. Airflow does not render the returned context, because ``{{...}}``
+    in it may be Losant's.
 
-    :param multiple_outputs: Push each key of the result as an XCom of its own, too.
-    :param options: Those of :class:`.LosantNotebookExecuteOperator`, and of any task.
+    :param multiple_outputs: Whether to push each key of the result as an XCom of its own, too.
+    :param options: The arguments of :class:`.LosantNotebookExecuteOperator` and of any task.
+    :raises LosantConfigError: the function returned neither a mapping nor a string nor None.
     """
     return task_decorator_factory(
         python_callable=python_callable,

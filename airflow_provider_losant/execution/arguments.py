@@ -46,8 +46,8 @@ class ExecuteArguments:
 
     :param template_context: JSON text.
     :param poll_interval: Seconds, as are ``timeout``, ``max_poll_outage`` and ``max_log_lag``.
-    :param try_deadline: Epoch seconds at which Airflow's ``execution_timeout`` of this try is over; None when
-        there is none, or when Airflow enforces it itself because the task does not defer.
+    :param try_deadline: Epoch seconds at which Airflow's ``execution_timeout`` of this try is over, and the
+        argument with its value; None when there is none, or Airflow enforces it as the task does not defer.
     """
 
     application_id: str
@@ -60,7 +60,7 @@ class ExecuteArguments:
     deferrable: bool
     poll_interval: float
     timeout: float
-    try_deadline: float | None
+    try_deadline: tuple[float, str] | None
     cancel_on_kill: bool
     cancel_on_timeout: bool
     durable: bool
@@ -154,12 +154,13 @@ class ExecuteArguments:
         by_timeout = (since + self.timeout, f"timeout ({self.timeout:g} s)")
         if self.try_deadline is None:
             return by_timeout
-        return min(by_timeout, (self.try_deadline, "execution_timeout"))
+        return min(by_timeout, self.try_deadline)
 
 
-def _try_deadline(task: Any, task_instance: Any) -> float | None:
+def _try_deadline(task: Any, task_instance: Any) -> tuple[float, str] | None:
     """Airflow does not enforce ``execution_timeout`` while a task is deferred, so the trigger has to."""
     started = getattr(task_instance, "start_date", None)
     if not (task.deferrable and task.execution_timeout and started):
         return None
-    return float(started.timestamp() + task.execution_timeout.total_seconds())
+    allowed: float = task.execution_timeout.total_seconds()
+    return started.timestamp() + allowed, f"execution_timeout ({allowed:g} s)"

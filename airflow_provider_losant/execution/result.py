@@ -45,26 +45,30 @@ def result_or_raise(outcome: Outcome, *, url: str, limit: str, log: Log) -> dict
         log(logging.ERROR, "%s: %s", error.get("name", "Error"), error.get("message", ""))
     if outcome.error_log:
         log(logging.ERROR, "The end of the execution's error log:\n%s", outcome.error_log)
-    return _fail(outcome, f"execution {result.get('execution_id')} ({url})", result, limit)
+    return _fail(outcome, f"execution {result.get('execution_id')}, {url}", result, limit)
 
 
 def _fail(outcome: Outcome, name: str, result: dict[str, Any], limit: str) -> NoReturn:
+    status = result.get("status", "not listed")
     if outcome.ending == "ended":
         reasons = "; ".join(f"{it.get('name')}: {it.get('message')}" for it in outcome.errors)
-        failure = _FAILURES.get(result["status"], NotebookExecutionFailed)
-        cause = f"The notebook ended with status {result['status']}{_duration(result)}"
-        raise failure(f"{cause}: {reasons + ': ' if reasons else ''}{name}")
+        failure = _FAILURES.get(status, NotebookExecutionFailed)
+        cause = f"The notebook ended with status {status}{_duration(result)}"
+        raise failure(f"{cause}{reasons and f': {reasons}'} ({name})")
     if outcome.ending == "deadline":
-        fate = "was cancelled" if outcome.is_cancelled else "was not cancelled and may still use run minutes"
-        status = result.get("status", "not listed")
-        raise NotebookWaitTimedOut(f"Not ended within {limit}: {name}, status {status}, {fate}")
-    if outcome.ending == "refused":
-        raise NotebookExecutionError(
-            f"Losant denied access to the notebook's execution log ({outcome.problem}); not cancelled: {name}"
+        fate = (
+            "was cancelled" if outcome.is_cancelled else "was not cancelled, so it may still use run minutes"
         )
-    raise NotebookExecutionError(
-        f"Lost contact with Losant ({outcome.problem}); not cancelled, a retry will reconnect: {name}"
-    )
+        raise NotebookWaitTimedOut(f"The execution did not end within {limit} and {fate}: {status} ({name})")
+    if outcome.ending == "refused":
+        cause, hint = (
+            "Losant denied access to the notebook's execution log",
+            "the execution was not cancelled",
+        )
+    else:
+        cause = "Lost contact with Losant"
+        hint = "the execution was not cancelled, and a retry will reconnect to it"
+    raise NotebookExecutionError(f"{cause}: {outcome.problem}; {hint} ({name})")
 
 
 def _duration(result: dict[str, Any]) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losant's notebooks for Airflow: connections become settings, flows become answers."""
+"""The hook: reads the Airflow connection, and calls Losant's REST API."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ T = TypeVar("T")
 SortField = Literal["name", "id", "creationDate", "lastUpdated", "lastExecutionRequested"]
 
 SETTINGS_TTL = 1.0
-"""Seconds for which a connection that was read counts as read."""
+"""Seconds for which the triggers of an event loop share a connection's settings without reading it again."""
 _settings_cache: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Future[Settings]] = {}
 
 USER_AGENT = (
@@ -58,17 +58,17 @@ USER_AGENT = (
 
 class LosantHook(BaseHook):
     """
-    Talk to Losant's REST API about notebooks.
+    Call the notebook operations of Losant's REST API.
 
-    Every method asks once and returns typed objects of :mod:`airflow_provider_losant.api.model`, whose
-    ``raw`` is Losant's own answer. What may be repeated without harm is, up to the connection's
-    ``max_retries``; a token that was rotated meanwhile is read again from the connection.
+    The methods return typed objects of :mod:`airflow_provider_losant.api.model`, whose ``raw`` is Losant's
+    JSON. A request that failed temporarily is retried up to the connection's ``max_retries`` times if that is
+    safe. After a 401 the connection is read again, because the token may have been rotated.
 
     :param losant_conn_id: The Airflow connection of type ``losant``.
-    :param application_id: Application to work in, unless a method is given another; by default the
-        connection's ``application_id``.
-    :raises LosantConfigError: the connection lacks something or makes no sense; the message names the field.
-    :raises LosantError: Losant could not be reached, or refused.
+    :param application_id: ID of the application, unless a method gets another; by default the connection's
+        ``application_id``.
+    :raises LosantConfigError: a field of the connection is missing or invalid; the message names it.
+    :raises LosantError: Losant could not be reached or returned an error.
     """
 
     conn_name_attr = "losant_conn_id"
@@ -78,12 +78,12 @@ class LosantHook(BaseHook):
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the fields of our own in the connection form, for Airflow before 3.2."""
+        """Return the additional fields of the connection form, for Airflow before 3.2."""
         return connection_form.widgets()
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return what the form makes of the usual fields, for Airflow before 3.2."""
+        """Return how the connection form shows the standard fields, for Airflow before 3.2."""
         return connection_form.behaviour()
 
     def __init__(self, losant_conn_id: str = default_conn_name, application_id: str | None = None) -> None:
@@ -93,37 +93,37 @@ class LosantHook(BaseHook):
 
     @cached_property
     def settings(self) -> Settings:
-        """What the connection says."""
+        """The connection's settings, read on first access."""
         return self._read_settings()
 
     @cached_property
     def client(self) -> Client:
-        """The one pool of connections of this hook."""
+        """The client of this hook, with one connection pool."""
         from airflow_provider_losant.api.http.client import Client
 
         return Client(self.settings, self.log.log, refresh=self._read_settings)
 
     def get_conn(self) -> requests.Session:
-        """Return the session, ready to talk to Losant, for what this hook has no method for."""
+        """Return the authenticated session, for endpoints that this hook has no method for."""
         return self.client.session
 
     async def aclient(self) -> SharedClient:
-        """Borrow the client that all waits of the running event loop share, as long as they mean the same."""
+        """Return the client that hooks with the same settings share in the running event loop."""
         from airflow_provider_losant.api.http.async_client import SharedClient
 
         return SharedClient(await self._cached_settings(), self.asettings)
 
     async def aload_settings(self) -> None:
-        """Read the connection without blocking the event loop; what needs no Losant then needs no I/O."""
+        """Read the connection without blocking the event loop; afterwards ``settings`` needs no I/O."""
         self.settings = await self._cached_settings()
 
     async def arun(self, flow: Flow[T]) -> T:
-        """Carry a flow out on the running event loop."""
+        """Run a flow on the running event loop, and return its result."""
         async with await self.aclient() as client:
             return await client.run(flow, self.log.log)
 
     async def _cached_settings(self) -> Settings:
-        """Read the connection once for all waits that begin together, as after a restart of the triggerer."""
+        """Read the connection once for all triggers that start together, as after a triggerer's restart."""
         loop = asyncio.get_running_loop()
         key = (loop, self.losant_conn_id)
         reading = _settings_cache.get(key)
@@ -138,21 +138,25 @@ class LosantHook(BaseHook):
         return self._settings_of(connection, extra)
 
     def resolve_application_id(self, application_id: str | None = None) -> str:
-        """Return the application to work in: the argument's, the hook's, or the connection's."""
-        chosen = application_id or self.application_id or self.settings.application_id
-        if not chosen:
+        """
+        Return the application's id: the argument, the hook's, or the connection's.
+
+        :raises LosantConfigError: none of them is set, or it is not an id.
+        """
+        resolved = application_id or self.application_id or self.settings.application_id
+        if not resolved:
             raise LosantConfigError(
                 "application_id: is missing; pass it, or set application_id in the extra of connection "
                 f"{self.losant_conn_id!r}"
             )
         with permanent_errors_as_config_error():
-            return losant_id(chosen, field="application_id")
+            return losant_id(resolved, field="application_id")
 
     def check_connection(self) -> tuple[bool, str]:
         """
-        Try whether host, token, application and the token's scopes do for running a notebook.
+        Check host, token, application, and the scopes that running a notebook needs.
 
-        :return: Whether they do, and a sentence about it that is fit for a user's eyes.
+        :return: Whether notebooks can be run, and a sentence about it for the user.
         """
         from airflow_provider_losant.api.flows.connection_test import check_connection
 
@@ -172,14 +176,15 @@ class LosantHook(BaseHook):
         application_id: str | None = None,
     ) -> list[Notebook]:
         """
-        Return an application's notebooks: all of them, page after page, or one page.
+        Return an application's notebooks: all pages, or one page.
 
         See Losant's `Notebooks: Get <https://docs.losant.com/rest-api/notebooks/#get>`__.
 
-        :param name: Only notebooks of this name; a glob such as ``energy*``.
+        :param name: Only notebooks with this name; may be a glob such as ``energy*``.
         :param sort_by: ``name``, ``id``, ``creationDate``, ``lastUpdated`` or ``lastExecutionRequested``.
+        :param descending: Whether to sort in descending order.
         :param page: Only this page; the first is 0.
-        :param per_page: How many notebooks Losant is asked for at a time; it may give fewer.
+        :param per_page: Number of notebooks per request; Losant may return fewer.
         """
         query = {"sortField": sort_by, "sortDirection": "desc" if descending else "asc"}
         if name is not None:
@@ -198,11 +203,11 @@ class LosantHook(BaseHook):
         self, *, application_id: str | None = None, **fields: Unpack[NotebookFields]
     ) -> Notebook:
         """
-        Make a notebook, still without a Jupyter file; never repeated when the answer is lost.
+        Create a notebook without a Jupyter file; not retried if the response is lost.
 
         See Losant's `Notebooks: Post <https://docs.losant.com/rest-api/notebooks/#post>`__.
 
-        :param fields: ``name``, and if need be ``description``, ``image_version``, ``inputs``, ``outputs``.
+        :param fields: ``name``, and optionally ``description``, ``image_version``, ``inputs``, ``outputs``.
         """
         return self._call(application_id, lambda app: endpoints.create_notebook(app, notebook_body(fields)))
 
@@ -218,7 +223,7 @@ class LosantHook(BaseHook):
         self, notebook_id: str, path: str | PathLike[str] | Upload, *, application_id: str | None = None
     ) -> Notebook:
         """
-        Replace a notebook's Jupyter file by another, read piece by piece.
+        Replace a notebook's Jupyter file; the file is streamed.
 
         See Losant's `Notebook: Upload <https://docs.losant.com/rest-api/notebook/#upload>`__.
 
@@ -239,14 +244,15 @@ class LosantHook(BaseHook):
         application_id: str | None = None,
     ) -> str:
         """
-        Start a run and return its execution id; never repeated once Losant may have taken it.
+        Submit an execution and return its id; not retried if Losant may have received the request.
 
         See Losant's `Notebook: Execute <https://docs.losant.com/rest-api/notebook/#execute>`__.
 
-        :param relative_to: Query time: datetime, ISO-8601 text or epoch *milliseconds*; None is now.
+        :param relative_to: Query time: datetime, ISO-8601 text or epoch *milliseconds*; defaults to the time
+            at which Losant receives the request.
         :param template_context: Mapping or JSON text, at most 32,767 characters.
-        :param email: Whom Losant tells when the run has ended.
-        :param callback_url: Where Losant posts to when the run has ended.
+        :param email: Address to which Losant sends an e-mail when the execution has ended.
+        :param callback_url: URL to which Losant sends a POST request when the execution has ended.
         """
         options = self._options(relative_to, template_context, email, callback_url)
         return self._call(
@@ -257,12 +263,12 @@ class LosantHook(BaseHook):
         self, notebook_id: str, execution_id: str, *, application_id: str | None = None
     ) -> None:
         """
-        Mark a run for cancellation; it becomes ``canceling``, and later ``canceled``.
+        Request cancellation of an execution; its status becomes ``canceling``, and later ``canceled``.
 
         See Losant's `Notebook: Cancel Execution
         <https://docs.losant.com/rest-api/notebook/#cancel-execution>`__.
 
-        :raises NotFound: Losant knows no such run, or it has ended.
+        :raises NotFound: the execution does not exist or has ended.
         """
         ref = self.execution_ref(notebook_id, execution_id, application_id=application_id)
         self._call(application_id, lambda _: endpoints.cancel_execution(ref))
@@ -276,26 +282,27 @@ class LosantHook(BaseHook):
         application_id: str | None = None,
     ) -> list[Execution]:
         """
-        Return a notebook's latest runs, newest first.
+        Return a notebook's latest executions, newest first.
 
         See Losant's `Notebook: Logs <https://docs.losant.com/rest-api/notebook/#logs>`__.
 
-        :param limit: How many at the most.
-        :param since: Datetime, ISO-8601 text or epoch *milliseconds*; by default as far back as Losant goes.
+        :param limit: Maximum number of executions.
+        :param since: Only executions since then: datetime, ISO-8601 text or epoch *milliseconds*; defaults to
+            all that Losant keeps.
         """
         with permanent_errors_as_config_error():
             epoch = 0.0 if since is None else parse_timestamp(since, field="since").timestamp()
-        look = partial(endpoints.execution_logs, notebook_id=notebook_id, limit=limit, since=epoch)
-        log: ExecutionLog = self._call(application_id, look)
+        make_call = partial(endpoints.execution_logs, notebook_id=notebook_id, limit=limit, since=epoch)
+        log: ExecutionLog = self._call(application_id, make_call)
         return list(log)
 
     def get_execution(
         self, notebook_id: str, execution_id: str, *, application_id: str | None = None
     ) -> Execution:
         """
-        Return one run. Losant has no endpoint for it, so it is looked for in the notebook's log.
+        Return one execution, searched for in the notebook's log: Losant has no endpoint for it.
 
-        :raises NotFound: the log does not show it.
+        :raises NotFound: the log does not list it.
         """
         ref = self.execution_ref(notebook_id, execution_id, application_id=application_id)
         return self.client.run(find_execution(ref, self.settings.max_retries))
@@ -304,9 +311,9 @@ class LosantHook(BaseHook):
         self, notebook_id: str, *, application_id: str | None = None, **fields: Unpack[NotebookFields]
     ) -> Notebook:
         """
-        Change what is given of a notebook, and return it as it is now.
+        Update the given fields of a notebook, and return the updated notebook.
 
-        ``inputs`` and ``outputs`` are replaced as a whole: to add one, send the others with it.
+        ``inputs`` and ``outputs`` are replaced as a whole: to add an item, pass the existing ones too.
 
         See Losant's `Notebook: Patch <https://docs.losant.com/rest-api/notebook/#patch>`__.
 
@@ -317,11 +324,11 @@ class LosantHook(BaseHook):
 
     def delete_notebook(self, notebook_id: str, *, application_id: str | None = None) -> None:
         """
-        Delete a notebook, and with it the log of its executions.
+        Delete a notebook and its execution log.
 
         See Losant's `Notebook: Delete <https://docs.losant.com/rest-api/notebook/#delete>`__.
 
-        :raises NotFound: there is no such notebook.
+        :raises NotFound: the notebook does not exist.
         """
         self._call(application_id, lambda app: endpoints.delete_notebook(app, notebook_id))
 
@@ -334,12 +341,12 @@ class LosantHook(BaseHook):
         application_id: str | None = None,
     ) -> MinuteCounts:
         """
-        Return how many minutes a notebook's runs have used, and how they ended, day by day.
+        Return a notebook's run minutes and numbers of executions by status, per day.
 
         See Losant's `Notebook: Notebook Minute Counts
         <https://docs.losant.com/rest-api/notebook/#notebook-minute-counts>`__.
 
-        :param start: Datetime, ISO-8601 text or epoch *milliseconds*; Losant chooses where it is None.
+        :param start: Datetime, ISO-8601 text or epoch *milliseconds*; None for Losant's default.
         :param end: As ``start``.
         """
         with permanent_errors_as_config_error():
@@ -361,18 +368,20 @@ class LosantHook(BaseHook):
         application_id: str | None = None,
     ) -> str:
         """
-        Have the input data of a notebook exported, and return the id of the job; never repeated.
+        Request an export of a notebook's input data, and return the job's id; not retried.
 
-        Losant takes one in 15 minutes for each notebook, and tells by e-mail or callback where the data is.
+        Losant accepts one request per notebook in 15 minutes, and sends the URL of the data by e-mail or
+        callback.
 
         See Losant's `Notebook: Request Input Data Export
         <https://docs.losant.com/rest-api/notebook/#request-input-data-export>`__.
 
         :param relative_to: As in :meth:`execute_notebook`.
         :param template_context: As in :meth:`execute_notebook`.
-        :param email: Who gets the address of the data.
-        :param callback_url: What the address of the data is posted to.
-        :raises RateLimited: there was one a short while ago; ``retry_after`` is what is left, if Losant says.
+        :param email: Address to which Losant sends the URL of the data.
+        :param callback_url: URL to which Losant posts the URL of the data.
+        :raises RateLimited: the last request was less than 15 minutes ago; ``retry_after`` is the remaining
+            time in seconds, if Losant sent it.
         """
         options = self._options(relative_to, template_context, email, callback_url)
         return self._call(application_id, lambda app: endpoints.request_export(app, notebook_id, options))
@@ -387,7 +396,9 @@ class LosantHook(BaseHook):
         application_id: str | None = None,
     ) -> str:
         """
-        Fetch one output file of a run into a folder, and return its path; see :meth:`download_outputs`.
+        Download one output file of an execution to a folder, and return its path.
+
+        See :meth:`download_outputs`.
 
         :param name: The file's name, such as ``result.html``.
         """
@@ -408,18 +419,19 @@ class LosantHook(BaseHook):
         application_id: str | None = None,
     ) -> dict[str, str]:
         """
-        Fetch output files of a run into a folder; returns the path of each by its name.
+        Download output files of an execution to a folder, and return the path of each file by its name.
 
-        A file is whole when it is there. The Losant token never goes to the host of the files.
+        A file appears under its name only when it is complete. The token is never sent to the file host.
 
         :param destination: The folder, in any of Airflow's object storages: a local path, a URL such as
             ``s3://bucket/reports``, or an ``ObjectStoragePath``.
-        :param outputs: Names of the files, or globs such as ``*.csv``; each has to fit some file.
-        :param if_exists: ``replace`` a file that is there already, ``skip`` what would take its place, or
-            ``fail`` before anything is fetched.
-        :param max_bytes: What all the files together may have.
-        :raises OutputError: the run has not ended, or has no such output, or they are too large.
-        :raises NotebookOutputError: the folder could not be written to.
+        :param outputs: Names of the files, or globs such as ``*.csv``; each must match a file.
+        :param if_exists: What to do if a file already exists: ``replace`` it, ``skip`` the download, or
+            ``fail`` before the first download.
+        :param max_bytes: Maximum size of all files together; None for no limit.
+        :raises OutputError: the execution has not ended, or an output does not exist, is too large, or
+            already exists.
+        :raises NotebookOutputError: the folder could not be read or written.
         """
         ref = self.execution_ref(notebook_id, execution_id, application_id=application_id)
         with permanent_errors_as_config_error():
@@ -430,7 +442,11 @@ class LosantHook(BaseHook):
     def execution_ref(
         self, notebook_id: str, execution_id: str, *, application_id: str | None = None
     ) -> ExecutionRef:
-        """Return the three ids as one, once they are known to be ids."""
+        """
+        Return a reference to an execution.
+
+        :raises LosantConfigError: an id is missing or invalid.
+        """
         with permanent_errors_as_config_error():
             return ExecutionRef(
                 application_id=self.resolve_application_id(application_id),
@@ -439,7 +455,7 @@ class LosantHook(BaseHook):
             )
 
     def notebook_url(self, ref: ExecutionRef | Target) -> str:
-        """Return the address of an execution's notebook in Losant's web interface."""
+        """Return the URL of an execution's notebook in Losant's web interface."""
         return self.settings.notebook_url(
             application_id=ref.application_id,
             notebook_id=ref.notebook_id,
@@ -463,9 +479,9 @@ class LosantHook(BaseHook):
                 callback_url=callback_url,
             )
 
-    def _call(self, application_id: str | None, make: Callable[[str], endpoints.Call[T]]) -> T:
+    def _call(self, application_id: str | None, make_call: Callable[[str], endpoints.Call[T]]) -> T:
         with permanent_errors_as_config_error():
-            call = make(self.resolve_application_id(application_id))
+            call = make_call(self.resolve_application_id(application_id))
         return self.client.run(call_with_retry(call, self.settings.max_retries))
 
     def _read_settings(self) -> Settings:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Landing files in object storage: whole under their name, or not at all."""
+"""Write output files to object storage atomically: under its name, a file is always complete."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ IfExists = Literal["replace", "skip", "fail"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputFolder:
     """
-    Where outputs are to lie.
+    The folder for output files.
 
-    :param path: The folder; it is made when it is not there.
-    :param if_exists: What to do about a file that is there already: ``replace`` it, ``skip`` what would take
-        its place, or ``fail`` before anything is fetched.
+    :param path: The folder; created if it does not exist.
+    :param if_exists: What to do if a file already exists: ``replace`` it, ``skip`` the download, or ``fail``
+        before the first download.
     """
 
     path: ObjectStoragePath
@@ -39,38 +39,40 @@ class OutputFolder:
 
     @classmethod
     def parse(
-        cls, place: str | PathLike[str], if_exists: IfExists = "replace", *, field: str = "destination"
+        cls, folder: str | PathLike[str], if_exists: IfExists = "replace", *, field: str = "destination"
     ) -> OutputFolder:
         """
-        Find the folder.
+        Validate a DAG's arguments.
 
-        :param field: The argument that names it, for the error.
-        :raises InvalidArgument: there is no such storage, or no such rule.
+        :param folder: A local path, a URL such as ``s3://bucket/reports``, or an ``ObjectStoragePath``.
+        :param field: The argument's name, for the error.
+        :raises InvalidArgument: Airflow has no storage for the URL, or ``if_exists`` is unknown.
         """
         if if_exists not in get_args(IfExists):
             raise InvalidArgument("if_exists", f"{if_exists!r} is none of {', '.join(get_args(IfExists))}")
         try:
-            path = storage_path(place)
+            path = storage_path(folder)
             _ = path.fs
         except (ValueError, ImportError) as error:
-            raise InvalidArgument(field, f"Airflow knows no storage for {place}: {error}") from None
+            raise InvalidArgument(field, f"Airflow has no storage for {folder}: {error}") from None
         return cls(path=path, if_exists=if_exists)
 
     def save(self, ref: ExecutionRef, selection: OutputSelection, retries: int) -> FileFlow[dict[str, str]]:
         """
-        Fetch a run's outputs into this folder; returns the path of each by its name.
+        Download an execution's outputs into this folder, and return the path of each file by its name.
 
-        :raises OutputError: there is no such output, or one that must not be replaced.
-        :raises NotebookOutputError: the folder could not be written to.
+        :raises OutputError: an output does not exist or is too large, or its file exists and ``if_exists`` is
+            ``fail``.
+        :raises NotebookOutputError: the folder could not be read or written.
         """
-        saved = yield from download(ref, selection, self._place, retries)
+        saved = yield from download(ref, selection, self._sink_for, retries)
         return {name: str(self.path / name) for name in saved}
 
-    def _place(self, file: File) -> OpenSink | None:
+    def _sink_for(self, file: File) -> OpenSink | None:
         target = self.path / file.name
         if self.if_exists != "replace" and _exists(target):
             if self.if_exists == "fail":
-                raise OutputError(f"{target} is there already")
+                raise OutputError(f"{target} already exists")
             return None
         return partial(atomic_write, target)
 
@@ -78,11 +80,12 @@ class OutputFolder:
 @contextmanager
 def atomic_write(target: ObjectStoragePath) -> Iterator[IO[bytes]]:
     """
-    Open a file that gets its name when the block ends well; otherwise nothing is left of it.
+    Open a file for writing that appears under its name only if the block ends without an error.
 
-    In most storages closing a file keeps what was written so far, so until then it needs another name.
+    It is written under a temporary name and renamed, because most storages keep a partial file on close.
+    After an error, the temporary file is deleted.
 
-    :raises NotebookOutputError: it could not be written.
+    :raises NotebookOutputError: the file could not be written.
     """
     part = target.parent / f".{target.name}.{token_hex(4)}.part"
     try:
@@ -90,28 +93,28 @@ def atomic_write(target: ObjectStoragePath) -> Iterator[IO[bytes]]:
             yield file
             written = file.tell()
         if (size := part.fs.size(part.path)) != written:
-            raise OSError(f"only {size:,} of {written:,} bytes were kept")  # noqa: TRY301 - it is tidied up below
+            raise OSError(f"stored only {size:,} of {written:,} bytes")  # noqa: TRY301 - cleaned up below
         part.fs.mv(part.path, target.path)
     except BaseException as error:
         with suppress(Exception):
             part.fs.rm_file(part.path)
         if isinstance(error, LosantError) or not isinstance(error, Exception):
             raise
-        raise NotebookOutputError(f"{target} could not be written: {error}") from error
+        raise NotebookOutputError(f"Could not write {target}: {error}") from error
 
 
 def _open(part: Any) -> Any:
     try:
         return part.open("wb")
     except FileNotFoundError:
-        # Only now, for to make a folder in a store without folders may be to make a bucket.
+        # Only after an error, because in object storage creating a folder may create a bucket.
         part.fs.makedirs(part.parent.path, exist_ok=True)
         return part.open("wb")
 
 
 def _exists(target: ObjectStoragePath) -> bool:
     try:
-        # By way of the file system, for the path's own method may look without the connection's credentials.
+        # Through the file system, because the path's own method may ignore the connection's credentials.
         return bool(target.fs.exists(target.path))
     except Exception as error:
-        raise NotebookOutputError(f"{target} could not be looked at: {error}") from error
+        raise NotebookOutputError(f"Could not read {target}: {error}") from error

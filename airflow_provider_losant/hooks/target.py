@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a sensor waits for, out of what its DAG says: the same in a worker and in the triggerer."""
+"""Resolve a sensor's arguments to the execution to wait for, in a worker and in the triggerer."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 
 def resolve_target(hook: LosantHook, *, notebook_id: str, execution_id: str | None, since: object) -> Target:
     """
-    Return what is waited for.
+    Return the execution to wait for.
 
-    :raises LosantConfigError: an argument is not right, or lacks.
+    :param execution_id: The execution; None for the first one to end of those queued since ``since``.
+    :param since: Datetime, ISO-8601 text or epoch *milliseconds*.
+    :raises LosantConfigError: an argument is missing or invalid.
     """
     with permanent_errors_as_config_error():
         if execution_id is not None:
             return Target.of(hook.execution_ref(notebook_id, execution_id))
         if since is None:
-            raise InvalidArgument("execution_id", "is missing, and so is since; the sensor needs either")
+            raise InvalidArgument("execution_id", "is missing, and so is since; the sensor needs one of them")
         return Target(
             application_id=hook.resolve_application_id(),
             notebook_id=losant_id(notebook_id, field="notebook_id"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The button that leads from a task to its notebook in Losant."""
+"""The link from a task instance to its notebook in Losant."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ if TYPE_CHECKING:
 
 class LosantNotebookLink(BaseOperatorLink):
     """
-    Opens the notebook, on whose page Losant lists the execution.
+    Opens the notebook's page in Losant, which lists the execution.
 
-    The address is pushed as XCom the moment the execution has an id, so the button is there while it runs.
+    The URL is pushed as an XCom when the execution's id is known, so the link works while the task runs.
     """
 
     name = "Open in Losant"
 
     @property
     def xcom_key(self) -> str:
-        """Where the address is kept; Airflow 3's UI reads it from there by itself."""
+        """The XCom key of the URL, which Airflow 3's UI reads."""
         return "losant_notebook_link"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the address that was pushed, or nothing when the task has not come that far."""
+        """Return the URL; empty if the task has not pushed it yet."""
         return XCom.get_value(ti_key=ti_key, key=self.xcom_key) or ""
 
-    def push(self, context: Any, address: str) -> None:
-        """Make the button work for this task instance."""
-        context["ti"].xcom_push(key=self.xcom_key, value=address)
+    def push(self, context: Any, url: str) -> None:
+        """Push the URL of this task instance."""
+        context["ti"].xcom_push(key=self.xcom_key, value=url)
 
-    async def apush(self, context: Any, address: str) -> None:
-        """Make the button work for the task instance that a trigger waits for."""
-        await push_from_triggerer(context["ti"], self.xcom_key, address)
+    async def apush(self, context: Any, url: str) -> None:
+        """Push the URL in the triggerer, for a task that started there."""
+        await push_from_triggerer(context["ti"], self.xcom_key, url)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What a task keeps in mind for OpenLineage: the execution that it waited for, and how to be its parent.
+Collect what a task reports to OpenLineage: the execution that it waited for, and their parent relation.
 
-Airflow asks an operator for its lineage after the task has ended, in a fork of its process in which neither
-Airflow nor a connection can be asked for anything. So all of it is noted while the task still runs, wherever
-it has come to its end, and only where somebody listens. Nothing of this ever fails a task.
+Airflow calls an operator's OpenLineage method after the task has ended, in a fork of its process that cannot
+query Airflow or use a connection. So the data is collected while the task still runs, at its end, and only if
+OpenLineage is enabled. An error here never fails the task.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 
 _PROVIDER = "airflow.providers.openlineage"
 NOTEBOOK_TIMEOUT = 5.0
-"""Seconds that Losant has to describe a notebook; without it, lineage is merely coarser."""
+"""Seconds for reading the notebook's configuration; without it, lineage is less detailed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """
-    An execution, for those who listen.
+    An execution, as it is reported to OpenLineage.
 
-    :param result: The execution, as DAGs see it.
+    :param result: The task's result.
     :param host: Losant's API, as in the connection.
-    :param is_child: This task has started it.
-    :param notebook: The notebook's configuration, when Losant told.
+    :param is_child: Whether this task submitted the execution.
+    :param notebook: The notebook's configuration; None if it could not be read.
     :param errors: Losant's execution errors.
-    :param error_log: The end of ``result.error.log``, where there is one.
+    :param error_log: The end of ``result.error.log``, if there is one.
     """
 
     result: Mapping[str, Any]
@@ -54,22 +54,22 @@ class Report:
 
     @property
     def ref(self) -> ExecutionRef:
-        """Its ids."""
+        """The execution's ids."""
         ids = ("application_id", "notebook_id", "execution_id")
         return ExecutionRef(**{name: self.result[name] for name in ids})
 
     @property
     def status(self) -> Status:
-        """What has become of it."""
+        """The execution's status."""
         return Status.of(self.result["status"])
 
     def with_result(self, result: Mapping[str, Any]) -> Report:
-        """Take over what has become known since."""
+        """Return a copy with a newer result."""
         return replace(self, result=result)
 
 
 def is_enabled() -> bool:
-    """Tell whether somebody listens: Airflow's OpenLineage provider is installed, and has a transport."""
+    """Return whether Airflow's OpenLineage provider is installed and not disabled."""
     if find_spec(_PROVIDER) is None or find_spec(f"{_PROVIDER}.api") is None:
         return False
     from airflow.providers.openlineage import conf
@@ -85,11 +85,12 @@ def collect(
     is_child: Callable[[], bool] = lambda: False,
 ) -> Report | None:
     """
-    Keep what is known of an execution.
+    Collect what is known of an execution; None if OpenLineage is disabled or after an error.
 
-    Where an input comes from only the notebook's configuration says, so Losant is asked for it once.
+    The sources of inputs are only in the notebook's configuration, so it is requested once.
 
-    :param is_child: Tells whether this task has started it.
+    :param result: The task's result.
+    :param is_child: Returns whether this task submitted the execution.
     """
     try:
         if not result.get("status") or not is_enabled():
@@ -103,15 +104,17 @@ def collect(
             error_log=outcome.error_log if outcome else None,
         )
     except Exception:
-        hook.log.warning("OpenLineage will not be told of the execution", exc_info=True)
+        hook.log.warning("Could not collect OpenLineage data of the execution", exc_info=True)
         return None
 
 
 def parent_run_variables(task_instance: Any, log: Log) -> Mapping[str, str]:
     """
-    Return what lets a notebook tell OpenLineage that it is a child of the task.
+    Return the variables with which a notebook can report to OpenLineage that the task is its parent.
 
-    The names are those of the environment variables that OpenLineage's own integrations look for.
+    The names are those of the environment variables that OpenLineage's integrations read.
+
+    :param log: The task's log: a logger's ``log``.
     """
     try:
         if not is_enabled():
@@ -122,8 +125,8 @@ def parent_run_variables(task_instance: Any, log: Log) -> Mapping[str, str]:
             "OPENLINEAGE_PARENT_ID": macros.lineage_parent_id(task_instance),
             "OPENLINEAGE_ROOT_PARENT_ID": macros.lineage_root_parent_id(task_instance),
         }
-    except Exception:  # noqa: BLE001 - it is told, and lineage fails no task
-        log(logging.WARNING, "The notebook will not be told of its OpenLineage parent", exc_info=True)
+    except Exception:  # noqa: BLE001 - it is logged, and lineage never fails a task
+        log(logging.WARNING, "Could not pass the OpenLineage parent to the notebook", exc_info=True)
         return {}
 
 
@@ -136,7 +139,7 @@ def _configuration(hook: LosantHook, result: Mapping[str, Any]) -> Notebook | No
         return client.run(call_with_retry(call, 0))
     except LosantError as error:
         hook.log.info(
-            "For OpenLineage inputs are files and no more; the notebook could not be read: %s", error
+            "Could not read the notebook (%s); OpenLineage gets inputs without their sources", error
         )
         return None
     finally:

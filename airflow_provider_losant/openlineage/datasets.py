@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What an execution has read and written, by the names under which lineage knows it.
+The OpenLineage datasets that an execution has read and written.
 
-The namespace is the API (``losant://api.losant.com``), a name is a path in it. A file of a notebook lies
-below the notebook, as its asset does. Where the notebook's configuration says what such a file was made from,
-or what is made from it, that goes by a name of its own: ``<application id>/data-tables/<id>``,
-``.../devices/<id>``, ``.../events``, ``.../files/<path>``. So notebooks are connected by what they share.
+The namespace is the API (``losant://api.losant.com``), and a name is a path in it. A file of a notebook is named
+below the notebook, as its asset is. If the notebook's configuration names the source of an input or the
+destination of an output, the dataset is that source or destination: ``<application id>/data-tables/<id>``,
+``.../devices/<id>``, ``.../events``, ``.../files/<path>``. So notebooks that share data are connected.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _TEMPLATE = re.compile(r"\{\{.*?\}\}+")
 _OF_DEVICES = ("deviceData", "deviceConnectionHistory", "deviceMetadata")
 _SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
-"""Other names of storages that lineage knows by one."""
+"""Aliases of URL schemes that OpenLineage's naming rules unify."""
 
 Found = Iterator[tuple[str, int | None]]
 
@@ -30,9 +30,9 @@ Found = Iterator[tuple[str, int | None]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
     """
-    Something that was read or written.
+    A dataset that was read or written.
 
-    :param size: Bytes, where that is known.
+    :param size: Bytes; None if unknown.
     """
 
     namespace: str
@@ -42,7 +42,7 @@ class Dataset:
 
 def namespace(host: str) -> str:
     """
-    Name the API.
+    Return the namespace of an API.
 
     :param host: As in the connection: a host name or a URL.
     """
@@ -52,19 +52,20 @@ def namespace(host: str) -> str:
 
 def notebook_path(application_id: str, notebook_id: str, *below: str) -> str:
     """
-    Name a notebook.
+    Return the path of a notebook, or of a part of it.
 
-    :param below: What belongs to it, such as ``outputs`` and a file name.
+    :param below: The part, such as ``outputs`` and a file name.
     """
     return "/".join([application_id, "notebooks", notebook_id, *(quote(part, safe="") for part in below)])
 
 
 def input_datasets(result: Mapping[str, Any], notebook: Notebook | None, host: str) -> list[Dataset]:
     """
-    Return what an execution has read.
+    Return the datasets that an execution has read.
 
-    :param result: The execution, as DAGs see it.
-    :param notebook: Its configuration; without it there are only names of files.
+    :param result: The task's result.
+    :param notebook: The notebook's configuration; without it, only the input files are named.
+    :param host: Losant's API, as in the connection.
     """
     return _named(host, _inputs(result, () if notebook is None else notebook.inputs))
 
@@ -73,30 +74,29 @@ def output_datasets(
     result: Mapping[str, Any], notebook: Notebook | None, host: str, *, is_success: bool
 ) -> list[Dataset]:
     """
-    Return what an execution has written; see :func:`read_by`.
+    Return the datasets that an execution has written; parameters as for :func:`input_datasets`.
 
-    :param is_success: Whether it ended well; only then is more than its own files known to have been written.
+    :param is_success: Whether it completed; otherwise only its output files are known to be written.
     """
     files = _outputs(result)
     if notebook is None or not is_success:
         return _named(host, files)
-    places = (_destination(wanted) for wanted in notebook.outputs)
-    return _named(
-        host, [*files, *((f"{result['application_id']}/{place}", None) for place in places if place)]
-    )
+    destinations = (_destination(output) for output in notebook.outputs)
+    return _named(host, [*files, *((f"{result['application_id']}/{it}", None) for it in destinations if it)])
 
 
 def output_file_datasets(ref: ExecutionRef, names: Iterable[str], host: str) -> list[Dataset]:
-    """Return output files of an execution's notebook."""
+    """Return the datasets of an execution's output files with these names."""
     paths = (notebook_path(ref.application_id, ref.notebook_id, "outputs", name) for name in names)
     return _named(host, ((path, None) for path in paths))
 
 
 def storage_dataset(path: str, size: int | None = None) -> Dataset:
     """
-    Return a file in object storage, as OpenLineage names it.
+    Return the dataset of a file in object storage.
 
-    :param path: A URL, in which Airflow may have put a connection before the bucket, or a local path.
+    :param path: A URL, in which Airflow may have added a connection id before the bucket, or a local path.
+    :param size: Bytes; None if unknown.
     """
     parts = urlsplit(path)
     if not parts.netloc:
@@ -106,12 +106,12 @@ def storage_dataset(path: str, size: int | None = None) -> Dataset:
 
 
 def _named(host: str, found: Iterable[tuple[str, int | None]]) -> list[Dataset]:
-    """Name each once, however many files were made of it."""
+    """Return one dataset per name, with the sum of the sizes."""
     sizes: dict[str, list[int | None]] = {}
     for name, size in found:
         sizes.setdefault(name, []).append(size)
-    space = namespace(host)
-    return [Dataset(namespace=space, name=name, size=_sum(them)) for name, them in sizes.items()]
+    api = namespace(host)
+    return [Dataset(namespace=api, name=name, size=_sum(of_name)) for name, of_name in sizes.items()]
 
 
 def _sum(sizes: Sequence[int | None]) -> int | None:
@@ -122,7 +122,7 @@ def _sum(sizes: Sequence[int | None]) -> int | None:
 def _inputs(result: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]]) -> Found:
     application_id = result["application_id"]
     for name, file in result["inputs"].items():
-        sources = [source for wanted in _wanted(inputs, name) for source in _sources(wanted)]
+        sources = [source for configured in _matching(inputs, name) for source in _sources(configured)]
         if not sources:
             yield notebook_path(application_id, result["notebook_id"], "inputs", name), file["size"]
         for source in sources:
@@ -134,56 +134,57 @@ def _outputs(result: Mapping[str, Any]) -> Found:
         yield notebook_path(result["application_id"], result["notebook_id"], "outputs", name), file["size"]
 
 
-def _wanted(inputs: Sequence[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]]:
-    """Return the configured input that a file is; nothing when that is not certain."""
+def _matching(inputs: Sequence[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]]:
+    """Return the configured input that a file belongs to; empty if that is ambiguous."""
     exact = [it for it in inputs if it["fileName"] == name]
-    fitting = exact or [it for it in inputs if _fits(it["fileName"], name)]
-    return fitting if len(fitting) == 1 else []
+    matching = exact or [it for it in inputs if _matches(it["fileName"], name)]
+    return matching if len(matching) == 1 else []
 
 
-def _fits(template: str, name: str) -> bool:
+def _matches(template: str, name: str) -> bool:
     return bool(re.fullmatch(".+".join(map(re.escape, _TEMPLATE.split(template))), name))
 
 
-def _sources(wanted: Mapping[str, Any]) -> list[str]:
+def _sources(configured: Mapping[str, Any]) -> list[str]:
     """
-    Name what an input is made from; nothing where that takes the values of its templates.
+    Return the paths of an input's sources; empty if they depend on template values.
 
-    Nor for an address outside of Losant: it may be a secret in itself.
+    A URL outside of Losant is omitted too, because it may be a secret.
     """
-    kind = wanted["inputType"]
+    kind = configured["inputType"]
     if kind in _OF_DEVICES:
-        ids = wanted.get("deviceIds") or ()
-        is_chosen = ids and not wanted.get("deviceTags") and not wanted.get("queryJson")
-        return [f"devices/{it.lower()}" for it in ids] if is_chosen and _are_plain(*ids) else ["devices"]
+        ids = configured.get("deviceIds") or ()
+        is_list_of_ids = ids and not configured.get("deviceTags") and not configured.get("queryJson")
+        is_known = is_list_of_ids and _have_no_template(*ids)
+        return [f"devices/{it.lower()}" for it in ids] if is_known else ["devices"]
     if kind == "eventData":
         return ["events"]
-    if kind == "dataTable" and _are_plain(wanted["dataTableId"]):
-        return [_table(wanted)]
-    if kind == "applicationFile" and _are_plain(wanted["filePath"]):
-        return [_file(wanted["filePath"], is_private=wanted.get("private"))]
+    if kind == "dataTable" and _have_no_template(configured["dataTableId"]):
+        return [_table(configured)]
+    if kind == "applicationFile" and _have_no_template(configured["filePath"]):
+        return [_file(configured["filePath"], is_private=configured.get("private"))]
     return []
 
 
-def _destination(wanted: Mapping[str, Any]) -> str | None:
-    """Name what an output fills in the application; None when it stays a file of the notebook."""
-    if wanted["outputType"] == "dataTable":
-        return _table(wanted) if _are_plain(wanted["dataTableId"]) else None
-    parts = [wanted.get(f"destination{part}Template", "") for part in ("Directory", "FileName")]
+def _destination(configured: Mapping[str, Any]) -> str | None:
+    """Return the path of an output's destination; None if it is unknown or only a file of the notebook."""
+    if configured["outputType"] == "dataTable":
+        return _table(configured) if _have_no_template(configured["dataTableId"]) else None
+    parts = [configured.get(f"destination{part}Template", "") for part in ("Directory", "FileName")]
     path = "/".join(part.strip("/") for part in parts if part.strip("/"))
-    if not path or not _are_plain(path):
+    if not path or not _have_no_template(path):
         return None
-    return _file(path, is_private=wanted.get("destinationPrivate"))
+    return _file(path, is_private=configured.get("destinationPrivate"))
 
 
-def _table(wanted: Mapping[str, Any]) -> str:
-    return f"data-tables/{wanted['dataTableId'].lower()}"
+def _table(configured: Mapping[str, Any]) -> str:
+    return f"data-tables/{configured['dataTableId'].lower()}"
 
 
 def _file(path: str, *, is_private: bool | None) -> str:
-    """Public and private files are two places."""
+    """Return a file's path; Losant's public and private files are separate."""
     return f"{'private-files' if is_private else 'files'}/{path.strip('/')}"
 
 
-def _are_plain(*texts: str) -> bool:
+def _have_no_template(*texts: str) -> bool:
     return not any("{{" in text for text in texts)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Notebooks in OpenLineage's words; the only module that imports it, once Airflow asks for lineage.
+Convert executions to OpenLineage's facets and events; the only module that imports OpenLineage.
 
-A notebook is a job of its own, named by the API that runs it and not by Airflow, and an execution is a run
-of that job: the same run, by whichever task, try or Airflow it is reported. It is the child of the task that
-has started it.
+It is imported when Airflow calls an operator's OpenLineage method. A notebook is an OpenLineage job in the
+namespace of Losant's API, and an execution is a run of that job: always the same run, no matter which task, try
+or Airflow deployment reports it. Its parent is the task that submitted it.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ _STATES = {COMPLETED.name: RunState.COMPLETE, CANCELED.name: RunState.ABORT}
 @attr.define
 class LosantExecutionRunFacet(RunFacet):
     """
-    An execution of a notebook, in Losant's own terms.
+    Run facet with the fields of a Losant execution.
 
     :param durations: Seconds in ``queue``, ``inputs``, ``notebook``, ``outputs`` and ``total``.
     :param url: The notebook's page in Losant.
     """
 
-    applicationId: str  # noqa: N815 - OpenLineage spells so
+    applicationId: str  # noqa: N815 - OpenLineage's spelling
     notebookId: str  # noqa: N815
     executionId: str  # noqa: N815
     status: str
@@ -77,24 +77,25 @@ class LosantExecutionRunFacet(RunFacet):
 
 def lineage_of_run(report: Report | None, task: BaseOperator, task_instance: Any) -> Lineage:
     """
-    Return a task's lineage, and tell that of the notebook's run by events of its own.
+    Return a task's lineage, and emit the events of the notebook's own run.
 
-    :param report: What the task has noted; None when it did not come to know of an execution.
+    :param report: What the task has collected; None if it knows no execution.
     """
     if report is None:
         return Lineage()
     notebook, result = report.notebook, report.result
-    inputs = _inputs(input_datasets(result, notebook, report.host))
-    outputs = _outputs(output_datasets(result, notebook, report.host, is_success=report.status.is_success))
+    read = input_datasets(result, notebook, report.host)
+    written = output_datasets(result, notebook, report.host, is_success=report.status.is_success)
+    inputs, outputs = [_input(it) for it in read], [_output(it) for it in written]
     try:
         for event in _events(report, task_instance, inputs, outputs):
             emit(event)
     except Exception:
-        log.warning("The notebook's own run could not be told to OpenLineage", exc_info=True)
+        log.warning("Could not emit OpenLineage events of the notebook's run", exc_info=True)
     sizes = {name: file["size"] for name, file in result["outputs"].items()}
     saved = result.get("saved_outputs", {})
-    copies = (storage_dataset(path, sizes.get(name)) for name, path in saved.items())
-    lineage = Lineage(inputs=inputs, outputs=[*outputs, *_outputs(copies)], run_facets=_describe(report))
+    copies = [_output(storage_dataset(path, sizes.get(name))) for name, path in saved.items()]
+    lineage = Lineage(inputs=inputs, outputs=[*outputs, *copies], run_facets=_run_facets(report))
     return _with_declared(lineage, task)
 
 
@@ -103,49 +104,36 @@ def lineage_of_copy(ref: ExecutionRef, host: str, saved: Mapping[str, str], task
     Return the lineage of a task that has copied output files of an execution.
 
     :param host: Losant's API, as in the connection.
-    :param saved: The path of each by its name.
+    :param saved: The path of each file by its name.
     """
-    inputs = _inputs(output_file_datasets(ref, saved, host))
-    return _with_declared(
-        Lineage(inputs=inputs, outputs=_outputs(map(storage_dataset, saved.values()))), task
-    )
+    inputs = [_input(it) for it in output_file_datasets(ref, saved, host)]
+    outputs = [_output(storage_dataset(path)) for path in saved.values()]
+    return _with_declared(Lineage(inputs=inputs, outputs=outputs), task)
 
 
 def _with_declared(lineage: Lineage, task: BaseOperator) -> Lineage:
-    """Add the task's inlets and outlets, which Airflow only looks at where an operator tells nothing."""
-    for told, declared in ((lineage.inputs, task.inlets), (lineage.outputs, task.outlets)):
-        known = {(it.namespace, it.name) for it in told}
+    """Add the task's inlets and outlets, which Airflow uses only if the operator reports no lineage."""
+    for reported, declared in ((lineage.inputs, task.inlets), (lineage.outputs, task.outlets)):
+        known = {(it.namespace, it.name) for it in reported}
         converted = (ExtractorManager.convert_to_ol_dataset(it) for it in declared or ())
-        told.extend(it for it in converted if it and (it.namespace, it.name) not in known)
+        reported.extend(it for it in converted if it and (it.namespace, it.name) not in known)
     return lineage
 
 
-def _inputs(datasets: Iterable[Dataset]) -> list[InputDataset]:
+def _input(it: Dataset) -> InputDataset:
     facet = input_statistics_input_dataset.InputStatisticsInputDatasetFacet
-    return [
-        InputDataset(
-            namespace=it.namespace,
-            name=it.name,
-            inputFacets={} if it.size is None else {"inputStatistics": facet(size=it.size)},
-        )
-        for it in datasets
-    ]
+    facets = {} if it.size is None else {"inputStatistics": facet(size=it.size)}
+    return InputDataset(namespace=it.namespace, name=it.name, inputFacets=facets)
 
 
-def _outputs(datasets: Iterable[Dataset]) -> list[OutputDataset]:
+def _output(it: Dataset) -> OutputDataset:
     facet = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet
-    return [
-        OutputDataset(
-            namespace=it.namespace,
-            name=it.name,
-            outputFacets={} if it.size is None else {"outputStatistics": facet(size=it.size)},
-        )
-        for it in datasets
-    ]
+    facets = {} if it.size is None else {"outputStatistics": facet(size=it.size)}
+    return OutputDataset(namespace=it.namespace, name=it.name, outputFacets=facets)
 
 
-def _describe(report: Report) -> dict[str, RunFacet]:
-    """Say which execution it was."""
+def _run_facets(report: Report) -> dict[str, RunFacet]:
+    """Return the facets that identify the execution."""
     result = report.result
     return {
         "externalQuery": external_query_run.ExternalQueryRunFacet(
@@ -166,11 +154,11 @@ def _describe(report: Report) -> dict[str, RunFacet]:
 def _events(
     report: Report, task_instance: Any, inputs: list[InputDataset], outputs: list[OutputDataset]
 ) -> Iterable[RunEvent]:
-    """Make the events of the notebook's run: that it has begun, and how it has ended, if it has."""
+    """Build the events of the notebook's run: its start, and its end if it has ended."""
     job, run = _job(report), _run(report, task_instance)
     ref = report.ref
-    began = report.result["started_at"] or report.result["queued_at"] or _spell(ref.created_at)
-    yield RunEvent(eventType=RunState.START, eventTime=began, run=run, job=job, inputs=inputs)
+    started_at = report.result["started_at"] or report.result["queued_at"] or _format(ref.created_at)
+    yield RunEvent(eventType=RunState.START, eventTime=started_at, run=run, job=job, inputs=inputs)
     if report.status.is_final:
         yield RunEvent(
             eventType=_STATES.get(report.status.name, RunState.FAIL),
@@ -189,8 +177,8 @@ def _job(report: Report) -> Job:
         )
     }
     if report.notebook is not None:
-        about = "\n\n".join(filter(None, (report.notebook.name, report.notebook.description)))
-        facets["documentation"] = documentation_job.DocumentationJobFacet(description=about)
+        description = "\n\n".join(filter(None, (report.notebook.name, report.notebook.description)))
+        facets["documentation"] = documentation_job.DocumentationJobFacet(description=description)
     ref = report.ref
     return Job(
         namespace=namespace(report.host),
@@ -200,15 +188,15 @@ def _job(report: Report) -> Job:
 
 
 def _run(report: Report, task_instance: Any) -> Run:
-    facets = _describe(report)
+    facets = _run_facets(report)
     if report.result["relative_to"]:
         facets["nominalTime"] = nominal_time_run.NominalTimeRunFacet(report.result["relative_to"])
     if report.is_child:
         facets["parent"] = _parent(task_instance)
     ref = report.ref
     name = f"{namespace(report.host)}/{notebook_path(ref.application_id, ref.notebook_id)}/{ref.execution_id}"
-    began = datetime.fromtimestamp(ref.created_at, UTC)
-    return Run(runId=str(generate_static_uuid(began, name.encode())), facets=facets)
+    created_at = datetime.fromtimestamp(ref.created_at, UTC)
+    return Run(runId=str(generate_static_uuid(created_at, name.encode())), facets=facets)
 
 
 def _parent(task_instance: Any) -> parent_run.ParentRunFacet:
@@ -238,5 +226,5 @@ def _failure(report: Report, status: Status) -> dict[str, RunFacet]:
     }
 
 
-def _spell(epoch: float) -> str:
+def _format(epoch: float) -> str:
     return datetime.fromtimestamp(epoch, UTC).isoformat()

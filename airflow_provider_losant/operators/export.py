@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Have a notebook's input data exported."""
+"""Request an export of a notebook's input data."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 class LosantNotebookInputDataExportOperator(BaseOperator):
     """
-    Ask Losant for the input data that a run of the notebook would get, as files.
+    Request an export of the input files that an execution of the notebook would get.
 
-    Losant makes them in the background and tells by e-mail or callback where they are; the task ends as
-    soon as Losant has taken the request. It takes one in 15 minutes for each notebook: what comes sooner
-    fails with the time left, if Losant says, so give the task retries with a ``retry_delay`` to match. A
-    request whose answer was lost is not sent again by itself.
+    Losant exports in the background and sends the URL of the data by e-mail or callback; the task ends when
+    Losant has accepted the request. Losant accepts one request per notebook in 15 minutes: an earlier one fails
+    with the remaining time, if Losant sent it, so set ``retries`` and a matching ``retry_delay``. A request
+    whose response was lost is not sent again.
 
     The result (XCom) is a JSON dict: ``job_id``, ``notebook_id`` and ``application_id``.
 
@@ -30,15 +30,17 @@ class LosantNotebookInputDataExportOperator(BaseOperator):
 
     :param notebook_id: ID of the notebook. (templated)
     :param relative_to: Query time, to which the ``start`` and ``end`` of the notebook's inputs are relative:
-        datetime, ISO-8601 text, or epoch *milliseconds*. None is now. (templated)
-    :param template_context: What fills the ``{{...}}`` of the notebook's inputs: a mapping, or JSON text.
+        datetime, ISO-8601 text, or epoch *milliseconds*. Defaults to the time at which Losant receives the
+        request. (templated)
+    :param template_context: Values for the ``{{...}}`` of the notebook's inputs: a mapping, or JSON text.
         (templated)
-    :param notification_email: Who gets the address of the data (Losant's option ``email``). (templated)
-    :param callback_url: What the address of the data is posted to. (templated)
+    :param notification_email: Address to which Losant sends the URL of the data (Losant's option ``email``).
+        (templated)
+    :param callback_url: URL to which Losant posts the URL of the data. (templated)
     :param application_id: ID of the application; by default the connection's. (templated)
     :param losant_conn_id: The Airflow connection. (templated)
-    :raises LosantConfigError: an argument, the connection or the token is not right.
-    :raises RateLimited: there was an export a short while ago.
+    :raises LosantConfigError: an argument, the connection or the token is invalid.
+    :raises RateLimited: the notebook's last export was less than 15 minutes ago.
     """
 
     template_fields: Sequence[str] = (
@@ -75,7 +77,7 @@ class LosantNotebookInputDataExportOperator(BaseOperator):
         self.losant_conn_id = losant_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Ask once."""
+        """Request the export, and return its job id."""
         del context
         from airflow_provider_losant.hooks.losant import LosantHook
 
@@ -88,7 +90,7 @@ class LosantNotebookInputDataExportOperator(BaseOperator):
                 email=self.notification_email,
                 callback_url=self.callback_url,
             )
-        self.log.info("Losant exports the input data of notebook %s as job %s", self.notebook_id, job_id)
+        self.log.info("Requested export job %s of the input data of notebook %s", job_id, self.notebook_id)
         return {
             "job_id": job_id,
             "notebook_id": self.notebook_id,

@@ -21,60 +21,63 @@ if TYPE_CHECKING:
 
 class LosantNotebookExecuteOperator(BaseOperator):
     """
-    Run a Losant notebook, and wait until it has ended.
+    Run a Losant notebook, and wait until its execution has ended.
 
-    One run belongs to one task: after a worker crash the retry takes over the run that is already there,
-    and a run whose task is killed is cancelled. While it waits, a deferrable task occupies no worker.
+    The task runs the notebook exactly once: if the worker crashes, the retry reconnects to the execution that
+    is already active, and if the task is killed, the execution is cancelled. While it waits, a deferrable
+    task occupies no worker.
 
     The result (XCom) is a JSON dict: ``execution_id``, ``notebook_id``, ``application_id``, ``status``,
     ``relative_to``, ``queued_at``, ``started_at``, ``finished_at`` (ISO-8601), ``durations`` (seconds in
-    ``queue``, ``inputs``, ``notebook``, ``outputs``, ``total``; what is not known is None),
-    ``max_run_minutes`` (what the run was allowed; it uses those of ``notebook``), ``inputs`` and ``outputs``
-    (by file name: ``size`` in bytes and ``content_type``), and ``url`` of the notebook in Losant. The events
-    of the task's ``outlets`` say most of it too.
+    ``queue``, ``inputs``, ``notebook``, ``outputs``, ``total``; None where unknown), ``max_run_minutes``
+    (allowed run minutes; those of ``notebook`` count), ``inputs`` and ``outputs`` (by file name: ``size`` in
+    bytes and ``content_type``), and ``url`` of the notebook in Losant. The events of the task's ``outlets``
+    contain most of it, too.
 
     See Losant's `Notebook: Execute <https://docs.losant.com/rest-api/notebook/#execute>`__.
 
     :param notebook_id: ID of the notebook to run. (templated)
     :param application_id: ID of its application; by default the connection's. (templated)
     :param relative_to: Query time, to which the ``start`` and ``end`` of the notebook's inputs are relative:
-        datetime, ISO-8601 text, or epoch *milliseconds*; UTC where no time zone is given. None is the
-        moment Losant takes the order. (templated)
-    :param template_context: What the notebook finds in ``INPUT_DIR/context.json``, and what fills the
-        ``{{...}}`` of its inputs and outputs: a mapping, or JSON text; 32,767 characters at the most.
-        (templated)
-    :param notification_email: Whom Losant tells when the run has ended (Losant's option ``email``; an
-        operator's ``email`` is the address for Airflow's own alerts). (templated)
-    :param callback_url: Where Losant posts to when the run has ended. (templated)
-    :param wait_for_completion: False ends the task as soon as Losant has taken the order.
+        datetime, ISO-8601 string, or epoch *milliseconds*; UTC if no time zone is given. Defaults to the time
+        at which Losant receives the request. (templated)
+    :param template_context: What the notebook reads from ``INPUT_DIR/context.json``, and the values for the
+        ``{{...}}`` of its inputs and outputs: a mapping, or JSON text; at most 32,767 characters. (templated)
+    :param notification_email: Losant sends an e-mail to this address when the execution has ended (Losant's
+        option ``email``; an operator's ``email`` is the address for Airflow's own alerts). (templated)
+    :param callback_url: Losant sends a POST request to this URL when the execution has ended. (templated)
+    :param wait_for_completion: False ends the task as soon as Losant has accepted the submission.
     :param deferrable: Wait in the triggerer instead of in a worker.
-    :param poll_interval: Seconds (or timedelta) between looks at the notebook's log.
-    :param timeout: Seconds (or timedelta) to wait, counted from the submission, whichever try waits.
-    :param cancel_on_kill: Cancel the run when the task is killed, marked or cleared.
-    :param cancel_on_timeout: Cancel the run when ``timeout`` has passed.
-    :param durable: Add the key ``airflow`` to the template context, by which a retry finds the run again.
-    :param max_poll_outage: Seconds (or timedelta) without one readable answer from Losant after which the
-        task fails; the run is left alone, and a retry takes it over.
-    :param max_log_lag: Seconds (or timedelta) that Losant's log may lag behind an order; only after
-        that is an order whose answer was lost, or of which a retry finds no trace, placed again.
-    :param if_running: What to do while another run of the notebook goes on: ``start`` one beside it, ``wait``
-        for its end, ``adopt`` it if it has the same context and query time, ``skip`` the task, ``fail``, or
-        ``cancel_previous`` runs and wait until they have ended. A run of an earlier try is taken over first.
-    :param max_minutes: Run minutes that the notebook may have used before; when it has, nothing is started.
+    :param poll_interval: Seconds (or timedelta) between polls of the notebook's execution log.
+    :param timeout: Seconds (or timedelta) to wait, counted from the submission, over all tries.
+    :param cancel_on_kill: Cancel the execution when the task is killed, marked or cleared.
+    :param cancel_on_timeout: Cancel the execution when ``timeout`` is over.
+    :param durable: Add the marker (key ``airflow``) to the template context, by which a retry reconnects to
+        the execution.
+    :param max_poll_outage: Seconds (or timedelta) without a readable response from Losant after which the
+        task fails; the execution is not cancelled, and a retry reconnects to it.
+    :param max_log_lag: Seconds (or timedelta) that Losant's execution log may lag behind a submission. Only
+        after that a submission whose response was lost, or of which a retry finds no trace, is repeated.
+    :param if_running: What to do while another execution of the notebook is active: ``start`` a second one,
+        ``wait`` until it has ended, ``adopt`` it if it has the same template context and query time, ``skip``
+        the task, ``fail``, or ``cancel_previous`` executions and wait until they have ended. An execution of
+        an earlier try is reconnected to first.
+    :param max_minutes: Run minutes that the notebook may have used before; if it has used more, nothing is
+        submitted.
     :param minutes_window: Since when they count: the ``day`` (UTC), or the ``billing_period``.
     :param on_exceeded: ``fail`` or ``skip`` the task then.
     :param save_outputs_to: A folder in any object storage, such as ``s3://bucket/reports/{{ ds }}``, into
-        which all outputs of a run that ended well are copied; ``saved_outputs`` of the result is the path of
-        each by its name. :class:`.LosantNotebookOutputsToObjectStorageOperator` can choose among them.
+        which all outputs of a completed execution are copied; ``saved_outputs`` of the result contains the
+        path of each by its name. :class:`.LosantNotebookOutputsToObjectStorageOperator` can select some.
         (templated)
     :param losant_conn_id: The Airflow connection. (templated)
-    :raises LosantConfigError: an argument, the connection or the token is not right; nothing was started.
-    :raises NotebookNotStarted: ``if_running`` or ``max_minutes`` did not allow it.
+    :raises LosantConfigError: an argument, the connection or the token is invalid.
+    :raises NotebookNotStarted: ``if_running`` or ``max_minutes`` did not allow a submission.
     :raises NotebookExecutionFailed: the notebook ended with an error.
-    :raises NotebookExecutionTimedOut: it ran out of its run minutes.
-    :raises NotebookExecutionCanceled: somebody cancelled it.
-    :raises NotebookWaitTimedOut: it had not ended in time.
-    :raises NotebookExecutionError: it could not be started, or Losant could not be asked about it.
+    :raises NotebookExecutionTimedOut: it used up the run minutes that Losant allows it.
+    :raises NotebookExecutionCanceled: it was cancelled.
+    :raises NotebookWaitTimedOut: it had not ended within ``timeout``.
+    :raises NotebookExecutionError: the submission failed, or Losant could not be polled.
     """
 
     template_fields: Sequence[str] = (

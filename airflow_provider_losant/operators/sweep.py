@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stop the runs that nobody waits for any more, in the few gaps where Airflow tells nobody."""
+"""Cancel executions that no task waits for any more, where Airflow calls no kill handler."""
 
 from __future__ import annotations
 
@@ -23,33 +23,34 @@ if TYPE_CHECKING:
     from airflow_provider_losant.hooks.losant import LosantHook
 
 FINISHED_STATES = {None, "success", "failed", "skipped", "upstream_failed", "removed"}
-"""States of a task instance that waits for nothing; None is one that was cleared, or is gone."""
+"""States of a task instance that waits for no execution; None is one that was cleared or deleted."""
 
 
 class LosantNotebookOrphanSweepOperator(BaseOperator):
     """
-    Cancel active runs whose task in this Airflow is finished, cleared or gone.
+    Cancel orphans: active executions whose task in this Airflow is finished, cleared or deleted.
 
-    A task that is killed cancels its run by itself. But Airflow tells nobody when a deferred task is marked
-    before its trigger has loaded, or a running one in the instant it defers, and a triggerer or an API may
-    be down just then. Put this operator into a small DAG that runs every few minutes.
+    A task that is killed cancels its execution by itself. But Airflow calls no kill handler when a deferred
+    task is marked before its trigger has loaded, or a running one just as it defers, and a triggerer or an
+    API may be down at that moment. Put this operator into a small DAG that runs every few minutes.
 
-    It goes by the mark that :class:`.LosantNotebookExecuteOperator` leaves in the template context, and
-    leaves alone what has none, what was to outlive its task (``wait_for_completion=False``,
-    ``cancel_on_kill=False``), what another Airflow started, and what is younger than ``min_age``. Set
-    Airflow's ``[api] base_url``: without it a run from before its whole DAG run was cleared cannot be told
-    from another Airflow's.
+    It reads the marker that :class:`.LosantNotebookExecuteOperator` adds to the template context. It leaves
+    alone executions without a marker, those that are to outlive their task (``wait_for_completion=False``,
+    ``cancel_on_kill=False``), those of another Airflow, and those younger than ``min_age``. Set Airflow's
+    ``[api] base_url``: without it, an execution from before its whole DAG run was cleared cannot be
+    distinguished from one of another Airflow.
 
-    The result (XCom) is a JSON dict: ``looked_at`` (active runs seen), ``cancelled`` (their ids) and
-    ``left`` (how many, by reason).
+    The result (XCom) is a JSON dict: ``checked`` (number of active executions), ``cancelled`` (their ids)
+    and ``left`` (how many were left alone, by reason).
 
-    :param notebook_ids: The notebooks to look at; all of the application by default. (templated)
-    :param application_id: The application; by default the connection's. (templated)
-    :param min_age: Seconds (or timedelta) a run is left in peace, since its task may just be changing hands.
-    :param max_age: Seconds (or timedelta) to look back.
+    :param notebook_ids: IDs of the notebooks to check; by default all of the application. (templated)
+    :param application_id: ID of the application; by default the connection's. (templated)
+    :param min_age: Seconds (or timedelta) for which a new execution is left alone, because its task may just
+        be deferring.
+    :param max_age: Seconds (or timedelta) to look back in the execution log.
     :param losant_conn_id: The Airflow connection. (templated)
-    :raises NotebookExecutionError: a notebook's log could not be read, or a run not be cancelled; the
-        others were dealt with all the same.
+    :raises NotebookExecutionError: a notebook's log could not be read, or an execution not be cancelled; the
+        others were handled all the same.
     """
 
     template_fields: Sequence[str] = ("notebook_ids", "application_id", "losant_conn_id")
@@ -73,7 +74,7 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
         self.losant_conn_id = losant_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Look at every notebook, decide on every active run, and report."""
+        """Check every active execution of every notebook, cancel the orphans, and return a report."""
         del context
         from airflow_provider_losant.hooks.losant import LosantHook
 
@@ -89,16 +90,16 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
             reason = self._reason_to_leave(execution, youngest)
             execution_id = execution.ref.execution_id
             if reason is not None:
-                self.log.info("Left alone: execution %s (%s)", execution_id, reason)
+                self.log.info("Execution %s is no orphan: %s", execution_id, reason)
                 left[reason] += 1
                 continue
-            done = hook.client.run(cancel(execution.ref, "nobody waits for it any more", retries=2))
-            if done == "failed":
+            result = hook.client.run(cancel(execution.ref, "no task waits for it any more", retries=2))
+            if result == "failed":
                 problems.append(f"execution {execution_id} could not be cancelled")
             else:
                 cancelled.append(execution_id)
         report = {
-            "looked_at": sum(left.values()) + len(cancelled),
+            "checked": sum(left.values()) + len(cancelled),
             "cancelled": cancelled,
             "left": dict(left),
         }
@@ -121,23 +122,23 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
     def _reason_to_leave(self, execution: Execution, youngest: float) -> str | None:
         marker = read_marker(execution)
         if not marker:
-            return "not started by Airflow"
+            return "not submitted by Airflow"
         if not marker.get("sweep"):
-            return "meant to outlive its task"
+            return "may outlive its task"
         if execution.queued_time > youngest:
-            return "too young"
+            return "younger than min_age"
         is_known, started = dag_run_start(marker["dag_id"], marker["run_id"])
         deployment = deployment_id(started)
         if is_known and not deployment:
-            return "whose Airflow it is cannot be told: set [api] base_url"
+            return "its Airflow is unknown; set [api] base_url"
         if not is_known or not _owner(marker, deployment).is_same_task(execution):
-            return "of another Airflow"
+            return "submitted by another Airflow"
         state = task_state(marker["dag_id"], marker["task_id"], marker["run_id"], marker["map_index"])
         return None if state in FINISHED_STATES else f"its task is {state}"
 
 
 def _owner(marker: Mapping[str, Any], deployment: str) -> Owner:
-    """Make the chain that the mark claims to be of, to see whether its id bears it out."""
+    """Return the owner that the marker names, whose id shows whether the marker is genuine."""
     return Owner(
         dag_id=marker["dag_id"],
         task_id=marker["task_id"],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deploy a notebook: from a repository, or any object storage, to Losant."""
+"""Deploy a notebook file to Losant."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ if TYPE_CHECKING:
 
 class LosantNotebookUploadOperator(BaseOperator):
     """
-    See to it that a notebook in Losant is the one in a file, and is set up as given.
+    Deploy a notebook file to Losant; upload it and update settings only where they differ.
 
-    What is right already is left alone, so the task may run as often as it likes: the file is uploaded only
-    when its content differs from what Losant has, and only settings that differ are changed. A file that is
-    no notebook is refused before Losant is asked anything; that check needs ``nbformat``, which the extra
-    ``upload`` installs.
+    The task is idempotent: the file is uploaded only if its content differs from Losant's, and only settings
+    that differ are updated. The file is validated as a notebook before any request is sent; this needs
+    ``nbformat``, which the extra ``upload`` installs.
 
     The result (XCom) is a JSON dict: ``notebook_id``, ``application_id``, ``name``, ``file_name``,
-    ``created``, ``changed`` and ``uploaded`` (whether that was done), and ``url`` of the notebook in Losant.
-    The id is an XCom of its own, too: ``deploy.output["notebook_id"]``.
+    ``created``, ``changed`` and ``uploaded`` (true or false), and ``url`` of the notebook in Losant. The id is
+    also an XCom of its own: ``deploy.output["notebook_id"]``.
 
     See Losant's `Notebook: Upload <https://docs.losant.com/rest-api/notebook/#upload>`__.
 
     :param path: The ``.ipynb`` file: a local path, a URL such as ``s3://bucket/report.ipynb``, or an
         ``ObjectStoragePath``. (templated)
-    :param notebook_id: ID of the notebook. (templated)
-    :param name: Without a ``notebook_id``: the notebook's name, exactly. (templated)
-    :param create: Make the notebook when none has that name.
-    :param description: Losant's description of the notebook. (templated)
-    :param image_version: What the notebook runs in, such as ``v4``.
-    :param inputs: Losant's input objects, all of them. Not templated, for ``{{...}}`` in them is Losant's.
-    :param outputs: Losant's output objects, as ``inputs``.
+    :param notebook_id: ID of the notebook; give either this or ``name``. (templated)
+    :param name: The notebook's exact name. (templated)
+    :param create: Whether to create the notebook if none has that name.
+    :param description: The notebook's description. (templated)
+    :param image_version: Losant's notebook image, such as ``v4``.
+    :param inputs: The complete list of Losant's input objects. Not templated, because ``{{...}}`` in them is
+        Losant's.
+    :param outputs: The complete list of Losant's output objects. Not templated either.
     :param application_id: ID of the application; by default the connection's. (templated)
     :param losant_conn_id: The Airflow connection. (templated)
-    :raises LosantConfigError: the file cannot be read or is no notebook, no notebook or several have the
-        name, or an argument, the connection or the token is not right.
+    :raises LosantConfigError: the file cannot be read or is not a notebook, no notebook or several have the
+        name, or an argument, the connection or the token is invalid.
     """
 
     template_fields: Sequence[str] = (
@@ -86,26 +86,27 @@ class LosantNotebookUploadOperator(BaseOperator):
         self.losant_conn_id = losant_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Check the file, then do what is left to do."""
+        """Validate the file, then deploy it."""
         from airflow_provider_losant.api.flows.deploy import deploy
         from airflow_provider_losant.hooks.losant import LosantHook
 
         hook = LosantHook(self.losant_conn_id, self.application_id)
         plan = self._plan(hook)
         with permanent_errors_as_config_error(f"{self.path}: "):
-            done = hook.client.run(deploy(plan, hook.settings.max_retries))
-        # As a key of its own, for only such can be picked out of a task's output.
-        context["ti"].xcom_push(key="notebook_id", value=done.notebook.id)
+            deployed = hook.client.run(deploy(plan, hook.settings.max_retries))
+        notebook = deployed.notebook
+        # As an XCom of its own, because task.output["..."] cannot select a key of the result.
+        context["ti"].xcom_push(key="notebook_id", value=notebook.id)
         return {
-            "notebook_id": done.notebook.id,
-            "application_id": done.notebook.application_id,
-            "name": done.notebook.name,
-            "file_name": done.notebook.file_name,
-            "created": done.is_created,
-            "changed": done.is_changed,
-            "uploaded": done.is_uploaded,
+            "notebook_id": notebook.id,
+            "application_id": notebook.application_id,
+            "name": notebook.name,
+            "file_name": notebook.file_name,
+            "created": deployed.is_created,
+            "changed": deployed.is_changed,
+            "uploaded": deployed.is_uploaded,
             "url": hook.settings.notebook_url(
-                application_id=done.notebook.application_id, notebook_id=done.notebook.id, execution_id=""
+                application_id=notebook.application_id, notebook_id=notebook.id, execution_id=""
             ),
         }
 
@@ -116,7 +117,7 @@ class LosantNotebookUploadOperator(BaseOperator):
         if bool(self.notebook_id) == bool(self.name):
             raise LosantConfigError("notebook_id: give either a notebook_id or a name")
         if self.create and not self.name:
-            raise LosantConfigError("create: a notebook can only be made by its name")
+            raise LosantConfigError("create: needs name; a notebook cannot be created by its id")
         settings: NotebookFields = {}
         for field in ("description", "image_version", "inputs", "outputs"):
             if (value := getattr(self, field)) is not None:
@@ -133,15 +134,16 @@ class LosantNotebookUploadOperator(BaseOperator):
 
 def _read_notebook(path: str | PathLike[str]) -> bytes:
     """
-    Read a file, and see that it is a notebook.
+    Read a file, and validate that it is a notebook.
 
-    :raises LosantConfigError: it cannot be read, or is none.
+    :raises LosantConfigError: the file cannot be read, or is not a notebook, or ``nbformat`` is not installed.
     """
     try:
         import nbformat
     except ImportError:
         raise LosantConfigError(
-            "nbformat is missing, which checks notebooks: pip install 'airflow-provider-losant[upload]'"
+            "nbformat is not installed, which validates notebooks: "
+            "pip install 'airflow-provider-losant[upload]'"
         ) from None
     try:
         file = storage_path(path)
@@ -150,10 +152,10 @@ def _read_notebook(path: str | PathLike[str]) -> bytes:
         raise LosantConfigError(f"path: {path} cannot be read: {error}") from error
     try:
         with warnings.catch_warnings():
-            # That a cell has no id is nothing to Losant.
+            # Losant accepts cells without an id, about which nbformat warns.
             warnings.simplefilter("ignore")
             nbformat.validate(json.loads(content))
-    except Exception as error:  # nbformat has many ways to say it, ImportError among them
+    except Exception as error:  # nbformat raises many classes, among them ImportError
         reason = str(error).strip().partition("\n")[0]
         raise LosantConfigError(f"path: {path} is not a notebook: {reason}") from error
     return content

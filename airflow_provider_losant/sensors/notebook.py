@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wait for a run that somebody else started."""
+"""Wait for an execution that another task, user or system has started."""
 
 from __future__ import annotations
 
@@ -30,28 +30,29 @@ if TYPE_CHECKING:
 
 class LosantNotebookExecutionSensor(BaseSensorOperator):
     """
-    Wait until an execution of a Losant notebook has ended; never start one, never cancel one.
+    Wait until an execution of a Losant notebook has ended. The sensor never starts or cancels one.
 
-    Poking, rescheduling and deferred it behaves alike, and returns the same result (XCom) as
-    :class:`~airflow_provider_losant.operators.notebook.LosantNotebookExecuteOperator`. A look that fails
-    is forgiven until ``timeout``. An execution that did not end well fails the sensor without a retry,
-    since looking again cannot change it, or skips it with ``soft_fail``.
+    In all modes (poke, reschedule, deferrable) it returns the same result (XCom) as
+    :class:`~airflow_provider_losant.operators.notebook.LosantNotebookExecuteOperator`. Failed polls are
+    tolerated until ``timeout``. An execution that did not complete fails the sensor without a retry, because
+    polling again cannot change it, or skips it with ``soft_fail``.
 
     ``poke_interval``, ``timeout`` (seconds, or timedeltas), ``mode`` and ``soft_fail`` are those of every
-    sensor in Airflow, defaults included: a look a minute, for a week.
+    sensor in Airflow, including the defaults: one poll a minute, for a week.
 
     :param notebook_id: ID of the notebook. (templated)
     :param execution_id: ID of the execution to wait for. (templated)
-    :param since: Without an ``execution_id``: of the executions queued at this instant or later, wait for
-        the first to end, whether well or not; datetime, ISO-8601 text or epoch *milliseconds*, in UTC where
-        it names no time zone. (templated)
+    :param since: Without an ``execution_id``: of the executions queued at this time or later, wait for the
+        first to end, with any status; datetime, ISO-8601 string or epoch *milliseconds*, in UTC if no time
+        zone is given. (templated)
     :param application_id: ID of the application; by default the connection's. (templated)
     :param deferrable: Wait in the triggerer instead of in a worker.
-    :param start_from_trigger: With ``deferrable``: begin to wait there too, so that no worker is needed
-        before the execution has ended; where Airflow cannot (before 3.3, mapped), a worker begins as ever.
+    :param start_from_trigger: With ``deferrable``: start in the triggerer, too, so that no worker is needed
+        before the execution has ended. Where Airflow does not support it (before 3.3, mapped tasks), the
+        sensor starts in a worker.
     :param losant_conn_id: The Airflow connection. (templated)
-    :raises LosantConfigError: an argument, the connection or the token is not right.
-    :raises AirflowFailException: the execution did not end well.
+    :raises LosantConfigError: an argument, the connection or the token is invalid.
+    :raises AirflowFailException: the execution did not complete.
     :raises AirflowSensorTimeout: it had not ended within ``timeout``.
     """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bring the files of a run to where the pipeline goes on."""
+"""Copy output files of an execution to object storage."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ if TYPE_CHECKING:
 
 class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
     """
-    Copy output files of a run into a folder of any object storage: local, ``s3``, ``gs``, ``abfs``, ...
+    Copy output files of an execution to a folder of any object storage: local, ``s3``, ``gs``, ``abfs``, ...
 
-    Each file is streamed under a temporary name, its size is checked, and then it gets its own name: whoever
-    reads the folder never meets half a file. When an address of Losant's has expired, a fresh one is asked
-    for. The Losant token never goes to the host of the files.
+    Each file is streamed to a temporary name and renamed after its size has been checked, so a reader of the
+    folder never sees a partial file. If a signed URL has expired, a new one is requested. The token is never
+    sent to the file host.
 
     The result (XCom) is a JSON dict: the path of each file by its name.
 
     :param notebook_id: ID of the notebook. (templated)
-    :param execution_id: ID of the run, which has ended. (templated)
+    :param execution_id: ID of the execution, which must have ended. (templated)
     :param destination: The folder: a local path, a URL such as ``s3://bucket/reports/{{ ds }}``, or an
         ``ObjectStoragePath``. (templated)
-    :param outputs: Names of the files, or globs such as ``*.csv``; each has to fit some file. (templated)
-    :param if_exists: What to do about a file that is there already: ``replace`` it, ``skip`` what would take
-        its place, or ``fail`` before anything is fetched.
-    :param max_bytes: What all the files together may have.
+    :param outputs: Names of the files, or globs such as ``*.csv``; each must match a file. (templated)
+    :param if_exists: What to do if a file already exists: ``replace`` it, ``skip`` the download, or ``fail``
+        before the first download.
+    :param max_bytes: Maximum size of all files together; None for no limit.
     :param application_id: ID of the application; by default the connection's. (templated)
     :param losant_conn_id: The Airflow connection. (templated)
-    :raises LosantConfigError: there is no such run or output, or they are too large, or are there already.
-    :raises NotebookOutputError: the folder could not be written to.
+    :raises LosantConfigError: the execution or an output does not exist, or an output is too large or already
+        exists.
+    :raises NotebookOutputError: the folder could not be read or written.
     """
 
     template_fields: Sequence[str] = (
@@ -78,7 +79,7 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
         self._saved: dict[str, str] = {}
 
     def execute(self, context: Context) -> dict[str, str]:
-        """Fetch what was chosen."""
+        """Download the selected outputs."""
         del context
         from airflow_provider_losant.hooks.losant import LosantHook
 
@@ -95,12 +96,12 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
         return self._saved
 
     def on_kill(self) -> None:
-        """Stop between two pieces of a file, and leave nothing of it."""
+        """Stop the download; the partial file is deleted."""
         if self._hook is not None:
             self._hook.client.is_interrupted = True
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """Tell OpenLineage which outputs have become which files."""
+        """Return the lineage from the outputs to the files."""
         from airflow_provider_losant.openlineage.emit import Lineage, lineage_of_copy
 
         if self._hook is None or not self._saved:

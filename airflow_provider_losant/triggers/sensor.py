@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Begin a sensor's wait in the triggerer, without a worker before."""
+"""The trigger of a sensor whose wait starts in the triggerer, without a worker."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTri
 if TYPE_CHECKING:
     import jinja2
 
-BEGINNING = 60.0
-"""Seconds that rendering the arguments and reading the connection may take: the first time, many."""
+START_TIMEOUT = 60.0
+"""Seconds for rendering the arguments and reading the connection, which may be slow the first time."""
 
 
 class LosantNotebookSensorTrigger(BaseTrigger):
     """
-    Do what a deferrable sensor does in its worker, and then wait as it would.
+    Render a sensor's arguments as a worker would, and then wait for the execution.
 
-    Airflow renders the arguments here, but knows less than in a worker: no macros or filters of the DAG, no
-    XComs of mapped tasks. Whatever keeps the wait from beginning, the event is None, and a worker begins it.
+    The triggerer renders with less than a worker has: no macros or filters of the DAG, no XComs of mapped
+    tasks. If the wait cannot start here for any reason, the event is None, and a worker starts it.
 
     The arguments are a wire format, as those of
     :class:`~airflow_provider_losant.triggers.notebook.LosantNotebookExecutionTrigger`. The scheduler stores
-    them as the DAG says them, so no instant of this very task can be among them.
+    them as in the DAG, so they contain no timestamp of the task instance.
 
     :param losant_conn_id: The Airflow connection. (templated)
-    :param application_id: The application; by default the connection's. (templated)
-    :param notebook_id: The notebook. (templated)
-    :param execution_id: The execution to wait for. (templated)
-    :param since: Without an ``execution_id``: since when it has to be queued. (templated)
-    :param poll_interval: Seconds between looks.
+    :param application_id: ID of the application; by default the connection's. (templated)
+    :param notebook_id: ID of the notebook. (templated)
+    :param execution_id: ID of the execution to wait for. (templated)
+    :param since: Without an ``execution_id``: wait for the first execution to end of those queued since then.
+        (templated)
+    :param poll_interval: Seconds between polls.
     :param timeout: Seconds that the wait may take.
-    :param net: Seconds after which Airflow ends it.
+    :param deferral_timeout: Seconds after which Airflow ends the deferral.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class LosantNotebookSensorTrigger(BaseTrigger):
         self._context: Any = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what Airflow stores: the class and its arguments, one by one."""
+        """Return the class path and the arguments, which Airflow stores."""
         return f"{__name__}.{type(self).__name__}", {
             "losant_conn_id": self.losant_conn_id,
             "application_id": self.application_id,
@@ -80,28 +81,32 @@ class LosantNotebookSensorTrigger(BaseTrigger):
             "since": self.since,
             "poll_interval": self.poll_interval,
             "timeout": self.timeout,
-            "net": self.deferral_timeout,
+            "deferral_timeout": self.deferral_timeout,
         }
 
     def render_template_fields(self, context: Any, jinja_env: jinja2.Environment | None = None) -> None:
-        """Put rendering off until :meth:`run`, where an error of it is no crash and it can be given up."""
+        """Keep the context for :meth:`run`, where rendering has a timeout and an error does not crash it."""
         self._context = context
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Begin, and wait until there is an outcome; None when a worker has to begin."""
+        """Start the wait and yield its event; yield None if a worker has to start it."""
         try:
-            async with asyncio.timeout(BEGINNING):
-                wait = await self._begin()
-        except Exception as error:  # noqa: BLE001 - the worker meets it again, and says what is wrong
-            self.logger().warning("A worker has to begin this wait: %s: %s", type(error).__name__, error)
+            async with asyncio.timeout(START_TIMEOUT):
+                trigger = await self._execution_trigger()
+        except Exception as error:  # noqa: BLE001 - the worker gets the same error, and reports it
+            self.logger().warning(
+                "Could not start the wait in the triggerer (%s: %s); a worker will start it",
+                type(error).__name__,
+                error,
+            )
             yield TriggerEvent(None)  # type: ignore[no-untyped-call]  # Airflow's
             return
-        async for event in wait.run():
+        async for event in trigger.run():
             yield event
 
-    async def _begin(self) -> LosantNotebookExecutionTrigger:
+    async def _execution_trigger(self) -> LosantNotebookExecutionTrigger:
         if self._context is not None:
-            self._fill_in(self._context)
+            self._render_arguments(self._context)
         hook = LosantHook(self.losant_conn_id, self.application_id)
         await hook.aload_settings()
         target = resolve_target(
@@ -116,36 +121,36 @@ class LosantNotebookSensorTrigger(BaseTrigger):
             losant_conn_id=self.losant_conn_id, **asdict(target), **asdict(config)
         )
 
-    def _fill_in(self, context: Any) -> None:
+    def _render_arguments(self, context: Any) -> None:
         from jinja2 import StrictUndefined
 
         env = self.get_template_env()
         env.undefined = StrictUndefined
-        ti = _Upstream(context["ti"])
-        own: Any = {**context, "ti": ti, "task_instance": ti}
-        super().render_template_fields(own, env)
+        ti = _TemplateTaskInstance(context["ti"])
+        template_context: Any = {**context, "ti": ti, "task_instance": ti}
+        super().render_template_fields(template_context, env)
 
     def _deadline(self) -> float:
         """
-        Return when the wait is over, as epoch seconds, also after a restart of the triggerer.
+        Return the wait's deadline as epoch seconds, the same after a restart of the triggerer.
 
-        The only instant that outlives one and is told here is Airflow's own end of the wait.
+        It is derived from ``timeout_after``, the only timestamp here that Airflow keeps across a restart.
         """
         end = getattr(self, "timeout_after", None)
         if end is None:
             return time.time() + self.timeout
         execution_timeout = getattr(self.task, "execution_timeout", None) or timedelta.max
-        allowed = min(timedelta(seconds=self.deferral_timeout), execution_timeout)
-        began = parse_timestamp(end, field="timeout_after") - allowed
-        return began.timestamp() + self.timeout
+        deferral_timeout = min(timedelta(seconds=self.deferral_timeout), execution_timeout)
+        started_at = parse_timestamp(end, field="timeout_after") - deferral_timeout
+        return started_at.timestamp() + self.timeout
 
 
-class _Upstream:
+class _TemplateTaskInstance:
     """
-    The task instance, as templates see it.
+    The task instance in templates.
 
-    A pull that names no map index gets no answer at all in the triggerer (Airflow 3.3.2), so it is for tasks
-    that are not mapped. What it does not find there, a worker may find elsewhere.
+    In the triggerer, ``xcom_pull`` without a map index never returns (Airflow 3.3.2), so it is called with
+    the map index of a task that is not mapped. If that finds no XCom, a worker may find one.
     """
 
     def __init__(self, ti: Any) -> None:
@@ -155,8 +160,12 @@ class _Upstream:
         return getattr(self._ti, name)
 
     def xcom_pull(self, *args: Any, map_indexes: Any = None, **kwargs: Any) -> Any:
-        """Return an XCom that is there."""
+        """
+        Return an XCom of a task that is not mapped.
+
+        :raises LookupError: there is none.
+        """
         found = self._ti.xcom_pull(*args, map_indexes=map_indexes, **kwargs)
         if found is None:
-            raise LookupError("the triggerer does not find an XCom that a template asks for")
+            raise LookupError("the triggerer found no XCom for a template")
         return found

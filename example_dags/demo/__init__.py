@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shows the main job on this machine: a real Airflow runs real notebooks on a local Losant."""
+"""Run the example DAGs on this machine: a real Airflow and a local Losant that executes notebooks."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Run the main job on this machine: ``python3 -m example_dags.demo [--all] [--keep]``.
+Run the example DAGs on this machine: ``python3 -m example_dags.demo [--all] [--keep]``.
 
-Needs nothing but Python with venv and pip. Everything is built in ``.venv`` and ``.demo`` beside this
-package, and everything that is started is stopped again.
+Requires only Python with venv and pip. All files are in ``.venv`` and ``.demo`` in the root of the
+repository, and all processes are stopped at the end.
 """
 
 from __future__ import annotations
@@ -20,104 +20,105 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from tests.support.environment import ROOT, ensure, reenter
+from tests.support.airflow_versions import CONSTRAINTS, NEWEST
+from tests.support.environment import ensure, reenter
+from tests.support.paths import ROOT
 from tests.support.progress import Step
 
 if TYPE_CHECKING:
     from types import FrameType
 
-CONSTRAINTS = ROOT / "tests" / "constraints" / "airflow-3.3.txt"
 FOLDER = ROOT / ".demo"
 HOME = FOLDER / "airflow"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
-    """Tell the story once; return 0 only if all of it came true."""
+    """Run the demo; return 0 only if all checks passed."""
     parser = argparse.ArgumentParser(prog="python3 -m example_dags.demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
     parser.add_argument(
         "--all",
         action="store_true",
-        help="also deploy a notebook, land its files, show lineage, and compare with Losant's client",
+        help="also deploy a notebook, store its files, show lineage, and compare with Losant's client",
     )
-    wanted = parser.parse_args()
-    reenter(ensure(["demo", "test"] if wanted.all else ["demo"], CONSTRAINTS), "example_dags.demo")
+    given = parser.parse_args()
+    reenter(ensure(["demo", "test"] if given.all else ["demo"], CONSTRAINTS[NEWEST]), "example_dags.demo")
     for number in SIGNALS:
         signal.signal(number, _leave)
     started = time.monotonic()
     lock = _claim_folder()
     try:
-        complaints = compare() if wanted.all else []
-        complaints += perform(keep=wanted.keep, whole=wanted.all)
+        problems = compare() if given.all else []
+        problems += run_demo(keep=given.keep, whole=given.all)
     except (RuntimeError, OSError) as error:
-        complaints = [str(error)]
+        problems = [str(error)]
     finally:
         os.close(lock)
-    for complaint in complaints:
-        print(f"  WRONG: {complaint}")
-    verdict = "Something is wrong" if complaints else "All checks passed"
+    for problem in problems:
+        print(f"  WRONG: {problem}")
+    verdict = "Some checks failed" if problems else "All checks passed"
     print(f"\n{verdict}, after {time.monotonic() - started:.0f} s. Logs and results are in {FOLDER}.")
-    return 1 if complaints else 0
+    return 1 if problems else 0
 
 
 def compare() -> list[str]:
-    """Hold the hook's requests against those of Losant's own client; return what went wrong."""
+    """Compare the hook's requests with those of Losant's own client; return the problems."""
     suite = str(ROOT / "tests" / "contract" / "test_losant_rest.py")
     with Step("Comparing every request with Losant's own client") as step:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", suite]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-        (said,) = [it for it in done.stdout.splitlines() if "operations equal" in it] or [
+        (summary,) = [it for it in done.stdout.splitlines() if "operations equal" in it] or [
             "nothing to compare"
         ]
-        step.note(said)
-    print(f"       {said}")
+        step.note(summary)
+    print(f"       {summary}")
     return [] if done.returncode == 0 else [f"the comparison failed:\n{done.stdout[-2000:]}"]
 
 
-def perform(*, keep: bool, whole: bool = False) -> list[str]:
-    """Start Losant and Airflow, run the example DAGs, show and check the results, stop everything."""
+def run_demo(*, keep: bool, whole: bool = False) -> list[str]:
+    """Start Losant and Airflow, run the example DAGs, show and check the results, and stop everything."""
     from example_dags.demo import checks, lineage, steps
     from example_dags.demo.losant import LocalLosant
-    from tests.support.local_airflow import LocalAirflow
+    from tests.support.local_airflow import LocalAirflow, tails
 
     results = FOLDER / "results"
-    with ExitStack() as stage:
+    with ExitStack() as stack:
         with Step("Starting a local Losant that executes notebooks"):
-            losant = stage.enter_context(LocalLosant(FOLDER / "losant"))
+            losant = stack.enter_context(LocalLosant(FOLDER / "losant"))
         with Step("Starting Airflow: api-server, scheduler, dag-processor, triggerer"):
             env = {"AIRFLOW_VAR_LOSANT_LANDING": f"file://{FOLDER / 'landing'}"}
             if whole:
                 env |= lineage.environment(FOLDER / "lineage")
-            airflow = stage.enter_context(LocalAirflow(HOME, ROOT / "example_dags", env=env))
+            airflow = stack.enter_context(LocalAirflow(HOME, ROOT / "example_dags", env=env))
             airflow.add_connection("losant_default", **losant.connection())
             # Outside of a task the hook finds its connection in the environment.
             os.environ["AIRFLOW_CONN_LOSANT_DEFAULT"] = json.dumps(losant.connection())
         try:
-            runs = steps.run_dags(airflow, losant, *([checks.LANDING_DAG] if whole else []))
+            runs = steps.run_dags(airflow, losant, *([checks.DEPLOY_DAG] if whole else []))
         except Exception:
-            print(airflow.tails(15))
+            print(tails(HOME, 15))
             raise
         reports = steps.read_reports(airflow, runs)
         with Step("Downloading the reports and checking them"):
-            complaints = steps.judge(airflow, losant, runs, reports, results)
+            problems = steps.check(airflow, losant, runs, reports, results)
         steps.show(airflow, runs, reports, results)
         print()
         if keep:
-            _wait_for_goodbye(airflow.url)
+            _wait_for_ctrl_c(airflow.url)
         with Step("Stopping everything"):
-            stage.close()
-    return complaints
+            stack.close()
+    return problems
 
 
-def _wait_for_goodbye(url: str) -> None:
-    print(f"Airflow is at {url} (nobody needs a password). Ctrl-C stops everything.", flush=True)
+def _wait_for_ctrl_c(url: str) -> None:
+    print(f"Airflow is at {url} (no login is required). Ctrl-C stops everything.", flush=True)
     with suppress(SystemExit):
         signal.pause()
 
 
 def _claim_folder() -> int:
-    """Empty the working folder for this run alone; return what holds the claim."""
+    """Lock and empty the working folder; return the file descriptor that holds the lock."""
     from tests.support.processes import kill_by_environment
 
     FOLDER.mkdir(exist_ok=True)
@@ -125,8 +126,8 @@ def _claim_folder() -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise SystemExit(f"Another demo is at work in {FOLDER}.") from None
-    # A demo that was killed hard could not stop what it had started.
+        raise SystemExit(f"Another demo is running in {FOLDER}.") from None
+    # A demo that got SIGKILL could not stop its processes.
     kill_by_environment("AIRFLOW_HOME", str(HOME))
     for path in FOLDER.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -136,7 +137,7 @@ def _claim_folder() -> int:
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
-    """Unwind every ``with`` block; nobody may interrupt that."""
+    """Leave every ``with`` block, without further interruptions."""
     for other in SIGNALS:
         signal.signal(other, signal.SIG_IGN)
     raise SystemExit(128 + number)

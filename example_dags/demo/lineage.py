@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What OpenLineage was told while the demo ran: each event is a file."""
+"""The OpenLineage events of the demo, each in a file."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Event = dict[str, Any]
-ENDINGS = ("COMPLETE", "FAIL", "ABORT")
+FINAL_STATES = ("COMPLETE", "FAIL", "ABORT")
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Make a folder, and return what makes Airflow's OpenLineage provider write into it."""
+    """Make a folder, and return the settings with which OpenLineage events are written into it."""
     folder.mkdir()
     transport = {"type": "file", "log_file_path": str(folder / "event")}
     return {"AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport)}
 
 
-def endings(folder: Path) -> list[Event]:
-    """Return how the executions of notebooks have ended, in the order in which it was told."""
+def final_events(folder: Path) -> list[Event]:
+    """Return the final events of executions, in the order in which they were emitted."""
     events = []
     for path in sorted(folder.glob("event*.json")):
         with suppress(json.JSONDecodeError):  # it is being written
             events.append(json.loads(path.read_text()))
     return [
-        it for it in events if it["job"]["namespace"].startswith("losant://") and it["eventType"] in ENDINGS
+        it
+        for it in events
+        if it["job"]["namespace"].startswith("losant://") and it["eventType"] in FINAL_STATES
     ]
 
 
@@ -49,17 +51,17 @@ def show(events: list[Event]) -> None:
                 print(f"    {verb:7} {dataset['namespace']}/{dataset['name']}")
 
 
-def complaints(folder: Path, *, executions: Mapping[str, int]) -> list[str]:
+def problems(folder: Path, *, executions: Mapping[str, int]) -> list[str]:
     """
-    Check that each execution was told of; a task does so only after it has told Airflow that it has ended.
+    Check that each execution has a final event. A task emits it after it has reported its end to Airflow.
 
     :param executions: How many executions each notebook should have had, by notebook id.
     """
 
-    def told() -> dict[str, int]:
-        runs = {(it["job"]["name"].rpartition("/")[2], it["run"]["runId"]) for it in endings(folder)}
+    def emitted() -> dict[str, int]:
+        runs = {(it["job"]["name"].rpartition("/")[2], it["run"]["runId"]) for it in final_events(folder)}
         return dict(Counter(notebook_id for notebook_id, _ in runs))
 
     with suppress(TimeoutError):
-        wait_for(lambda: told() == executions, what="lineage to be told", timeout=20)
-    return [] if told() == executions else [f"lineage: told of {told()}, not of {dict(executions)}"]
+        wait_for(lambda: emitted() == executions, what="the lineage events", timeout=20)
+    return [] if emitted() == executions else [f"lineage: events of {emitted()}, not of {dict(executions)}"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A local Losant for a few minutes, with the example notebooks, as a process of its own."""
+"""A local Losant with the example notebooks, in a process of its own."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.support.processes import Process, free_port, kill_by_environment, wai
 if TYPE_CHECKING:
     from pathlib import Path
 
-MARK = "LOSANT_EMULATOR_FOLDER"
+FOLDER_VARIABLE = "LOSANT_EMULATOR_FOLDER"
 
 
 class LocalLosant:
     """
     Run the emulator with the example notebooks while a ``with`` block lasts.
 
-    :param folder: For its logs; ``requests.jsonl`` tells every request.
+    :param folder: For its logs; ``requests.jsonl`` has every request.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,10 +35,10 @@ class LocalLosant:
         command += ["--port", str(free_port()), "--files-port", str(free_port())]
         command += ["--seed", str(SEED), "--ready-file", str(self._ready)]
         command += ["--request-log", str(self.request_log)]
-        # The kernels inherit the mark, so that none can outlive the emulator unseen.
-        self._mark = str(folder)
+        # The kernels inherit this variable, so that all of them are found and stopped.
+        self._folder = str(folder)
         env = {name: value for name, value in os.environ.items() if name != "AIRFLOW_HOME"} | {
-            MARK: self._mark
+            FOLDER_VARIABLE: self._folder
         }
         self._process = Process("emulator", command, env=env, log=folder / "emulator.log")
         self.url = self.files_url = self.application_id = self.token = ""
@@ -60,7 +60,7 @@ class LocalLosant:
 
     def _stop(self) -> None:
         self._process.stop()
-        kill_by_environment(MARK, self._mark)
+        kill_by_environment(FOLDER_VARIABLE, self._folder)
 
     def _is_ready(self) -> bool:
         if not self._process.is_running:
@@ -68,16 +68,16 @@ class LocalLosant:
         return self._ready.exists()
 
     def connection(self) -> dict[str, Any]:
-        """Return the fields of the Airflow connection that leads here."""
+        """Return the fields of the Airflow connection to this Losant."""
         extra = {"application_id": self.application_id}
         return {"conn_type": "losant", "host": self.url, "password": self.token, "extra": extra}
 
     def statuses(self, notebook_id: str) -> Counter[str]:
         """Count the executions of a notebook by status."""
-        answer = requests.get(f"{self.url}/_emulator/executions/{notebook_id}", timeout=10)
-        answer.raise_for_status()
-        return Counter(execution["status"] for execution in answer.json())
+        response = requests.get(f"{self.url}/_emulator/executions/{notebook_id}", timeout=10)
+        response.raise_for_status()
+        return Counter(execution["status"] for execution in response.json())
 
     def requests(self) -> list[dict[str, Any]]:
-        """Return every request that Losant has seen."""
+        """Return all requests that Losant has received."""
         return [json.loads(line) for line in self.request_log.read_text().splitlines()]

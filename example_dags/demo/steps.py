@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo, told step by step: each function is one scene."""
+"""The steps of the demo."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 FLEET_DAG = "losant_fire_then_wait"
 FLEET_NOTEBOOK = "67b3a90ce5b1a2000d6f5e37"
-PATIENCE = 240.0
+TIMEOUT = 240.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What one mapped task came to."""
+    """State and result of a mapped task."""
 
     site: str
     state: str
@@ -34,7 +34,7 @@ class Report:
 
 
 def run_dags(airflow: LocalAirflow, losant: LocalLosant, *more: str) -> dict[str, str]:
-    """Run example DAGs to their end, showing where they are; return their run ids."""
+    """Run example DAGs to their end, and show the progress; return their run ids."""
     dag_ids = (checks.REPORT_DAG, FLEET_DAG, *more)
     for dag_id in dag_ids:
         airflow.wait_for_dag(dag_id)
@@ -43,15 +43,15 @@ def run_dags(airflow: LocalAirflow, losant: LocalLosant, *more: str) -> dict[str
     runs = {
         dag_id: airflow.trigger(dag_id, logical_date=last, data_interval=(first, last)) for dag_id in dag_ids
     }
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     with Step("Running the example DAGs") as step:
         while time.monotonic() < deadline:
             states = [airflow.dag_run(dag_id, run_id)["state"] for dag_id, run_id in runs.items()]
-            step.note(_where(airflow, losant, runs[checks.REPORT_DAG]))
+            step.note(_progress(airflow, losant, runs[checks.REPORT_DAG]))
             if FINAL_RUN_STATES.issuperset(states):
                 return runs
             time.sleep(1)
-    raise TimeoutError(f"The runs have not ended within {PATIENCE:.0f} s.")
+    raise TimeoutError(f"The runs have not ended within {TIMEOUT:.0f} s.")
 
 
 def read_reports(airflow: LocalAirflow, runs: dict[str, str]) -> list[Report]:
@@ -68,23 +68,23 @@ def read_reports(airflow: LocalAirflow, runs: dict[str, str]) -> list[Report]:
 
 
 def download(report: Report, folder: Path) -> list[str]:
-    """Fetch the files of one execution, as anybody with the connection can, and check them."""
+    """Download the files of an execution with the hook, and check them."""
     from airflow_provider_losant.hooks.losant import LosantHook
 
-    complaints = checks.result_complaints(report.site, report.outcome)
-    if complaints or report.outcome is None:
-        return complaints
+    problems = checks.result_problems(report.site, report.outcome)
+    if problems or report.outcome is None:
+        return problems
     execution_id = report.outcome["execution_id"]
     LosantHook().download_outputs(checks.REPORT_NOTEBOOK, execution_id, folder)
     try:
         texts = [(folder / name).read_text() for name in checks.FILES]
     except FileNotFoundError as missing:
         return [f"{report.site}: {missing.filename} is missing"]
-    return checks.report_complaints(report.site, *texts)
+    return checks.report_problems(report.site, *texts)
 
 
 def show(airflow: LocalAirflow, runs: dict[str, str], reports: list[Report], results: Path) -> None:
-    """Print states, results and where the files lie."""
+    """Print the states, results and files."""
     print("\nTask states")
     for dag_id, run_id in runs.items():
         for instance in airflow.task_instances(dag_id, run_id):
@@ -92,53 +92,53 @@ def show(airflow: LocalAirflow, runs: dict[str, str], reports: list[Report], res
             name = f"{dag_id}.{instance['task_id']}" + (f" [{site}]" if site else "")
             print(f"  {name:60} {instance['state']}")
             if instance["state"] == "failed":
-                print(_last_words(airflow, instance))
+                print(_end_of_log(airflow, instance))
     for report in reports:
         print(f"\n{report.site} has returned")
         print(pprint.pformat(report.outcome, width=108, compact=True, sort_dicts=False))
     print("\nFiles")
     for path in sorted([*results.rglob("*.*"), *(results.parent / "landing").rglob("*.*")]):
         print(f"  {path}  ({path.stat().st_size:,} bytes)")
-    if checks.LANDING_DAG in runs:
-        lineage.show(lineage.endings(results.parent / "lineage"))
+    if checks.DEPLOY_DAG in runs:
+        lineage.show(lineage.final_events(results.parent / "lineage"))
 
 
-def judge(
+def check(
     airflow: LocalAirflow, losant: LocalLosant, runs: dict[str, str], reports: list[Report], results: Path
 ) -> list[str]:
-    """Check all that the demo promises and return what is not so."""
-    complaints = [
+    """Carry out all checks of the demo, and return the problems."""
+    problems = [
         f"{dag_id} ended as {state}"
         for dag_id, run_id in runs.items()
         if (state := airflow.dag_run(dag_id, run_id)["state"]) != "success"
     ]
     sites = sorted(checks.expected_energy())
     if sorted(report.site for report in reports) != sites:
-        complaints.append(f"sites: {[report.site for report in reports]}, not {sites}")
+        problems.append(f"sites: {[report.site for report in reports]}, not {sites}")
     for report in reports:
-        complaints += download(report, results / report.site)
+        problems += download(report, results / report.site)
     wanted = {checks.REPORT_NOTEBOOK: len(sites), FLEET_NOTEBOOK: 1}
-    if checks.LANDING_DAG in runs:
-        deployed = airflow.xcom(checks.LANDING_DAG, runs[checks.LANDING_DAG], "deploy") or {}
+    if checks.DEPLOY_DAG in runs:
+        deployed = airflow.xcom(checks.DEPLOY_DAG, runs[checks.DEPLOY_DAG], "deploy") or {}
         wanted[deployed.get("notebook_id", "none deployed")] = len(sites)
-        complaints += checks.landing_complaints(results.parent / "landing")
-        complaints += lineage.complaints(results.parent / "lineage", executions=wanted)
-    complaints += checks.request_complaints(losant.requests(), executions=wanted)
-    secrets = {"API token": losant.token, "address of a result file": losant.files_url}
+        problems += checks.stored_files_problems(results.parent / "landing")
+        problems += lineage.problems(results.parent / "lineage", executions=wanted)
+    problems += checks.request_problems(losant.requests(), executions=wanted)
+    secrets = {"API token": losant.token, "URL of a result file": losant.files_url}
     for folder in (airflow.home, results.parent / "lineage"):
-        complaints += checks.leak_complaints(secrets, folder)
-    return complaints
+        problems += checks.leak_problems(secrets, folder)
+    return problems
 
 
-def _last_words(airflow: LocalAirflow, instance: dict[str, Any]) -> str:
+def _end_of_log(airflow: LocalAirflow, instance: dict[str, Any]) -> str:
     """Return the end of a failed task's log."""
     place = (instance["dag_id"], instance["dag_run_id"], instance["task_id"])
     log = airflow.task_log(*place, try_number=instance["try_number"], map_index=instance["map_index"])
     return "\n".join(f"      {line[:300]}" for line in log.splitlines()[-12:])
 
 
-def _where(airflow: LocalAirflow, losant: LocalLosant, run_id: str) -> str:
-    """Say in a few words what Airflow and Losant are doing for the sites."""
+def _progress(airflow: LocalAirflow, losant: LocalLosant, run_id: str) -> str:
+    """Summarise the states of the sites' tasks and executions."""
     instances = airflow.task_instances(checks.REPORT_DAG, run_id)
     tasks = Counter(instance["state"] or "waiting" for instance in instances)
     return f"tasks: {_count(tasks)}; notebooks: {_count(losant.statuses(checks.REPORT_NOTEBOOK))}"

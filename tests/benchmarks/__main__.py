@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Measure what waiting, importing and calling cost: ``python -m tests.benchmarks [--peers]``.
+Measure the cost of waits, imports and calls: ``python -m tests.benchmarks [--peers]``.
 
-Prints tables, and at the end which promises they keep. The exit code is 0 only if all that were measured are.
+Prints tables, and at the end whether the figures are within their bounds. The exit code is 0 only if all are.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn
 
 from tests.benchmarks import importing, machine, peer_environment, report
-from tests.benchmarks.peers import surroundings
-from tests.benchmarks.processes import ask, serving
+from tests.benchmarks.peers import environment
+from tests.benchmarks.processes import run_json, serving
 from tests.benchmarks.records import DATABRICKS, DBT_CLOUD, LOSANT, Address, Case, Figures
 from tests.support.progress import Step
 
@@ -30,7 +30,7 @@ PARTS = ("waits", "imports", "calls")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, and return 0 only if every promise that was put to the test is kept."""
+    """Measure, and return 0 only if every measured figure is within its bound."""
     given = _parser().parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
@@ -51,7 +51,7 @@ def _measure(given: argparse.Namespace, folder: Path) -> Iterator[Claim]:
     python = peer_environment.python(folder) if given.peers else Path(sys.executable)
     print(machine.describe(python))
     with serving(folder, is_plain=given.plain) as address:
-        env = surroundings(folder, address)
+        env = environment(folder, address)
         if "waits" in given.only:
             measured, failed = [], []
             for case in _cases(given):
@@ -63,13 +63,13 @@ def _measure(given: argparse.Namespace, folder: Path) -> Iterator[Claim]:
             if given.peers:
                 yield from _show(report.ratios(measured), ())
         if "imports" in given.only:
-            with Step("Importing operators, each in fresh processes"):
+            with Step("Importing operators, each in new processes"):
                 imported = importing.measure(python, env, peers=given.peers)
             yield from _show(report.imports(imported), report.claims_of_imports(imported))
         if "calls" in given.only and address.ca:
-            told = json.dumps(asdict(address)), str(folder)
+            arguments = json.dumps(asdict(address)), str(folder)
             with Step("Calling from a worker"):
-                called = ask(sys.executable, "-m", "tests.benchmarks.calling", *told, env=env)
+                called = run_json(sys.executable, "-m", "tests.benchmarks.calling", *arguments, env=env)
             yield from _show(report.calls(called), report.claims_of_calls(called))
 
 
@@ -82,23 +82,23 @@ def run_case(case: Case, address: Address, python: Path, env: Mapping[str, str])
     """
     Measure one case, its triggers in a process of their own.
 
-    :raises RuntimeError: a wait did not end as it had to.
+    :raises RuntimeError: a wait did not end with the right event.
     """
     where, what = json.dumps(asdict(address)), json.dumps(asdict(case))
     with Step(report.title(case)):
-        return Figures(**ask(python, "-m", "tests.benchmarks.waiting", where, what, env=env))
+        return Figures(**run_json(python, "-m", "tests.benchmarks.waiting", where, what, env=env))
 
 
 def _cases(given: argparse.Namespace) -> Iterator[Case]:
-    # dbt Cloud's hook speaks https only.
+    # dbt Cloud's hook supports HTTPS only.
     others = (DATABRICKS,) if given.plain else (DBT_CLOUD, DATABRICKS)
     for waits in given.waits:
         sizes = {"waits": waits, "seconds": given.seconds, "interval": given.interval}
         for is_spread in (False, True):
-            yield Case(contestant=LOSANT, is_spread=is_spread, **sizes)
-        # They look at each run by itself, whatever it belongs to.
-        for contestant in others if given.peers else ():
-            yield Case(contestant=contestant, **sizes)
+            yield Case(provider=LOSANT, is_spread=is_spread, **sizes)
+        # They poll each run separately, whichever notebook it belongs to.
+        for provider in others if given.peers else ():
+            yield Case(provider=provider, **sizes)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -110,12 +110,12 @@ def _parser() -> argparse.ArgumentParser:
         "--waits",
         type=lambda text: [int(number) for number in text.split(",")],
         default=[100, 500, 1_000, 2_000, 5_000],
-        help="how many at once, comma separated (100,500,1000,2000,5000)",
+        help="waits at the same time, comma separated (100,500,1000,2000,5000)",
     )
     parser.add_argument("--seconds", type=float, default=9.0, help="runs end at random within (9)")
-    parser.add_argument("--interval", type=float, default=2.0, help="seconds between two looks (2)")
+    parser.add_argument("--interval", type=float, default=2.0, help="seconds between two polls (2)")
     parser.add_argument(
-        "--plain", action="store_true", help="http, not https: without dbt Cloud and without calls"
+        "--plain", action="store_true", help="HTTP instead of HTTPS; without dbt Cloud and without calls"
     )
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure (all)")
     return parser

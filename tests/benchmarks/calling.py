@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls of a worker, in a process of their own: ``python -m tests.benchmarks.calling ADDRESS FOLDER``."""
+"""Calls from a worker, in a process of their own: ``python -m tests.benchmarks.calling ADDRESS FOLDER``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import certifi
 
-from tests.benchmarks.peers import CONTESTANTS
+from tests.benchmarks.peers import PROVIDERS
 from tests.benchmarks.records import LOSANT, Address
 from tests.benchmarks.waiting import Control
 
@@ -25,11 +25,11 @@ CALLS = 10
 
 def measure(address: Address, folder: Path) -> dict[str, float]:
     """
-    Ask for the same notebook by each client in turn; return the CPU milliseconds of one call.
+    Get the same notebook with each client in turn; return the CPU milliseconds of one call.
 
     :param folder: A temporary one.
     """
-    # As many certificates as a client trusts everywhere, and the server's.
+    # As many certificates as a client usually trusts, and the server's.
     bundle = folder / "bundle.pem"
     bundle.write_text(Path(certifi.where()).read_text() + Path(address.ca).read_text())
     with Control(address) as control:
@@ -37,7 +37,7 @@ def measure(address: Address, folder: Path) -> dict[str, float]:
     clients = _clients(address, str(bundle), run.notebook_id)
     for call in clients.values():
         call()
-    # In turn, so that whatever else the machine does meets all of them.
+    # In turn, so that other processes of the machine affect all of them.
     spent = [{name: _milliseconds(call) for name, call in clients.items()} for _ in range(ROUNDS)]
     return {name: median(turn[name] for turn in spent) for name in clients}
 
@@ -59,11 +59,11 @@ def _clients(address: Address, bundle: str, notebook_id: str) -> Mapping[str, Ca
     session.verify = bundle
     session.headers["Authorization"] = f"Bearer {address.token}"
     url = f"{address.url}/applications/{address.application_id}/notebooks/{notebook_id}"
-    connection = dict(CONTESTANTS[LOSANT].connection(address))
+    connection = dict(PROVIDERS[LOSANT].connection(address))
     connection["extra"] = {**connection["extra"], "verify": bundle}
     os.environ["AIRFLOW_CONN_LOSANT_DEFAULT"] = json.dumps(connection)
     hook = LosantHook()
-    # losant-rest knows no other way to trust a server.
+    # losant-rest trusts a certificate only in this way.
     os.environ["REQUESTS_CA_BUNDLE"] = bundle
     theirs = Client(auth_token=address.token, url=address.url).notebook
     return {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What naming operators and sensors costs a DAG file, in fresh processes and above ``airflow.sdk``."""
+"""The cost of importing operators and sensors in a DAG file, in new processes, beyond ``airflow.sdk``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from tests.benchmarks.processes import ROOT, ask
+from tests.benchmarks.processes import run_json
 from tests.benchmarks.records import DATABRICKS, DBT_CLOUD, LOSANT
+from tests.support.paths import ROOT
 
 ROUNDS = 5
 PACKAGE = "airflow_provider_losant"
@@ -31,20 +32,20 @@ print(json.dumps([(time.perf_counter() - start) * 1000, len(sys.modules) - known
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What importing added: milliseconds and modules."""
+    """The cost of an import: milliseconds and modules."""
 
     milliseconds: float
     modules: int
 
 
 def measure(python: str | Path, env: Mapping[str, str], *, peers: bool) -> dict[str, Cost]:
-    """Import everybody's operators in turn, again and again; return the medians."""
+    """Import the operators of each provider in turn, several times; return the medians."""
     imports = {LOSANT: _ours(), **(IMPORTS if peers else {})}
-    # The first round writes byte code, which no later start of a DAG processor has to.
+    # The first round writes byte code, which later starts of a DAG processor do not.
     env = {name: value for name, value in env.items() if name != "PYTHONDONTWRITEBYTECODE"}
     rounds = [
         {
-            name: ask(python, "-c", CODE.format(", ".join(modules)), env=env)
+            name: run_json(python, "-c", CODE.format(", ".join(modules)), env=env)
             for name, modules in imports.items()
         }
         for _ in range(ROUNDS + 1)
@@ -59,6 +60,6 @@ def measure(python: str | Path, env: Mapping[str, str], *, peers: bool) -> dict[
 
 
 def _ours() -> tuple[str, ...]:
-    """Name what a DAG file imports of ours: operator, sensor and decorator."""
+    """Return our modules that a DAG file imports: operator, sensor and decorator."""
     files = [ROOT / PACKAGE / folder / "notebook.py" for folder in ("operators", "sensors", "decorators")]
     return tuple(f"{PACKAGE}.{file.parent.name}.notebook" for file in files if file.exists())

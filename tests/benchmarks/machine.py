@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""On what, and with which versions, the figures were found: they mean nothing without."""
+"""The machine and the versions that the figures belong to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.benchmarks.processes import ask
+from tests.benchmarks.processes import run_json
 
 PACKAGES = (
     "apache-airflow",
@@ -36,10 +36,10 @@ def describe(python: Path) -> str:
     """
     cpu = Path("/proc/cpuinfo")
     named = re.search(r"model name\s*: (.+)", cpu.read_text()) if cpu.exists() else None
-    versions = ask(python, "-c", VERSIONS, *PACKAGES, env={})
+    versions = run_json(python, "-c", VERSIONS, *PACKAGES, env={})
     processor = named[1] if named else platform.machine()
     system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
-    # Whoever else is at work makes every wait longer.
+    # Other processes make every wait longer.
     cores = f"{os.cpu_count()} cores ({processor}), {os.getloadavg()[0]:.1f} of them busy before"
     return f"{datetime.now(UTC):%Y-%m-%d}, {cores}, {system}\n{packages}"

@@ -1,29 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The environment in which other providers' triggers run, beside ours and with the same Airflow."""
+"""The environment in which the triggers of other providers run, with the same Airflow as ours."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tests.benchmarks.processes import ROOT
+from tests.support.airflow_versions import CONSTRAINTS, NEWEST
 from tests.support.environment import ensure
+from tests.support.paths import ROOT
 
 FOLDER = ROOT / ".venv-benchmarks"
-CONSTRAINTS = ROOT / "tests" / "constraints" / "airflow-3.3.txt"
 PACKAGES = tuple(
     f"apache-airflow-providers-{name}" for name in ("airbyte", "databricks", "dbt-cloud", "http")
 )
 # Our constraints pin these for the demo's notebooks, at versions that Databricks' client refuses.
-NOT_THEIRS = ("numpy==", "pandas==", "python-dateutil==")
+UNPINNED = ("numpy==", "pandas==", "python-dateutil==")
 
 
 def python(folder: Path) -> Path:
     """
-    Build the environment, unless it is there and up to date, and return its interpreter.
+    Build the environment unless it exists and is up to date, and return its interpreter.
 
     :param folder: A temporary one, for the constraints.
     """
-    lines = CONSTRAINTS.read_text().splitlines(keepends=True)
+    lines = CONSTRAINTS[NEWEST].read_text().splitlines(keepends=True)
     constraints = folder / "constraints.txt"
-    constraints.write_text("".join(line for line in lines if not line.startswith(NOT_THEIRS)))
+    constraints.write_text("".join(line for line in lines if not line.startswith(UNPINNED)))
     return ensure([], constraints, packages=PACKAGES, venv=FOLDER)

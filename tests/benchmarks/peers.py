@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose triggers are measured: how each is made, which connection it takes, and which event it owes."""
+"""The providers whose triggers are measured: their triggers, connections and expected events."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ A_DAY = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contestant:
+class Provider:
     """
     One provider's trigger.
 
     :param connection: The fields of its Airflow connection, which has the provider's default id.
-    :param trigger: Makes the trigger that waits for a run.
-    :param is_right: Whether this is the event of a run that ended well.
+    :param trigger: Returns the trigger that waits for a run.
+    :param is_right: Returns whether an event is that of a successful run.
     """
 
     connection: Callable[[Address], Mapping[str, Any]]
@@ -73,8 +73,8 @@ def _host(address: Address) -> str:
     return urlsplit(address.url).netloc
 
 
-CONTESTANTS: Mapping[str, Contestant] = {
-    LOSANT: Contestant(
+PROVIDERS: Mapping[str, Provider] = {
+    LOSANT: Provider(
         connection=lambda address: {
             "conn_type": "losant",
             "host": address.url,
@@ -84,7 +84,7 @@ CONTESTANTS: Mapping[str, Contestant] = {
         trigger=_losant,
         is_right=lambda event: event["ending"] == "ended" and event["is_success"],
     ),
-    DBT_CLOUD: Contestant(
+    DBT_CLOUD: Provider(
         connection=lambda address: {
             "conn_type": "dbt_cloud",
             "host": _host(address),
@@ -94,7 +94,7 @@ CONTESTANTS: Mapping[str, Contestant] = {
         trigger=_dbt_cloud,
         is_right=lambda event: event["status"] == "success",
     ),
-    DATABRICKS: Contestant(
+    DATABRICKS: Provider(
         connection=lambda address: {
             "conn_type": "databricks",
             "schema": urlsplit(address.url).scheme,
@@ -108,11 +108,11 @@ CONTESTANTS: Mapping[str, Contestant] = {
 }
 
 
-def surroundings(home: Path, address: Address) -> dict[str, str]:
+def environment(home: Path, address: Address) -> dict[str, str]:
     """
-    Return an environment with an Airflow of its own, in which everybody's connection leads to the server.
+    Return an environment with an AIRFLOW_HOME of its own, and a connection to the server for each provider.
 
-    :param home: The Airflow's home.
+    :param home: AIRFLOW_HOME.
     """
     foreign = ("AIRFLOW", "SSL_CERT", "REQUESTS_CA", "CURL_CA")
     kept = {
@@ -121,10 +121,10 @@ def surroundings(home: Path, address: Address) -> dict[str, str]:
         if not name.startswith(foreign) and not name.lower().endswith("_proxy")
     }
     own = {
-        f"AIRFLOW_CONN_{name.upper().replace(' ', '_')}_DEFAULT": json.dumps(contestant.connection(address))
-        for name, contestant in CONTESTANTS.items()
+        f"AIRFLOW_CONN_{name.upper().replace(' ', '_')}_DEFAULT": json.dumps(provider.connection(address))
+        for name, provider in PROVIDERS.items()
     }
-    # What a trigger writes into its log is not measured: some write at every look.
+    # Logging is not measured: some triggers log every poll.
     own |= {"AIRFLOW_HOME": str(home), "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
-    # The one way by which every client can be made to trust the server's certificate.
+    # All clients accept the server's certificate only in this way.
     return kept | own | ({"SSL_CERT_FILE": address.ca} if address.ca else {})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start the processes of a benchmark, and leave none behind."""
+"""Start and stop the processes of a benchmark."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.records import Address
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-LONGEST = 600.0
+TIMEOUT = 600.0
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def serving(folder: Path, *, is_plain: bool = False) -> Iterator[Address]:
     Run the server while a ``with`` block lasts.
 
     :param folder: For its certificate.
-    :param is_plain: Whether it speaks http rather than https.
+    :param is_plain: Whether it serves HTTP instead of HTTPS.
     """
     command = [
         sys.executable,
@@ -52,14 +52,14 @@ def serving(folder: Path, *, is_plain: bool = False) -> Iterator[Address]:
         process.wait()
 
 
-def ask(python: str | Path, *command: str, env: Mapping[str, str]) -> Any:
+def run_json(python: str | Path, *command: str, env: Mapping[str, str]) -> Any:
     """
-    Return the JSON that a Python process prints in its last line.
+    Run a Python process, and return the JSON in the last line of its output.
 
     :param python: The interpreter.
     :param command: Its arguments.
     :param env: Its whole environment.
-    :raises RuntimeError: it failed; the message is its last words.
+    :raises RuntimeError: it failed; the message is the last line of its stderr.
     """
     done = subprocess.run(
         [str(python), *command],
@@ -68,7 +68,7 @@ def ask(python: str | Path, *command: str, env: Mapping[str, str]) -> Any:
         capture_output=True,
         text=True,
         check=False,
-        timeout=LONGEST,
+        timeout=TIMEOUT,
     )
     if done.returncode:
         raise RuntimeError("\n".join(done.stderr.splitlines()[-1:]) or f"exit code {done.returncode}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the processes of a benchmark tell each other; all of it is flat, to cross as JSON."""
+"""The data that the processes of a benchmark exchange as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Address:
     """
     How to reach the server.
 
-    :param ca: Path of the certificate that vouches for it; empty when it speaks plain http.
+    :param ca: Path of its certificate; empty when it serves plain HTTP.
     """
 
     url: str
@@ -25,9 +25,9 @@ class Address:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """
-    One run to wait for, by each of its names.
+    A run to wait for, with its ids.
 
-    :param number: What dbt Cloud and Databricks call it.
+    :param number: Its id in dbt Cloud and Databricks.
     """
 
     number: int
@@ -41,15 +41,15 @@ class Case:
     """
     One measurement.
 
-    :param contestant: Whose triggers wait.
-    :param waits: How many of them.
+    :param provider: The provider whose triggers wait.
+    :param waits: Number of triggers.
     :param is_spread: Whether each run has a notebook of its own, or all have the same one.
-    :param seconds: The runs end at random instants within this time.
-    :param interval: Seconds between two looks at a run.
-    :param patience: Seconds after which a run that has ended, and is still waited for, counts as lost.
+    :param seconds: The runs end at random times within so many seconds.
+    :param interval: Seconds between two polls of a run.
+    :param patience: Seconds after the end of a run at which its wait counts as lost.
     """
 
-    contestant: str
+    provider: str
     waits: int
     is_spread: bool = False
     seconds: float = 9.0
@@ -62,18 +62,18 @@ class Figures:
     """
     What one measurement found.
 
-    :param events: Waits that ended as they had to.
-    :param requests: As the server saw them.
-    :param connections: Distinct TCP connections, as the server saw them.
-    :param megabytes: Bodies of the answers, as they went over the wire.
-    :param cpu: Seconds of the process in which the triggers run.
-    :param kilobytes: Growth of that process at its largest, for each wait.
-    :param lag: Seconds by which a timer of the event loop came late, at the worst.
-    :param cleaning: Seconds of the longest garbage collection, which stops everything. A full one also looks
-        at all that Airflow has imported.
-    :param median: Seconds from the end of a run to its event, in the middle.
-    :param slowest: The same, for the slowest but one per cent.
-    :param server_load: Share of one core that the server was busy; near 1 it is the server that is measured.
+    :param events: Waits that ended with the right event.
+    :param requests: As the server counted them.
+    :param connections: Distinct TCP connections, as the server counted them.
+    :param megabytes: Size of the response bodies, as sent.
+    :param cpu: CPU seconds of the process in which the triggers run.
+    :param kilobytes: Largest growth of that process, divided by the number of waits.
+    :param lag: Largest delay of a timer of the event loop, in seconds.
+    :param gc_pause: Seconds of the longest garbage collection, which stops the process. A full one also
+        visits all objects of the modules that Airflow has imported.
+    :param median: Seconds from the end of a run to its event; the median.
+    :param slowest: The same; the 99th percentile.
+    :param server_load: Share of one core that the server used. Near 1, the server is what limits the figures.
     """
 
     events: int
@@ -83,7 +83,7 @@ class Figures:
     cpu: float
     kilobytes: float
     lag: float
-    cleaning: float
+    gc_pause: float
     median: float
     slowest: float
     server_load: float

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of what was measured, and what of it was promised."""
+"""Tables of the figures, and whether they are within the bounds that the documentation promises."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 Measured = Sequence[tuple[Case, Figures]]
 
 MANY = 2_000
-MOST_MODULES = 25
-MOST_MILLISECONDS = 10.0
+MAX_MODULES = 25
+MAX_MILLISECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A bound, what was found, and whether the one is within the other."""
+    """A bound, the measured figure, and whether it is within the bound."""
 
     promise: str
     found: str
@@ -34,14 +34,14 @@ class Claim:
 
 
 def title(case: Case) -> str:
-    """Say what is measured."""
-    if case.contestant != LOSANT:
-        return f"{case.waits:,} waits by {case.contestant}"
+    """Return a title for a case."""
+    if case.provider != LOSANT:
+        return f"{case.waits:,} waits by {case.provider}"
     return f"{case.waits:,} waits on {_notebooks(case)} notebook{'s' if case.is_spread else ''}"
 
 
 def waits(measured: Measured) -> str:
-    """Show what waiting cost everybody."""
+    """Return the table of waits."""
     heads = (
         "waits",
         "notebooks",
@@ -60,15 +60,15 @@ def waits(measured: Measured) -> str:
     rows = [
         (
             f"{case.waits:,}",
-            _notebooks(case) if case.contestant == LOSANT else "any",
-            case.contestant,
+            _notebooks(case) if case.provider == LOSANT else "any",
+            case.provider,
             f"{it.requests:,}",
             f"{it.connections:,}",
             f"{it.megabytes:.2f}",
             f"{it.cpu:.2f}",
             f"{it.kilobytes:.0f}",
             f"{it.lag:.3f}",
-            f"{it.cleaning:.3f}",
+            f"{it.gc_pause:.3f}",
             f"{it.median:.2f}",
             f"{it.slowest:.2f}",
             f"{it.server_load:.0%}",
@@ -79,7 +79,7 @@ def waits(measured: Measured) -> str:
 
 
 def ratios(measured: Measured) -> str:
-    """Show how many times more the others needed than we did, for the same waits."""
+    """Return the table of how many times more other providers needed than ours, for the same waits."""
     rows = [
         (
             f"{case.waits:,}",
@@ -97,44 +97,44 @@ def ratios(measured: Measured) -> str:
 
 
 def imports(costs: Mapping[str, Cost]) -> str:
-    """Show what importing cost everybody."""
+    """Return the table of imports."""
     rows = [(name, f"{cost.modules:,}", f"{cost.milliseconds:.1f}") for name, cost in costs.items()]
     return _table(("operators of", "modules", "ms"), rows)
 
 
 def calls(costs: Mapping[str, float]) -> str:
-    """Show what a call cost each client."""
+    """Return the table of calls."""
     own = costs[SESSION]
     rows = [(name, f"{cost:.2f}", f"{cost / own:.2f}") for name, cost in costs.items()]
     return _table(("client", "CPU ms per call", "times the Session"), rows)
 
 
 def claims_of_waits(measured: Measured) -> Iterator[Claim]:
-    """Hold the waits against what the provider promises."""
+    """Compare the waits with their bounds."""
     for case, it in _of_losant(measured):
         peers = _peers(measured, case.waits)
         if not case.is_spread:
             yield from _of_one_notebook(case, it)
         if peers and case.waits == MANY:
-            yield from _beside_peers(case, it, peers)
+            yield from _of_peers(case, it, peers)
 
 
 def failure(case: Case, error: Exception) -> Claim:
-    """Say that a wait was lost, which no figure can make up for."""
+    """Return the failed claim of a case in which a wait was lost."""
     return Claim(promise=f"{title(case)} get an event each", found=str(error), holds=False)
 
 
 def claims_of_imports(costs: Mapping[str, Cost]) -> Iterator[Claim]:
-    """Hold the imports against what the provider promises."""
+    """Compare the imports with their bounds."""
     ours = costs[LOSANT]
-    yield _at_most("Importing operator, sensor and decorator adds", ours.modules, MOST_MODULES, "modules")
+    yield _at_most("Importing operator, sensor and decorator adds", ours.modules, MAX_MODULES, "modules")
     yield _at_most(
-        "Importing operator, sensor and decorator takes", ours.milliseconds, MOST_MILLISECONDS, "ms"
+        "Importing operator, sensor and decorator takes", ours.milliseconds, MAX_MILLISECONDS, "ms"
     )
 
 
 def claims_of_calls(costs: Mapping[str, float]) -> Iterator[Claim]:
-    """Hold the calls against what the provider promises."""
+    """Compare the calls with their bounds."""
     yield _at_most(
         "A hook's call needs, of the CPU time of a bare Session's,",
         costs[HOOK] / costs[SESSION],
@@ -144,26 +144,26 @@ def claims_of_calls(costs: Mapping[str, float]) -> Iterator[Claim]:
 
 
 def _of_one_notebook(case: Case, it: Figures) -> Iterator[Claim]:
-    who = title(case)
+    what = title(case)
     most = math.ceil(case.seconds / case.interval) + 2
-    yield _at_most(f"{who} need", it.requests, most, "requests")
-    yield _at_most(f"{who} need", it.connections, 1, "connections")
+    yield _at_most(f"{what} need", it.requests, most, "requests")
+    yield _at_most(f"{what} need", it.connections, 1, "connections")
     if case.waits <= MANY:
         lag = 0.1 if case.waits < MANY else 0.25
-        yield _at_most(f"{who} delay the event loop by", it.lag, lag, "s")
-        yield _at_most(f"{who}: 99 % of the events come within", it.slowest, case.interval + 0.5, "s")
+        yield _at_most(f"{what} delay the event loop by", it.lag, lag, "s")
+        yield _at_most(f"{what}: 99 % of the events come within", it.slowest, case.interval + 0.5, "s")
 
 
-def _beside_peers(case: Case, it: Figures, peers: Mapping[str, Figures]) -> Iterator[Claim]:
-    who = title(case)
+def _of_peers(case: Case, it: Figures, peers: Mapping[str, Figures]) -> Iterator[Claim]:
+    what = title(case)
     least = min(peer.cpu for peer in peers.values())
     if case.is_spread:
         fewest = min(peer.connections for peer in peers.values())
-        yield _below(f"{who} need fewer CPU seconds than any peer's", it.cpu, least)
-        yield _below(f"{who} need fewer connections than any peer's", it.connections, fewest)
+        yield _below(f"{what} need fewer CPU seconds than any peer's", it.cpu, least)
+        yield _below(f"{what} need fewer connections than any peer's", it.connections, fewest)
     else:
         ratio = least / it.cpu
-        promise = f"{who} need at least 8 times less CPU than the better peer"
+        promise = f"{what} need at least 8 times less CPU than the better peer"
         yield Claim(promise=promise, found=f"{ratio:.1f} times", holds=ratio >= 8)
 
 
@@ -176,11 +176,11 @@ def _below(promise: str, found: float, bound: float) -> Claim:
 
 
 def _of_losant(measured: Measured) -> Measured:
-    return [(case, it) for case, it in measured if case.contestant == LOSANT]
+    return [(case, it) for case, it in measured if case.provider == LOSANT]
 
 
 def _peers(measured: Measured, waits: int) -> dict[str, Figures]:
-    return {case.contestant: it for case, it in measured if case.waits == waits and case.contestant != LOSANT}
+    return {case.provider: it for case, it in measured if case.waits == waits and case.provider != LOSANT}
 
 
 def _notebooks(case: Case) -> str:
@@ -188,7 +188,7 @@ def _notebooks(case: Case) -> str:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a Markdown table, texts to the left and numbers to the right."""
+    """Return a Markdown table with texts aligned left and numbers aligned right."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     numeric = [column[0][:1].isdigit() for column in zip(*rows, strict=True)]
     rule = [

@@ -2,8 +2,9 @@
 """
 The server, in a process of its own: ``python -m tests.benchmarks.server FOLDER [--plain]``.
 
-It is the emulator, whose runs end when the benchmark says so. The same process tells of the same runs in the
-words of dbt Cloud's and Databricks' APIs, so that nobody's answers come from a quicker server.
+It is the emulator, whose executions end when the benchmark says so. The same process answers for the same
+runs in the formats of dbt Cloud's and Databricks' APIs, so that all providers are measured against the same
+server.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
 CONTROL = "/_benchmark/"
-# As large as what the operator sends along, and as a small report that comes back.
+# As large as the context that the operator sends, and as a small report.
 CONTEXT = json.dumps(
     {
         "site": "hamburg-harbour",
@@ -47,14 +48,14 @@ OUTPUTS = {
     "result.html": File(size=282_114, content_type="text/html"),
     "daily.csv": File(size=1_942, content_type="text/csv"),
 }
-UNTIL_LATER = Script(notebook=86_400)
+RUNNING = Script(notebook=86_400)
 
 
-class Stage(Emulator):
+class BenchmarkServer(Emulator):
     """
-    Serve runs that end on command, and count what is asked about them.
+    Serve runs that end on command, and count the requests.
 
-    :param folder: Where its certificate lies; None speaks plain http.
+    :param folder: For its certificate; None serves plain HTTP.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -62,7 +63,7 @@ class Stage(Emulator):
         super().__init__(tls=tls)
         self._certificate = certificate
         self._runs: list[tuple[Run, float]] = []
-        self._forget()
+        self._reset_counts()
 
     @property
     def address(self) -> Address:
@@ -79,8 +80,8 @@ class Stage(Emulator):
         served.add_routes(
             [
                 web.post(CONTROL + "runs", self._make_runs),
-                web.post(CONTROL + "go", self._go),
-                web.get(CONTROL + "seen", self._seen),
+                web.post(CONTROL + "begin", self._begin),
+                web.get(CONTROL + "counts", self._counts),
                 web.get("/api/v2/accounts/1/runs/{number}/", self._dbt_cloud),
                 web.get("/api/2.2/jobs/runs/get", self._databricks),
             ]
@@ -96,18 +97,18 @@ class Stage(Emulator):
             self._bytes += response.content_length or 0
         return response
 
-    def _forget(self) -> None:
+    def _reset_counts(self) -> None:
         self.clear_requests()
         self._requests = self._bytes = 0
         self._connections: set[object] = set()
         self._cpu, self._started = time.process_time(), time.monotonic()
 
     async def _make_runs(self, request: web.Request) -> web.Response:
-        """Make runs that go on until further notice: one for each second given, at which it shall end."""
-        told = await request.json()
-        seconds: Sequence[float] = told["seconds"]
-        notebooks = [self.add_notebook() for _ in (seconds if told["is_spread"] else seconds[:1])]
-        if not told["is_spread"]:
+        """Make runs that do not end yet: one for each of the seconds, after which it will end."""
+        wanted = await request.json()
+        seconds: Sequence[float] = wanted["seconds"]
+        notebooks = [self.add_notebook() for _ in (seconds if wanted["is_spread"] else seconds[:1])]
+        if not wanted["is_spread"]:
             notebooks *= len(seconds)
         self._runs = [
             (self._make_run(number, notebook), at)
@@ -129,20 +130,20 @@ class Stage(Emulator):
             template_context=CONTEXT,
             outputs=OUTPUTS,
         )
-        self.backend.put(made.apply(UNTIL_LATER))
+        self.backend.put(made.apply(RUNNING))
         return Run(number=number, notebook_id=notebook_id, execution_id=made.id, made_at=now)
 
-    async def _go(self, request: web.Request) -> web.Response:
-        """Let the seconds of all runs begin now; forget what has been counted so far."""
+    async def _begin(self, request: web.Request) -> web.Response:
+        """Let the seconds of all runs begin now, and reset the counts."""
         now = self.backend.clock()
         for run, at in self._runs:
             line = self._execution(run.number).apply(Script(notebook=now + at - run.made_at))
             self.backend.put(line)
-        self._forget()
+        self._reset_counts()
         return web.json_response({"now": now})
 
-    async def _seen(self, request: web.Request) -> web.Response:
-        """Tell what was counted."""
+    async def _counts(self, request: web.Request) -> web.Response:
+        """Return the counts."""
         return web.json_response(
             {
                 "requests": self._requests,
@@ -176,9 +177,9 @@ class Stage(Emulator):
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve until standard input ends, so that the server never outlives the benchmark."""
+    """Serve until standard input ends, so that the server ends with the benchmark."""
     folder, *options = arguments
-    with Stage(None if "--plain" in options else Path(folder)) as served:
+    with BenchmarkServer(None if "--plain" in options else Path(folder)) as served:
         print(json.dumps(asdict(served.address)), flush=True)
         sys.stdin.read()
 

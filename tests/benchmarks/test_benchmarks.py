@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark itself can be believed: it counts exactly, and a wait that is lost does not go unseen."""
+"""The benchmark counts exactly, and a lost wait makes it fail."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import requests
 
 from tests.benchmarks import report, waiting
 from tests.benchmarks.__main__ import run_case
-from tests.benchmarks.peers import CONTESTANTS, Contestant, surroundings
+from tests.benchmarks.peers import PROVIDERS, Provider, environment
 from tests.benchmarks.processes import serving
 from tests.benchmarks.records import DATABRICKS, LOSANT, Case, Figures
-from tests.benchmarks.server import Stage
+from tests.benchmarks.server import BenchmarkServer
 
 FIGURES = Figures(
     events=2_000,
@@ -29,7 +29,7 @@ FIGURES = Figures(
     cpu=1.0,
     kilobytes=18.0,
     lag=0.2,
-    cleaning=0.1,
+    gc_pause=0.1,
     median=1.0,
     slowest=2.4,
     server_load=0.1,
@@ -37,40 +37,43 @@ FIGURES = Figures(
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
-    with Stage(None) as served:
+def server() -> Iterator[BenchmarkServer]:
+    with BenchmarkServer(None) as served:
         yield served
 
 
 def test_every_wait_ends_and_every_request_is_counted(tmp_path: Path) -> None:
-    case = Case(contestant=LOSANT, waits=20, is_spread=True, seconds=1, interval=0.3)
+    case = Case(provider=LOSANT, waits=20, is_spread=True, seconds=1, interval=0.3)
 
     with serving(tmp_path) as address:
-        found = run_case(case, address, Path(sys.executable), surroundings(tmp_path, address))
+        found = run_case(case, address, Path(sys.executable), environment(tmp_path, address))
         seen = requests.get(f"{address.url}/_emulator/requests", verify=address.ca, timeout=10).json()
 
-    asked = [request["operation"] for request in seen]
+    operations = [request["operation"] for request in seen]
     assert found.events == 20
-    assert asked == ["notebook.logs"] * found.requests
+    assert operations == ["notebook.logs"] * found.requests
     assert found.requests >= 20
     assert 0 < found.median <= found.slowest
 
 
-def test_the_peers_are_told_of_the_same_runs(stage: Stage) -> None:
-    with waiting.Control(stage.address) as control:
+def test_the_peers_get_the_same_runs(server: BenchmarkServer) -> None:
+    with waiting.Control(server.address) as control:
         runs = control.make_runs([0.0, 60.0], is_spread=False)
-        control.go()
-        dbt_cloud = [_ask(f"{stage.url}/api/v2/accounts/1/runs/{run.number}/") for run in runs]
-        databricks = [_ask(f"{stage.url}/api/2.2/jobs/runs/get", run_id=run.number) for run in runs]
-        seen = control.seen()
+        control.begin()
+        dbt_cloud = [_get(f"{server.url}/api/v2/accounts/1/runs/{run.number}/") for run in runs]
+        databricks = [_get(f"{server.url}/api/2.2/jobs/runs/get", run_id=run.number) for run in runs]
+        counts = control.counts()
 
-    assert [told["data"]["status"] for told in dbt_cloud] == [10, 3]
-    assert [told["state"]["life_cycle_state"] for told in databricks] == ["TERMINATED", "RUNNING"]
-    assert [entry["status"] for entry in stage.executions(runs[0].notebook_id)] == ["inProgress", "completed"]
-    assert seen["requests"] == 4
+    assert [it["data"]["status"] for it in dbt_cloud] == [10, 3]
+    assert [it["state"]["life_cycle_state"] for it in databricks] == ["TERMINATED", "RUNNING"]
+    assert [entry["status"] for entry in server.executions(runs[0].notebook_id)] == [
+        "inProgress",
+        "completed",
+    ]
+    assert counts["requests"] == 4
 
 
-def _ask(url: str, **body: int) -> Any:
+def _get(url: str, **body: int) -> Any:
     return requests.get(url, json=body or None, timeout=10).json()
 
 
@@ -83,7 +86,7 @@ class Silent:
 
 
 class Wrong:
-    """A trigger whose event tells of something else."""
+    """A trigger with a wrong event."""
 
     async def run(self) -> AsyncIterator[SimpleNamespace]:
         yield SimpleNamespace(payload={"status": "error"})
@@ -91,21 +94,21 @@ class Wrong:
 
 @pytest.mark.parametrize(("kind", "problem"), [(Silent, "its event never came"), (Wrong, "a wrong event")])
 def test_a_lost_wait_fails_the_benchmark(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, kind: type[Silent | Wrong], problem: str
+    server: BenchmarkServer, monkeypatch: pytest.MonkeyPatch, kind: type[Silent | Wrong], problem: str
 ) -> None:
-    faulty = Contestant(
+    faulty = Provider(
         connection=lambda _: {}, trigger=lambda *_: kind(), is_right=lambda event: event.get("status") == "ok"
     )
-    monkeypatch.setattr("tests.benchmarks.waiting.CONTESTANTS", {**CONTESTANTS, "faulty": faulty})
-    case = Case(contestant="faulty", waits=3, seconds=0.01, patience=0.01)
+    monkeypatch.setattr("tests.benchmarks.waiting.PROVIDERS", {**PROVIDERS, "faulty": faulty})
+    case = Case(provider="faulty", waits=3, seconds=0.01, patience=0.01)
 
     with pytest.raises(RuntimeError, match=f"waits went wrong; the first: .*{problem}"):
-        waiting.measure(case, stage.address)
+        waiting.measure(case, server.address)
 
 
 def test_a_bound_holds_only_if_the_figure_is_within() -> None:
-    ours, spread = Case(contestant=LOSANT, waits=2_000), Case(contestant=LOSANT, waits=2_000, is_spread=True)
-    peer = Case(contestant=DATABRICKS, waits=2_000)
+    ours, spread = Case(provider=LOSANT, waits=2_000), Case(provider=LOSANT, waits=2_000, is_spread=True)
+    peer = Case(provider=DATABRICKS, waits=2_000)
     many = replace(FIGURES, requests=8, cpu=7.9, connections=100)
 
     claims = list(report.claims_of_waits([(ours, many), (spread, FIGURES), (peer, many)]))
@@ -123,7 +126,7 @@ def test_a_bound_holds_only_if_the_figure_is_within() -> None:
 
 
 def test_a_table_is_markdown() -> None:
-    lines = report.waits([(Case(contestant=LOSANT, waits=2_000), FIGURES)]).splitlines()
+    lines = report.waits([(Case(provider=LOSANT, waits=2_000), FIGURES)]).splitlines()
 
     assert {len(line) for line in lines} == {len(lines[0])}
     assert lines[1].startswith("| ----:")

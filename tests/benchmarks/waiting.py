@@ -18,130 +18,130 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from tests.benchmarks.peers import CONTESTANTS
+from tests.benchmarks.peers import PROVIDERS
 from tests.benchmarks.records import Address, Case, Figures, Run
 
-BEAT = 0.01
-BEATS_BETWEEN_WEIGHINGS = 10
+TICK = 0.01
+TICKS_PER_SIZE = 10
 
 
 class Control:
-    """Directs the server, over a connection that it does not count."""
+    """Controls the server, over a connection that it does not count."""
 
     def __init__(self, address: Address) -> None:
         parts = urlsplit(address.url)
         kind = HTTPSConnection if address.ca else HTTPConnection
-        self._wire = kind(parts.hostname or "", parts.port, timeout=60)
+        self._http = kind(parts.hostname or "", parts.port, timeout=60)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._wire.close()
+        self._http.close()
 
     def make_runs(self, seconds: Sequence[float], *, is_spread: bool) -> list[Run]:
-        """Make a run for each of these seconds, at which it shall end."""
-        told = {"seconds": seconds, "is_spread": is_spread}
-        return [Run(**run) for run in self._ask("POST", "runs", json.dumps(told))]
+        """Make a run for each of these seconds, after which it will end."""
+        wanted = {"seconds": seconds, "is_spread": is_spread}
+        return [Run(**run) for run in self._request("POST", "runs", json.dumps(wanted))]
 
-    def go(self) -> float:
-        """Let the seconds begin; returns when that was."""
-        return float(self._ask("POST", "go")["now"])
+    def begin(self) -> float:
+        """Let the seconds begin; return the epoch seconds of that."""
+        return float(self._request("POST", "begin")["now"])
 
-    def seen(self) -> Mapping[str, Any]:
-        """Return what the server has counted since."""
-        return dict(self._ask("GET", "seen"))
+    def counts(self) -> Mapping[str, Any]:
+        """Return the counts of the server since then."""
+        return dict(self._request("GET", "counts"))
 
-    def _ask(self, method: str, name: str, body: str | None = None) -> Any:
-        self._wire.request(method, f"/_benchmark/{name}", body)
-        return json.load(self._wire.getresponse())
+    def _request(self, method: str, name: str, body: str | None = None) -> Any:
+        self._http.request(method, f"/_benchmark/{name}", body)
+        return json.load(self._http.getresponse())
 
 
-class Pulse:
-    """Feels how late a timer of the event loop comes, how long Python cleans up, and how large it grows."""
+class Probe:
+    """Measures the lag of the event loop, the length of garbage collections, and the size of the process."""
 
     def __init__(self) -> None:
-        self.lag = self.cleaning = self._cleaning_since = 0.0
+        self.lag = self.gc_pause = self._gc_since = 0.0
         self.size = _size()
 
-    async def beat(self) -> None:
-        """Go on until cancelled."""
-        gc.callbacks.append(self._clean)
+    async def measure(self) -> None:
+        """Measure until cancelled."""
+        gc.callbacks.append(self._on_gc)
         try:
             while True:
-                for _ in range(BEATS_BETWEEN_WEIGHINGS):
-                    due = time.perf_counter() + BEAT
-                    await asyncio.sleep(BEAT)
+                for _ in range(TICKS_PER_SIZE):
+                    due = time.perf_counter() + TICK
+                    await asyncio.sleep(TICK)
                     self.lag = max(self.lag, time.perf_counter() - due)
                 self.size = max(self.size, _size())
         finally:
-            gc.callbacks.remove(self._clean)
+            gc.callbacks.remove(self._on_gc)
 
-    def _clean(self, phase: str, _: Mapping[str, int]) -> None:
+    def _on_gc(self, phase: str, _: Mapping[str, int]) -> None:
         if phase == "start":
-            self._cleaning_since = time.perf_counter()
+            self._gc_since = time.perf_counter()
         else:
-            self.cleaning = max(self.cleaning, time.perf_counter() - self._cleaning_since)
+            self.gc_pause = max(self.gc_pause, time.perf_counter() - self._gc_since)
 
 
 def measure(case: Case, address: Address) -> Figures:
     """
     Let triggers wait for runs until all have ended.
 
-    :raises RuntimeError: a wait did not end as it had to.
+    :raises RuntimeError: a wait did not end with the right event.
     """
-    chance = random.Random(1)
-    seconds = [chance.uniform(0, case.seconds) for _ in range(case.waits)]
+    dice = random.Random(1)
+    seconds = [dice.uniform(0, case.seconds) for _ in range(case.waits)]
     with Control(address) as control:
-        # What is imported and read at the first wait of all is not the price of a wait.
-        asyncio.run(_wait_for_all(case, address, control.make_runs([0.0], is_spread=False), control.go))
+        # The first wait imports modules and reads the connection, which is not part of the cost of a wait.
+        asyncio.run(_wait_for_all(case, address, control.make_runs([0.0], is_spread=False), control.begin))
         runs = control.make_runs(seconds, is_spread=case.is_spread)
         gc.collect()
         size, cpu = _size(), time.process_time()
-        began, fired, pulse = asyncio.run(_wait_for_all(case, address, runs, control.go))
+        began, fired, probe = asyncio.run(_wait_for_all(case, address, runs, control.begin))
         cpu = time.process_time() - cpu
-        seen = control.seen()
+        counts = control.counts()
     delays = sorted(at - began - end for at, end in zip(fired, seconds, strict=True))
     return Figures(
         events=len(fired),
-        requests=seen["requests"],
-        connections=seen["connections"],
-        megabytes=seen["megabytes"],
+        requests=counts["requests"],
+        connections=counts["connections"],
+        megabytes=counts["megabytes"],
         cpu=cpu,
-        kilobytes=(pulse.size - size) / 1024 / case.waits,
-        lag=pulse.lag,
-        cleaning=pulse.cleaning,
+        kilobytes=(probe.size - size) / 1024 / case.waits,
+        lag=probe.lag,
+        gc_pause=probe.gc_pause,
         median=_at(delays, 0.5),
         slowest=_at(delays, 0.99),
-        server_load=seen["load"],
+        server_load=counts["load"],
     )
 
 
 async def _wait_for_all(
-    case: Case, address: Address, runs: Sequence[Run], go: Callable[[], float]
-) -> tuple[float, list[float], Pulse]:
-    """Return when the seconds began, when each event came, and what was felt meanwhile."""
-    contestant = CONTESTANTS[case.contestant]
-    pulse = Pulse()
-    beating = asyncio.create_task(pulse.beat())
-    triggers = [contestant.trigger(case, address, run) for run in runs]
-    began = go()
+    case: Case, address: Address, runs: Sequence[Run], begin: Callable[[], float]
+) -> tuple[float, list[float], Probe]:
+    """Return when the seconds began, when each event came, and what was measured meanwhile."""
+    provider = PROVIDERS[case.provider]
+    probe = Probe()
+    measuring = asyncio.create_task(probe.measure())
+    triggers = [provider.trigger(case, address, run) for run in runs]
+    began = begin()
     waiting = []
     for trigger in triggers:
-        # As the triggerer does, so that nobody's first steps come all in one.
+        # As the triggerer does, so that the first steps of the triggers do not run in one block.
         await asyncio.sleep(0)
-        waiting.append(asyncio.create_task(_event(trigger, contestant.is_right)))
+        waiting.append(asyncio.create_task(_event(trigger, provider.is_right)))
     await asyncio.wait(waiting, timeout=case.seconds + case.patience)
-    beating.cancel()
+    measuring.cancel()
     problems = [_problem(task) for task in waiting]
     if any(problems):
         lost = [problem for problem in problems if problem]
         raise RuntimeError(f"{len(lost)} of {len(runs)} waits went wrong; the first: {lost[0]}")
-    return began, [task.result() for task in waiting], pulse
+    return began, [task.result() for task in waiting], probe
 
 
 async def _event(trigger: Any, is_right: Callable[[Mapping[str, Any]], bool]) -> float:
-    """Return when the trigger's one event came."""
+    """Return the epoch seconds of the trigger's one event."""
     events = [(time.time(), event.payload) async for event in trigger.run()]
     [(at, payload)] = events
     if not is_right(payload):

@@ -14,8 +14,9 @@ from airflow_provider_losant.emulator import Emulator, faults, switches
 from airflow_provider_losant.emulator.__main__ import main
 from airflow_provider_losant.emulator.http.schemas import body_error
 from airflow_provider_losant.emulator.seed import Seed
+from tests.support.paths import ROOT
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "emulator.md").read_text()
+PAGE = (ROOT / "docs" / "emulator.md").read_text()
 
 
 def snippets(language: str) -> list[str]:

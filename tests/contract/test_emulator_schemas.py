@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,11 +12,10 @@ from jsonschema import Draft7Validator, FormatChecker
 from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.emulator.http.operations import OPERATIONS
 from airflow_provider_losant.emulator.http.schemas import body_error
+from tests.support.factories import PUBLISHED
 
 if TYPE_CHECKING:
     from tests.contract.api_client import ApiClient
-
-PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "losant-api"
 
 pytestmark = pytest.mark.skipif(
     not PUBLISHED.is_dir(), reason="Losant's published schemas are not in a folder next to the project"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trigger for the stories in which triggers fail."""
+"""A trigger for the journeys in which triggers fail."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class CrashingTrigger(LosantNotebookExecutionTrigger):
-    """Crash at once, as a trigger does whose code or environment is broken."""
+    """Raise at once, like a trigger whose code or environment is broken."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return f"{__name__}.{type(self).__name__}", super().serialize()[1]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look for secrets in all that an Airflow has kept: its files, and every row of its database."""
+"""Search for secrets in everything that an Airflow has stored: its files, and every row of its database."""
 
 from __future__ import annotations
 
@@ -16,25 +16,24 @@ if TYPE_CHECKING:
     from tests.support.local_airflow import LocalAirflow
 
 SIGNED = r"signature=[0-9a-f]{32,}"
-"""What makes the address of a file at the local Losant a secret."""
-
+"""The secret part of the signed URL of a file in the local Losant."""
 
 Piece = tuple[str, str]
-"""The name of a place, and what is kept there."""
+"""The name of a file or table, and text that is stored there."""
 
 
-def places_of(pattern: str, kept: Iterable[Piece]) -> list[str]:
-    """Return where a pattern occurs, with as little of the surroundings as tells what it is."""
+def places_of(pattern: str, stored: Iterable[Piece]) -> list[str]:
+    """Return where a pattern occurs, with the text before it."""
     wanted = re.compile(pattern)
     found = []
-    for place, text in kept:
+    for place, text in stored:
         if match := wanted.search(text):
             found.append(f"{place}: …{text[max(0, match.start() - 80) : match.start()]}")
     return found
 
 
-def kept_by(airflow: LocalAirflow) -> Iterator[Piece]:
-    """Yield everything an Airflow keeps, piece by piece, each with the name of its place."""
+def stored_by(airflow: LocalAirflow) -> Iterator[Piece]:
+    """Yield everything that an Airflow has stored, piece by piece."""
     for file in sorted(path for path in airflow.home.rglob("*") if path.is_file()):
         yield str(file.relative_to(airflow.home)), file.read_bytes().decode(errors="replace")
     engine = create_engine(airflow.database)
@@ -45,7 +44,7 @@ def kept_by(airflow: LocalAirflow) -> Iterator[Piece]:
 
 
 def secrets_pattern(tokens: Iterable[str]) -> str:
-    """Return what finds any of the tokens, and any signed address."""
+    """Return a pattern for any of the tokens, and for any signed URL."""
     return "|".join([SIGNED, *map(re.escape, tokens)])
 
 
@@ -56,7 +55,7 @@ def _rows(engine: Engine, fernet: Fernet) -> Iterator[Piece]:
         for name, table in tables.tables.items():
             for row in connection.execute(table.select()).mappings():
                 values = dict(row)
-                # Of a trigger; what is encrypted of a connection is meant to be a secret.
+                # Those of a trigger must hold no secret. The encrypted fields of a connection may.
                 if values.get("encrypted_kwargs"):
                     values["encrypted_kwargs"] = fernet.decrypt(values["encrypted_kwargs"])
                 yield f"table {name}", str(values)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DAGs start when a notebook has run, whoever ran it, and know which run it was."""
+"""DAGs start when a notebook has run, whether a task or a user ran it, and get the execution's id."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_losant.emulator import Script
 from example_dags.demo.checks import EXAMPLES
 from tests.journeys.conftest import seeded_losant
 from tests.support.airflow_connection import connection, execute
-from tests.support.journey import SHORT, settle
+from tests.support.journey import SHORT, wait_for_late_requests
 from tests.support.local_airflow import LocalAirflow
 from tests.support.processes import wait_for
 
@@ -21,28 +21,30 @@ if TYPE_CHECKING:
 
     from airflow_provider_losant.emulator import Emulator
 
+pytestmark = pytest.mark.xdist_group("other-airflow")
+
 BATTERY_HEALTH = "67b3a90ce5b1a2000d6f5e37"
 PRODUCER, CONSUMER = "losant_check_batteries", "losant_plan_visits"
 ENERGY_REPORT = "67a2f1b4e5b1a2000d6f4c21"
 WATCHER = "losant_react_to_notebook"
 ENVIRONMENT = {
-    # Or no DAG would start because of an asset; it also starts the producer's first run by the clock.
+    # Needed to start DAGs by assets; also starts the first run of the producer by its schedule.
     "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
-    # Only after this are the triggers of a triggerer that was killed given to the next.
+    # Seconds until the triggers of a triggerer that was killed are given to another one.
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
 }
 
 
 @pytest.fixture(scope="module")
 def losant() -> Iterator[Emulator]:
-    """Yield a Losant of these tests alone: they say how its notebooks go."""
+    """Yield a Losant for these tests only, because they script its notebooks."""
     with seeded_losant() as emulator:
         yield emulator
 
 
 @pytest.fixture(scope="module")
 def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    """Yield an Airflow that starts DAGs by itself: two of the examples, though they look more often."""
+    """Yield an Airflow that starts DAGs by assets: two of the examples, with shorter poll intervals."""
     dags = tmp_path_factory.mktemp("dags")
     for name in ("losant_depend_on_notebook.py", "losant_react_to_notebook.py"):
         text = (EXAMPLES / name).read_text().replace("poll_interval=60", "poll_interval=1")
@@ -52,7 +54,7 @@ def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield running
 
 
-def test_a_dag_that_depends_on_a_notebook_starts_with_the_execution_that_has_ended(
+def test_a_dag_that_depends_on_a_notebook_starts_when_an_execution_has_ended(
     airflow: LocalAirflow, losant: Emulator
 ) -> None:
     losant.script(BATTERY_HEALTH, SHORT)
@@ -83,26 +85,26 @@ def test_every_execution_starts_one_dag_run_though_the_triggerer_is_killed(
     airflow.wait_for_dag(WATCHER)
     losant.script(ENERGY_REPORT, SHORT)
     airflow.unpause(WATCHER)
-    wait_for(lambda: remembered(airflow) is not None, what="the notebook to be watched", timeout=60)
+    wait_for(lambda: checkpoint(airflow) is not None, what="the notebook to be watched", timeout=60)
 
     runs = [run(losant) for _ in range(3)]
     slow = [run(losant, Script(notebook=seconds)) for seconds in (40.0, 20.0)]  # the later one ends first
-    wait_for(lambda: remembered(airflow) == set(runs), what="three to be told", timeout=90)
+    wait_for(lambda: checkpoint(airflow) == set(runs), what="three to be delivered", timeout=90)
     airflow.triggerer.kill()
     runs += [run(losant) for _ in range(3)]
-    wait_for(lambda: ended(losant) >= len(runs), what="some to end while nobody looks", timeout=30)
+    wait_for(lambda: ended(losant) >= len(runs), what="some to end while no trigger runs", timeout=30)
     airflow.triggerer.start()
     runs += [run(losant) for _ in range(2)] + slow
 
     wait_for(lambda: len(airflow.dag_runs(WATCHER)) >= len(runs), what="ten DAG runs", timeout=150)
-    settle()  # an eleventh would come now
-    told = [told_by(airflow, it["dag_run_id"]) for it in airflow.dag_runs(WATCHER)]
-    assert sorted(told) == sorted([it] for it in runs)
-    assert told.index([slow[1]]) < told.index([slow[0]])
+    wait_for_late_requests()  # an eleventh would start now
+    delivered = [triggered_by(airflow, it["dag_run_id"]) for it in airflow.dag_runs(WATCHER)]
+    assert sorted(delivered) == sorted([it] for it in runs)
+    assert delivered.index([slow[1]]) < delivered.index([slow[0]])
 
 
 def run(losant: Emulator, script: Script = SHORT) -> str:
-    """Run the notebook; nobody of Airflow's does."""
+    """Run the notebook without Airflow."""
     losant.script(ENERGY_REPORT, script)
     return execute(losant, ENERGY_REPORT)
 
@@ -111,14 +113,14 @@ def ended(losant: Emulator) -> int:
     return sum(it["status"] == "completed" for it in losant.executions(ENERGY_REPORT))
 
 
-def remembered(airflow: LocalAirflow) -> set[str] | None:
-    """Return the executions that Airflow keeps as told; None before the first look."""
+def checkpoint(airflow: LocalAirflow) -> set[str] | None:
+    """Return the executions in the stored checkpoint; None before the first poll."""
     (asset,) = airflow.request("GET", f"/assets?uri_pattern={ENERGY_REPORT}")["assets"]
-    kept = airflow.request("GET", f"/assets/{asset['id']}/state-store")["asset_state_store"]
-    return set(kept[0]["value"]["told"]) if kept else None
+    stored = airflow.request("GET", f"/assets/{asset['id']}/state-store")["asset_state_store"]
+    return set(stored[0]["value"]["delivered"]) if stored else None
 
 
-def told_by(airflow: LocalAirflow, run_id: str) -> list[str]:
-    """Return the executions that a DAG run was started by, as its triggering events say."""
+def triggered_by(airflow: LocalAirflow, run_id: str) -> list[str]:
+    """Return the executions in the asset events that started a DAG run."""
     path = f"/dags/{WATCHER}/dagRuns/{run_id}/upstreamAssetEvents"
     return [it["extra"]["payload"]["execution_id"] for it in airflow.request("GET", path)["asset_events"]]

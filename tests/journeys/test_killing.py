@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Whoever stops a task stops its execution; whoever stops only a triggerer does not.
+Stopping a task cancels its execution; stopping a triggerer does not.
 
-Marking and clearing a task that waits, in a worker or in the triggerer, are in ``test_marking``.
+Marking and clearing a waiting task are in ``test_marking``.
 """
 
 from __future__ import annotations
@@ -14,68 +14,73 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_losant.emulator import Fault, Script
-from tests.support.journey import FOR_EVER, Stage, settle
+from tests.support.journey import ENDLESS, Journey, wait_for_late_requests
 
 if TYPE_CHECKING:
     from tests.support.local_airflow import LocalAirflow
 
-OPERATORS_BUDGET = 4.0
+CANCEL_BUDGET = 4.0
+"""Seconds within which a task that gets SIGTERM has to cancel, before SIGKILL."""
 
 
-def assert_cancelled_once(stage: Stage) -> None:
-    """Check that the only execution was cancelled by one request, and that nothing was begun after it."""
-    stage.wait_until(lambda: stage.saw("cancelExecution"), "a cancel")
-    settle()
-    assert stage.statuses == ["canceled"]
-    assert stage.cancelled() == [stage.executions[0]["id"]]
-    assert len(stage.saw("cancelExecution")) == 1
-    assert len(stage.saw("execute")) == 1
+def assert_cancelled_once(journey: Journey) -> None:
+    """Check that the only execution was cancelled by one request, and that no other one was submitted."""
+    journey.wait_until(lambda: journey.requests_to("cancelExecution"), "a cancel")
+    wait_for_late_requests()
+    assert journey.statuses == ["canceled"]
+    assert journey.cancelled() == [journey.executions[0]["id"]]
+    assert len(journey.requests_to("cancelExecution")) == 1
+    assert len(journey.requests_to("execute")) == 1
 
 
 @pytest.mark.every_airflow
-def test_sigterm_to_a_waiting_task_cancels_its_execution_once(stage: Stage) -> None:
-    stage.play("waiting", FOR_EVER)
-    stage.wait_until_watched()
+def test_sigterm_to_a_waiting_task_cancels_its_execution_once(journey: Journey) -> None:
+    journey.start("waiting", ENDLESS)
+    journey.wait_for_poll()
 
-    stage.signal(SIGTERM)
+    journey.signal(SIGTERM)
 
-    assert_cancelled_once(stage)
-    assert stage.end() == "failed"
-    assert stage.result is None
+    assert_cancelled_once(journey)
+    assert journey.wait_for_end() == "failed"
+    assert journey.result is None
 
 
-def test_sigterm_while_a_look_hangs_cancels_the_execution_within_the_time_a_kill_leaves(stage: Stage) -> None:
-    stage.play("waiting", FOR_EVER)
-    stage.wait_until_watched()
-    looks = len(stage.saw("logs"))
-    stage.losant.inject("notebook.logs", Fault("hang", seconds=60))
-    stage.wait_until(lambda: len(stage.saw("logs")) > looks, "a look that hangs")
+def test_sigterm_while_a_poll_hangs_cancels_the_execution_before_sigkill(
+    journey: Journey,
+) -> None:
+    journey.start("waiting", ENDLESS)
+    journey.wait_for_poll()
+    polls = len(journey.requests_to("logs"))
+    journey.losant.inject("notebook.logs", Fault("hang", seconds=60))
+    journey.wait_until(lambda: len(journey.requests_to("logs")) > polls, "a poll that hangs")
 
     killed_at = time.time()
-    stage.signal(SIGTERM)
+    journey.signal(SIGTERM)
 
-    assert_cancelled_once(stage)
-    assert stage.saw("cancelExecution")[0].at - killed_at < OPERATORS_BUDGET
-    # The interrupted look goes on until its own end; it is for Airflow to wait for that, or not.
-    stage.mark("failed")
+    assert_cancelled_once(journey)
+    assert journey.requests_to("cancelExecution")[0].at - killed_at < CANCEL_BUDGET
+    # The interrupted poll lasts until its timeout. Whether Airflow waits for that does not matter here.
+    journey.mark("failed")
 
 
 @pytest.mark.every_airflow
-def test_the_retry_of_a_terminated_task_starts_afresh_when_its_execution_was_cancelled(stage: Stage) -> None:
-    stage.play("retrying", FOR_EVER)
-    stage.wait_until_watched()
-    stage.losant.script(stage.notebook_id, Script())
+def test_the_retry_of_a_terminated_task_submits_again_when_its_execution_was_cancelled(
+    journey: Journey,
+) -> None:
+    journey.start("retrying", ENDLESS)
+    journey.wait_for_poll()
+    journey.losant.script(journey.notebook_id, Script())
 
-    stage.signal(SIGTERM)
+    journey.signal(SIGTERM)
 
-    stage.wait_for_state("success", "failed", try_number=2)
-    assert stage.end() == "success"
-    assert stage.statuses == ["canceled", "completed"]
-    assert stage.result["execution_id"] == stage.executions[1]["id"]
-    first = stage.executions[0]
-    assert stage.cancelled() == [first["id"]]
-    assert stage.saw("cancelExecution")[0].at < stage.saw("execute")[1].at
-    assert len(stage.saw("execute")) == 2
+    journey.wait_for_state("success", "failed", try_number=2)
+    assert journey.wait_for_end() == "success"
+    assert journey.statuses == ["canceled", "completed"]
+    assert journey.result["execution_id"] == journey.executions[1]["id"]
+    first = journey.executions[0]
+    assert journey.cancelled() == [first["id"]]
+    assert journey.requests_to("cancelExecution")[0].at < journey.requests_to("execute")[1].at
+    assert len(journey.requests_to("execute")) == 2
 
 
 @pytest.mark.parametrize(
@@ -85,94 +90,97 @@ def test_the_retry_of_a_terminated_task_starts_afresh_when_its_execution_was_can
         pytest.param(False, id="not yet taken"),
     ],
 )
-@pytest.mark.parametrize("story", ["waiting", "deferred"])
-def test_a_kill_while_the_order_is_in_flight_cancels_the_execution_as_soon_as_it_has_a_name(
-    stage: Stage, story: str, processed: bool
+@pytest.mark.parametrize("variant", ["waiting", "deferred"])
+def test_a_kill_during_the_submission_cancels_the_execution_as_soon_as_its_id_is_known(
+    journey: Journey, variant: str, processed: bool
 ) -> None:
-    stage.losant.inject("notebook.execute", Fault("slow", seconds=2.5, processed=processed))
-    stage.play(story, FOR_EVER)
+    journey.losant.inject("notebook.execute", Fault("slow", seconds=2.5, processed=processed))
+    journey.start(variant, ENDLESS)
 
-    stage.signal(SIGTERM)
+    journey.signal(SIGTERM)
 
-    assert_cancelled_once(stage)
-    assert stage.end() == "failed"
+    assert_cancelled_once(journey)
+    assert journey.wait_for_end() == "failed"
 
 
 @pytest.mark.parametrize("mark", ["failed", "success"])
-def test_marking_a_task_whose_order_is_in_flight_cancels_the_execution(stage: Stage, mark: str) -> None:
-    stage.losant.inject("notebook.execute", Fault("slow", seconds=3, processed=True))
-    stage.play("waiting", FOR_EVER)
+def test_marking_a_task_during_the_submission_cancels_the_execution(journey: Journey, mark: str) -> None:
+    journey.losant.inject("notebook.execute", Fault("slow", seconds=3, processed=True))
+    journey.start("waiting", ENDLESS)
 
-    stage.mark(mark)
+    journey.mark(mark)
 
-    assert_cancelled_once(stage)
-    assert stage.end() == mark
+    assert_cancelled_once(journey)
+    assert journey.wait_for_end() == mark
 
 
-def test_a_kill_while_the_answer_to_the_order_is_lost_cancels_what_has_begun(stage: Stage) -> None:
-    stage.losant.inject("notebook.execute", Fault("reset_after"))
-    stage.losant.inject("notebook.logs", Fault("slow", seconds=2))
-    stage.play("waiting", FOR_EVER)
-    stage.wait_until(lambda: stage.saw("logs"), "a look for the lost execution")
+def test_a_kill_after_a_lost_submit_response_cancels_the_execution(journey: Journey) -> None:
+    journey.losant.inject("notebook.execute", Fault("reset_after"))
+    journey.losant.inject("notebook.logs", Fault("slow", seconds=2))
+    journey.start("waiting", ENDLESS)
+    journey.wait_until(lambda: journey.requests_to("logs"), "a search for the lost execution")
 
-    stage.signal(SIGTERM)
+    journey.signal(SIGTERM)
 
-    assert_cancelled_once(stage)
-    assert stage.end() == "failed"
+    assert_cancelled_once(journey)
+    assert journey.wait_for_end() == "failed"
 
 
 @pytest.mark.parametrize("mark", ["failed", "success"])
-@pytest.mark.parametrize(("story", "waiting"), [("keeping", "running"), ("keeping_deferred", "deferred")])
-def test_without_cancel_on_kill_a_mark_leaves_the_execution_alone(
-    stage: Stage, story: str, waiting: str, mark: str
+@pytest.mark.parametrize(("variant", "waiting"), [("keeping", "running"), ("keeping_deferred", "deferred")])
+def test_without_cancel_on_kill_a_mark_leaves_the_execution_running(
+    journey: Journey, variant: str, waiting: str, mark: str
 ) -> None:
-    stage.play(story, FOR_EVER)
-    stage.wait_for_state(waiting)
-    stage.wait_until_watched()
+    journey.start(variant, ENDLESS)
+    journey.wait_for_state(waiting)
+    journey.wait_for_poll()
 
-    stage.mark(mark)
+    journey.mark(mark)
 
-    assert stage.end() == mark
-    settle()
-    assert stage.statuses == ["inProgress"]
-    assert stage.saw("cancelExecution") == []
-    assert len(stage.saw("execute")) == 1
+    assert journey.wait_for_end() == mark
+    wait_for_late_requests()
+    assert journey.statuses == ["inProgress"]
+    assert journey.requests_to("cancelExecution") == []
+    assert len(journey.requests_to("execute")) == 1
 
 
-def test_without_cancel_on_kill_the_retry_of_a_terminated_task_takes_the_execution_over(stage: Stage) -> None:
-    stage.play("keeping_retrying", Script(notebook=10))
-    stage.wait_until_watched()
+def test_without_cancel_on_kill_the_retry_of_a_terminated_task_reconnects(
+    journey: Journey,
+) -> None:
+    journey.start("keeping_retrying", Script(notebook=10))
+    journey.wait_for_poll()
 
-    stage.signal(SIGTERM)
+    journey.signal(SIGTERM)
 
-    stage.wait_for_state("success", "failed", try_number=2)
-    assert stage.end() == "success"
-    assert stage.result["execution_id"] == stage.executions[0]["id"]
-    assert stage.statuses == ["completed"]
-    assert stage.saw("cancelExecution") == []
-    assert len(stage.saw("execute")) == 1
+    journey.wait_for_state("success", "failed", try_number=2)
+    assert journey.wait_for_end() == "success"
+    assert journey.result["execution_id"] == journey.executions[0]["id"]
+    assert journey.statuses == ["completed"]
+    assert journey.requests_to("cancelExecution") == []
+    assert len(journey.requests_to("execute")) == 1
 
 
 @pytest.mark.every_airflow
 @pytest.mark.parametrize("number", [SIGTERM, SIGKILL], ids=lambda number: str(number.name))
-def test_a_triggerer_that_goes_away_cancels_nothing_and_the_wait_goes_on_in_the_next(
-    airflow: LocalAirflow, lone_stage: Stage, number: Signals
+@pytest.mark.xdist_group("stopped-airflow")
+def test_a_triggerer_that_ends_cancels_nothing_and_the_next_one_continues_the_wait(
+    own_airflow: LocalAirflow, own_journey: Journey, number: Signals
 ) -> None:
-    stage = lone_stage
-    stage.play("deferred", Script(notebook=25))
-    stage.wait_for_state("deferred")
-    stage.wait_until_watched()
+    journey = own_journey
+    journey.start("deferred", Script(notebook=25))
+    journey.wait_for_state("deferred")
+    journey.wait_for_poll()
 
     if number is SIGKILL:
-        airflow.triggerer.kill()
+        own_airflow.triggerer.kill()
     else:
-        airflow.triggerer.stop(grace=10)
-    settle()
-    assert stage.task["state"] == "deferred"
-    airflow.triggerer.start()
+        own_airflow.triggerer.stop(grace=10)
+    wait_for_late_requests()
+    assert journey.task["state"] == "deferred"
+    own_airflow.triggerer.start()
 
-    assert stage.end() == "success"
-    assert stage.result["execution_id"] == stage.executions[0]["id"]
-    assert stage.statuses == ["completed"]
-    assert stage.saw("cancelExecution") == []
-    assert len(stage.saw("execute")) == 1
+    assert journey.wait_for_end() == "success"
+    assert journey.result["execution_id"] == journey.executions[0]["id"]
+    assert journey.statuses == ["completed"]
+    assert journey.requests_to("cancelExecution") == []
+    assert len(journey.requests_to("execute")) == 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Airflow's own OpenLineage listener tells of notebooks that real processes have run."""
+"""Airflow's OpenLineage listener emits events for notebooks that real processes have run."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
     from airflow_provider_losant.emulator import Emulator
 
+pytestmark = pytest.mark.xdist_group("other-airflow")
+
 BROKEN = Script(notebook=0.1, ending="errored", errors=(("ValueError", "no readings"),))
 
 
 @pytest.fixture(scope="module")
 def losant() -> Iterator[Emulator]:
-    """Yield a Losant of these tests alone: others count what theirs was asked for."""
+    """Yield a Losant for these tests only, because others count the requests to theirs."""
     with seeded_losant() as emulator:
         yield emulator
 
@@ -47,13 +49,13 @@ def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def endings(airflow: LocalAirflow, state: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """
-    Wait until all tasks and executions of a DAG run are told to have ended so; return the events of both.
+    Wait for the events of all tasks and executions that ended in a state, and return both.
 
-    A task tells OpenLineage after it has told Airflow.
+    A task emits its event after it has reported its end to Airflow.
     """
     sites = len(expected_energy())
 
-    def told() -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
+    def emitted() -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
         try:
             events = read_events(*sorted(airflow.home.glob("event*.json")))
         except json.JSONDecodeError:  # one is being written
@@ -63,18 +65,18 @@ def endings(airflow: LocalAirflow, state: str) -> tuple[list[dict[str, Any]], li
         notebooks = [it for it in ended if it["job"]["namespace"].startswith("losant://")]
         return (tasks, notebooks) if len(tasks) == len(notebooks) == sites else None
 
-    return wait_for(told, what=f"{sites} tasks and notebooks to be told of as {state}", timeout=40)
+    return wait_for(emitted, what=f"{sites} events of tasks and notebooks with {state}", timeout=40)
 
 
 def run(airflow: LocalAirflow, *, day: int) -> str:
-    """Run the DAG for one of the days that there are sample data of, and return how it ended."""
+    """Run the DAG for a day of the sample data, and return the state in which it ended."""
     first, last = (at + timedelta(days=day) for at in DATA_INTERVAL)
     run_id = airflow.trigger(REPORT_DAG, logical_date=last, data_interval=(first, last))
     return airflow.wait_for_run(REPORT_DAG, run_id, timeout=150)
 
 
 @pytest.mark.kernel
-def test_each_deferred_task_tells_of_its_notebooks_run_as_of_a_child(
+def test_each_deferred_task_emits_events_of_its_execution_as_a_child_run(
     airflow: LocalAirflow, losant: Emulator
 ) -> None:
     assert run(airflow, day=0) == "success"
@@ -87,11 +89,11 @@ def test_each_deferred_task_tells_of_its_notebooks_run_as_of_a_child(
     for event in (*notebooks, *tasks):
         assert [it["name"] for it in event["inputs"]] == [f"{losant.application_id}/devices"]
         assert f"{path}/outputs/energy-per-hour.csv" in {it["name"] for it in event["outputs"]}
-    for told in told_to_notebooks(losant):
-        assert told["OPENLINEAGE_PARENT_ID"].rpartition("/")[2] in task_runs
+    for variables in sent_to_notebooks(losant):
+        assert variables["OPENLINEAGE_PARENT_ID"].rpartition("/")[2] in task_runs
 
 
-def test_each_deferred_task_that_fails_tells_why_its_notebook_did(
+def test_each_deferred_task_that_fails_emits_the_error_of_its_notebook(
     airflow: LocalAirflow, losant: Emulator
 ) -> None:
     losant.script(REPORT_NOTEBOOK, BROKEN)
@@ -106,7 +108,7 @@ def test_each_deferred_task_that_fails_tells_why_its_notebook_did(
     assert not [it for it in secrets if it in written]
 
 
-def told_to_notebooks(losant: Emulator) -> list[dict[str, str]]:
-    """Return what each order has told its notebook about OpenLineage."""
-    orders = [it.body for it in losant.requests if it.operation == "notebook.execute"]
-    return [json.loads(it["templateContext"])["airflow"]["openlineage"] for it in orders]
+def sent_to_notebooks(losant: Emulator) -> list[dict[str, str]]:
+    """Return the OpenLineage variables that each submission has sent to its notebook."""
+    submissions = [it.body for it in losant.requests if it.operation == "notebook.execute"]
+    return [json.loads(it["templateContext"])["airflow"]["openlineage"] for it in submissions]

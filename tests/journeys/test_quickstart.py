@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whoever follows the quickstart to the letter, in an empty environment, reaches a finished run."""
+"""Following the quickstart exactly, in an empty environment, leads to a finished run."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from airflow_provider_losant.hooks.losant import LosantHook
 from tests.support.airflow_api import AirflowApi
 from tests.support.airflow_versions import CONSTRAINTS, NEWEST
 from tests.support.installed import build, run
+from tests.support.paths import ROOT
 from tests.support.processes import wait_for
 from tests.support.quickstart_reader import Section, Shell
-from tests.support.source_files import ROOT
 
-pytestmark = pytest.mark.airflow(since=NEWEST)
+pytestmark = [pytest.mark.airflow(since=NEWEST), pytest.mark.xdist_group("other-airflow")]
 
 QUICKSTART = Section.sections(ROOT / "docs" / "quickstart.md")
 TYPED = ("Install", "Run it", "See it in the UI")
@@ -38,12 +38,12 @@ INSTALLING = 360
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """Yield a shell with next to nothing in its environment, for which the package is on the index."""
+    """Yield a shell with a minimal environment, in which pip finds this package."""
     if taken := [port for port in PORTS if _is_taken(port)]:
-        pytest.skip(f"somebody else is at port {taken}, which the page names")
+        pytest.skip(f"port {taken}, which the page uses, is taken")
     dist = tmp_path_factory.mktemp("dist")
     build(ROOT, dist)
-    home = tmp_path_factory.mktemp("newcomer")
+    home = tmp_path_factory.mktemp("reader")
     environment = {"LANG": "C.UTF-8", "PATH": f"{sys.base_prefix}/bin:/usr/bin:/bin"}
     with Shell(home, environment | _pip_that_finds(dist)) as typed:
         yield typed
@@ -55,20 +55,20 @@ def _is_taken(port: int) -> bool:
 
 
 def _pip_that_finds(dist: Path) -> dict[str, str]:
-    """Return this machine's settings of pip as environment, with our package and the tested versions."""
+    """Return this machine's pip settings as environment, with our package and the tested versions."""
     known = re.findall(
         r"^(?:global|install)\.([\w-]+)=(.*)$",
         run(sys.executable, "-m", "pip", "config", "list"),
         re.MULTILINE,
     )
-    told = {f"PIP_{name.upper().replace('-', '_')}": literal_eval(value) for name, value in known}
-    told |= {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
-    told["PIP_FIND_LINKS"] = f"{told.get('PIP_FIND_LINKS', '')} {dist}".strip()
-    return told | {"PIP_CONSTRAINT": str(CONSTRAINTS[NEWEST])}
+    settings = {f"PIP_{name.upper().replace('-', '_')}": literal_eval(value) for name, value in known}
+    settings |= {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    settings["PIP_FIND_LINKS"] = f"{settings.get('PIP_FIND_LINKS', '')} {dist}".strip()
+    return settings | {"PIP_CONSTRAINT": str(CONSTRAINTS[NEWEST])}
 
 
 @pytest.mark.timeout(INSTALLING + 180)
-def test_a_newcomer_reaches_a_finished_run(shell: Shell) -> None:
+def test_the_quickstart_leads_to_a_finished_run(shell: Shell) -> None:
     for title in ("Install", SAVED, "Run it"):
         shell.save(QUICKSTART[title].files)
         for command in QUICKSTART[title].commands:
@@ -78,17 +78,17 @@ def test_a_newcomer_reaches_a_finished_run(shell: Shell) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_the_dag_is_tested_as_the_guide_tells(shell: Shell) -> None:
+def test_the_dag_is_tested_as_the_guide_shows(shell: Shell) -> None:
     guide = Section.sections(ROOT / "docs" / "emulator.md")["Test your DAGs"]
 
     shell.save(guide.files)
-    *_, said = [shell.type(command, timeout=120) for command in guide.commands]
+    *_, output = [shell.type(command, timeout=120) for command in guide.commands]
 
-    assert re.search(r"^=+ 3 passed\b", said, re.MULTILINE)
+    assert re.search(r"^=+ 3 passed\b", output, re.MULTILINE)
 
 
 @pytest.mark.timeout(240)
-def test_the_run_is_seen_in_the_ui_and_another_one_is_started_there(shell: Shell) -> None:
+def test_the_ui_shows_the_run_and_starts_another_one(shell: Shell) -> None:
     *starting, interrupting, waiting, stopping = QUICKSTART["See it in the UI"].commands
     airflow = AirflowApi("http://127.0.0.1:8080")
 
@@ -103,7 +103,7 @@ def test_the_run_is_seen_in_the_ui_and_another_one_is_started_there(shell: Shell
     airflow.wait_for_dag("energy_report")
     airflow.unpause("energy_report")
     oldest, *_ = airflow.dag_runs("energy_report")
-    another = airflow.trigger("energy_report", logical_date=datetime.now(UTC))  # as the page fills its form
+    another = airflow.trigger("energy_report", logical_date=datetime.now(UTC))  # as the form of the page does
     ended = airflow.wait_for_run("energy_report", another, timeout=90)
     for command in (interrupting, waiting, stopping):
         shell.type(command, timeout=60)
@@ -125,6 +125,6 @@ def test_the_connection_to_an_account_is_one(monkeypatch: pytest.MonkeyPatch) ->
     assert settings.application_id is not None
 
 
-def test_whatever_else_is_to_be_typed_needs_an_account() -> None:
+def test_all_other_commands_need_an_account() -> None:
     assert {title for title, page in QUICKSTART.items() if page.commands} == {*TYPED, ACCOUNT}
     assert {title for title, page in QUICKSTART.items() if page.files} == {SAVED}

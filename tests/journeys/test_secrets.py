@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must not be known is kept nowhere: not in a debug log, not in the database, not after an error."""
+"""Secrets are stored nowhere: not in a debug log, not in the database, not after an error."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_losant.emulator import Fault, Script
-from tests.journeys.conftest import HERE
-from tests.journeys.secret_scan import kept_by, places_of, secrets_pattern
-from tests.support.journey import FOR_EVER, Stage
+from tests.journeys.secret_scan import places_of, secrets_pattern, stored_by
+from tests.journeys.shared_airflow import HERE
+from tests.support.journey import ENDLESS, Journey, running
 from tests.support.local_airflow import LocalAirflow
 from tests.support.postgres import best_database
 
@@ -26,7 +26,7 @@ FILES = {
 }
 GOOD = Script(notebook=0.1, files=FILES)
 BAD = Script(notebook=0.1, files=FILES, ending="errored", errors=(("ValueError", "boom"),))
-MISHAPS = (
+FAULTS = (
     "server_error",
     "html",
     "truncated",
@@ -36,61 +36,64 @@ MISHAPS = (
     "redirect",
     "unauthorized",
 )
-STORIES = {
+VARIANTS = {
     "saving": (GOOD, "success"),
     "deferred": (BAD, "failed"),
     "waiting": (BAD, "failed"),
     "retrying_deferred": (GOOD, "success"),
-    "limited": (FOR_EVER, "failed"),
+    "limited": (ENDLESS, "failed"),
     "awaiting": (GOOD, "success"),
     "sweep": (GOOD, "success"),
 }
-"""What is played, how its executions end, and how the DAG run does."""
+"""What executions of each variant do, and how its DAG run ends."""
 
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    """Yield an Airflow that writes down everything it could be asked to."""
-    talkative = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG", "AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}
+    """Yield an Airflow that logs as much as it can."""
+    settings = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG", "AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}
     home = tmp_path_factory.mktemp("secrets")
     with (
         best_database() as database,
-        LocalAirflow(home, HERE / "dags", env=talkative, sql_alchemy_conn=database) as running,
+        LocalAirflow(home, HERE / "dags", env=settings, sql_alchemy_conn=database) as running,
     ):
         yield running
 
 
-def play_all(airflow: LocalAirflow, stages: dict[str, Stage]) -> None:
-    """Let everything happen that tells Airflow something, good and bad, and wait for the ends."""
-    for name, stage in stages.items():
-        script, _ = STORIES[name]
-        for kind in MISHAPS if name in {"waiting", "deferred", "retrying_deferred"} else ():
-            stage.losant.inject("notebook.logs", Fault(kind))  # type: ignore[arg-type]  # one of its kinds
-        stage.play(name, script, waits=False)
-        fields = {"conn_type": "losant", "host": stage.losant.url, "connection_id": stage.conn_id}
-        for token in (stage.losant.token, stage.losant.add_token(expired=True)):
+def run_all(airflow: LocalAirflow, journeys: dict[str, Journey]) -> None:
+    """Run all variants, with and without faults, and test connections; wait for the ends."""
+    for name, journey in journeys.items():
+        script, _ = VARIANTS[name]
+        for kind in FAULTS if name in {"waiting", "deferred", "retrying_deferred"} else ():
+            journey.losant.inject("notebook.logs", Fault(kind))  # type: ignore[arg-type]  # one of its kinds
+        journey.start(name, script, waits=False)
+        fields = {"conn_type": "losant", "host": journey.losant.url, "connection_id": journey.conn_id}
+        for token in (journey.losant.token, journey.losant.add_token(expired=True)):
             airflow.request("POST", "/connections/test", json={**fields, "password": token})
-    for name, stage in stages.items():
-        assert stage.end() == STORIES[name][1], name
+    for name, journey in journeys.items():
+        assert journey.wait_for_end() == VARIANTS[name][1], name
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.xdist_group("other-airflow")
+@pytest.mark.timeout(300, func_only=True)
 def test_neither_token_nor_signed_address_is_left_in_a_debug_log_or_in_the_database(
     airflow: LocalAirflow, tmp_path: Path
 ) -> None:
     with ExitStack() as ending:
-        stages = {name: ending.enter_context(Stage(airflow, tmp_path / name)) for name in STORIES}
-        still = ending.enter_context(Stage(airflow, tmp_path / "still"))
-        still.play("deferred", FOR_EVER)  # so that there is a trigger in the database
+        journeys = {
+            name: ending.enter_context(Journey(running(airflow), tmp_path / name)) for name in VARIANTS
+        }
+        still = ending.enter_context(Journey(running(airflow), tmp_path / "still"))
+        still.start("deferred", ENDLESS)  # so that there is a trigger in the database
         still.wait_for_state("deferred")
-        still.wait_until_watched()
+        still.wait_for_poll()
 
-        play_all(airflow, stages)
+        run_all(airflow, journeys)
 
-        tokens = {token for stage in (*stages.values(), still) for token in stage.losant.backend.tokens}
-        runs = [run["id"] for stage in (*stages.values(), still) for run in stage.executions]
-        kept = list(kept_by(airflow))
-    assert len(tokens) >= 2 * len(STORIES)
-    assert places_of(secrets_pattern(tokens), kept) == []
-    for run in runs:  # whoever looks for secrets in the same places finds what is none
-        assert {"logs", "table"} <= {re.split(r"[/ ]", place)[0] for place in places_of(run, kept)}
+        tokens = {token for journey in (*journeys.values(), still) for token in journey.losant.backend.tokens}
+        runs = [run["id"] for journey in (*journeys.values(), still) for run in journey.executions]
+        stored = list(stored_by(airflow))
+    assert len(tokens) >= 2 * len(VARIANTS)
+    assert places_of(secrets_pattern(tokens), stored) == []
+    for run in runs:  # the search finds the ids of executions, which are no secrets
+        assert {"logs", "table"} <= {re.split(r"[/ ]", place)[0] for place in places_of(run, stored)}

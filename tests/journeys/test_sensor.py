@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sensors that begin in the triggerer, on a real scheduler: no worker, until there is something to return."""
+"""Sensors that start in the triggerer, on a real scheduler, use no worker until the execution has ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_losant.emulator import Script
-from tests.support.journey import FOR_EVER, RESULT_KEYS, Stage
+from tests.support.journey import ENDLESS, RESULT_KEYS, Journey
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,69 +22,79 @@ LIMIT = 60.0
 """The timeout of the sensor that has one."""
 
 
-def sensors(stage: Stage) -> dict[str, Any]:
+def sensors(journey: Journey) -> dict[str, Any]:
     """Return the task instances of the sensors, by the name of the task."""
-    found = stage.airflow.task_instances(stage.dag_id, stage.run_id)
+    found = journey.airflow.task_instances(journey.dag_id, journey.run_id)
     return {it["task_id"]: it for it in found if it["task_id"] != "first"}
 
 
-def logs(stage: Stage, task_id: str) -> list[Path]:
-    """Return the logs of a task's only try, a worker's before those of triggerers."""
-    folder = stage.home / "logs" / f"dag_id={stage.dag_id}" / f"run_id={stage.run_id}" / f"task_id={task_id}"
+def logs(journey: Journey, task_id: str) -> list[Path]:
+    """Return the logs of a task's only try, that of a worker before those of triggerers."""
+    folder = (
+        journey.airflow.home
+        / "logs"
+        / f"dag_id={journey.dag_id}"
+        / f"run_id={journey.run_id}"
+        / f"task_id={task_id}"
+    )
     return sorted(folder.rglob("attempt=1.log*"))
 
 
-def wrote(log: Path, text: str) -> datetime:
-    """Return when the first line that begins with a text was written into a log."""
+def time_of(log: Path, text: str) -> datetime:
+    """Return the time of the first line in a log that begins with a text."""
     lines = map(json.loads, log.read_text().splitlines())
     return next(datetime.fromisoformat(it["timestamp"]) for it in lines if it["event"].startswith(text))
 
 
-def let_it_complete(stage: Stage) -> None:
-    """Give the execution that would never end an end in the near future."""
-    backend = stage.losant.backend
+def let_it_complete(journey: Journey) -> None:
+    """Let the endless execution complete soon."""
+    backend = journey.losant.backend
     with backend.lock:
-        for execution in backend.executions(stage.notebook_id):
+        for execution in backend.executions(journey.notebook_id):
             backend.put(execution.apply(Script(notebook=backend.clock() - execution.queued_at + 1)))
 
 
-@pytest.mark.timeout(420)  # as long as an outage has to be, and a triggerer's slow first trigger, twice
-def test_a_sensor_takes_no_worker_before_the_end_and_keeps_its_deadline_over_a_restart(
-    airflow: LocalAirflow, lone_stage: Stage
+@pytest.mark.timeout(
+    420, func_only=True
+)  # an outage that outlasts a timeout of 60 s, and two slow starts of a triggerer
+@pytest.mark.xdist_group("stopped-airflow")
+def test_a_sensor_uses_no_worker_before_the_end_and_keeps_its_deadline_over_a_restart(
+    own_airflow: LocalAirflow, own_journey: Journey
 ) -> None:
-    stage = lone_stage
-    stage.play("awaiting", FOR_EVER)
+    journey = own_journey
+    journey.start("awaiting", ENDLESS)
 
     def all_wait() -> bool:
-        found = sensors(stage).values()
-        return len(found) == 4 and all(it["state"] == "deferred" for it in found) and bool(stage.link)
+        found = sensors(journey).values()
+        return len(found) == 4 and all(it["state"] == "deferred" for it in found) and bool(journey.link)
 
-    stage.wait_until(all_wait, "all sensors to wait")
-    stage.wait_until(lambda: len(logs(stage, "scarce")) == 2, "a worker to begin what it has to")
+    journey.wait_until(all_wait, "all sensors to wait")
+    journey.wait_until(lambda: len(logs(journey, "scarce")) == 2, "a worker to start the task that needs one")
     for task_id in ("run", "limited"):
-        task = sensors(stage)[task_id]
+        task = sensors(journey)[task_id]
         assert (task["pid"], task["queued_when"], task["try_number"]) == (None, None, 1)
-        assert [".trigger." in it.name for it in logs(stage, task_id)] == [True]
-    assert "attempt=1.log" in [it.name for it in logs(stage, "mapped")]
+        assert [".trigger." in it.name for it in logs(journey, task_id)] == [True]
+    assert "attempt=1.log" in [it.name for it in logs(journey, "mapped")]
 
-    airflow.triggerer.kill()
-    began = datetime.fromisoformat(sensors(stage)["limited"]["start_date"]).timestamp()
+    own_airflow.triggerer.kill()
+    began = datetime.fromisoformat(sensors(journey)["limited"]["start_date"]).timestamp()
     time.sleep(max(0.0, began + LIMIT - time.time()))
-    airflow.triggerer.start()
-    stage.wait_until(lambda: sensors(stage)["limited"]["state"] == "failed", "its time to be up")
-    _, _, heir = logs(stage, "limited")
-    # A triggerer takes long to begin, but then it has one look.
-    assert (wrote(heir, "Trigger fired") - wrote(heir, "Execution")).total_seconds() < LIMIT / 4
-    told = stage.airflow.task_log(stage.dag_id, stage.run_id, "limited")
-    assert "had not ended (inProgress) when timeout (60 s) was over" in told
+    own_airflow.triggerer.start()
+    journey.wait_until(lambda: sensors(journey)["limited"]["state"] == "failed", "its timeout")
+    _, _, second = logs(journey, "limited")
+    # The triggerer starts slowly, but then the sensor polls once.
+    assert (time_of(second, "Trigger fired") - time_of(second, "Execution")).total_seconds() < LIMIT / 4
+    log = journey.airflow.task_log(journey.dag_id, journey.run_id, "limited")
+    assert "did not end within timeout (60 s) and was not cancelled" in log
+    assert "run minutes: inProgress (execution" in log
 
-    stage.wait_until_watched()
-    let_it_complete(stage)
-    assert stage.end() == "failed"  # because of the limited one
-    assert {name: it["state"] for name, it in sensors(stage).items() if name != "limited"} == dict.fromkeys(
+    journey.wait_for_poll()
+    let_it_complete(journey)
+    assert journey.wait_for_end() == "failed"  # because of the limited one
+    assert {name: it["state"] for name, it in sensors(journey).items() if name != "limited"} == dict.fromkeys(
         ("run", "scarce", "mapped"), "success"
     )
-    assert stage.result.keys() == RESULT_KEYS
-    assert stage.result["status"] == "completed"
-    assert (stage.task["try_number"], len(logs(stage, "run"))) == (1, 3)
-    assert stage.cancelled() == []
+    assert journey.result.keys() == RESULT_KEYS
+    assert journey.result["status"] == "completed"
+    assert (journey.task["try_number"], len(logs(journey, "run"))) == (1, 3)
+    assert journey.cancelled() == []

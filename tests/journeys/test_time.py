@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One deadline for each execution, whoever waits for it; and what happens when a trigger never fires."""
+"""Each execution has one deadline, in every mode and try; and what happens if a trigger never fires."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_losant.emulator import Fault, Script
-from tests.support.journey import FOR_EVER, Stage, settle
+from tests.support.journey import ENDLESS, Journey, wait_for_late_requests
 from tests.support.postgres import execute
 
 if TYPE_CHECKING:
@@ -19,116 +19,126 @@ if TYPE_CHECKING:
 BOTH_MODES = pytest.mark.parametrize("mode", ["", "_deferred"], ids=["waiting", "deferred"])
 
 
-def waited(stage: Stage) -> float:
-    """Return the seconds from the order of the only execution to its only cancel."""
-    (order,), (cancel,) = stage.saw("execute"), stage.saw("cancelExecution")
-    return cancel.at - order.at
+def waited(journey: Journey) -> float:
+    """Return the seconds from the submission of the only execution to its only cancel."""
+    (submission,), (cancel,) = journey.requests_to("execute"), journey.requests_to("cancelExecution")
+    return cancel.at - submission.at
+
+
+def assert_timeout_in_log(journey: Journey, fate: str) -> None:
+    """Check that the log gives the timeout as the cause, and what became of the execution."""
+    log = journey.log()
+    assert "did not end within timeout (4 s)" in log
+    assert fate in log
 
 
 @BOTH_MODES
-def test_when_our_timeout_has_passed_the_execution_is_cancelled_and_the_task_says_so(
-    stage: Stage, mode: str
+def test_when_timeout_has_passed_the_execution_is_cancelled_and_the_log_says_so(
+    journey: Journey, mode: str
 ) -> None:
-    stage.play(f"limited{mode}", FOR_EVER)
+    journey.start(f"limited{mode}", ENDLESS)
 
-    assert stage.end() == "failed"
-    assert stage.statuses == ["canceled"]
-    assert 3.5 <= waited(stage) < 20
-    assert "timeout (4) was over: it was cancelled" in stage.log()
-    assert len(stage.saw("execute")) == 1
+    assert journey.wait_for_end() == "failed"
+    assert journey.statuses == ["canceled"]
+    assert 3.5 <= waited(journey) < 20
+    assert_timeout_in_log(journey, "was cancelled")
+    assert len(journey.requests_to("execute")) == 1
 
 
 @BOTH_MODES
-def test_without_cancel_on_timeout_the_execution_is_left_alone_and_the_task_says_so(
-    stage: Stage, mode: str
+def test_without_cancel_on_timeout_the_execution_is_left_running_and_the_log_says_so(
+    journey: Journey, mode: str
 ) -> None:
-    stage.play(f"lenient{mode}", FOR_EVER)
+    journey.start(f"lenient{mode}", ENDLESS)
 
-    assert stage.end() == "failed"
-    settle()
-    assert stage.statuses == ["inProgress"]
-    assert stage.saw("cancelExecution") == []
-    assert "timeout (4) was over: it was left alone" in stage.log()
+    assert journey.wait_for_end() == "failed"
+    wait_for_late_requests()
+    assert journey.statuses == ["inProgress"]
+    assert journey.requests_to("cancelExecution") == []
+    assert_timeout_in_log(journey, "was not cancelled")
 
 
 @BOTH_MODES
-def test_when_execution_timeout_has_passed_the_execution_is_cancelled_once(stage: Stage, mode: str) -> None:
-    stage.play(f"hurried{mode}", FOR_EVER)
+def test_when_execution_timeout_has_passed_the_execution_is_cancelled_once(
+    journey: Journey, mode: str
+) -> None:
+    journey.start(f"hurried{mode}", ENDLESS)
 
-    assert stage.end() == "failed"
-    settle()
-    assert stage.statuses == ["canceled"]
-    assert waited(stage) < 20
-    assert len(stage.saw("execute")) == 1
-
-
-def test_an_execution_timeout_while_the_order_is_in_flight_cancels_what_has_begun(stage: Stage) -> None:
-    stage.losant.inject("notebook.execute", Fault("slow", seconds=15, processed=True))
-    stage.play("hurried", FOR_EVER)
-
-    assert stage.end() == "failed"
-    stage.wait_until(lambda: stage.saw("cancelExecution"), "a cancel")
-    settle()
-    assert stage.statuses == ["canceled"]
-    assert len(stage.saw("cancelExecution")) == len(stage.saw("execute")) == 1
+    assert journey.wait_for_end() == "failed"
+    wait_for_late_requests()
+    assert journey.statuses == ["canceled"]
+    assert waited(journey) < 20
+    assert len(journey.requests_to("execute")) == 1
 
 
-def test_the_time_of_a_retry_counts_from_the_submission(stage: Stage) -> None:
-    stage.play("limited_retrying", FOR_EVER)
-    stage.wait_until_watched()
+def test_an_execution_timeout_during_the_submission_cancels_the_execution(journey: Journey) -> None:
+    journey.losant.inject("notebook.execute", Fault("slow", seconds=15, processed=True))
+    journey.start("hurried", ENDLESS)
 
-    stage.signal(SIGKILL)
-
-    assert stage.end() == "failed"
-    assert stage.task["try_number"] == 2
-    assert stage.statuses == ["canceled"]
-    assert 11.5 <= waited(stage) < 30
-    assert len(stage.saw("execute")) == 1
+    assert journey.wait_for_end() == "failed"
+    journey.wait_until(lambda: journey.requests_to("cancelExecution"), "a cancel")
+    wait_for_late_requests()
+    assert journey.statuses == ["canceled"]
+    assert len(journey.requests_to("cancelExecution")) == len(journey.requests_to("execute")) == 1
 
 
-def test_a_crash_of_the_trigger_does_not_fail_a_task_whose_execution_has_completed(stage: Stage) -> None:
-    # The trigger crashes as soon as it is loaded; until the worker is back, this execution is over.
-    stage.play("crashing", Script(notebook=0.2))
+def test_the_time_of_a_retry_counts_from_the_submission(journey: Journey) -> None:
+    journey.start("limited_retrying", ENDLESS)
+    journey.wait_for_poll()
 
-    assert stage.end() == "success"
-    assert stage.result["execution_id"] == stage.executions[0]["id"]
-    assert stage.statuses == ["completed"]
-    assert len(stage.saw("execute")) == 1
-    assert stage.log().count("The trigger came to no end") == 1
+    journey.signal(SIGKILL)
 
-
-def test_after_some_crashes_of_the_trigger_the_worker_waits_itself(stage: Stage) -> None:
-    stage.play("crashing", Script(notebook=35))
-
-    assert stage.end() == "success"
-    assert stage.result["execution_id"] == stage.executions[0]["id"]
-    assert stage.statuses == ["completed"]
-    assert len(stage.saw("execute")) == 1
-    assert stage.saw("cancelExecution") == []
-    assert stage.log().count("The trigger came to no end") == 4
+    assert journey.wait_for_end() == "failed"
+    assert journey.task["try_number"] == 2
+    assert journey.statuses == ["canceled"]
+    assert 11.5 <= waited(journey) < 30
+    assert len(journey.requests_to("execute")) == 1
 
 
+def test_a_crash_of_the_trigger_does_not_fail_a_task_whose_execution_has_completed(journey: Journey) -> None:
+    # The trigger crashes as soon as it is loaded. The execution ends before the task runs in a worker again.
+    journey.start("crashing", Script(notebook=0.2))
+
+    assert journey.wait_for_end() == "success"
+    assert journey.result["execution_id"] == journey.executions[0]["id"]
+    assert journey.statuses == ["completed"]
+    assert len(journey.requests_to("execute")) == 1
+    assert journey.log().count("Trigger failed without an event") == 1
+
+
+def test_after_several_crashes_of_the_trigger_the_task_waits_in_the_worker(journey: Journey) -> None:
+    journey.start("crashing", Script(notebook=35))
+
+    assert journey.wait_for_end() == "success"
+    assert journey.result["execution_id"] == journey.executions[0]["id"]
+    assert journey.statuses == ["completed"]
+    assert len(journey.requests_to("execute")) == 1
+    assert journey.requests_to("cancelExecution") == []
+    assert journey.log().count("Trigger failed without an event") == 4
+
+
+@pytest.mark.xdist_group("stopped-airflow")
 def test_when_no_triggerer_is_left_the_deferral_timeout_cancels_the_execution_and_fails_the_task(
-    airflow: LocalAirflow, lone_stage: Stage
+    own_airflow: LocalAirflow, own_journey: Journey
 ) -> None:
-    stage = lone_stage
-    stage.play("limited_deferred", FOR_EVER, waits=False)
-    airflow.triggerer.kill()
+    journey = own_journey
+    journey.start("limited_deferred", ENDLESS, waits=False)
+    own_airflow.triggerer.kill()
     try:
-        stage.wait_for_state("deferred")
-        time.sleep(max(0.0, stage.saw("execute")[0].at + 4 - time.time()))
-        bring_deferral_timeout_forward(airflow, stage.run_id)
+        journey.wait_for_state("deferred")
+        time.sleep(max(0.0, journey.requests_to("execute")[0].at + 4 - time.time()))
+        bring_deferral_timeout_forward(own_airflow, journey.run_id)
 
-        assert stage.end() == "failed"
+        assert journey.wait_for_end() == "failed"
     finally:
-        airflow.triggerer.start()
-    assert stage.statuses == ["canceled"]
-    assert len(stage.saw("cancelExecution")) == len(stage.saw("execute")) == 1
-    assert "timeout (4) was over: it was cancelled" in stage.log()
+        own_airflow.triggerer.start()
+    assert journey.statuses == ["canceled"]
+    assert len(journey.requests_to("cancelExecution")) == len(journey.requests_to("execute")) == 1
+    assert_timeout_in_log(journey, "was cancelled")
 
 
 def bring_deferral_timeout_forward(airflow: LocalAirflow, run_id: str) -> None:
-    """Let the minutes pass that Airflow's net leaves below our deadline."""
+    """Skip the minutes between the operator's deadline and Airflow's deferral timeout."""
     moved = execute(
         airflow.database,
         "UPDATE task_instance SET trigger_timeout = start_date"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits that move between two triggerers, because one died or stalled; Losant must not notice."""
+"""Waits move between two triggerers when one is killed or stopped; executions are not cancelled."""
 
 from __future__ import annotations
 
@@ -24,11 +24,17 @@ if TYPE_CHECKING:
     from tests.support.processes import Process
 
 DAG_ID = "chaos_deferrable"
-MOVE = 60.0
-"""Seconds within which waits have moved: a triggerer's first trigger alone may block it for a quarter."""
+MOVE_TIMEOUT = 60.0
+"""Seconds within which waits have moved. The first trigger alone may block a triggerer for 15 seconds."""
 ENVIRONMENT = {"AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6"}
-TRAPPED = {"3.3.0", "3.3.1", "3.3.2"}
+CALLS_ON_KILL_WHEN_MOVED = {"3.3.0", "3.3.1", "3.3.2"}
 """Airflows that call a trigger's ``on_kill`` when it only moves (apache/airflow#73454)."""
+
+
+@pytest.fixture(scope="module")
+def losant() -> Iterator[Emulator]:
+    with Emulator() as emulator:
+        yield emulator
 
 
 @pytest.fixture(scope="module")
@@ -56,32 +62,34 @@ def start(triggerer: Process, database: str) -> int:
     ((before,),) = execute(database, newest)
     triggerer.start()
 
-    def has_begun() -> int | None:
+    def new_job() -> int | None:
         ((now,),) = execute(database, newest)
         return int(now) if now != before else None
 
-    return wait_for(has_begun, what=f"{triggerer.name} to report", timeout=MOVE)
+    return wait_for(new_job, what=f"{triggerer.name} to report", timeout=MOVE_TIMEOUT)
 
 
 def wait_until_with(job: int, database: str, losant: Emulator, notebook_id: str) -> None:
-    """Wait until all waits are with one triggerer, and it is well and looks after each of them."""
+    """Wait until one healthy triggerer has all waits, and polls for them."""
     query = (
         "SELECT DISTINCT triggerer_id, now() - latest_heartbeat < interval '2 seconds'"
         " FROM trigger LEFT JOIN job ON job.id = triggerer_id"
     )
     wait_for(
-        lambda: execute(database, query) == [(job, True)], what=f"the waits to be with {job}", timeout=MOVE
+        lambda: execute(database, query) == [(job, True)],
+        what=f"the waits to be with {job}",
+        timeout=MOVE_TIMEOUT,
     )
-    looks = seen(losant, notebook_id, "notebook.logs")
+    polls = seen(losant, notebook_id, "notebook.logs")
     wait_for(
-        lambda: seen(losant, notebook_id, "notebook.logs") >= looks + 2,
-        what="the waits to go on",
-        timeout=MOVE,
+        lambda: seen(losant, notebook_id, "notebook.logs") >= polls + 2,
+        what="polls of the waits",
+        timeout=MOVE_TIMEOUT,
     )
 
 
 def start_waits(airflow: LocalAirflow, losant: Emulator) -> tuple[str, str]:
-    """Begin executions that never end, and wait until all their tasks are deferred."""
+    """Start executions that never end, and wait until all their tasks are deferred."""
     notebook_id = losant.add_notebook(name="two triggerers")
     losant.script(notebook_id, Script(ending="hang"))
     airflow.wait_for_dag(DAG_ID)
@@ -96,24 +104,25 @@ def start_waits(airflow: LocalAirflow, losant: Emulator) -> tuple[str, str]:
 
 
 def let_all_complete(losant: Emulator, notebook_id: str) -> None:
-    """Give the executions that would never end an end in the near future."""
+    """Let the endless executions complete soon."""
     with losant.backend.lock:
         for execution in losant.backend.executions(notebook_id):
             past = losant.backend.clock() - execution.queued_at
             losant.backend.put(execution.apply(Script(notebook=past + 1)))
 
 
-def spared(job: int, home: Path) -> int:
-    """Count the waits that a triggerer was told to kill and did not."""
+def left_running(job: int, home: Path) -> int:
+    """Count the waits for which a triggerer called ``on_kill`` without effect."""
     logs = (home / "logs").rglob(f"*.trigger.{job}.log")
-    return sum("is left running: its task is still deferred" in log.read_text() for log in logs)
+    return sum("its task is still deferred" in log.read_text() for log in logs)
 
 
 def seen(losant: Emulator, notebook_id: str, operation: str) -> int:
     return sum(it.operation == operation and notebook_id in it.path for it in losant.requests)
 
 
-@pytest.mark.timeout(420)  # an Airflow of its own, three moves and a triggerer's slow first trigger
+@pytest.mark.xdist_group("stopped-airflow")
+@pytest.mark.timeout(420, func_only=True)  # moves the waits three times
 def test_waits_that_move_between_triggerers_are_never_cancelled_and_end_in_success(
     airflow: LocalAirflow, losant: Emulator, database: str
 ) -> None:
@@ -121,21 +130,21 @@ def test_waits_that_move_between_triggerers_are_never_cancelled_and_end_in_succe
     other.kill()
     run_id, notebook_id = start_waits(airflow, losant)
 
-    # Killed: from one to the other.
+    # Killed: the waits move from one to the other.
     job_of_other = start(other, database)
     one.kill()
     wait_until_with(job_of_other, database, losant, notebook_id)
-    # Stalled: from the other to one, and back.
+    # Stopped by SIGSTOP: they move from the other to one, and back.
     job_of_one = start(one, database)
-    for stalled, job, heir in ((other, job_of_other, job_of_one), (one, job_of_one, job_of_other)):
+    for stalled, job, new_owner in ((other, job_of_other, job_of_one), (one, job_of_one, job_of_other)):
         stalled.signal(signal.SIGSTOP)
-        wait_until_with(heir, database, losant, notebook_id)
+        wait_until_with(new_owner, database, losant, notebook_id)
         stalled.signal(signal.SIGCONT)
-        if version("apache-airflow") in TRAPPED:
+        if version("apache-airflow") in CALLS_ON_KILL_WHEN_MOVED:
             wait_for(
-                lambda job=job: spared(job, airflow.home) == WIDTH,
-                what=f"Airflow to tell all waits in {stalled.name} that they were killed",
-                timeout=MOVE,
+                lambda job=job: left_running(job, airflow.home) == WIDTH,
+                what=f"Airflow to call on_kill of all waits in {stalled.name}",
+                timeout=MOVE_TIMEOUT,
             )
     let_all_complete(losant, notebook_id)
 

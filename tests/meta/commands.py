@@ -16,7 +16,7 @@ from airflow.configuration import conf
 from packaging.requirements import Requirement
 
 from airflow_provider_losant.api.settings import Settings
-from tests.support.source_files import ROOT
+from tests.support.paths import ROOT
 
 PLACEHOLDERS = {
     "<the token>": "token",

@@ -8,7 +8,7 @@ import re
 from packaging.version import Version
 
 from airflow_provider_losant import __version__
-from tests.support.source_files import ROOT
+from tests.support.paths import ROOT
 
 TEXT = (ROOT / "docs" / "changelog.md").read_text()
 HEADINGS = re.findall(r"^## (.+)$", TEXT, re.MULTILINE)

@@ -17,7 +17,7 @@ from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.hooks import connection_form
 from tests.support.installed import Run, json_in
-from tests.support.source_files import ROOT
+from tests.support.paths import ROOT
 
 AIRFLOW = Version(version("apache-airflow"))
 USUAL = connection_form.declared()["ui-field-behaviour"]
@@ -67,6 +67,7 @@ print(json.dumps({
     reason="Airflow 3.0 makes forms only where Flask-AppBuilder is installed",
 )
 @pytest.mark.timeout(180)
+@pytest.mark.xdist_group("built-wheel")
 def test_the_form_of_airflow_3_shows_the_declared_fields_and_labels(airflow: Run) -> None:
     form, warned = json_in(airflow("-c", FORM_OF_3))
     shown, own = form["standard_fields"], form["extra_fields"]
@@ -86,6 +87,7 @@ def test_the_form_of_airflow_3_shows_the_declared_fields_and_labels(airflow: Run
 
 @pytest.mark.skipif(AIRFLOW_3, reason="Airflow 3 makes its form another way")
 @pytest.mark.usefixtures("airflow_db")
+@pytest.mark.xdist_group("built-wheel")
 @pytest.mark.timeout(180)
 def test_the_form_of_airflow_2_shows_the_fields_and_stores_them_unprefixed(airflow: Run) -> None:
     filled = '{"extra__losant__application_id": " 575ec8687ae143cd83dc4a97", "extra__losant__timeout": "2.5"}'

@@ -26,7 +26,7 @@ from tests.meta.commands import accept_connection, is_setting, problems_of, read
 from tests.meta.public import PUBLIC, resolved
 from tests.provider.conftest import connect
 from tests.support.pages import Block, pages
-from tests.support.source_files import ROOT
+from tests.support.paths import ROOT
 
 pytestmark = [
     # Pages are written for the newest Airflow; what older ones lack is told in their text.

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_losant import exceptions
 from airflow_provider_losant._compat import AirflowFailException
 from airflow_provider_losant.api import errors
-from tests.support.source_files import ROOT
+from tests.support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "errors.md").read_text()
 ROWS = {

@@ -8,7 +8,7 @@ import re
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.emulator.http.operations import OPERATIONS
 from airflow_provider_losant.hooks.losant import LosantHook
-from tests.support.source_files import ROOT
+from tests.support.paths import ROOT
 
 ROWS = [
     [cell.strip() for cell in line.strip("|\n").split("|")]

@@ -16,7 +16,7 @@ from tests.support.installed import Run, json_in
 from tests.support.source_files import PACKAGE, modules
 
 # Everything here waits for pip and for a start of Airflow, on whatever machine this is.
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("built-wheel")]
 
 IMPORT_ALL = f"""
 import importlib, json, pkgutil, warnings

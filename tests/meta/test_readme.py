@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pytest
 
 from tests.support.airflow_versions import MINORS
-from tests.support.source_files import ROOT
+from tests.support.paths import ROOT
 
 README = (ROOT / "README.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

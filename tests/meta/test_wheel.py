@@ -20,7 +20,7 @@ from tests.support.source_files import PACKAGE, ROOT
 DIST_INFO = f"{PACKAGE}-{__version__}.dist-info"
 
 # Everything here waits for a build, on whatever machine this is.
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("built-wheel")]
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.airflow(before="3.0"),
     pytest.mark.usefixtures("airflow_db", "losant_connection"),
+    pytest.mark.xdist_group("airflow-database"),
 ]
 
 STARTED = datetime(2026, 1, 2, tzinfo=UTC)

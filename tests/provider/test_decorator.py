@@ -26,6 +26,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.filterwarnings("error:::airflow_provider_losant"),
     pytest.mark.timeout(120),
+    pytest.mark.xdist_group("airflow-database"),
 ]
 
 DAGS = Path(__file__).parent / "dags"

@@ -265,7 +265,7 @@ def test_an_event_trigger_waits_until_its_connection_works(
 
     asyncio.run(main())
 
-    (line,) = (it.message for it in caplog.records if "is not watched" in it.message)
+    (line,) = (it.message for it in caplog.records if "Cannot poll notebook" in it.message)
     assert "'losant_later': password: is empty" in line
 
 
@@ -338,7 +338,7 @@ def test_the_checkpoint_key_does_not_depend_on_the_poll_interval(
 
 
 def delivered_ids(supervisor: Supervisor) -> set[str]:
-    return {name for value in supervisor.kept.values() for name in value["told"]}
+    return {name for value in supervisor.kept.values() for name in value["delivered"]}
 
 
 # -- arguments --------------------------------------------------------------------------------------------

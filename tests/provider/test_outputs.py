@@ -442,7 +442,7 @@ def test_no_outputs_is_not_an_error_and_a_failed_execution_saves_nothing(
     assert task(notebook, save_outputs_to=str(tmp_path)).run()["saved_outputs"] == {}
 
     losant.script(notebook, Script(notebook=0.0, ending="errored", files={"result.error.log": b"boom"}))
-    with pytest.raises(AirflowException, match="ended as errored"):
+    with pytest.raises(AirflowException, match="ended with status errored"):
         task(notebook, save_outputs_to=str(tmp_path)).run()
     assert list(tmp_path.iterdir()) == []
 

@@ -222,7 +222,7 @@ def test_a_wait_that_fails_to_write_its_log_disturbs_no_other(losant: Emulator, 
         config = WaitConfig(poll_interval=INTERVAL, deadline=now + 20, max_poll_outage=20.0)
         watch = Wait(target, config)
         async with await LosantHook().aclient() as client:
-            await shared_poll.follow(watch, client, log)
+            await shared_poll.wait_until_done(watch, client, log)
         return watch
 
     def log_line(_: int, text: str, *arguments: object) -> None:

@@ -55,7 +55,7 @@ def test_the_scheduler_stores_flat_json_that_the_trigger_accepts(notebook: str) 
     assert told.trigger_cls == start_args.TRIGGER
     assert json.loads(json.dumps(told.trigger_kwargs)) == told.trigger_kwargs
     assert told.trigger_kwargs["since"] == "2026-01-01T00:00:00+00:00"
-    assert told.timeout == timedelta(seconds=told.trigger_kwargs["net"]) > timedelta(minutes=7)
+    assert told.timeout == timedelta(seconds=told.trigger_kwargs["deferral_timeout"]) > timedelta(minutes=7)
     assert LosantNotebookSensorTrigger(**told.trigger_kwargs).serialize() == (
         told.trigger_cls,
         told.trigger_kwargs,

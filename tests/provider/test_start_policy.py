@@ -120,7 +120,7 @@ def test_a_kill_while_waiting_for_another_execution_cancels_and_submits_nothing(
     waiting = operator(notebook, if_running="wait")
     threading.Timer(0.2, waiting.on_kill).start()
 
-    with pytest.raises(AirflowException, match="Killed"):
+    with pytest.raises(AirflowException, match="killed"):
         waiting.execute(context_of(Ti()))
     assert statuses(losant, notebook) == {running: "inProgress"}
 
@@ -161,7 +161,7 @@ def test_an_adopted_execution_is_not_cancelled_by_the_tasks_timeout(
 ) -> None:
     other = hanging(losant, notebook)
 
-    with pytest.raises(NotebookWaitTimedOut, match="left alone"):
+    with pytest.raises(NotebookWaitTimedOut, match="was not cancelled"):
         task(notebook, deferrable=deferrable, if_running="adopt", timeout=0.2).run()
     assert statuses(losant, notebook) == {other: "inProgress"}
 
@@ -171,7 +171,7 @@ def test_an_adopted_execution_is_not_cancelled_by_a_kill_of_the_task(losant: Emu
     adopting = operator(notebook, if_running="adopt")
     threading.Timer(0.2, adopting.on_kill).start()
 
-    with pytest.raises(AirflowException, match="Killed"):
+    with pytest.raises(AirflowException, match="killed"):
         adopting.execute(context_of(Ti()))
     assert statuses(losant, notebook) == {other: "inProgress"}
 

@@ -72,7 +72,7 @@ def test_without_a_base_url_an_orphan_is_recognised_by_its_dag_runs_start_date(o
 @pytest.mark.airflow(since="3.0", before="3.2")
 def test_without_dag_run_start_dates_the_sweep_reports_which_setting_is_required(orphan: str) -> None:
     assert sweep() == {
-        "looked_at": 1,
+        "checked": 1,
         "cancelled": [],
         "left": {"whose Airflow it is cannot be told: set [api] base_url": 1},
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same Airflow for a few minutes, where it is an Airflow 2: other processes, and REST API version 1."""
+"""A local Airflow 2, which has other processes than Airflow 3, and REST API version 1."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class Airflow2Api(AirflowApi):
-    """Do in Airflow 2 what people do in Airflow 3; only what is asked differently is said here."""
+    """The REST API of Airflow 2; overrides what differs from Airflow 3."""
 
     base = "/api/v1"
 
     def health(self) -> dict[str, str | None]:
         parts = self.request("GET", "/health")
-        del parts["dag_processor"]  # the scheduler parses the DAGs, so nobody speaks for it
+        del parts["dag_processor"]  # the scheduler parses the DAGs, so this one has no status
         return {name: part["status"] for name, part in parts.items()}
 
     def trigger(self, dag_id: str, *, logical_date: datetime | None = None, **more: Any) -> str:
@@ -35,14 +35,14 @@ class Airflow2Api(AirflowApi):
         self.request("PATCH", path, json={"new_state": state, "dry_run": False})
 
     def clear(self, dag_id: str, run_id: str, task_id: str, *, map_index: int | None = None) -> None:
-        # As the button does it: what the REST API clears while it runs goes on as if nothing had happened.
+        # As the button does: a running task that is cleared by the REST API is not stopped.
         when = self.dag_run(dag_id, run_id)["execution_date"]
         form = {"dag_id": dag_id, "task_id": task_id, "execution_date": when, "confirmed": "true"}
         if map_index is not None:
             form["map_index"] = str(map_index)
         headers = {"Accept": "application/json"}
-        answer = self._http.post(f"{self.url}/clear", data=form, headers=headers, timeout=30)
-        answer.raise_for_status()
+        response = self._http.post(f"{self.url}/clear", data=form, headers=headers, timeout=30)
+        response.raise_for_status()
 
     def links(self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1) -> dict[str, str | None]:
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links"
@@ -52,16 +52,16 @@ class Airflow2Api(AirflowApi):
     def task_log(
         self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1, map_index: int = -1
     ) -> str:
-        # A list of pairs, each a host and what it wrote, as Python spells it.
+        # The repr of a list of pairs: a host name and its part of the log.
         content = super().task_log(dag_id, run_id, task_id, try_number=try_number, map_index=map_index)
         return "\n".join(text for _, text in ast.literal_eval(content))
 
     def _log_in(self) -> None:
-        """Everybody is an administrator without saying who they are."""
+        """Do nothing: every visitor is an administrator."""
 
 
 class LocalAirflow2(Airflow2Api, LocalAirflow):
-    """Run an Airflow 2, whose web server stands for the api-server, and whose scheduler parses the DAGs."""
+    """Run an Airflow 2: a web server instead of the api-server, and a scheduler that parses the DAGs."""
 
     def migrate(self) -> None:
         super().migrate()

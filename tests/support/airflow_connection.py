@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people do with a Losant beside the tasks of an Airflow: lead one there, and run notebooks."""
+"""Connect an Airflow to a local Losant, and run notebooks without Airflow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def connection(losant: Emulator, **extra: object) -> dict[str, Any]:
     """
-    Return the fields of the Airflow connection that leads to this Losant.
+    Return the fields of the Airflow connection to this Losant.
 
     :param extra: More for the connection's extra.
     """
@@ -23,12 +23,12 @@ def connection(losant: Emulator, **extra: object) -> dict[str, Any]:
 
 def execute(losant: Emulator, notebook_id: str, **options: object) -> str:
     """
-    Run a notebook as somebody does who knows nothing of Airflow; returns the execution's id.
+    Run a notebook without Airflow, and return the execution's id.
 
     :param options: The body of the request.
     """
     url = f"{losant.url}/applications/{losant.application_id}/notebooks/{notebook_id}/execute"
     headers = {"Authorization": f"Bearer {losant.token}"}
-    answer = requests.post(url, json=options, headers=headers, timeout=30)
-    answer.raise_for_status()
-    return str(answer.json()["executionId"])
+    response = requests.post(url, json=options, headers=headers, timeout=30)
+    response.raise_for_status()
+    return str(response.json()["executionId"])

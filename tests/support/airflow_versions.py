@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which Airflows the tests run on, and which of them a test is for. Standard library only."""
+"""The Airflow versions that the tests run on, and to which of them a test applies. Standard library only."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
 
 
 def release(version: str) -> tuple[int, int]:
-    """Return what can be compared of a version: major and minor."""
+    """Return major and minor version, for comparisons."""
     major, minor = version.split(".")[:2]
     return int(major), int(minor)
 
@@ -25,7 +23,7 @@ NEWEST = MINORS[-1]
 
 def is_for(version: str, *, since: str | None = None, before: str | None = None) -> bool:
     """
-    Tell whether an Airflow has what came with one version, and lacks what came with another.
+    Return whether an Airflow is at least one version, and older than another.
 
     :param version: The Airflow, such as ``3.0.6`` or ``3.0``.
     """
@@ -34,9 +32,9 @@ def is_for(version: str, *, since: str | None = None, before: str | None = None)
 
 
 EXAMPLES_SINCE = {"losant_react_to_notebook": "3.0"}
-"""Examples that not every Airflow can load, and from which one on."""
+"""Examples that only newer versions of Airflow can load, with the first of them."""
 
 
 def examples_beyond(version: str) -> set[str]:
-    """Return the examples that an Airflow is too old for, and whose first lines say so."""
+    """Return the examples that an Airflow is too old for."""
     return {name for name, since in EXAMPLES_SINCE.items() if not is_for(version, since=since)}

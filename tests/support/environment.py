@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Build the environments that the demo, the tests and the benchmarks run in, in the root of the repository.
+Build the virtual environments of the demo, the tests and the benchmarks, in the root of the repository.
 
-Standard library only: this runs before anything is installed.
+Standard library only: used before anything is installed.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support.paths import ROOT
 from tests.support.progress import Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv"
 
 
@@ -28,12 +28,12 @@ def ensure(
     extras: Sequence[str], constraints: Path, *, packages: Sequence[str] = (), venv: Path = VENV
 ) -> Path:
     """
-    Build the environment, unless it is there and up to date, and return its interpreter.
+    Build the environment unless it exists and is up to date, and return its interpreter.
 
     :param extras: The extras of this package to install.
     :param constraints: File with the exact version of every package.
-    :param packages: What else to install.
-    :param venv: Where the environment is.
+    :param packages: Other packages to install.
+    :param venv: The folder of the environment.
     :raises SystemExit: the environment cannot be built; the reason has been printed.
     """
     python, built_as = venv / "bin" / "python", venv / "built.json"
@@ -57,10 +57,10 @@ def ensure(
 
 def reenter(python: Path, module: str) -> None:
     """
-    Go on as ``python -m module`` in the environment, with the same arguments; return if already there.
+    Replace this process by ``python -m module`` in the environment, unless it runs there already.
 
     :param python: The interpreter of the environment.
-    :param module: The program that is running now.
+    :param module: The program that is running. It gets the same arguments again.
     """
     if Path(sys.prefix).resolve() == VENV.resolve():
         return
@@ -70,7 +70,7 @@ def reenter(python: Path, module: str) -> None:
 
 
 def _digest(constraints: Path, packages: Sequence[str]) -> str:
-    """Sum up everything that decides what gets installed."""
+    """Return a hash of everything that decides what is installed."""
     sources = (ROOT / "pyproject.toml", constraints)
     names = (str(ROOT), *packages)
     parts = [*(name.encode() for name in names), *(source.read_bytes() for source in sources)]
@@ -78,7 +78,7 @@ def _digest(constraints: Path, packages: Sequence[str]) -> str:
 
 
 def _run(step: Step, log: Path, command: list[str]) -> None:
-    """Run a command, its output in the log, the package at hand in the live line."""
+    """Run a command, append its output to the log, and show the package that it is installing."""
     log.parent.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
@@ -91,4 +91,4 @@ def _run(step: Step, log: Path, command: list[str]) -> None:
         kept.write("\n".join([" ".join(command), *lines, ""]))
     if process.returncode:
         tail = "\n".join(lines[-25:])
-        raise SystemExit(f"{tail}\n\nThe environment could not be built; the whole story is in {log}.")
+        raise SystemExit(f"{tail}\n\nThe environment could not be built; the full output is in {log}.")

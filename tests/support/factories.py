@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from airflow_provider_losant.api.model import Execution, ExecutionRef
-from tests.support.source_files import ROOT
+from tests.support.paths import ROOT
 
 PUBLISHED = ROOT.parent / "shared" / "losant-api"
 APPLICATION_ID = "575ec8687ae143cd83dc4a97"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands that run away from the checkout, so that what they find is what was installed."""
+"""Run commands outside of the checkout, so that they import what is installed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Run = Callable[..., str]
 
 
 def run(*command: str | Path, umask: int = -1, **environment: str) -> str:
-    """Run a command away from the checkout, and show all it said if it fails."""
+    """Run a command outside of the checkout; a failure shows its whole output."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=os.environ["AIRFLOW_HOME"],
@@ -32,12 +32,12 @@ def run(*command: str | Path, umask: int = -1, **environment: str) -> str:
 
 
 def build(source: Path, folder: Path, *, umask: int = -1, **environment: str) -> None:
-    """Build the source distribution, and the wheel from that, as a release does."""
+    """Build the source distribution, and from it the wheel, as a release does."""
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source]
     run(*command, umask=umask, **environment)
 
 
-def json_in(said: str) -> Any:
-    """Read the JSON line among the log lines."""
-    (line,) = [line for line in said.splitlines() if re.match(r"[\[{]\S*\"|\[{", line)]
+def json_in(output: str) -> Any:
+    """Parse the one line of an output that is JSON."""
+    (line,) = [line for line in output.splitlines() if re.match(r"[\[{]\S*\"|\[{", line)]
     return json.loads(line)

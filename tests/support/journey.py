@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a story is played: an Airflow that all share, and a Losant that nobody else talks to."""
+"""One DAG run in a real Airflow, with a Losant and a connection that no other test uses."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from uuid import uuid4
 
-import pytest
 import requests
 
 from airflow_provider_losant.emulator import Emulator, Request, Script
@@ -22,13 +19,14 @@ from tests.support.airflow_2 import Airflow2Api
 from tests.support.airflow_api import AirflowApi, Json
 from tests.support.airflow_connection import connection
 from tests.support.processes import free_port, wait_for
+from tests.support.shared_process import locked
 
 if TYPE_CHECKING:
     from tests.support.local_airflow import LocalAirflow
 
 T = TypeVar("T")
 
-FOR_EVER = Script(notebook=0.1, ending="hang")
+ENDLESS = Script(notebook=0.1, ending="hang")
 SHORT = Script(notebook=0.1, files={"report.csv": b"site,kwh\n"})
 RESULT_KEYS = {
     "execution_id",
@@ -45,63 +43,74 @@ RESULT_KEYS = {
     "outputs",
     "url",
 }
-AT_ONCE = 6
-"""Stories that are played side by side: more only wait for each other on two cores."""
-AT_ONCE_ON_SQLITE = 2
-"""The same where Airflow's processes lock each other out of their database, and give up over it."""
-PATIENCE = 90.0
-"""Seconds that anything may take; a task that starts among many others takes its time."""
-
-SETTLED = 2.0
-"""Seconds after which a second cancel, if there were one, would have come."""
-
-_numbers = count(1)
+WAIT_TIMEOUT = 90.0
+"""Seconds that anything may take; a task that starts among many others is slow."""
+LATE = 2.0
+"""Seconds after which an unwanted second request would have been sent."""
+ATTEMPTS = 6
+"""How often a change is attempted whose transaction met a locked database."""
 
 
-def settle() -> None:
-    """Give what must not happen the time to happen."""
-    time.sleep(SETTLED)
+def wait_for_late_requests() -> None:
+    """Wait as long as an unwanted request could take, so that its absence means something."""
+    time.sleep(LATE)
 
 
-class _Api(AirflowApi):
-    """Ask Airflow for one change at a time: two at once is more than SQLite takes in its stride."""
+class RunningAirflow(AirflowApi):
+    """
+    The API of an Airflow that several tests use at the same time.
 
-    _turn = Lock()
+    Changes are made one at a time, since SQLite has one writer only, and again if the database was locked.
+
+    :param url: Address of the api-server.
+    :param home: Its AIRFLOW_HOME.
+    :param is_sqlite: Whether its database is an SQLite file.
+    """
+
+    def __init__(self, url: str, home: Path, *, is_sqlite: bool = False) -> None:
+        super().__init__(url)
+        self.home = home
+        self.is_sqlite = is_sqlite
 
     def request(self, method: str, path: str, **kwargs: Any) -> Any:
         if method == "GET":
             return super().request(method, path, **kwargs)
-        with self._turn:
-            for _ in range(5):
+        with locked(self.home / "changes.lock"):
+            for _ in range(ATTEMPTS - 1):
                 try:
                     return super().request(method, path, **kwargs)
                 except requests.HTTPError as error:
-                    # Airflow's own processes write as well; what met a locked database was not carried out.
+                    # Airflow's own processes write too. A change that met a locked database was rolled back.
                     if error.response.status_code != requests.codes.server_error:
                         raise
             return super().request(method, path, **kwargs)
 
 
-class _Api2(_Api, Airflow2Api):
+class RunningAirflow2(RunningAirflow, Airflow2Api):
     """The same for an Airflow 2."""
 
 
-class Stage:
-    """
-    Everything one story needs, on its own connection: its faults and outages are nobody else's.
+def running(airflow: LocalAirflow) -> RunningAirflow:
+    """Return the API of an Airflow that this process has started."""
+    kind = RunningAirflow2 if isinstance(airflow, Airflow2Api) else RunningAirflow
+    return kind(airflow.url, airflow.home)
 
-    :param airflow: The Airflow that all stories share.
-    :param folder: What its Losant remembers over an outage.
+
+class Journey:
+    """
+    A DAG run, and a Losant that serves no other test: its faults and outages concern this one only.
+
+    :param airflow: The Airflow in which the DAG runs.
+    :param folder: For what Losant stores over an outage, and for downloaded outputs.
     """
 
-    def __init__(self, airflow: LocalAirflow, folder: Path) -> None:
-        self.airflow = (_Api2 if isinstance(airflow, Airflow2Api) else _Api)(airflow.url)
-        self.home = airflow.home
-        self.conn_id = f"losant_stage_{next(_numbers)}"
+    def __init__(self, airflow: RunningAirflow, folder: Path) -> None:
+        self.airflow = airflow
+        self.conn_id = f"losant_{uuid4().hex}"
         self.dag_id = self.run_id = ""
         self._folder = folder
         self._port = free_port()
-        self._past: list[Request] = []
+        self._requests_before_outage: list[Request] = []
         self._is_connected = False
 
     def __enter__(self) -> Self:
@@ -112,29 +121,30 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         self.losant.__exit__()
 
-    def play(
-        self, story: str, script: Script = SHORT, *, waits: bool = True, extra: Json | None = None
+    def start(
+        self, variant: str, script: Script = SHORT, *, waits: bool = True, extra: Json | None = None
     ) -> None:
         """
-        Start a story's DAG, and wait until Losant has been asked for an execution.
+        Start the DAG of a variant, and wait until it has submitted an execution.
 
-        :param script: How executions go from now on.
+        :param variant: One of those in ``dags/journeys.py``.
+        :param script: What executions do from now on.
         :param waits: False returns as soon as the DAG run exists.
         :param extra: More for the connection's extra.
         """
         self.losant.script(self.notebook_id, script)
         self.connect(extra)
-        self.dag_id = f"story_{story}"
+        self.dag_id = f"journey_{variant}"
         self.airflow.wait_for_dag(self.dag_id)
         self.airflow.unpause(self.dag_id)
         folder = f"file://{self._folder / 'outputs'}"
         conf = {"notebook_id": self.notebook_id, "conn_id": self.conn_id, "folder": folder}
         self.run_id = self.airflow.trigger(self.dag_id, conf=conf)
         if waits:
-            self.wait_until(lambda: self.saw("execute"), "an execute")
+            self.wait_until(lambda: self.requests_to("execute"), "an execute request")
 
     def connect(self, extra: Json | None = None) -> None:
-        """Make the Airflow connection that leads to this Losant, unless it has been made."""
+        """Make the Airflow connection to this Losant, unless it has been made."""
         if self._is_connected:
             return
         self._is_connected = True
@@ -143,8 +153,8 @@ class Stage:
 
     @contextmanager
     def outage(self) -> Iterator[None]:
-        """Let Losant refuse connections while the block lasts; it comes back as it went."""
-        self._past = self.requests
+        """Let Losant refuse connections while the block lasts; its state is kept."""
+        self._requests_before_outage = self.requests
         self.losant.__exit__()
         try:
             yield
@@ -153,8 +163,8 @@ class Stage:
 
     @property
     def requests(self) -> list[Request]:
-        """All that Losant saw, oldest first."""
-        return self._past + self.losant.requests
+        """All requests that Losant received, oldest first."""
+        return self._requests_before_outage + self.losant.requests
 
     @property
     def executions(self) -> list[Json]:
@@ -178,42 +188,42 @@ class Stage:
 
     @property
     def link(self) -> str | None:
-        """Where the task's button leads to."""
+        """The address behind the task's button."""
         return self.airflow.links(self.dag_id, self.run_id, "run")["Open in Losant"]
 
-    def saw(self, operation: str) -> Sequence[Request]:
-        """Return the requests of one operation on the notebook."""
+    def requests_to(self, operation: str) -> Sequence[Request]:
+        """Return the requests of one operation on the notebook, oldest first."""
         return [it for it in self.requests if it.operation == f"notebook.{operation}"]
 
     def cancelled(self) -> list[str]:
-        """Return the ids that Losant was asked to cancel, and agreed."""
-        return [it.query["executionId"] for it in self.saw("cancelExecution") if it.status == 200]
+        """Return the ids of the executions that Losant accepted to cancel."""
+        return [it.query["executionId"] for it in self.requests_to("cancelExecution") if it.status == 200]
 
     def log(self, try_number: int = 1) -> str:
         """Return the log of a try."""
         return self.airflow.task_log(self.dag_id, self.run_id, "run", try_number=try_number)
 
-    def wait_until(self, probe: Callable[[], T | None], what: str, *, timeout: float = PATIENCE) -> T:
-        """Wait for something to become true."""
+    def wait_until(self, probe: Callable[[], T | None], what: str, *, timeout: float = WAIT_TIMEOUT) -> T:
+        """Wait until a condition is true, and return its value."""
         return wait_for(probe, what=what, timeout=timeout, every=0.2)
 
     def wait_for_state(self, *states: str, try_number: int = 1) -> Json:
         """Wait until the task instance is in one of the states, in this try or a later one."""
 
-        def there() -> Json | None:
+        def reached() -> Json | None:
             task = self.task
             return task if task["state"] in states and task["try_number"] >= try_number else None
 
-        return self.wait_until(there, f"the task to be {' or '.join(states)}")
+        return self.wait_until(reached, f"the task to be {' or '.join(states)}")
 
-    def wait_until_watched(self) -> None:
-        """Wait until whoever watches from now on has looked at the executions."""
-        looks = len(self.saw("logs"))
-        self.wait_until(lambda: len(self.saw("logs")) > looks, "somebody to watch")
+    def wait_for_poll(self) -> None:
+        """Wait until the execution log has been polled once more."""
+        before = len(self.requests_to("logs"))
+        self.wait_until(lambda: len(self.requests_to("logs")) > before, "a poll")
 
-    def end(self) -> str:
-        """Wait for the end of the DAG run and return its state."""
-        return self.airflow.wait_for_run(self.dag_id, self.run_id, timeout=PATIENCE)
+    def wait_for_end(self) -> str:
+        """Wait for the end of the DAG run, and return its state."""
+        return self.airflow.wait_for_run(self.dag_id, self.run_id, timeout=WAIT_TIMEOUT)
 
     def mark(self, state: str) -> None:
         """Mark the task, as its button does."""
@@ -228,70 +238,12 @@ class Stage:
         os.kill(self.task["pid"], number)
 
     def report(self) -> str:
-        """Tell what happened here, for whoever has to find out why a story went wrong."""
-        saw = [f"{it.at:.1f} {it.operation} {dict(it.query)} -> {it.status}" for it in self.requests]
-        logs = sorted((self.home / "logs" / f"dag_id={self.dag_id}").glob(f"run_id={self.run_id}/**/*.log*"))
-        written = [f"--- {log.relative_to(self.home)}\n{log.read_text()[-5000:]}" for log in logs]
-        return "\n".join(["--- what Losant saw", *saw, f"executions: {self.executions}", *written])
+        """Describe all requests, executions and task logs, for the report of a failed test."""
+        requests = [f"{it.at:.1f} {it.operation} {dict(it.query)} -> {it.status}" for it in self.requests]
+        home = self.airflow.home
+        logs = sorted((home / "logs" / f"dag_id={self.dag_id}").glob(f"run_id={self.run_id}/**/*.log*"))
+        written = [f"--- {log.relative_to(home)}\n{log.read_text()[-5000:]}" for log in logs]
+        return "\n".join(["--- requests to Losant", *requests, f"executions: {self.executions}", *written])
 
     def _open(self) -> Emulator:
         return Emulator(port=self._port, data_dir=self._folder).__enter__()
-
-
-class Ensemble:
-    """
-    Plays all stories of a test module side by side; each test waits for the end of its own.
-
-    :param airflow: The Airflow that all stories share.
-    :param folder: Where the stages may keep what they remember.
-    :param at_once: How many stories are played at the same time.
-    :param in_one_go: Play the stories of all modules side by side, as fits where they are few.
-    """
-
-    def __init__(self, airflow: LocalAirflow, folder: Path, at_once: int, *, in_one_go: bool) -> None:
-        self._airflow = airflow
-        self._folder = folder
-        self._in_one_go = in_one_go
-        self._pool = ThreadPoolExecutor(at_once)
-        self._playing: dict[str, Future[None]] = {}
-
-    def begin(self, item: pytest.Function) -> None:
-        """Begin the stories that are played beside the item's, unless they have begun."""
-        if item.nodeid in self._playing:
-            return
-        for other in item.session.items:
-            if isinstance(other, pytest.Function) and is_story(other) and self._is_beside(other, item):
-                self._playing[other.nodeid] = self._pool.submit(self._play, other)
-
-    def end(self, item: pytest.Function) -> None:
-        """Wait for the end of an item's story; raise what went wrong in it."""
-        self._playing[item.nodeid].result()
-
-    def wait(self) -> None:
-        """Wait until no story is being played."""
-        for story in self._playing.values():
-            story.exception()
-
-    def close(self) -> None:
-        """Begin no more stories."""
-        self._pool.shutdown(cancel_futures=True)
-
-    def _is_beside(self, other: pytest.Function, item: pytest.Function) -> bool:
-        is_told = other.get_closest_marker("skip") is None
-        return is_told and (self._in_one_go or other.module is item.module)
-
-    def _play(self, item: pytest.Function) -> None:
-        params = item.callspec.params if hasattr(item, "callspec") else {}
-        with Stage(self._airflow, self._folder / str(next(_numbers))) as stage:
-            try:
-                item.obj(stage=stage, **params)
-            except pytest.skip.Exception:
-                raise
-            except BaseException as error:
-                error.add_note(stage.report())
-                raise
-
-
-def is_story(item: pytest.Item) -> bool:
-    """Tell whether a test is a story: it asks for a stage."""
-    return "stage" in getattr(item, "fixturenames", ())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Airflow for a few minutes: every component is a process of its own, nothing is left behind."""
+"""Run a real Airflow: each component is a process of its own, and all are stopped at the end."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Self
 import requests
 
 from tests.support.airflow_api import AirflowApi
+from tests.support.paths import ROOT
 from tests.support.processes import Process, free_port, kill_by_environment, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ROOT = Path(__file__).resolve().parents[2]
-
-# Airflow's own defaults suit a cluster that nobody watches; here somebody waits in front of the screen.
-BRISK = {
+# Shorter intervals than Airflow's defaults, because a user or a test waits for the result.
+SHORT_INTERVALS = {
     "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
     "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
@@ -40,16 +39,16 @@ class LocalAirflow(AirflowApi):
     """
     Run an Airflow 3 on loopback while a ``with`` block lasts.
 
-    Everybody who reaches its port is an administrator. Nothing is scheduled by the clock: a run begins
-    when :meth:`trigger` asks for it. A component can be killed and started again through its handle
-    (``airflow.scheduler``, ``airflow.triggerer``, ...).
+    Every visitor is an administrator. Schedules are off: a DAG run starts only by :meth:`trigger`. A
+    component can be killed and started again through its attribute (``airflow.scheduler``,
+    ``airflow.triggerer``, ...).
 
-    :param home: Becomes AIRFLOW_HOME; logs of the components are in ``<home>/components``.
-    :param dags_folder: Where the DAG files are.
+    :param home: AIRFLOW_HOME; the output of the components is in ``<home>/components``.
+    :param dags_folder: The folder of the DAG files.
     :param env: More environment for all components, such as ``AIRFLOW__...`` or ``AIRFLOW_CONN_...``.
     :param sql_alchemy_conn: The metadata database; an SQLite file in ``home`` unless given.
-    :param triggerers: How many triggerers to run.
-    :param python: The interpreter in whose environment Airflow is installed.
+    :param triggerers: Number of triggerers.
+    :param python: The interpreter of the environment that has Airflow.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class LocalAirflow(AirflowApi):
 
     @property
     def components(self) -> list[Process]:
-        """All processes that make up this Airflow."""
+        """All processes of this Airflow."""
         return [*self._servers, self.scheduler, *self.triggerers]
 
     def __enter__(self) -> Self:
@@ -94,7 +93,7 @@ class LocalAirflow(AirflowApi):
         except BaseException as error:
             self.stop()
             if isinstance(error, TimeoutError):
-                raise TimeoutError(f"{error}\n{self.tails(15)}") from error
+                raise TimeoutError(f"{error}\n{tails(self.home, 15)}") from error
             raise
         return self
 
@@ -122,19 +121,15 @@ class LocalAirflow(AirflowApi):
             _never_reuse_trigger_ids(database)
 
     def stop(self) -> None:
-        """End all components and everything that they have started, tasks included."""
+        """Stop all components and all processes that they have started, including tasks."""
         for component in self.components:
             component.terminate()
         for component in self.components:
             component.stop(grace=2)
         kill_by_environment("AIRFLOW_HOME", str(self.home))
 
-    def tails(self, lines: int = 30) -> str:
-        """Return the last lines of every component's log, for a report of what went wrong."""
-        return "\n".join(f"--- {part.name} ({part.log})\n{part.tail(lines)}" for part in self.components)
-
     def _commands(self, port: int) -> list[tuple[str, ...]]:
-        """Return the commands, with arguments, that run beside scheduler and triggerers."""
+        """Return the commands, with arguments, of the other components than schedulers and triggerers."""
         server = ("api-server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1")
         return [server, ("dag-processor",)]
 
@@ -143,7 +138,7 @@ class LocalAirflow(AirflowApi):
         return Process(name, command, env=self.environment, log=self.home / "components" / f"{name}.log")
 
     def _environment(self, dags_folder: Path) -> dict[str, str]:
-        """Return the environment of all components: the caller's, without any Airflow settings of its own."""
+        """Return the environment of all components: that of this process, without its Airflow settings."""
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))
         }
@@ -164,14 +159,14 @@ class LocalAirflow(AirflowApi):
                 "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
                 "AIRFLOW__API__BASE_URL": self.url,
                 "AIRFLOW__API__SECRET_KEY": secrets.token_hex(),
-                # Airflow 3.0 leaves it empty, which today's PyJWT refuses.
+                # Empty by default in Airflow 3.0, which current versions of PyJWT refuse.
                 "AIRFLOW__API_AUTH__JWT_ISSUER": self.url,
                 "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(),
                 "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self.database,
                 "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
                 "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             }
-            | BRISK
+            | SHORT_INTERVALS
         )
 
     def _is_healthy(self) -> bool:
@@ -184,12 +179,19 @@ class LocalAirflow(AirflowApi):
             return False
 
 
+def tails(home: Path, lines: int) -> str:
+    """Return the last lines that each component of an Airflow has printed, for the report of a failure."""
+    logs = sorted((home / "components").glob("*.log"))
+    ends = {log: log.read_text(errors="replace").splitlines()[-lines:] for log in logs}
+    return "\n".join("\n".join([f"--- {log}", *end]) for log, end in ends.items())
+
+
 def _never_reuse_trigger_ids(database: Path) -> None:
     """
-    Make SQLite count the ids of triggers as other databases do.
+    Make SQLite never use the id of a trigger twice, as other databases do by default.
 
-    It gives the id of a trigger that is gone to the next one, and a triggerer that has not noticed yet goes
-    on with the old one: the new task is never waited for.
+    SQLite gives the id of a deleted trigger to the next one. A triggerer that has not noticed the deletion
+    yet keeps the old trigger, so no trigger waits for the new task.
     """
     with closing(sqlite3.connect(database)) as connection, connection:
         made = connection.execute(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read OpenLineage events as strictly as the client's own classes can."""
+"""Read OpenLineage events, and validate them with the client's own classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 
 def read_events(*paths: Path) -> list[Json]:
-    """Return the events that a file transport has written, in order, once each is known to be one."""
+    """Return the events that a file transport has written, in order; each is validated."""
     lines = [line for path in paths if path.exists() for line in path.read_text().splitlines()]
     events = [json.loads(line) for line in lines]
     for event in events:
@@ -26,10 +26,10 @@ def read_events(*paths: Path) -> list[Json]:
 
 def validate(event: Json) -> None:
     """
-    Build an event anew from the client's classes, each facet by the schema that it names.
+    Build an event from the client's classes, each facet by the schema that it names, and compare both.
 
-    :raises ValueError: what the classes check is not so.
-    :raises TypeError: something is missing, or there is something that no such class has.
+    :raises ValueError: a value is refused by its class.
+    :raises TypeError: a value is missing or unknown.
     """
     from openlineage.client.event_v2 import RunEvent
     from openlineage.client.serde import Serde
@@ -39,10 +39,10 @@ def validate(event: Json) -> None:
     assert json.loads(json.dumps(again)) == event
 
 
-def build(kind: type, told: Mapping[str, Any]) -> Any:
-    """Make an object of one of the client's classes from what was sent."""
+def build(kind: type, values: Mapping[str, Any]) -> Any:
+    """Make an object of one of the client's classes from the values in an event."""
     hints = get_type_hints(kind)
-    given = {name: value for name, value in told.items() if name not in ("_schemaURL", "schemaURL")}
+    given = {name: value for name, value in values.items() if name not in ("_schemaURL", "schemaURL")}
     return kind(**{name.lstrip("_"): _value(hints[name], value) for name, value in given.items()})
 
 
@@ -59,7 +59,7 @@ def _value(hint: Any, value: Any) -> Any:
 
 
 def _facet(name: str, value: Any) -> Any:
-    """Make a facet; one of Airflow's own, of which the client knows nothing, stays as it is."""
+    """Make a facet; one of Airflow's own, which the client does not know, stays as it is."""
     from airflow_provider_losant.openlineage.emit import LosantExecutionRunFacet
 
     is_facet = isinstance(value, dict) and "_schemaURL" in value
@@ -70,7 +70,7 @@ def _facet(name: str, value: Any) -> Any:
 
 @cache
 def _facets() -> dict[str, type]:
-    """Return the facets' classes by the addresses of their schemas, but for those that any facet can name."""
+    """Return the facets' classes by the URLs of their schemas, except those that any facet can name."""
     from openlineage.client import generated
 
     names = [it.name for it in pkgutil.iter_modules(generated.__path__)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the project's own prose: what blocks of code a page has, what its headings are, and where it leads."""
+"""Read pages of the documentation: their blocks of code, headings and links."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tests.support.source_files import ROOT
+from tests.support.paths import ROOT
 
 _FENCE = re.compile(
-    r"^ *(?P<fence>`{3,}|:{3,})(?P<kind>\{?[\w-]*\}?) ?(?P<told>[^\n`]*)\n(?P<body>.*?)^ *(?P=fence)$",
+    r"^ *(?P<fence>`{3,}|:{3,})(?P<kind>\{?[\w-]*\}?) ?(?P<argument>[^\n`]*)\n(?P<body>.*?)^ *(?P=fence)$",
     re.MULTILINE | re.DOTALL,
 )
 _JOINTS = {"&&", "||", "|", ";", "&"}
@@ -26,13 +26,13 @@ class Block:
     A fenced block.
 
     :param kind: Its language, or in braces its directive.
-    :param told: What follows on the same line: of an include, the file.
+    :param argument: The rest of its first line; of an include, the file.
     """
 
     page: Path
     line: int
     kind: str
-    told: str
+    argument: str
     body: str
 
     def __str__(self) -> str:
@@ -41,11 +41,11 @@ class Block:
     @property
     def included(self) -> Path:
         """The file that an include shows."""
-        return (self.page.parent / self.told).resolve()
+        return (self.page.parent / self.argument).resolve()
 
     @property
     def typed(self) -> list[str]:
-        """What somebody types of a shell block, one after the other; what that prints is left out."""
+        """The commands of a shell block as a user types them, without the output."""
         lines = self.body.splitlines()
         if self.kind == "console":
             lines = [line.removeprefix("$ ") for line in _typed(lines)]
@@ -53,7 +53,7 @@ class Block:
 
     @property
     def commands(self) -> list[list[str]]:
-        """The commands of a shell block, each as its words."""
+        """The commands of a shell block, each as a list of words."""
         return [part for whole in self.typed for part in _split(_words(whole))]
 
 
@@ -75,48 +75,48 @@ class Page:
         return [self._block(it) for it in _FENCE.finditer(self.text)]
 
     def _block(self, it: re.Match[str]) -> Block:
-        kind, told, body = it["kind"], it["told"].strip(), textwrap.dedent(it["body"])
-        if kind == "{code-block}":  # the same as a plain one, with a caption or the like
-            kind, body = told, re.sub(r"\A(:[\w-]+:.*\n)+\n*", "", body)
+        kind, argument, body = it["kind"], it["argument"].strip(), textwrap.dedent(it["body"])
+        if kind == "{code-block}":  # a plain block with options, such as a caption
+            kind, body = argument, re.sub(r"\A(:[\w-]+:.*\n)+\n*", "", body)
         line = self.text.count("\n", 0, it.start()) + 1
-        return Block(page=self.path, line=line, kind=kind, told=told, body=body)
+        return Block(page=self.path, line=line, kind=kind, argument=argument, body=body)
 
     @property
     def links(self) -> list[str]:
-        """Where it leads: links, pictures and bare addresses."""
+        """The targets of its links and pictures, and bare addresses."""
         prose = re.sub(r"`[^`\n]*`", "code", _FENCE.sub("", self.text))
         return re.findall(r"\]\(<?([^)\s>]+)>?\)", prose) + re.findall(r"<(https?://[^>\s]+)>", prose)
 
     @property
     def anchors(self) -> set[str]:
-        """The names of its headings, as GitHub and MyST make them."""
+        """The anchors of its headings, as GitHub and MyST generate them."""
         headings = re.findall(r"^#{1,3} (.+)$", _FENCE.sub("", self.text), re.MULTILINE)
         return {re.sub(r"[^\w\- ]", "", it.lower()).replace(" ", "-") for it in headings}
 
 
 def pages() -> list[Page]:
-    """Return the README and everything that the documentation is made of."""
+    """Return the README and all pages of the documentation."""
     found = (file for file in (ROOT / "docs").rglob("*.md") if "_build" not in file.parts)
     return [Page(file) for file in (ROOT / "README.md", *sorted(found))]
 
 
 def _typed(lines: list[str]) -> Iterator[str]:
-    """Yield what somebody types: what follows a prompt, and what goes on below because a quote is open."""
-    goes_on = False
+    """Yield the lines that a user types: those after a prompt, and those that continue an open quote."""
+    is_continued = False
     typed = ""
     for line in lines:
         if line.startswith("$ "):
             typed = line
-        elif goes_on:
+        elif is_continued:
             typed += f"\n{line}"
         else:
             continue
-        goes_on = _is_open(typed)
+        is_continued = _is_open(typed)
         yield line
 
 
 def _whole(lines: list[str]) -> Iterator[str]:
-    """Put lines together to commands: a quote may be open at the end of one, or a backslash be there."""
+    """Join lines to commands: a line is continued after an open quote or a backslash."""
     command = ""
     for line in lines:
         command += f"{line}\n"

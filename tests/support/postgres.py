@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A PostgreSQL on loopback, from what the system's package installed, for as long as a block lasts."""
+"""Run a PostgreSQL on loopback, from the system's package."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ USER = "airflow"
 
 
 def programs() -> Path | None:
-    """Return the folder of the newest PostgreSQL's programs; None where they or Airflow's drivers are not."""
+    """Return the folder of the newest PostgreSQL's programs; None if they or the drivers are missing."""
     if not (find_spec("psycopg2") and find_spec("asyncpg")):
         return None
     debian = Path("/usr/lib/postgresql").glob("*/bin/initdb")
@@ -33,7 +33,7 @@ def programs() -> Path | None:
 
 @contextmanager
 def best_database() -> Iterator[str | None]:
-    """Yield the address of a database that takes several writers at once; None where there is only SQLite."""
+    """Yield the URL of a database for several writers at the same time; None if there is only SQLite."""
     folder = programs()
     if folder is None:
         yield None
@@ -43,7 +43,7 @@ def best_database() -> Iterator[str | None]:
 
 
 def execute(url: str, statement: str, **values: object) -> list[tuple[Any, ...]]:
-    """Carry out an SQL statement behind Airflow's back; return the rows that it found or changed."""
+    """Execute an SQL statement in Airflow's database; return the rows that it found or changed."""
     engine = create_engine(url)
     try:
         with engine.begin() as connection:
@@ -54,11 +54,11 @@ def execute(url: str, statement: str, **values: object) -> list[tuple[Any, ...]]
 
 class LocalPostgres:
     """
-    Run a database server with a data folder of its own.
+    Run a database server with a data folder of its own while a ``with`` block lasts.
 
-    PostgreSQL refuses to be run by root, who lends it to a user without rights.
+    PostgreSQL refuses to run as root, so root runs it as an unprivileged user.
 
-    :param folder: Its programs.
+    :param folder: The folder of its programs.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -68,7 +68,7 @@ class LocalPostgres:
 
     @property
     def url(self) -> str:
-        """The address of its one database, as SQLAlchemy spells it."""
+        """The URL of its database for SQLAlchemy."""
         return f"postgresql+psycopg2://{USER}@127.0.0.1:{self._port}/postgres"
 
     def __enter__(self) -> Self:
@@ -82,7 +82,7 @@ class LocalPostgres:
 
     def __exit__(self, *_: object) -> None:
         if self._popen is not None:
-            self._popen.send_signal(signal.SIGINT)  # its "fast shutdown": nobody is waited for
+            self._popen.send_signal(signal.SIGINT)  # "fast shutdown": does not wait for clients
             try:
                 self._popen.wait(15)
             except subprocess.TimeoutExpired:
@@ -91,15 +91,15 @@ class LocalPostgres:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self) -> None:
-        as_whom: dict[str, Any] = {}
+        as_user: dict[str, Any] = {}
         if os.geteuid() == 0:
-            user = _without_rights()
+            user = _unprivileged_user()
             os.chown(self._folder, user.pw_uid, user.pw_gid)
-            as_whom = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+            as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         data = str(self._folder / "data")
         make = [self._programs / "initdb", "-D", data, "-U", USER, "--auth=trust", "--no-sync", "-E", "UTF8"]
         done = subprocess.run(
-            make, cwd=self._folder, capture_output=True, text=True, timeout=60, check=False, **as_whom
+            make, cwd=self._folder, capture_output=True, text=True, timeout=60, check=False, **as_user
         )
         if done.returncode:
             raise RuntimeError(f"initdb failed: {done.stderr}")
@@ -114,7 +114,7 @@ class LocalPostgres:
         serve += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (self._folder / "server.log").open("wb") as log:
             self._popen = subprocess.Popen(
-                serve, cwd=self._folder, stdout=log, stderr=log, start_new_session=True, **as_whom
+                serve, cwd=self._folder, stdout=log, stderr=log, start_new_session=True, **as_user
             )
         wait_for(self._is_ready, what="PostgreSQL to take connections", timeout=30)
 
@@ -123,7 +123,7 @@ class LocalPostgres:
         return subprocess.run(probe, timeout=10, check=False).returncode == 0
 
 
-def _without_rights() -> pwd.struct_passwd:
+def _unprivileged_user() -> pwd.struct_passwd:
     try:
         return pwd.getpwnam("postgres")
     except KeyError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start processes, watch them, and leave none behind."""
+"""Start and stop processes, and wait for conditions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on at this moment."""
+    """Return a loopback port at which no process listens at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -28,12 +28,13 @@ def free_port() -> int:
 
 def wait_for(probe: Callable[[], T | None], *, what: str, timeout: float, every: float = 0.3) -> T:
     """
-    Ask again and again until there is an answer, and return it.
+    Call a function until it returns something true, and return that.
 
-    :param probe: Asked every ``every`` seconds; anything true is the answer.
-    :param what: What is waited for, in words, for the error.
+    :param probe: The function.
+    :param what: A description of the condition, for the error.
     :param timeout: Seconds after which waiting ends.
-    :raises TimeoutError: there was no answer in time.
+    :param every: Seconds between two calls.
+    :raises TimeoutError: nothing true was returned in time.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -46,12 +47,12 @@ def wait_for(probe: Callable[[], T | None], *, what: str, timeout: float, every:
 
 class Process:
     """
-    One program in a process group of its own, its output in a file.
+    A program in a session of its own, with its output in a file.
 
-    :param name: What people call it.
+    :param name: Its name in reports.
     :param command: The program and its arguments.
     :param env: Its whole environment.
-    :param log: The file that receives what it prints; every start appends.
+    :param log: The file for its output; every start appends.
     """
 
     def __init__(self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path) -> None:
@@ -63,7 +64,7 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The process id of the latest start."""
+        """The process id since the latest start."""
         if self._popen is None:
             raise RuntimeError(f"{self.name} has not been started.")
         return self._popen.pid
@@ -88,18 +89,18 @@ class Process:
             )
 
     def signal(self, number: int) -> None:
-        """Send a signal to the program and to everything that it has started."""
+        """Send a signal to the program and to all processes that it has started."""
         for process in self._family():
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
 
     def terminate(self) -> None:
-        """Ask the program to end."""
+        """Send SIGTERM to the program."""
         if self._popen is not None and self.is_running:
             self._popen.terminate()
 
     def kill(self) -> None:
-        """End the program and everything that it has started, at once, as a power cut would."""
+        """Send SIGKILL to the program and to all processes that it has started, and wait for their end."""
         family = self._family()
         for process in family:
             with suppress(psutil.NoSuchProcess):
@@ -110,9 +111,9 @@ class Process:
 
     def stop(self, *, grace: float = 10.0) -> None:
         """
-        Ask the program to end; after ``grace`` seconds end it and everything that it has started.
+        Send SIGTERM to the program, and SIGKILL to what still runs of it and its children later.
 
-        :param grace: Seconds that the program has for saying goodbye.
+        :param grace: Seconds between the two.
         """
         self.terminate()
         if self._popen is not None:
@@ -137,10 +138,9 @@ class Process:
 
 def kill_by_environment(name: str, value: str) -> int:
     """
-    Kill every process that carries this environment variable, but not this one; return how many.
+    Kill every process that has this environment variable, except this one; return their number.
 
-    Children whose parent was killed belong to nobody's family any more; their environment still names
-    their home.
+    This also finds children whose parent was killed: their environment is still the same.
 
     :param name: Name of the variable.
     :param value: Its exact value.

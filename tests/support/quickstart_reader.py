@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Somebody who follows a page to the letter: saves its files, types its commands, reads what they print."""
+"""Follow a page exactly: save its files, type its commands, and compare their output."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ OPTION = re.compile(r"^:([\w-]+): (.*)\n", re.MULTILINE)
 
 @dataclass(kw_only=True)
 class Command:
-    """A command of a page, and the end of what it is said to print; ``…`` stands for anything."""
+    """A command of a page, and the end of the output that the page shows; ``…`` stands for any text."""
 
     text: str
     shown: str = ""
 
     def fits(self, printed: str) -> bool:
-        """Tell whether this is how the output ends."""
+        """Return whether an output ends as shown."""
         if not self.shown:
             return True
         pattern = ".*".join(re.escape(part) for part in self.shown.strip().split("…"))
@@ -41,14 +41,14 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """What the reader of a section is told to save and to type."""
+    """The files and commands of a section."""
 
     files: Mapping[str, str] = field(default_factory=dict)
     commands: list[Command] = field(default_factory=list)
 
     @classmethod
     def sections(cls, path: Path) -> dict[str, Self]:
-        """Find what is to be done on a page, by heading."""
+        """Return the sections of a page by heading."""
         page = Page(path)
         heads = {
             page.text.count("\n", 0, it.start()) + 1: it[1]
@@ -76,7 +76,7 @@ class Section:
 
 
 def _included(text: str, options: Mapping[str, str]) -> str:
-    """Return the part of a file that a page shows of it."""
+    """Return the part of a file that a page includes."""
     lines = text.splitlines(keepends=True)
     first, last = (options.get(name, "").strip('"') for name in ("start-after", "end-before"))
     begin = next(i for i, line in enumerate(lines) if first in line) + 1 if first else 0
@@ -88,8 +88,8 @@ class Shell:
     """
     One shell in a terminal, from the first command to the last.
 
-    :param home: The home, and the first folder, of whoever sits in front of it.
-    :param environment: All else that is set when it starts.
+    :param home: The home directory and the working directory.
+    :param environment: All other environment variables.
     """
 
     def __init__(self, home: Path, environment: Mapping[str, str]) -> None:
@@ -119,9 +119,10 @@ class Shell:
 
     def type(self, command: Command, *, timeout: float) -> str:
         """
-        Carry out a command to its end; returns what was printed.
+        Type a command, wait for its end, and return its output.
 
-        :raises TimeoutError: it did not end in time, or printed something else than what is shown.
+        :param timeout: Seconds.
+        :raises TimeoutError: it did not end in time, or its output is not the one that is shown.
         """
         self._begin = self._output.stat().st_size
         assert self._terminal.stdin is not None
@@ -130,22 +131,22 @@ class Shell:
         try:
             status = wait_for(self._status, what="its end", timeout=timeout)
             assert status == "0", f"It ended with {status}."
-            # What is in the background may say something after the shell has gone on.
-            wait_for(lambda: command.fits(self._printed()), what=f"\n{command.shown}", timeout=20)
+            # A background process may print something after the command has ended.
+            wait_for(lambda: command.fits(self._output_text()), what=f"\n{command.shown}", timeout=20)
         except (TimeoutError, AssertionError) as error:
-            error.add_note(f"$ {command.text}\n{self._printed()[-6000:]}")
+            error.add_note(f"$ {command.text}\n{self._output_text()[-6000:]}")
             raise
-        return self._printed()
+        return self._output_text()
 
     def save(self, files: Mapping[str, str]) -> None:
-        """Save files in the folder that the shell is in."""
+        """Save files in the working directory of the shell."""
         folder = Path(self._shell.cwd())
         for name, content in files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(content)
 
     def left_behind(self) -> list[psutil.Process]:
-        """Return all that was started here and still runs, whoever its parent is by now."""
+        """Return all processes that were started here and still run, whatever their parent is now."""
         found = []
         for process in psutil.process_iter():
             with suppress(ProcessLookupError, psutil.NoSuchProcess):
@@ -153,13 +154,13 @@ class Shell:
                     found.append(process)
         return [it for it in found if it != self._shell]
 
-    def _seen(self) -> str:
-        said = self._output.read_bytes()[self._begin :].decode(errors="replace")
-        return COLOUR.sub("", said)
+    def _raw_output(self) -> str:
+        raw = self._output.read_bytes()[self._begin :].decode(errors="replace")
+        return COLOUR.sub("", raw)
 
-    def _printed(self) -> str:
-        return re.sub(rf"(\(\S+\) )?{self._prompt}\d+\n", "", self._seen())
+    def _output_text(self) -> str:
+        return re.sub(rf"(\(\S+\) )?{self._prompt}\d+\n", "", self._raw_output())
 
     def _status(self) -> str | None:
-        found = re.search(rf"{self._prompt}(\d+)\n", self._seen())
+        found = re.search(rf"{self._prompt}(\d+)\n", self._raw_output())
         return found and found[1]

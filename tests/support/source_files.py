@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the project's own source: which files there are, and what each module imports."""
+"""List the source files of the project, and read what each module imports."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
+
 PACKAGE = "airflow_provider_losant"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Import:
-    """One imported name, and whether it is there for the type checker alone."""
+    """An imported name, and whether only the type checker imports it."""
 
     name: str
     line: int
@@ -24,7 +25,7 @@ class Import:
 
 @cache
 def modules() -> dict[str, Path]:
-    """Map the dotted name of each module of the package to its file; folders go by their own name."""
+    """Map the dotted name of each module of the package to its file; a package has its folder's name."""
     found = {}
     for file in sorted((ROOT / PACKAGE).rglob("*.py")):
         parts = file.relative_to(ROOT).with_suffix("").parts
@@ -55,7 +56,7 @@ def imports(file: Path) -> Iterator[Import]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, (
-                f"{file}:{node.lineno} imports relatively; the floors are read from full names"
+                f"{file}:{node.lineno} imports relatively; layers are read from full names"
             )
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
@@ -65,7 +66,7 @@ def imports(file: Path) -> Iterator[Import]:
 
 
 def own_files(*suffixes: str) -> list[Path]:
-    """List the files of the project with these suffixes, without what tools have left behind."""
+    """List the files of the project with these suffixes, without generated ones."""
     folders = ("airflow_provider_losant", "docs", "example_dags", "tests")
     found = (file for folder in folders for file in (ROOT / folder).rglob("*") if file.suffix in suffixes)
     return sorted(file for file in found if not {"_build", "__pycache__"} & set(file.parts))

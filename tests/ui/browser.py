@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chromium without a window, which sees this machine and nothing else, and a camera for what it shows."""
+"""A headless Chromium that reaches only this machine, and screenshots for the documentation."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Self
 
 from PIL import Image
-from playwright.sync_api import Locator, Page, Route, ViewportSize, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Page, Route, ViewportSize, expect, sync_playwright
 
 VIEWPORT = ViewportSize(width=1360, height=800)
-PATIENCE_MS = 30_000
-"""How long a page may take to show something; two small cores serve Airflow and draw its pages."""
-OUTSIDE = re.compile(r"^(?!https?://127\.0\.0\.1[:/]|data:|blob:)")
+TIMEOUT_MS = 30_000
+"""Milliseconds until a page shows something; two small cores run both Airflow and the browser."""
+OTHER_HOSTS = re.compile(r"^(?!https?://127\.0\.0\.1[:/]|data:|blob:)")
 OFFLINE = (
     "--no-proxy-server",
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
@@ -25,57 +25,65 @@ OFFLINE = (
     "--disable-component-update",
     "--disable-sync",
 )
-READABLE = "localStorage.setItem('log_show_timestamp', 'false'); localStorage.setItem('log_wrap', 'true')"
-"""What Airflow's own switches do: a log wraps its lines, and leaves out their times."""
+LOG_SETTINGS = "localStorage.setItem('log_show_timestamp', 'false'); localStorage.setItem('log_wrap', 'true')"
+"""The same as Airflow's own switches: wrap the lines of a log, and hide their times."""
 
 
 def chromium() -> str | None:
-    """Return the browser's program; None where there is none."""
+    """Return the path of Chromium; None if it is not installed."""
     return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 class Browser:
     """
-    Run Chromium while a ``with`` block lasts; it keeps its cache from page to page.
+    Run Chromium while a ``with`` block lasts; the pages of a site share a cache.
 
-    :param program: Chromium.
-    :param url: Where addresses begin that name no host.
-    :ivar refused: Addresses that pages asked for beyond this machine.
+    :param program: The path of Chromium.
+    :ivar refused: URLs of other hosts that pages requested.
     """
 
-    def __init__(self, program: str, url: str) -> None:
+    def __init__(self, program: str) -> None:
         self.refused: list[str] = []
         self._program = program
-        self._url = url
+        self._contexts: dict[str, BrowserContext] = {}
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
         playwright = self._stack.enter_context(sync_playwright())
-        # Chromium has no sandbox for root, and the pages are this machine's own.
-        chromium = playwright.chromium.launch(
+        # Chromium has no sandbox for root, and all pages come from this machine.
+        self._chromium = playwright.chromium.launch(
             executable_path=self._program, args=OFFLINE, chromium_sandbox=False
         )
-        self._stack.callback(chromium.close)
-        self._context = chromium.new_context(
-            base_url=self._url,
+        self._stack.callback(self._chromium.close)
+        expect.set_options(timeout=TIMEOUT_MS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def open(self, url: str) -> Page:
+        """
+        Open an empty page.
+
+        :param url: The base of its relative URLs.
+        """
+        if url not in self._contexts:
+            self._contexts[url] = self._new_context(url)
+        return self._contexts[url].new_page()
+
+    def _new_context(self, url: str) -> BrowserContext:
+        context = self._chromium.new_context(
+            base_url=url,
             viewport=VIEWPORT,
             color_scheme="light",
             reduced_motion="reduce",
             locale="en-GB",
             timezone_id="UTC",
         )
-        self._context.set_default_timeout(PATIENCE_MS)
-        expect.set_options(timeout=PATIENCE_MS)
-        self._context.add_init_script(READABLE)
-        self._context.route(OUTSIDE, self._refuse)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def open(self) -> Page:
-        """Open an empty page."""
-        return self._context.new_page()
+        context.set_default_timeout(TIMEOUT_MS)
+        context.add_init_script(LOG_SETTINGS)
+        context.route(OTHER_HOSTS, self._refuse)
+        return context
 
     def _refuse(self, route: Route) -> None:
         self.refused.append(route.request.url)
@@ -85,21 +93,21 @@ class Browser:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Camera:
     """
-    Takes the pictures that the documentation shows.
+    Takes the screenshots of the documentation.
 
-    :param folder: Where they go.
+    :param folder: The folder for the files.
     """
 
     folder: Path
 
-    def __call__(self, name: str, scene: Page | Locator, *, height: int | None = None) -> None:
+    def __call__(self, name: str, shown: Page | Locator, *, height: int | None = None) -> None:
         """
-        Take a picture of a page as the window shows it, or of a part of it.
+        Save a screenshot of a page, or of a part of it.
 
-        :param height: How much of the page to keep, from its top.
+        :param height: Pixels to keep, from the top.
         """
-        taken = Image.open(BytesIO(scene.screenshot(animations="disabled", caret="hide")))
+        taken = Image.open(BytesIO(shown.screenshot(animations="disabled", caret="hide")))
         kept = taken.crop((0, 0, taken.width, height or taken.height)).convert("RGB")
         self.folder.mkdir(parents=True, exist_ok=True)
-        # A page has few colours; as many as a palette holds are enough.
+        # Pages have few colours, so a palette is enough.
         kept.quantize(dither=Image.Dither.NONE).save(self.folder / f"{name}.png", optimize=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One Airflow, one Losant and one browser for all stories about what people see."""
+"""One Airflow, one Losant and one browser for all tests of what users see in Airflow's web pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.emulator.seed import Seed
 from example_dags.demo.checks import EXAMPLES, QUERY_TIME, REPORT_DAG, SEED
 from tests.support.airflow_connection import connection
-from tests.support.local_airflow import LocalAirflow
+from tests.support.local_airflow import LocalAirflow, tails
 from tests.ui.browser import Browser, Camera, chromium
 
 if TYPE_CHECKING:
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 APPLICATION = "575ec8687ae143cd83dc4a97"
 SILENT = "austin-plant"
-"""The site whose meters have reported nothing, so that its notebook fails."""
+"""The site whose meters have no readings, so that its notebook fails."""
 
 SENSOR_DAG, ASSET_DAG = "losant_fire_then_wait", "losant_check_batteries"
 DAG_FILES = ("losant_site_energy_report.py", "losant_fire_then_wait.py", "losant_depend_on_notebook.py")
 BATTERIES = "67b3a90ce5b1a2000d6f5e37"
-# Longer than the ten seconds for which a deferred task sees nothing.
+# Longer than the ten seconds between two polls of a deferred task.
 CHECK_UP = Script(
     queue=4, inputs=9, notebook=12, outputs=2, files={"battery-health.csv": b"vehicle,days\nvan-7,30\n"}
 )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the pictures in the documentation be renewed."""
-    parser.addoption("--screenshots", help="the folder for the pictures that tests/ui takes")
+    """Add the option that updates the screenshots of the documentation."""
+    parser.addoption("--screenshots", help="the folder for the screenshots that tests/ui takes")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every story, give it the time that real processes need, and leave it out without a browser."""
+    """Mark every test, give it the time that real processes need, and skip it without a browser."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.journey)
@@ -55,20 +55,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what the page showed, and what Airflow was doing, when a story fails."""
+    """Show the page, and what Airflow did, when a test fails."""
     report = yield
-    if call.when == "call" and report.failed:
-        given = getattr(item, "funcargs", {})
+    given = getattr(item, "funcargs", {})
+    if call.when == "call" and report.failed and "airflow" in given:
         page, picture = given["page"], given["tmp_path"] / "failed.png"
         page.screenshot(path=picture)
         report.sections.append(("The page", f"{page.url}, see {picture}\n{page.inner_text('body')[:4000]}"))
-        report.sections.append(("Airflow's components", given["airflow"].tails(15)))
+        report.sections.append(("Airflow's components", tails(given["airflow"].home, 15)))
     return report
 
 
 @pytest.fixture(scope="package")
 def losant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    """Yield a Losant with the notebooks of the examples, and the readings of all sites but one."""
+    """Yield a Losant with the notebooks of the examples, and the readings of all sites except one."""
     folder = tmp_path_factory.mktemp("losant") / "examples"
     shutil.copytree(EXAMPLES, folder, ignore=shutil.ignore_patterns("demo", "*.py", "__pycache__"))
     readings = folder / "data" / "energy-meters.csv"
@@ -82,14 +82,14 @@ def losant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 @pytest.fixture(scope="package")
 def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    """Yield an Airflow in which some of the examples run, though they look more often."""
+    """Yield an Airflow in which some of the examples run, with shorter poll intervals."""
     dags = tmp_path_factory.mktemp("dags")
     for name in DAG_FILES:
         text = (EXAMPLES / name).read_text().replace("poke_interval=20", "poke_interval=1")
         (dags / name).write_text(text.replace("relative_to=", "poll_interval=1, relative_to="))
     env = {
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-        # Not in the database, so that the page of connections shows those that a story has made.
+        # Not in the database, so that the page of connections shows only those that a test has made.
         "AIRFLOW_CONN_LOSANT_DEFAULT": json.dumps(connection(losant)),
     }
     with LocalAirflow(tmp_path_factory.mktemp("airflow"), dags, env=env) as running:
@@ -108,23 +108,23 @@ def start(airflow: LocalAirflow, dag_id: str, *, days: int = 0) -> str:
 
 
 @pytest.fixture(scope="package")
-def browser(airflow: LocalAirflow) -> Iterator[Browser]:
+def browser() -> Iterator[Browser]:
     """Yield the browser."""
     program = chromium()
     assert program is not None
-    with Browser(program, airflow.url) as running:
+    with Browser(program) as running:
         yield running
 
 
 @pytest.fixture
-def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
+def page(browser: Browser, airflow: LocalAirflow, tmp_path: Path) -> Iterator[Page]:
     """
-    Yield a page to look at Airflow with; it must not need anything beyond this machine.
+    Yield a page of the browser, which must not request anything from other hosts.
 
-    Should the story fail, what it showed at last is in ``tmp_path``.
+    If the test fails, a screenshot of the page is in ``tmp_path``.
     """
     browser.refused.clear()
-    page = browser.open()
+    page = browser.open(airflow.url)
     yield page
     page.close()
     assert browser.refused == []
@@ -132,5 +132,5 @@ def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
 
 @pytest.fixture
 def camera(request: pytest.FixtureRequest, tmp_path: Path) -> Camera:
-    """Yield what takes the pictures, into the test's own folder unless those of the docs are renewed."""
+    """Return what takes screenshots, into ``tmp_path`` unless those of the documentation are updated."""
     return Camera(folder=Path(request.config.getoption("screenshots", None) or tmp_path))

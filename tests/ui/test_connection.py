@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Somebody makes a connection to Losant in Airflow's form, and tries it with the button beside it."""
+"""A user makes a connection to Losant in Airflow's form, and tests it with the button next to it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.support.local_airflow import LocalAirflow
     from tests.ui.browser import Camera
 
-pytestmark = pytest.mark.airflow(since="3.3")
+pytestmark = [pytest.mark.airflow(since="3.3"), pytest.mark.xdist_group("other-airflow")]
 
 MADE, WRONG = "losant_sites", "losant_wrong_token"
 TALL = ViewportSize(width=VIEWPORT["width"], height=1200)
@@ -113,7 +113,7 @@ def test_the_test_button_says_what_is_wrong_with_a_token_and_never_shows_it(
 
 
 def labels(form: Locator) -> Locator:
-    """Find what the fields are called in the part of the form that is unfolded."""
+    """Find the labels of the fields in the expanded part of the form."""
     return form.get_by_role("region").locator("[data-scope=field][data-part=label]")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Somebody looks at tasks that run notebooks, finds out how they went, and stops one."""
+"""A user views tasks that run notebooks, with their logs and results, and stops one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from playwright.sync_api import Page, ViewportSize, expect
 
 from airflow_provider_losant.emulator import Emulator, Request, Script
 from example_dags.demo.checks import QUERY_TIME, REPORT_DAG, REPORT_NOTEBOOK, REPORT_TASK
-from tests.support.journey import settle
+from tests.support.journey import wait_for_late_requests
 from tests.support.processes import wait_for
 from tests.ui.browser import VIEWPORT
 from tests.ui.conftest import APPLICATION, ASSET_DAG, BATTERIES, SENSOR_DAG, SILENT, start
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from tests.support.local_airflow import LocalAirflow
     from tests.ui.browser import Camera
 
-pytestmark = pytest.mark.airflow(since="3.3")
+pytestmark = [pytest.mark.airflow(since="3.3"), pytest.mark.xdist_group("other-airflow")]
 
 RUN = f"daily_{QUERY_TIME:%Y-%m-%d}"
 HAMBURG, LYON, AUSTIN = range(3)
-FOR_EVER = Script(queue=1, inputs=1, ending="hang")
+ENDLESS = Script(queue=1, inputs=1, ending="hang")
 NOTEBOOKS = f"https://app.losant.com/applications/{APPLICATION}/notebooks"
 TALL = ViewportSize(width=VIEWPORT["width"], height=880)
 HEAD, LOG = 350, 720
@@ -36,14 +36,14 @@ def test_a_mark_in_the_ui_cancels_the_execution_of_that_deferred_task_and_no_oth
 ) -> None:
     airflow.wait_for_run(REPORT_DAG, RUN, timeout=90)
     others = {it["id"] for it in losant.executions(REPORT_NOTEBOOK)}
-    looks = len(saw(losant, "logs"))
-    losant.script(REPORT_NOTEBOOK, FOR_EVER)
+    polls = len(saw(losant, "logs"))
+    losant.script(REPORT_NOTEBOOK, ENDLESS)
     run_id = start(airflow, REPORT_DAG, days=1)
     place = (REPORT_DAG, run_id, REPORT_TASK)
     for index in (HAMBURG, LYON, AUSTIN):
         airflow.wait_for_task(*place, lambda it: bool(it["state"] == "deferred"), map_index=index)
-    # A task that is marked before its trigger has begun is the sweep's, not the trigger's.
-    wait_for(lambda: len(saw(losant, "logs")) > looks, what="the trigger to look", timeout=60)
+    # If a task is marked before its trigger has started, the sweep cancels, not the trigger.
+    wait_for(lambda: len(saw(losant, "logs")) > polls, what="a poll of the trigger", timeout=60)
 
     page.goto(f"/dags/{REPORT_DAG}/runs/{run_id}/tasks/{REPORT_TASK}/mapped/{LYON}/details")
     expect(page.get_by_test_id("header-card").get_by_text("Deferred")).to_be_visible()
@@ -59,7 +59,7 @@ def test_a_mark_in_the_ui_cancels_the_execution_of_that_deferred_task_and_no_oth
     started = [it for it in losant.executions(REPORT_NOTEBOOK) if it["id"] not in others]
     (lyon,) = [it["id"] for it in started if '"lyon-depot"' in it["templateContext"]]
     wait_for(lambda: cancelled(losant), what="a cancel", timeout=30)
-    settle()
+    wait_for_late_requests()
     assert cancelled(losant) == [lyon]
     now = {it["id"]: it["status"] for it in losant.executions(REPORT_NOTEBOOK) if it["id"] not in others}
     assert now == {it["id"]: "canceled" if it["id"] == lyon else "inProgress" for it in started}
@@ -74,10 +74,10 @@ def test_the_log_of_a_failed_task_shows_the_notebooks_own_error(
     page.goto(f"/dags/{REPORT_DAG}/runs/{RUN}/tasks/{REPORT_TASK}/mapped/{AUSTIN}?log_level=error")
 
     reason = f"ValueError: No meter of {SILENT} has reported anything in these 24 hours."
-    traceback = page.get_by_text("The end of its error log:")
+    traceback = page.get_by_text("The end of the execution's error log:")
     expect(traceback).to_contain_text('raise ValueError(f"No meter of {site} has reported')
     expect(traceback).to_contain_text(reason)
-    page.get_by_text("NotebookExecutionFailed: ").click()  # folds Airflow's own traceback
+    page.get_by_text("NotebookExecutionFailed: ").click()  # collapses Airflow's own traceback
     camera("log-failed", page)
 
 
@@ -118,17 +118,17 @@ def test_the_page_of_an_asset_shows_which_execution_brought_it_up_to_date(
     page.goto(f"/assets/{asset['id']}")
 
     expect(page.get_by_text("1 Asset Event")).to_be_visible()
-    page.locator(".codicon-folding-collapsed").first.click()  # unfolds what the event says
+    page.locator(".codicon-folding-collapsed").first.click()  # expands the event
     expect(page.get_by_text(execution_id)).to_be_visible()
     camera("asset", page)
 
 
 def saw(losant: Emulator, operation: str) -> list[Request]:
     """Return the requests of one operation on the notebook of the report."""
-    asked = [it for it in losant.requests if it.operation == f"notebook.{operation}"]
-    return [it for it in asked if REPORT_NOTEBOOK in it.path]
+    requests = [it for it in losant.requests if it.operation == f"notebook.{operation}"]
+    return [it for it in requests if REPORT_NOTEBOOK in it.path]
 
 
 def cancelled(losant: Emulator) -> list[str]:
-    """Return the executions of the report that Losant was asked to cancel."""
+    """Return the executions of the report for which Losant received a cancel."""
     return [it.query["executionId"] for it in saw(losant, "cancelExecution")]

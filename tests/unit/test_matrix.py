@@ -40,14 +40,14 @@ def test_without_a_readable_report_the_result_is_not_ok(report: Path, text: str 
     result = counted(report, 0)
 
     assert not result.is_good
-    assert "no report" in result.trouble
+    assert "no report" in result.problem
 
 
 def test_an_unexplained_exit_code_is_a_problem(report: Path) -> None:
     report.write_text('<testsuites><testsuite tests="1" failures="0" errors="0" skipped="0"/></testsuites>')
 
     assert counted(report, 0).is_good
-    assert counted(report, 3).trouble == "ended with 3"
+    assert counted(report, 3).problem == "ended with 3"
     assert not counted(report, 3).is_good
 
 
@@ -107,7 +107,7 @@ def test_the_table_has_a_line_for_each_environment() -> None:
     good, bad = (Cell(airflow=minor, python=OWN, interpreter="") for minor in MINORS[:2])
     results = {
         good: (Result(passed=1234, skipped=5), 61.4),
-        bad: (Result(trouble="ended with 4 and no report"), 2.0),
+        bad: (Result(problem="ended with 4 and no report"), 2.0),
     }
 
     assert [line.split(maxsplit=6) for line in table(results).splitlines()] == [

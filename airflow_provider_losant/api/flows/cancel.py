@@ -22,18 +22,20 @@ def cancel(
     ref: ExecutionRef, why: str, *, retries: int = 0, jitter: Jitter = random.uniform
 ) -> Flow[CancelResult]:
     """
-    Ask Losant to stop a run; one that has ended, or that Losant does not know, needs none of it.
+    Ask Losant to cancel an execution; one that has ended, or that Losant does not know, needs no cancelling.
 
     :param why: The reason, for the log.
-    :return: What came of it. A failure is noted, not raised: who cancels has a story of its own.
+    :return: What came of it. A failure is logged, not raised, because the caller reports its own result.
     """
     try:
         yield from call_with_retry(endpoints.cancel_execution(ref), retries, jitter)
     except (NotFound, BadRequest) as error:
-        yield LogLine(f"The {ref} needs no cancelling: {error}")
+        yield LogLine(f"{error}; the {ref} does not need to be cancelled")
         return "not_needed"
     except LosantError as error:
-        yield LogLine(f"The {ref} could not be cancelled and may still use minutes: {error}", logging.ERROR)
+        yield LogLine(
+            f"{error}; the {ref} could not be cancelled and may still use run minutes", logging.ERROR
+        )
         return "failed"
-    yield LogLine(f"Asked Losant to cancel the {ref}: {why}")
+    yield LogLine(f"Asked Losant to cancel the {ref}, because {why}")
     return "requested"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find out whether a connection is any good, and say in one sentence what is wrong with it."""
+"""Check a connection, and report the first problem found in one sentence."""
 
 from __future__ import annotations
 
@@ -29,30 +29,31 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.steps import Clock, Flow
 
 NONEXISTENT_ID = "0" * 24
-"""The id of no notebook: what is asked about it does nothing, and yet shows what a token may do."""
+"""An id that no notebook has: calls for it have no effect, but show which scopes a token has."""
 
 
 def check_connection(application_id: str, token: str, clock: Clock = time.time) -> Flow[tuple[bool, str]]:
     """
-    Try host, token, application, and the scopes that running a notebook needs.
+    Check host, token, application, and the scopes that running a notebook needs.
 
-    Nothing is tried twice, for somebody waits for the answer; and nothing is changed at Losant.
+    It changes nothing in Losant, and does not retry, because a user waits for the result in a browser.
 
-    :return: Whether all is well, and a sentence for that somebody.
+    :param token: The API token; its expiry is read from it if it is a JWT.
+    :return: Whether notebooks can be run, and a sentence about it for the user.
     """
     end = expiry(token)
     if end is not None and end.timestamp() <= clock():
-        return False, f"The API token expired on {end:%Y-%m-%d at %H:%M} UTC, as it says itself"
+        return False, f"The API token expired on {end:%Y-%m-%d at %H:%M} UTC (its exp claim)"
     try:
-        is_well, said = yield from _ask(application_id)
+        is_usable, message = yield from _check_scopes(application_id)
     except LosantError as error:
         return False, _explain(error)
-    is_ending = is_well and end is not None
-    return is_well, f"{said}; the token expires on {end:%Y-%m-%d}" if is_ending else said
+    has_expiry = is_usable and end is not None
+    return is_usable, f"{message}; the token expires on {end:%Y-%m-%d}" if has_expiry else message
 
 
 def expiry(token: str) -> datetime | None:
-    """Read in a token when it expires; None where it is no JWT, or does not say."""
+    """Return when a token expires; None if it is not a JWT or has no ``exp`` claim."""
     try:
         claims = json.loads(urlsafe_b64decode(token.split(".")[1] + "=="))
         return datetime.fromtimestamp(claims["exp"], UTC)
@@ -61,60 +62,62 @@ def expiry(token: str) -> datetime | None:
 
 
 def _explain(error: LosantError) -> str:
-    """Say what went wrong, and where to look."""
+    """Describe an error, and name the field of the connection to check."""
     match error:
         case NotLosantApi():
             return str(error)
         case TlsError():
-            return f"{error}; if a private authority vouches for it, name its bundle in verify"
+            return f"{error}; for a private certificate authority, set verify to its CA bundle"
         case ResponseError(type="", is_transient=False):
-            return f"The host answered {error.status}, but not as Losant does; is it Losant's API?"
+            return (
+                f"The host returned {error.status}, but not in Losant's format; check that it is Losant's API"
+            )
         case TransportError() | ProtocolError():
-            return f"{error}; is the host right?"
+            return f"{error}; check the host"
         case NotFound():
-            return f"{error}; is application_id right, and the token one of that application?"
+            return f"{error}; check application_id, and that the token belongs to that application"
         case _:
             return str(error)
 
 
-def _ask(application_id: str) -> Flow[tuple[bool, str]]:
+def _check_scopes(application_id: str) -> Flow[tuple[bool, str]]:
     application = f"application {application_id}"
-    lacking, unseen = [], ""
+    missing, unchecked = [], ""
     try:
         page: Page = yield endpoints.list_notebooks(application_id, per_page=1)
         application = f"{page.total} notebook{'s' * (page.total != 1)} in {application}"
     except Forbidden:
-        lacking.append("notebooks.get")
+        missing.append("notebooks.get")
         try:
             yield endpoints.get_application(application_id)
         except Forbidden:
-            lacking[0] += " (or application.get)"
-            unseen = f", so {application} could not be checked"
-    needed = yield from _lacking_to_run(application_id)
-    lacking += needed
-    if not lacking:
-        return True, f"Losant answers: {application}"
-    lacks = f"the token lacks the scope{'s' * (len(lacking) > 1)} {' and '.join(lacking)}{unseen}"
-    if needed or unseen:
-        return False, f"Losant answers, but {lacks}"
-    return True, f"Losant answers for {application}, but {lacks}, so it cannot list notebooks"
+            missing[0] += " (or application.get)"
+            unchecked = f", so {application} could not be checked"
+    required = yield from _missing_scopes_to_run(application_id)
+    missing += required
+    if not missing:
+        return True, f"Connected to Losant: {application}"
+    problem = f"the token lacks the scope{'s' * (len(missing) > 1)} {' and '.join(missing)}{unchecked}"
+    if required or unchecked:
+        return False, f"Connected to Losant, but {problem}"
+    return True, f"Connected to Losant: {application}, but {problem}, so it cannot list notebooks"
 
 
-def _lacking_to_run(application_id: str) -> Flow[list[str]]:
-    """Name what a token lacks of the scopes for starting, cancelling and watching a run."""
-    nobodys = ExecutionRef(
+def _missing_scopes_to_run(application_id: str) -> Flow[list[str]]:
+    """Return the missing ones of the scopes for submitting, cancelling and polling an execution."""
+    nonexistent = ExecutionRef(
         application_id=application_id, notebook_id=NONEXISTENT_ID, execution_id=NONEXISTENT_ID
     )
-    tries: list[endpoints.Call[Any]] = [
+    calls: list[endpoints.Call[Any]] = [
         endpoints.execution_logs(application_id, NONEXISTENT_ID, limit=1, since=0),
-        endpoints.cancel_execution(nobodys),
+        endpoints.cancel_execution(nonexistent),
     ]
-    lacking = []
-    for call in tries:
+    missing = []
+    for call in calls:
         try:
             yield call
         except Forbidden:
-            lacking.append(call.scope or call.operation)
+            missing.append(call.scope or call.operation)
         except (BadRequest, NotFound):
-            pass  # there is no such notebook, which is told only to those whose scopes do
-    return lacking
+            pass  # the notebook does not exist: Losant checks this after the scope
+    return missing

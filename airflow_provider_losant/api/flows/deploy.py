@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bringing a notebook from somewhere else into Losant, and touching nothing that is already right."""
+"""Deploy a notebook to Losant: create, update and upload only what differs."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.steps import FileFlow, Flow
     from airflow_provider_losant.api.model import Notebook
 
-GLOB = frozenset("*?[]{}\\!")
+GLOB_CHARACTERS = frozenset("*?[]{}\\!")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotebookFile:
-    """A Jupyter file in memory, so that what is sent is what was checked."""
+    """A Jupyter file in memory, so that the content that is uploaded is the one that was validated."""
 
     name: str
     raw: bytes = field(repr=False)
 
     def open(self, mode: Literal["rb"]) -> IO[bytes]:
-        """Open it at its beginning."""
+        """Open the file at its beginning."""
         del mode
         return BytesIO(self.raw)
 
     def is_same_as(self, other: bytes) -> bool:
-        """Tell whether the other holds the same notebook, however it is laid out."""
+        """Return whether the other file has the same content, ignoring the JSON's layout."""
         if self.raw == other:
             return True
         try:
@@ -49,12 +49,13 @@ class NotebookFile:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """
-    What is to be there in the end.
+    The desired state of a notebook.
 
-    :param notebook_id: The notebook, where its id is known.
-    :param name: The notebook's name otherwise.
-    :param may_create: Make the notebook when there is none of that name.
-    :param body: What else is to be so, in Losant's spelling; what it does not name stays as it is.
+    :param content: The Jupyter file.
+    :param notebook_id: ID of the notebook; None to find it by ``name``.
+    :param name: The notebook's exact name.
+    :param may_create: Whether to create the notebook if none has that name.
+    :param body: Further fields to set, in Losant's spelling; other fields stay unchanged.
     """
 
     application_id: str
@@ -67,7 +68,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
-    """The notebook as it is now, and what had to be done for it."""
+    """The deployed notebook, and which steps were necessary."""
 
     notebook: Notebook
     is_created: bool
@@ -77,9 +78,10 @@ class Deployed:
 
 def deploy(plan: Plan, retries: int) -> FileFlow[Deployed]:
     """
-    Bring a notebook about as planned.
+    Deploy a notebook as planned.
 
-    :raises InvalidArgument: there is no notebook of that name and none may be made, or there are several.
+    :param retries: How often a failed request is retried.
+    :raises InvalidArgument: no notebook has the name and none may be created, or several have it.
     """
     notebook = yield from _find(plan, retries)
     is_created = notebook is None
@@ -89,7 +91,7 @@ def deploy(plan: Plan, retries: int) -> FileFlow[Deployed]:
     if body:
         call = endpoints.update_notebook(plan.application_id, notebook.id, body)
         notebook = yield from call_with_retry(call, retries)
-        yield LogLine(f"Changed notebook {notebook.id}: {', '.join(body)}")
+        yield LogLine(f"Updated notebook {notebook.id}: {', '.join(body)}")
     is_uploaded = not (yield from _has_content(notebook, plan.content))
     if is_uploaded:
         upload = endpoints.upload_notebook(plan.application_id, notebook.id, plan.content)
@@ -97,7 +99,7 @@ def deploy(plan: Plan, retries: int) -> FileFlow[Deployed]:
         yield LogLine(f"Uploaded {plan.content.name} to notebook {notebook.id} ({notebook.name})")
     else:
         yield LogLine(
-            f"Notebook {notebook.id} ({notebook.name}) has the content of {plan.content.name} already"
+            f"Notebook {notebook.id} ({notebook.name}) already has the content of {plan.content.name}"
         )
     return Deployed(notebook=notebook, is_created=is_created, is_changed=bool(body), is_uploaded=is_uploaded)
 
@@ -107,59 +109,59 @@ def _find(plan: Plan, retries: int) -> Flow[Notebook | None]:
         return (
             yield from call_with_retry(endpoints.get_notebook(plan.application_id, plan.notebook_id), retries)
         )
-    found = yield from _named(plan, retries)
+    found = yield from _find_by_name(plan, retries)
     if found is None and not plan.may_create:
-        raise InvalidArgument("name", f"there is no notebook {plan.name!r} in the application")
+        raise InvalidArgument("name", f"the application has no notebook named {plan.name!r}")
     return found
 
 
-def _named(plan: Plan, retries: int) -> Flow[Notebook | None]:
-    """Find the one notebook of the name; Losant's filter is a glob, which a name may look like."""
+def _find_by_name(plan: Plan, retries: int) -> Flow[Notebook | None]:
+    """Find the only notebook of that name, without Losant's filter if the name would act as a glob."""
     name = plan.name or ""
-    query = {} if GLOB & set(name) else {"filterField": "name", "filter": name}
+    query = {} if GLOB_CHARACTERS & set(name) else {"filterField": "name", "filter": name}
     listed = yield from list_notebooks(plan.application_id, query, retries)
     found = {it.id: it for it in listed if it.name == name}
     if len(found) > 1:
         raise InvalidArgument(
-            "name", f"{len(found)} notebooks are called {name!r} ({', '.join(sorted(found))}); give an id"
+            "name", f"{len(found)} notebooks are named {name!r} ({', '.join(sorted(found))}); use an id"
         )
     return next(iter(found.values()), None)
 
 
 def _create(plan: Plan, retries: int) -> Flow[Notebook]:
-    """Make the notebook, once: when the answer is lost, it is looked for."""
+    """Create the notebook once: if the response is lost, search for the notebook by its name."""
     call = endpoints.create_notebook(plan.application_id, {"name": plan.name, **plan.body})
     try:
-        made: Notebook = yield from call_with_retry(call, retries)
+        created: Notebook = yield from call_with_retry(call, retries)
     except LosantError as error:
         if not error.may_have_taken_effect:
             raise
-        yield LogLine(f"{error}; looking whether the notebook was made all the same", logging.WARNING)
-        found = yield from _named(plan, retries)
+        yield LogLine(f"{error}; checking whether the notebook was created", logging.WARNING)
+        found = yield from _find_by_name(plan, retries)
         if found is None:
             raise
-        made = found
-    yield LogLine(f"Made notebook {made.id} ({made.name})")
-    return made
+        created = found
+    yield LogLine(f"Created notebook {created.id} ({created.name})")
+    return created
 
 
 def _has_content(notebook: Notebook, content: NotebookFile) -> FileFlow[bool]:
-    """Compare with the file that Losant has; what cannot be read is not the same."""
+    """Return whether Losant's file has this content; False if Losant's file cannot be read."""
     if not notebook.file_url:
         return False
-    present = BytesIO()
+    current = BytesIO()
 
     @contextmanager
-    def opened() -> Iterator[BytesIO]:
-        present.seek(0)
-        present.truncate()
-        yield present
+    def open_sink() -> Iterator[BytesIO]:
+        current.seek(0)
+        current.truncate()
+        yield current
 
-    # Twice as large is not the same, whatever the layout.
+    # A file of twice the size differs, no matter how the JSON is laid out.
     limit = 2 * len(content.raw) + 65_536
     try:
-        yield Fetch(url=notebook.file_url, open_sink=opened, limit=limit)
+        yield Fetch(url=notebook.file_url, open_sink=open_sink, limit=limit)
     except LosantError as error:
-        yield LogLine(f"The file of notebook {notebook.id} could not be compared: {error}")
+        yield LogLine(f"Could not compare the file of notebook {notebook.id}: {error}")
         return False
-    return content.is_same_as(present.getvalue())
+    return content.is_same_as(current.getvalue())

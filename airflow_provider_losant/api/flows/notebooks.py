@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""List an application's notebooks, page after page."""
+"""List an application's notebooks."""
 
 from __future__ import annotations
 
@@ -24,16 +24,23 @@ def list_notebooks(
     page: int | None = None,
     per_page: int = endpoints.PAGE_SIZE,
 ) -> Flow[list[Notebook]]:
-    """List an application's notebooks, page after page; or only one page."""
+    """
+    List an application's notebooks: all pages, or one page.
+
+    :param query: Losant's parameters for sorting and filtering.
+    :param retries: How often a failed request is retried.
+    :param page: Only this page; the first is 0.
+    :param per_page: Notebooks per request.
+    """
     found: list[Notebook] = []
     known: set[str] = set()
     for number in count() if page is None else [page]:
         call = endpoints.list_notebooks(application_id, page=number, per_page=per_page, **query)
-        answer = yield from call_with_retry(call, retries)
-        found += answer.notebooks
-        ids = {it.id for it in answer.notebooks}
-        # A host that gives the same page over and over would be asked for ever.
-        if ids <= known or len(found) >= answer.total:
+        response = yield from call_with_retry(call, retries)
+        found += response.notebooks
+        ids = {it.id for it in response.notebooks}
+        # Stops at a host that returns the same page for every number.
+        if ids <= known or len(found) >= response.total:
             break
         known |= ids
     return found

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Getting at the files of a run: which of them, how large, and what follows when an address expires."""
+"""Select and download the output files of an execution; get a new signed URL when one has expired."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.model import Execution, ExecutionLog, ExecutionRef, File
 
 ALL = "*"
-# A name is Losant's, and becomes part of a path of ours: no part of it may lead anywhere else.
+# The name comes from Losant and becomes part of a path, so it must not lead out of the folder.
 _NAME = re.compile(r"(?!\.{1,2}(/|$))[^/\\:\x00-\x1f]+(/(?!\.{1,2}(/|$))[^/\\:\x00-\x1f]+)*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputSelection:
     """
-    Which outputs of a run are wanted.
+    Which outputs of an execution to download.
 
-    :param names: Names, or globs such as ``*.csv``; each has to fit some output. ``*`` is all there are.
-    :param max_bytes: What all of them together may have; None is no limit.
+    :param names: Names, or globs such as ``*.csv``; each must match an output, except ``*``: all outputs.
+    :param max_bytes: Maximum size of all of them together; None for no limit.
     """
 
     names: Sequence[str] = (ALL,)
@@ -47,41 +47,41 @@ class OutputSelection:
     @classmethod
     def parse(cls, names: str | Sequence[str], max_bytes: int | None) -> OutputSelection:
         """
-        Check what a DAG's author chose.
+        Validate a DAG's arguments.
 
-        :raises InvalidArgument: nothing is chosen, or the limit is none.
+        :raises InvalidArgument: ``names`` is empty or contains an empty name, or ``max_bytes`` is not positive.
         """
-        chosen = (names,) if isinstance(names, str) else tuple(names)
-        if not all(chosen) or not chosen:
+        selected = (names,) if isinstance(names, str) else tuple(names)
+        if not all(selected) or not selected:
             raise InvalidArgument("outputs", f"{names!r} names no file")
         if max_bytes is not None and max_bytes <= 0:
             raise InvalidArgument("max_bytes", f"{max_bytes!r} is not a positive number")
-        return cls(names=chosen, max_bytes=max_bytes)
+        return cls(names=selected, max_bytes=max_bytes)
 
     def select(self, execution: Execution) -> list[File]:
         """
-        Choose among an execution's outputs.
+        Return the selected outputs of an execution.
 
-        :raises OutputError: it has not ended, or has no such output, or they are too large.
+        :raises OutputError: the execution has not ended, a name matches no output, or they are too large.
         """
         if not execution.status.is_final:
             raise OutputError(f"the {execution.ref} has not ended ({execution.status})")
         for name in self.names:
             if name != ALL and not any(fnmatchcase(it, name) for it in execution.outputs):
-                there = ", ".join(execution.outputs) or "none"
-                raise OutputError(f"the {execution.ref} has no output {name!r}; it has: {there}")
-        chosen = [
+                existing = ", ".join(execution.outputs) or "none"
+                raise OutputError(f"the {execution.ref} has no output {name!r}; its outputs: {existing}")
+        selected = [
             it for it in execution.outputs.values() if any(fnmatchcase(it.name, name) for name in self.names)
         ]
-        for file in chosen:
+        for file in selected:
             if not _NAME.fullmatch(file.name):
-                raise OutputError(f"{file.name!r} is no name for a file")
+                raise OutputError(f"{file.name!r} is not a valid file name")
             if not file.url:
-                raise OutputError(f"Losant gives no address for {file.name}")
-        size = sum(file.size or 0 for file in chosen)
+                raise OutputError(f"Losant returned no URL for {file.name}")
+        size = sum(file.size or 0 for file in selected)
         if self.max_bytes is not None and size > self.max_bytes:
-            raise OutputError(f"{', '.join(it.name for it in chosen)}: {size:,} bytes, {self._limit}")
-        return chosen
+            raise OutputError(f"{', '.join(it.name for it in selected)}: {size:,} bytes, {self._limit}")
+        return selected
 
     @property
     def _limit(self) -> str:
@@ -90,9 +90,9 @@ class OutputSelection:
 
 def find_execution(ref: ExecutionRef, retries: int) -> Flow[Execution]:
     """
-    Look for one execution in the notebook's log, since Losant has no other way to it.
+    Search the notebook's execution log for one execution; Losant has no endpoint for a single execution.
 
-    :raises NotFound: the log does not show it.
+    :raises NotFound: the log does not list it.
     """
     for since in (ref.created_at - SINCE_MARGIN, 0.0):
         call = endpoints.execution_logs(
@@ -101,60 +101,65 @@ def find_execution(ref: ExecutionRef, retries: int) -> Flow[Execution]:
         log: ExecutionLog = yield from call_with_retry(call, retries)
         if execution := log.find(ref.execution_id):
             return execution
-    raise NotFound(404, "NotFound", f"the log of notebook {ref.notebook_id} does not show {ref.execution_id}")
+    raise NotFound(404, "NotFound", f"the log of notebook {ref.notebook_id} does not list {ref.execution_id}")
 
 
 def download(
-    ref: ExecutionRef, selection: OutputSelection, place: Callable[[File], OpenSink | None], retries: int
+    ref: ExecutionRef,
+    selection: OutputSelection,
+    sink_for: Callable[[File], OpenSink | None],
+    retries: int,
 ) -> FileFlow[Mapping[str, int | None]]:
     """
-    Fetch the chosen outputs of a run, one after the other.
+    Download the selected outputs of an execution, one after the other.
 
-    :param place: Says where a file goes; None leaves it alone. All are asked about before any is fetched.
-    :return: The bytes of each chosen file, by name; None where it was left alone.
-    :raises OutputError: something about the outputs is not as wanted; nothing was fetched.
+    :param sink_for: Returns where to write a file; None skips it. Called for all files before the first
+        download.
+    :param retries: How often a failed request is retried.
+    :return: The bytes of each selected file, by name; None if it was skipped.
+    :raises OutputError: an output does not exist or is too large.
     """
     execution = yield from find_execution(ref, retries)
-    chosen = selection.select(execution)
-    places = {file.name: place(file) for file in chosen}
-    saved: dict[str, int | None] = dict.fromkeys(places)
-    left = selection.max_bytes
-    for file in chosen:
-        open_sink = places[file.name]
+    selected = selection.select(execution)
+    sinks = {file.name: sink_for(file) for file in selected}
+    saved: dict[str, int | None] = dict.fromkeys(sinks)
+    remaining = selection.max_bytes
+    for file in selected:
+        open_sink = sinks[file.name]
         if open_sink is not None:
-            saved[file.name] = got = yield from _fetch(ref, file, open_sink, left, retries)
-            left = None if left is None else left - got
+            saved[file.name] = size = yield from _fetch(ref, file, open_sink, remaining, retries)
+            remaining = None if remaining is None else remaining - size
     return saved
 
 
 def _fetch(
     ref: ExecutionRef, file: File, open_sink: OpenSink, limit: int | None, retries: int
 ) -> FileFlow[int]:
-    is_fresh = False
+    is_new_url = False
     for attempt in count(1):
         try:
-            got: int = yield Fetch(url=file.url or "", open_sink=open_sink, size=file.size, limit=limit)
+            size: int = yield Fetch(url=file.url or "", open_sink=open_sink, size=file.size, limit=limit)
         except FileAccessDenied as error:
-            if is_fresh:
+            if is_new_url:
                 raise
-            yield LogLine(f"{file.name}: {error}; its address has expired, so the log is asked for another")
-            file = yield from _listed_again(ref, file)
-            is_fresh = True
+            yield LogLine(f"{file.name}: {error}; the signed URL has expired, requesting a new one")
+            file = yield from _with_new_url(ref, file)
+            is_new_url = True
         except LosantError as error:
             if not error.is_transient or attempt > retries:
                 raise
-            yield LogLine(f"{file.name}: {error}; trying again ({attempt} of {retries})", logging.WARNING)
+            yield LogLine(f"{file.name}: {error}; retrying ({attempt} of {retries})", logging.WARNING)
             yield Sleep(backoff(attempt))
-            is_fresh = False
+            is_new_url = False
         else:
-            yield LogLine(f"{file.name}: {got:,} bytes")
-            return got
+            yield LogLine(f"{file.name}: {size:,} bytes")
+            return size
     raise AssertionError  # the loop above only ends by return or raise
 
 
-def _listed_again(ref: ExecutionRef, file: File) -> Flow[File]:
+def _with_new_url(ref: ExecutionRef, file: File) -> Flow[File]:
     execution = yield from find_execution(ref, retries=2)
     try:
         return replace(file, url=execution.outputs[file.name].url)
     except KeyError:
-        raise OutputError(f"the {ref} has no output {file.name!r} any more") from None
+        raise OutputError(f"the {ref} no longer has output {file.name!r}") from None

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The mark by which a task finds its run again.
+The owner of an execution, and the marker by which a retry finds the owner's executions.
 
-Losant has no idempotency key, but its log echoes each run's template context. So the operator adds one
-key to it, ``airflow``, which says which task instance asked, and in which *chain of tries*: automatic
-retries belong to one chain, a clear by a user begins the next. It is lineage for the notebook's author
-too, who finds it in ``INPUT_DIR/context.json``.
+Losant has no idempotency key, but its execution log contains each execution's template context. So the
+operator adds the key ``airflow`` to it: the *marker*, which names the *owner*. All automatic retries of a
+task have the same owner; a clear by a user makes a new one. The notebook's author can read the marker in
+``INPUT_DIR/context.json``.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ _FIELDS = {"dag_id", "task_id", "run_id", "map_index", "try_number", "id", "swee
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
     """
-    A task instance's chain of tries.
+    A task instance between two clears, with all its tries.
 
+    :param try_number: The try that submits.
     :param max_tries: Airflow's own count, which changes exactly when a user clears the task.
-    :param may_sweep: Whether the run is worth nothing without its task, so that an orphan may be cancelled.
+    :param may_sweep: The orphan sweep may cancel the execution when no task waits for it.
     :param deployment: Anything that differs between two Airflow deployments that share an application
         and run the same DAG.
     """
@@ -47,22 +48,22 @@ class Owner:
 
     @property
     def task_id_hash(self) -> str:
-        """A name for the task instance, the same in every chain of it."""
+        """A short name for the task instance, the same before and after a clear."""
         parts = [self.dag_id, self.task_id, self.run_id, self.map_index, self.deployment]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
     @property
     def id(self) -> str:
-        """A name for the chain."""
+        """The name of the owner in the marker."""
         return f"{self.task_id_hash}.{self.max_tries}"
 
     def add_marker(
         self, context: Mapping[str, Any], openlineage: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
         """
-        Return the context with the mark in it.
+        Return the template context with the marker in it.
 
-        :param openlineage: What the notebook needs to be a child of its task in OpenLineage, if it is told.
+        :param openlineage: Variables that make the notebook's own OpenLineage events children of the task.
         """
         return {
             **context,
@@ -79,20 +80,20 @@ class Owner:
         }
 
     def owns(self, execution: Execution) -> bool:
-        """Tell whether a try of this chain started the execution."""
+        """Tell whether this owner has submitted the execution."""
         return _marker_id(execution) == self.id
 
     def is_same_task(self, execution: Execution) -> bool:
-        """Tell whether the same task instance started the execution, in whatever chain."""
+        """Tell whether the same task instance has submitted the execution, before or after a clear."""
         return _marker_id(execution).partition(".")[0] == self.task_id_hash
 
     def owns_older(self, execution: Execution) -> bool:
-        """Tell whether the same task instance started the execution in another chain."""
+        """Tell whether the same task instance has submitted the execution before (or after) a clear."""
         return self.is_same_task(execution) and not self.owns(execution)
 
 
 def try_number(execution: Execution) -> object:
-    """Return which try started the execution; None when it has no mark."""
+    """Return which try has submitted the execution; None when it has no marker."""
     return read_marker(execution).get("try_number")
 
 
@@ -101,7 +102,7 @@ def _marker_id(execution: Execution) -> str:
 
 
 def read_marker(execution: Execution) -> Mapping[str, Any]:
-    """Return an execution's mark; empty when it has none, or none of ours."""
+    """Return an execution's marker; empty when it has none, or an ``airflow`` key of another kind."""
     try:
         context = json.loads(execution.template_context or "null")
     except JSON_ERRORS:

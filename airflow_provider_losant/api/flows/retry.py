@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a failed call is repeated, and after which pause."""
+"""Retry failed calls with backoff."""
 
 from __future__ import annotations
 
@@ -23,30 +23,39 @@ T = TypeVar("T")
 Jitter = Callable[[float, float], float]
 
 MAX_RETRY_AFTER = 15 * 60.0
-"""Seconds, the longest pause that Losant documents; whoever asks for more may be asked again after it."""
+"""Seconds; the longest pause that Losant documents. A longer ``Retry-After`` is cut to it."""
 MAX_DOUBLINGS = 30
-"""Doublings, after which any cap is reached and a float would some day overflow."""
+"""Doublings of the pause after which any cap is reached; more would overflow a float in the end."""
 
 
 def call_with_retry(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow[T]:
-    """Make a call; while it fails in a way that may pass, and repeating it does no harm, make it again."""
+    """
+    Make a call, and retry it while its error is transient and a retry is safe.
+
+    A retry is safe if the call is idempotent or the failed attempt had no effect. If a retried delete or
+    cancel gets 404 or 400 after a lost response, it counts as done.
+
+    :param retries: Maximum number of retries.
+    :raises LosantError: the last attempt's error.
+    """
     attempt, may_be_done = 0, False
     while True:
         try:
-            answer: T = yield call
+            result: T = yield call
         except LosantError as error:
             if may_be_done and call.deletes and isinstance(error, NotFound | BadRequest):
                 return call.parse(endpoints.SUCCESS)
             attempt += 1
             may_be_done = may_be_done or error.may_have_taken_effect
             is_safe = call.idempotent or not error.may_have_taken_effect
-            is_soon_over = error.is_transient and not (call.min_interval and isinstance(error, RateLimited))
-            if attempt > retries or not (is_soon_over and is_safe):
+            # Losant's limit for such calls lasts longer than any backoff.
+            is_transient = error.is_transient and not (call.min_interval and isinstance(error, RateLimited))
+            if attempt > retries or not (is_transient and is_safe):
                 raise
-            yield LogLine(f"{error}; trying again ({attempt} of {retries})", logging.WARNING)
+            yield LogLine(f"{error}; retrying ({attempt} of {retries})", logging.WARNING)
             yield Sleep(backoff(attempt, floor=error.retry_after, jitter=jitter))
         else:
-            return answer
+            return result
 
 
 def backoff(
@@ -60,9 +69,11 @@ def backoff(
     """
     Return the seconds to pause after the ``attempt``-th failure (from 1).
 
-    Exponential with full jitter, so that many clients that failed together do not come back together.
+    The pause is exponential with full jitter, so that clients that failed together do not retry together.
 
-    :param floor: What the server asked for (``Retry-After``); we never come back sooner.
+    :param base: Upper bound in seconds after the first failure; it doubles with each further one.
+    :param cap: Maximum of that bound, in seconds.
+    :param floor: Seconds from ``Retry-After``, which are added to the pause.
     """
     pause = jitter(0.0, min(cap, base * 2.0 ** min(attempt - 1, MAX_DOUBLINGS)))
     return pause if floor is None else floor + pause
@@ -72,25 +83,25 @@ def retry_after(
     text: str | None, date: str | None = None, clock: Callable[[], float] = time.time
 ) -> float | None:
     """
-    Read a ``Retry-After`` header, in seconds or as an HTTP date.
+    Parse a ``Retry-After`` header, in seconds or as an HTTP date.
 
-    :param date: The ``Date`` header beside it: what the server takes for now, as clocks differ.
-    :return: Seconds from now, from 0 to :data:`MAX_RETRY_AFTER`; None when none can be read.
+    :param date: The response's ``Date`` header: the server's current time, because clocks differ.
+    :return: Seconds from now, from 0 to :data:`MAX_RETRY_AFTER`; None without a valid header.
     """
     if not text:
         return None
     if text.strip().isdecimal():
         return min(float(text), MAX_RETRY_AFTER)
-    moment, now = _epoch(text), _epoch(date or "")
-    if moment is None:
+    retry_at, now = _epoch(text), _epoch(date or "")
+    if retry_at is None:
         return None
-    return min(max(0.0, moment - (clock() if now is None else now)), MAX_RETRY_AFTER)
+    return min(max(0.0, retry_at - (clock() if now is None else now)), MAX_RETRY_AFTER)
 
 
 def _epoch(text: str) -> float | None:
     try:
-        moment = parsedate_to_datetime(text)
+        date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
-    # HTTP's older form of a date names no zone, and means Greenwich.
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    # HTTP's obsolete date formats have no time zone, and mean GMT.
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What has to be so before a run is started: that no other goes on, that there are minutes left.
+The conditions for a submission: no other execution is active, and run minutes are left.
 
-It is judged by what Losant shows at that moment. Losant has no lock: two tasks that look at the same time
-both find the way free.
+They are checked against what Losant shows at that moment. Losant has no lock, so two tasks that check at the
+same time may both submit.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ OnExceeded = Literal["fail", "skip"]
 
 
 class StartDenied(LosantError):
-    """The gate is shut, so nothing was started; it may be open another time."""
+    """The conditions do not allow a submission now; nothing was submitted."""
 
     is_transient = True
 
 
 class StartSkipped(LosantError):
-    """The gate is shut, and the task is to be skipped for it; nothing was started."""
+    """The conditions do not allow a submission, and the task is to be skipped; nothing was submitted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocked:
-    """Nothing is started as long as another run goes on."""
+    """Nothing is submitted as long as another execution is active."""
 
     by: Execution
 
@@ -54,16 +54,16 @@ class Blocked:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartPolicy:
     """
-    The conditions for a start.
+    The conditions for a submission.
 
-    :param if_running: What to do while another run of the notebook goes on.
-    :param max_minutes: Run minutes that the notebook may have used before; None does not ask.
+    :param if_running: What to do while another execution of the notebook is active.
+    :param max_minutes: Run minutes that the notebook may have used before; None is no limit.
     :param minutes_window: Since when they count: today (UTC), or since the billing period began.
-    :param on_exceeded: What to do when it has used them.
+    :param on_exceeded: What to do when it has used more.
     :param waiting_since: Epoch seconds since when the task has waited to submit.
     :param give_up_at: Epoch seconds at which waiting ends.
-    :param poll_interval: Seconds between looks.
-    :param may_wait_here: Wait in this very flow; otherwise it ends with a :class:`Waiting`.
+    :param poll_interval: Seconds between polls.
+    :param may_wait_here: Wait in the worker; otherwise :meth:`admit` returns what blocks the submission.
     """
 
     if_running: IfRunning = "start"
@@ -77,14 +77,14 @@ class StartPolicy:
 
     @property
     def is_unconditional(self) -> bool:
-        """Whether there is no condition at all."""
+        """Whether there are no conditions."""
         return self.if_running == "start" and self.max_minutes is None
 
     def validate(self) -> StartPolicy:
         """
-        Return the gate when its conditions make sense.
+        Return the policy itself, if its arguments are valid.
 
-        :raises InvalidArgument: one of them does not.
+        :raises InvalidArgument: one of them is not.
         """
         known = {"if_running": IfRunning, "minutes_window": Window, "on_exceeded": OnExceeded}
         for field, values in known.items():
@@ -98,14 +98,14 @@ class StartPolicy:
 
     def admit(self, finder: ExecutionFinder) -> Flow[Started | Blocked | None]:
         """
-        Judge whether a run may be started now: None says yes.
+        Return None if the submission may happen now.
 
-        :return: None, or the run that takes the new one's place, or one that has to be waited for.
-        :raises Closed: no, and the task is to fail.
-        :raises Skipped: no, and the task is to be skipped.
+        :return: None, or the execution to wait for instead, or what blocks the submission.
+        :raises StartDenied: it may not happen, and the task is to fail.
+        :raises StartSkipped: it may not happen, and the task is to be skipped.
         """
         if self.if_running == "cancel_previous":
-            # For a run that is not started, no other has to go.
+            # If the minutes are used up, no other execution is cancelled.
             yield from self._check_minutes(finder)
             yield from self._cancel(finder)
         while self.if_running != "start":
@@ -117,10 +117,10 @@ class StartPolicy:
                 break
             self._deny(others[0])
             if finder.clock() >= self.give_up_at:
-                raise StartDenied(f"{_is_active(others[0])}, and the time to wait for it is over")
+                raise StartDenied(f"{_active(others[0])}; the time to wait for it is over")
             if not self.may_wait_here:
                 return Blocked(by=others[0])
-            yield LogLine(f"{_is_active(others[0])}; waiting for its end")
+            yield LogLine(f"{_active(others[0])}; waiting for it to end")
             yield Sleep(max(0.0, min(self.poll_interval, self.give_up_at - finder.clock())))
         if self.if_running != "cancel_previous":
             yield from self._check_minutes(finder)
@@ -136,25 +136,25 @@ class StartPolicy:
         for execution in (yield from self._others(finder)):
             if not execution.status.is_active:
                 continue
-            done = yield from cancel(
-                execution.ref, "a new run is to take its place", retries=finder.policy.retries
+            result = yield from cancel(
+                execution.ref, "a new execution replaces it", retries=finder.policy.retries
             )
-            if done == "failed":
-                raise StartDenied(f"{_is_active(execution)} and could not be cancelled")
+            if result == "failed":
+                raise StartDenied(f"{_active(execution)}; it could not be cancelled")
 
     def _to_adopt(self, others: Sequence[Execution], submission: Submission) -> Started | None:
-        """Choose the newest run that was ordered for the same."""
+        """Return the newest execution with the same template context and query time."""
         if self.if_running != "adopt":
             return None
-        same = (it for it in others if it.status.can_reconnect and _is_for_the_same(it, submission))
+        same = (it for it in others if it.status.can_reconnect and _is_equivalent(it, submission))
         newest = max(same, key=lambda it: it.queued_time, default=None)
         return None if newest is None else Started.adopted(newest)
 
     def _deny(self, other: Execution) -> None:
         if self.if_running == "skip":
-            raise StartSkipped(_is_active(other))
+            raise StartSkipped(_active(other))
         if self.if_running == "fail":
-            raise StartDenied(_is_active(other))
+            raise StartDenied(_active(other))
 
     def _check_minutes(self, finder: ExecutionFinder) -> Flow[None]:
         if self.max_minutes is None:
@@ -168,10 +168,8 @@ class StartPolicy:
         raise StartSkipped(text) if self.on_exceeded == "skip" else StartDenied(text)
 
     def _used_minutes(self, finder: ExecutionFinder) -> Flow[float]:
-        ids, retries = (
-            (finder.submission.application_id, finder.submission.notebook_id),
-            finder.policy.retries,
-        )
+        ids = finder.submission.application_id, finder.submission.notebook_id
+        retries = finder.policy.retries
         if self.minutes_window == "day":
             now = datetime.fromtimestamp(finder.clock(), UTC)
             midnight = now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
@@ -179,31 +177,30 @@ class StartPolicy:
             return counts.minutes
         notebook = yield from call_with_retry(endpoints.get_notebook(*ids), retries)
         if notebook.minutes_this_period is None:
-            raise ProtocolError(f"Losant does not say how many minutes {finder.submission} has used")
+            raise ProtocolError(f"Losant does not report the run minutes of {finder.submission}")
         return notebook.minutes_this_period
 
 
-def _is_active(execution: Execution) -> str:
-    return f"Another run of the notebook goes on: {execution.ref.execution_id} ({execution.status})"
+def _active(execution: Execution) -> str:
+    ref, status = execution.ref, execution.status
+    return f"Another execution of the notebook is still active: {ref.execution_id} ({status})"
 
 
-def _is_for_the_same(execution: Execution, submission: Submission) -> bool:
-    """Tell whether a run has the order's context, and its query time if the order has any."""
-    asked = submission.options.get("relativeTo")
-    if asked is not None and (
-        execution.relative_to is None or format_timestamp(execution.relative_to) != asked
-    ):
+def _is_equivalent(execution: Execution, submission: Submission) -> bool:
+    """Tell whether an execution has the submission's template context, and its query time if it has one."""
+    requested = submission.options.get("relativeTo")
+    used = execution.relative_to
+    if requested is not None and (used is None or format_timestamp(used) != requested):
         return False
-    return bool(_unmarked(execution.template_context) == _unmarked(submission.options.get("templateContext")))
+    own = submission.options.get("templateContext")
+    return bool(_without_marker(execution.template_context) == _without_marker(own))
 
 
-def _unmarked(context: str | None) -> Any:
+def _without_marker(text: str | None) -> Any:
     try:
-        told = json.loads(context or "{}")
+        context = json.loads(text or "{}")
     except JSON_ERRORS:
+        return text
+    if not isinstance(context, Mapping):
         return context
-    return (
-        {name: value for name, value in told.items() if name != MARKER_KEY}
-        if isinstance(told, Mapping)
-        else told
-    )
+    return {name: value for name, value in context.items() if name != MARKER_KEY}

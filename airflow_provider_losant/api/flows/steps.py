@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 Clock = Callable[[], float]
 Log = Callable[..., Any]
-"""``logging.Logger.log``, or what looks like it: a level, a format and its arguments."""
+"""``logging.Logger.log`` or a compatible callable: a level, a format and its arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """Write a line into the task's log."""
+    """Write a line to the task log."""
 
     text: str
     level: int = logging.INFO
@@ -41,31 +41,37 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Read the end of a file behind a signed URL, without the token: as many bytes as a task log is for."""
+    """
+    Read the end of a file by its signed URL, without the token; the result is its text.
+
+    :param limit: Maximum bytes; the default is as much as a task log should contain.
+    """
 
     url: str = field(repr=False)
     limit: int = 4_000
 
 
 class Sink(Protocol):
-    """What the bytes of a file are written to."""
+    """A writable binary file."""
 
     def write(self, content: bytes, /) -> Any:
-        """Take the next bytes."""
+        """Write the next bytes."""
 
 
 OpenSink = Callable[[], AbstractContextManager[Sink]]
-"""Opens a sink; one that is left by an error keeps nothing of what was written."""
+"""Opens a sink; if the block raises, the sink discards all written bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetch:
     """
-    Stream a file behind a signed URL, without the token; gives the number of bytes. Only workers can.
+    Download a file by its signed URL, without the token; the result is the number of bytes.
 
-    :param into: Where to; opened anew for each attempt.
-    :param size: Bytes that the file has, where that is known; any other number is an error.
-    :param limit: Bytes after which to give up.
+    Only ``Client`` (workers) supports it.
+
+    :param open_sink: Opens where to write the file; called once per attempt.
+    :param size: The expected number of bytes, if known; any other number is an error.
+    :param limit: Maximum bytes; a longer file is an error.
     """
 
     url: str = field(repr=False)
@@ -75,7 +81,7 @@ class Fetch:
 
 
 class Interrupted(BaseException):
-    """A flow was stopped from outside; not an ``Exception``, so that nothing retries or forgives it."""
+    """The client was interrupted; not an ``Exception``, so that no handler retries or suppresses it."""
 
 
 Step = Call[Any] | Sleep | LogLine | Tail

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is to be run, on which terms, and the run that came of it."""
+"""What to submit, how hard to try, and the execution that came of it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
     """
-    What is to be run.
+    What to submit.
 
     :param options: The body of ``execute``.
-    :param chain: Whose run it is; None when the context carries no mark.
-    :param known_id: The run that an earlier try of this chain is known to have started.
+    :param owner: Whose execution it is; None when the template context carries no marker.
+    :param known_id: ID of the execution that an earlier try of the owner is known to have submitted.
     """
 
     application_id: str
@@ -35,17 +35,17 @@ class Submission:
         return f"notebook {self.notebook_id} of application {self.application_id}"
 
     def owns(self, execution: Execution) -> bool:
-        """Tell whether a try of this order's chain started the execution."""
+        """Tell whether a try of the owner has submitted the execution."""
         if self.known_id is not None and execution.ref.execution_id == self.known_id:
             return True
         return self.owner is not None and self.owner.owns(execution)
 
     def is_same_task(self, execution: Execution) -> bool:
-        """Tell whether the task instance of this order started the execution, in whatever chain."""
+        """Tell whether the same task instance has submitted the execution, before or after a clear."""
         return self.owns(execution) or (self.owner is not None and self.owner.is_same_task(execution))
 
     def supersedes(self, execution: Execution) -> bool:
-        """Tell whether the same task instance started the execution before a user cleared it."""
+        """Tell whether the same task instance submitted the execution before a user cleared it."""
         return self.owner is not None and self.owner.owns_older(execution)
 
 
@@ -54,11 +54,11 @@ class SubmitPolicy:
     """
     How hard to try.
 
-    :param retries: How often to ask again while Losant provably has not taken the order.
+    :param retries: How often to submit again while a request certainly had no effect.
     :param max_log_lag: Seconds that the log may lag behind ``execute``.
-    :param max_poll_outage: Seconds without one readable answer after which the search is given up.
-    :param lookback: Seconds that an earlier try's run may be old.
-    :param cancel_stale: Stop runs that nobody waits for any more.
+    :param max_poll_outage: Seconds without a readable response after which the search is given up.
+    :param lookback: Seconds that the execution of an earlier try may be old.
+    :param cancel_stale: Cancel the owner's executions that no task waits for any more.
     """
 
     retries: int
@@ -71,11 +71,11 @@ class SubmitPolicy:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
     """
-    A run that belongs to this task now.
+    The execution that a task waits for.
 
-    :param submitted_at: Epoch seconds from which its time counts.
-    :param execution: What the log showed, when the run was found there and not started just now.
-    :param is_owned: This task, in whatever try, has started it, and so may stop it.
+    :param submitted_at: Epoch seconds from which ``timeout`` counts.
+    :param execution: What the log showed, when the execution was found there and not submitted just now.
+    :param is_owned: A try of this task has submitted it, so that the task may cancel it.
     """
 
     ref: ExecutionRef
@@ -85,23 +85,23 @@ class Started:
 
     @classmethod
     def adopted(cls, execution: Execution) -> Started:
-        """Share a run that somebody else has started."""
+        """Wait for an execution that another task or user has started."""
         return replace(cls.reconnected(execution), is_owned=False)
 
     @classmethod
     def reconnected(cls, execution: Execution) -> Started:
-        """Take over a run from the log."""
+        """Wait for an execution that an earlier try has submitted."""
         return cls(ref=execution.ref, submitted_at=execution.queued_time, execution=execution)
 
     def to_result(self, submission: Submission) -> dict[str, Any]:
-        """Return what a DAG gets that does not wait: what the log showed, or else what was ordered."""
+        """Return the result of a task that does not wait: what the log showed, or what was submitted."""
         if self.execution is not None:
             return self.execution.to_result()
-        asked = submission.options.get("relativeTo")
-        ordered = Execution(
+        relative_to = submission.options.get("relativeTo")
+        submitted = Execution(
             ref=self.ref,
             status=QUEUED,
-            relative_to=asked and datetime.fromisoformat(asked),
+            relative_to=relative_to and datetime.fromisoformat(relative_to),
             queued_at=datetime.fromtimestamp(self.submitted_at, UTC),
         )
-        return ordered.to_result()
+        return submitted.to_result()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Starting a run exactly once.
+Submit an execution exactly once.
 
-``execute`` has no idempotency key, so it is never repeated blindly: after an answer was lost, and on
-every retry, the notebook's log is searched for the order's mark before anything is sent again.
+``execute`` has no idempotency key, so it is never repeated blindly: after a lost response, and in every
+retry, the notebook's execution log is searched for the owner's marker before anything is submitted again.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def submit_once(
     jitter: Jitter = random.uniform,
 ) -> Flow[Started | Blocked]:
     """
-    Bring about one run for the order: find the one an earlier try started, or start it.
+    Return the one execution of a submission: that of an earlier try, or a new one.
 
-    :param is_retry: An earlier try may have started one; a clean first try looks nothing up.
-    :param gate: What has to be so before a run is started; a run of an earlier try needs to pass no gate.
-    :raises Closed: the gate is shut.
-    :raises Skipped: the gate is shut, and that is no failure.
-    :raises SubmissionUnknown: an answer was lost, and the run can neither be found nor ruled out.
+    :param is_retry: An earlier try may have submitted one; a first try searches for nothing.
+    :param start_policy: The conditions for a new execution; they do not apply to that of an earlier try.
+    :raises StartDenied: the conditions do not allow an execution now.
+    :raises StartSkipped: the same, and the task is to be skipped.
+    :raises SubmissionUnknown: a response was lost, and the execution can neither be found nor ruled out.
     """
     finder = ExecutionFinder(submission=submission, policy=policy, clock=clock, jitter=jitter)
     if is_retry and (submission.owner or submission.known_id):
@@ -51,41 +51,41 @@ def submit_once(
         if found is not None:
             return Started.reconnected(found)
     if start_policy is not None:
-        turned = yield from start_policy.admit(finder)
-        if turned is not None:
-            return turned
+        instead = yield from start_policy.admit(finder)
+        if instead is not None:
+            return instead
     for attempt in count(1):
-        asked_at = clock()
+        submitted_at = clock()
         try:
             ref = yield endpoints.execute(
                 submission.application_id, submission.notebook_id, submission.options
             )
         except LosantError as error:
-            found = yield from _after(error, finder, is_last=attempt > policy.retries)
+            found = yield from _after_failure(error, finder, is_last=attempt > policy.retries)
             if found is not None:
                 return Started.reconnected(found)
             if not error.may_have_taken_effect:
                 yield Sleep(backoff(attempt, floor=error.retry_after, jitter=jitter))
         else:
-            return Started(ref=ref, submitted_at=asked_at)
+            return Started(ref=ref, submitted_at=submitted_at)
     raise AssertionError  # the loop above only ends by return or raise
 
 
-def _after(error: LosantError, finder: ExecutionFinder, *, is_last: bool) -> Flow[Execution | None]:
-    """Decide what a failed ``execute`` means: the end, another attempt (None), or a run that had landed."""
+def _after_failure(error: LosantError, finder: ExecutionFinder, *, is_last: bool) -> Flow[Execution | None]:
+    """Decide what a failed ``execute`` means: raise, submit again (None), or reconnect to what it started."""
     if not error.may_have_taken_effect:
         if is_last or not error.is_transient:
             raise error
-        yield LogLine(f"{error}; asking again", logging.WARNING)
+        yield LogLine(f"{error}; submitting again", logging.WARNING)
         return None
     if finder.submission.owner is None:
-        raise SubmissionUnknown(f"{error}; without a mark in its context the run cannot be found") from error
-    yield LogLine(f"{error}; looking whether Losant took the order all the same", logging.WARNING)
+        raise SubmissionUnknown(f"{error}; without a marker the execution cannot be found") from error
+    yield LogLine(f"{error}; searching the execution log for what Losant may have started", logging.WARNING)
     found = yield from finder.find_lost()
     if found is not None:
-        yield LogLine(f"Losant had taken it: adopted execution {found.ref.execution_id} ({found.status})")
+        yield LogLine(f"Reconnecting to execution {found.ref.execution_id} (status: {found.status})")
         return found
     if is_last:
         raise error
-    yield LogLine("Losant had not taken it; asking again")
+    yield LogLine("The execution log shows none; submitting again")
     return None

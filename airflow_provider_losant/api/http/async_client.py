@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carry flows out on an event loop: what the triggerer uses. The only module that imports ``aiohttp``."""
+"""Run flows on an event loop, in the triggerer. The only module that imports ``aiohttp``."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ T = TypeVar("T")
 Refresh = Callable[[], Awaitable["Settings"]]
 
 MAX_CONCURRENCY = 32
-"""Requests to Losant that are under way at once; the others wait for their turn."""
+"""Concurrent requests to Losant; further requests wait for a slot."""
 KEEP_ALIVE = 75.0
-"""Seconds an idle connection is kept: longer than looks are usually apart."""
+"""Seconds for which an idle connection is kept: longer than the usual poll interval."""
 
 
 class AsyncClient:
     """
-    Carries out flows over one pool of connections.
+    Runs flows over one connection pool.
 
-    :param settings: Where and how.
-    :param renew: Reads the settings again, after Losant refused the token: it may have been rotated.
+    :param settings: Host, token, timeout and TLS.
+    :param refresh: Reads the settings again after Losant returned 401: the token may have been rotated.
     """
 
     def __init__(self, settings: Settings, refresh: Refresh | None = None) -> None:
@@ -50,9 +50,9 @@ class AsyncClient:
         self._refresh = refresh
         self._refreshing = asyncio.Lock()
         self._tls = _tls(settings)
-        # A request waits for its turn here and not for a connection, which its timeout would count.
+        # A request waits for a slot and not for a connection, because its timeout includes the latter.
         self._slots = asyncio.Semaphore(MAX_CONCURRENCY)
-        # Without trust_env, as it would put a .netrc entry in the place of our token.
+        # Without trust_env, because a .netrc entry would replace the token.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit_per_host=MAX_CONCURRENCY, keepalive_timeout=KEEP_ALIVE),
             timeout=aiohttp.ClientTimeout(total=settings.timeout),
@@ -67,10 +67,10 @@ class AsyncClient:
 
     async def run(self, flow: Flow[T], log: Log) -> T:
         """
-        Carry a flow out to its end.
+        Run a flow to its end, and return its result.
 
-        :param log: Where notes go: a logger's ``log``.
-        :raises LosantError: what the flow does not handle.
+        :param log: Gets the flow's log lines: a logger's ``log``.
+        :raises LosantError: an error that the flow does not handle.
         """
         advance: Callable[[], Step] = partial(next, flow)
         while True:
@@ -103,13 +103,13 @@ class AsyncClient:
                 raise
             return await self._send(call)
 
-    async def _has_other_token(self, refused: str) -> bool:
-        """Tell whether there is a newer token than the refused one; of many who ask at once, one reads."""
+    async def _has_other_token(self, rejected: str) -> bool:
+        """Return whether there is another token than the rejected one; concurrent calls read it once."""
         async with self._refreshing:
-            if self.settings.token == refused and self._refresh is not None:
+            if self.settings.token == rejected and self._refresh is not None:
                 refreshed = await self._refresh()
                 self.settings, self._tls = refreshed, _tls(refreshed)
-            return self.settings.token != refused
+            return self.settings.token != rejected
 
     async def _send(self, call: Call[T]) -> T:
         async with AsyncExitStack() as stack:
@@ -129,7 +129,7 @@ class AsyncClient:
                     json=call.json,
                     data=form,
                     headers={"Authorization": f"Bearer {self.settings.token}", **_JSON},
-                    # Or it would call no body an application/octet-stream.
+                    # Otherwise aiohttp labels an empty body application/octet-stream.
                     skip_auto_headers=() if call.json is not None or form else ("Content-Type",),
                     allow_redirects=False,
                     ssl=self._tls,
@@ -147,7 +147,7 @@ class AsyncClient:
     async def _tail(self, tail: Tail) -> str:
         try:
             async with self._session.get(
-                # Encoded once more, the signature in it would not match any longer.
+                # Encoding it again would invalidate the signature.
                 URL(tail.url, encoded=True),
                 headers={"Accept-Encoding": "identity", "Range": f"bytes=-{tail.limit}"},
                 ssl=self._tls,
@@ -157,12 +157,12 @@ class AsyncClient:
                 body, decoder = b"", GzipDecoder(response.headers)
                 async for received in response.content.iter_any():
                     for piece in decoder.feed(received):
-                        # A host that ignores Range sends all of it, which may be more than there is memory.
+                        # A host that ignores Range sends the whole file, which may exceed the memory.
                         body = (body + piece)[-tail.limit :]
         except _ERRORS as error:
-            raise TransportError(f"the file's host did not answer ({type(error).__name__})") from None
+            raise TransportError(f"the file host did not respond ({type(error).__name__})") from None
         if not is_success(response.status):
-            raise TransportError(f"the file's host answered {response.status}")
+            raise TransportError(f"the file host returned {response.status}")
         decoder.finish()
         return body.decode(errors="replace")
 
@@ -170,11 +170,11 @@ class AsyncClient:
 @dataclass(slots=True)
 class _ReplayGuard:
     """
-    One request on its way.
+    Restricts aiohttp's hidden retry of one request.
 
-    When a connection breaks, aiohttp sends a second time, unseen, what HTTP takes for harmless. It is to do
-    so only with a question over a connection that was kept, and may have been closed meanwhile: a delete
-    whose answer got lost would find nothing, and all else is for the flow to decide.
+    When a connection breaks, aiohttp silently sends requests with idempotent methods again. This allows it
+    only for a GET over a reused connection, which the server may have closed in the meantime: a second DELETE
+    after a lost response would get 404, and all other retries are the flow's decision.
     """
 
     is_read: bool
@@ -216,12 +216,12 @@ _shared: dict[_Key, _Entry] = {}
 
 class SharedClient:
     """
-    Lends the one client that an event loop has for some settings; use it as ``async with``.
+    The client that an event loop shares for the same settings; use it as ``async with``.
 
-    The client is closed when nobody has it any longer.
+    The last user closes the client.
 
-    :param settings: Where and how.
-    :param renew: As for :class:`AsyncClient`.
+    :param settings: As for :class:`AsyncClient`.
+    :param refresh: As for :class:`AsyncClient`.
     """
 
     __slots__ = ("_key", "_refresh")
@@ -236,7 +236,7 @@ class SharedClient:
             client = AsyncClient(self._key[1], self._refresh)
             shared = _shared[self._key] = _Entry(self._key, client)
         shared.users += 1
-        # Thousands may borrow it, so none of them keeps what one of them has.
+        # Thousands may share it, so none of them keeps settings of its own.
         self._key, self._refresh = shared.key, None
         return shared.client
 
@@ -251,10 +251,10 @@ class SharedClient:
 @contextmanager
 def _gc_paused() -> Iterator[None]:
     """
-    Keep Python from collecting garbage in the midst of reading an answer.
+    Pause garbage collection while a response is parsed.
 
-    What a long log is read into is gone again a moment later, but Python 3.11 would by then have counted it
-    among what stays, and soon gone through everything there is, for which it stops the event loop.
+    The objects of a long log are freed a moment later, but until then Python 3.11 would move them into the
+    oldest generation, which soon triggers a full collection that blocks the event loop.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -272,7 +272,7 @@ _NOT_SENT = aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aioh
 
 
 def _tls(settings: Settings) -> bool | ssl.SSLContext:
-    """Make the context once for all requests: a connection is used again only under the same one."""
+    """Build the TLS context once for all requests: aiohttp reuses a connection only with the same context."""
     ca_bundle = settings.ca_bundle
     if isinstance(ca_bundle, bool):
         return ca_bundle
@@ -280,7 +280,7 @@ def _tls(settings: Settings) -> bool | ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=file, capath=folder)
     except OSError:
-        raise TlsError(f"{settings.base_url}: verify names no readable bundle of certificates") from None
+        raise TlsError(f"{settings.base_url}: verify is not a readable CA bundle") from None
 
 
 def _proxy(url: str) -> str | None:
@@ -293,14 +293,14 @@ def _proxy(url: str) -> str | None:
 
 
 def to_transport_error(operation: str, base_url: str, error: Exception) -> TransportError:
-    """Tell what happened without the request, whose headers hold the token."""
+    """Describe an error of aiohttp's without the request, because its headers contain the token."""
     where = f"{operation} at {base_url}"
     if isinstance(error, aiohttp.ClientConnectorSSLError | aiohttp.ClientConnectorCertificateError):
         return TlsError(f"{where}: the server's certificate was not accepted ({error})")
     if isinstance(error, _NOT_SENT):
         return TransportError(f"{where}: no connection ({error})", was_sent=False)
-    if isinstance(error, ValueError):  # aiohttp's InvalidURL is one
-        return TransportError(f"{where}: not an address", was_sent=False)
+    if isinstance(error, ValueError):  # aiohttp's InvalidURL is a ValueError
+        return TransportError(f"{where}: not a valid URL", was_sent=False)
     if isinstance(error, TimeoutError):
-        return TransportError(f"{where}: no answer in time")
+        return TransportError(f"{where}: no response in time")
     return TransportError(f"{where}: the connection broke ({type(error).__name__})")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carry flows out with blocking I/O: what workers use. The only module that imports ``requests``."""
+"""Run flows with blocking I/O, in workers. The only module that imports ``requests``."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_REDIRECTS = 5
-"""Addresses at which a file is asked for, one leading to the next."""
+"""Requests for one file, each after the first caused by a redirect."""
 SLEEP_SLICE = 0.5
-"""Seconds a sleep lasts before it looks whether it should go on (a signal handler's ``halt``)."""
+"""Seconds of sleep between checks of ``is_interrupted``, which a signal handler may set."""
 
 
 class _Bearer(AuthBase):
@@ -54,7 +54,7 @@ class _Bearer(AuthBase):
 
 
 class _Session(requests.Session):
-    """A session that leaves redirects alone; requests' own reads what comes with them, however long."""
+    """A session that does not follow redirects; that of requests reads their bodies without a size limit."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         return None
@@ -62,11 +62,12 @@ class _Session(requests.Session):
 
 class Client:
     """
-    Carries out flows over one pool of connections.
+    Runs flows over one connection pool.
 
-    :param settings: Where and how.
-    :param log: Where notes go: a logger's ``log``.
-    :param renew: Reads the settings again, after Losant refused the token: it may have been rotated.
+    :param settings: Host, token, timeout and TLS.
+    :param log: Gets the flows' log lines: a logger's ``log``.
+    :param refresh: Reads the settings again after Losant returned 401: the token may have been rotated.
+    :ivar is_interrupted: Set it, for instance in a signal handler, to stop the flow that runs.
     """
 
     def __init__(
@@ -83,9 +84,9 @@ class Client:
 
     def run(self, flow: Flow[T] | FileFlow[T]) -> T:
         """
-        Carry a flow out to its end.
+        Run a flow to its end, and return its result.
 
-        :raises LosantError: what the flow does not handle.
+        :raises LosantError: an error that the flow does not handle.
         :raises Interrupted: ``is_interrupted`` was set (by a signal handler) while it ran.
         """
         advance: Callable[[], Step | Fetch] = partial(next, flow)
@@ -94,7 +95,7 @@ class Client:
                 step = advance()
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]  # a generator's value is untyped at run time
-            # A note does no harm, and what follows it may be an id that has to be known.
+            # Log lines are still written, because the next step may return an id that must be stored.
             if self.is_interrupted and not isinstance(step, LogLine):
                 raise Interrupted
             try:
@@ -151,7 +152,7 @@ class Client:
                     data=form,
                     headers=None if form is None else {"Content-Type": form.content_type},
                     timeout=self.settings.timeout,
-                    # Given here as well, since REQUESTS_CA_BUNDLE overrides what the session says.
+                    # Passed here as well, because REQUESTS_CA_BUNDLE overrides the session's value.
                     verify=self.settings.ca_bundle,
                     stream=True,
                 )
@@ -162,7 +163,7 @@ class Client:
         return parse_response(call, response.status_code, response.headers, body)
 
     def _body(self, call: Call[Any], response: requests.Response) -> bytes:
-        """Read an answer, for which there is as much time as for its beginning."""
+        """Read a response body within ``timeout``, counted anew from its start."""
         until = time.monotonic() + self.settings.timeout
         body = ResponseBody(call.operation, response.headers)
         for piece in iter_raw(response):
@@ -176,40 +177,40 @@ class Client:
         body = b""
         with self._open_file(tail.url, Range=f"bytes=-{tail.limit}") as response:
             if not is_success(response.status_code):
-                raise TransportError(f"the file's host answered {response.status_code}")
+                raise TransportError(f"the file host returned {response.status_code}")
             for piece in iter_decoded(response):
-                # A host that ignores Range sends all of it, which may be more than there is memory.
+                # A host that ignores Range sends the whole file, which may exceed the memory.
                 body = (body + piece)[-tail.limit :]
                 if time.monotonic() > until:
-                    raise TransportError("the file's host was too slow")
+                    raise TransportError("the file host was too slow")
         return body.decode(errors="replace")
 
     def _fetch(self, fetch: Fetch) -> int:
         with self._open_file(fetch.url) as response:
             if not is_success(response.status_code):
-                refused = TransportError if is_transient_status(response.status_code) else FileAccessDenied
-                raise refused(f"the file's host answered {response.status_code}")
+                error = TransportError if is_transient_status(response.status_code) else FileAccessDenied
+                raise error(f"the file host returned {response.status_code}")
             with fetch.open_sink() as sink:
                 return self._copy(response, fetch, sink)
 
     def _copy(self, response: requests.Response, fetch: Fetch, sink: Sink) -> int:
-        got = 0
+        received = 0
         for piece in iter_decoded(response):
             if self.is_interrupted:
                 raise Interrupted
-            got += len(piece)
-            if fetch.limit is not None and got > fetch.limit:
+            received += len(piece)
+            if fetch.limit is not None and received > fetch.limit:
                 raise OutputError(f"the file has more than {fetch.limit:,} bytes")
-            if fetch.size is not None and min(got, response.raw.tell()) > fetch.size:
+            if fetch.size is not None and min(received, response.raw.tell()) > fetch.size:
                 break
             sink.write(piece)
-        # A file may be kept packed, and then has the size that was sent, or be packed on the way.
-        if fetch.size not in {None, got, response.raw.tell()}:
-            raise TransportError(f"the file's host sent {got:,} of {fetch.size:,} bytes")
-        return got
+        # The size is that of the compressed bytes if the file is stored compressed, else of the content.
+        if fetch.size not in {None, received, response.raw.tell()}:
+            raise TransportError(f"the file host sent {received:,} of {fetch.size:,} bytes")
+        return received
 
     def _open_file(self, url: str, **headers: str) -> requests.Response:
-        """Ask for a file behind a signed URL: without the token, and with nothing of it in any log."""
+        """Request a file by its signed URL, without the token, and without the URL in any log."""
         try:
             for _ in range(MAX_REDIRECTS):
                 response = self._get_file(url, headers)
@@ -218,8 +219,8 @@ class Client:
                 response.close()
                 url = urljoin(url, response.headers["Location"])
         except _ERRORS as error:
-            raise TransportError(f"the file's host did not answer ({type(error).__name__})") from None
-        raise TransportError("the file's host sends whoever asks from one address to the next")
+            raise TransportError(f"the file host did not respond ({type(error).__name__})") from None
+        raise TransportError(f"the file host redirected {MAX_REDIRECTS} times in a row")
 
     def _get_file(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         _SIGNED_HOSTS.add(urlsplit(url).hostname)
@@ -238,7 +239,7 @@ _SIGNED_HOSTS: set[str | None] = set()
 
 
 def _hide_signature(record: logging.LogRecord) -> bool:
-    """Take the query out of what urllib3 tells a debug log about a request to a host of files."""
+    """Remove the query from urllib3's debug log of a request to a file host."""
     if isinstance(record.args, tuple) and len(record.args) > 1 and record.args[1] in _SIGNED_HOSTS:
         record.args = tuple(it.partition("?")[0] if isinstance(it, str) else it for it in record.args)
     return True
@@ -248,23 +249,23 @@ logging.getLogger("urllib3.connectionpool").addFilter(_hide_signature)
 
 
 def iter_raw(response: requests.Response) -> Iterator[bytes]:
-    """Yield a body's bytes as they come, without waiting for more of them."""
+    """Yield a body's bytes as they arrive, without waiting for a full chunk."""
     return iter(partial(response.raw.read1, CHUNK_SIZE, decode_content=False), b"")
 
 
 def iter_decoded(response: requests.Response) -> Iterator[bytes]:
-    """Yield a file piece by piece; that the address is in requests' errors is why none gets out."""
+    """Yield a file's decoded content; errors of requests contain the URL and are replaced."""
     decoder = GzipDecoder(response.headers)
     try:
         for received in iter_raw(response):
             yield from decoder.feed(received)
     except _ERRORS as error:
-        raise TransportError(f"the file's host broke off ({type(error).__name__})") from None
+        raise TransportError(f"the download from the file host broke off ({type(error).__name__})") from None
     decoder.finish()
 
 
 def new_session(settings: Settings) -> requests.Session:
-    """Return a session that is ready to talk to Losant."""
+    """Return a session with the token, the CA bundle and the default headers."""
     session = _Session()
     session.auth = _Bearer(settings.token)
     session.verify = settings.ca_bundle
@@ -275,12 +276,12 @@ def new_session(settings: Settings) -> requests.Session:
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Add nothing, and keep ``.netrc`` from adding something."""
+    """Add no authentication; passing it keeps requests from using ``.netrc``."""
     return request
 
 
 _ERRORS = (OSError, HTTPError, ValueError)
-"""OSError is all of requests' own and an unreadable CA bundle; the others are what it lets through."""
+"""OSError covers the errors of requests and an unreadable CA bundle; requests lets the others through."""
 
 _NOT_SENT = (
     requests.exceptions.ConnectTimeout,
@@ -288,12 +289,12 @@ _NOT_SENT = (
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
     requests.exceptions.InvalidJSONError,
-    ValueError,  # no request could be made of it
+    ValueError,  # the request could not be built
 )
 
 
 def to_transport_error(operation: str, base_url: str, error: Exception) -> TransportError:
-    """Tell what happened without the request, whose headers hold the token."""
+    """Describe an error of requests' without the request, because its headers contain the token."""
     where = f"{operation} at {base_url}"
     if isinstance(error, requests.exceptions.SSLError):
         return TlsError(f"{where}: the server's certificate was not accepted ({_cause(error)})")
@@ -301,14 +302,14 @@ def to_transport_error(operation: str, base_url: str, error: Exception) -> Trans
     if isinstance(error, _NOT_SENT) or isinstance(reason, NewConnectionError):
         return TransportError(f"{where}: no connection ({_cause(error)})", was_sent=False)
     if isinstance(error, requests.exceptions.Timeout | ReadTimeoutError):
-        return TransportError(f"{where}: no answer in time")
+        return TransportError(f"{where}: no response in time")
     if isinstance(error, requests.RequestException | HTTPError):
         return TransportError(f"{where}: the connection broke ({type(error).__name__})")
-    return TlsError(f"{where}: verify names no readable bundle of certificates")
+    return TlsError(f"{where}: verify is not a readable CA bundle")
 
 
 def _cause(error: BaseException) -> str:
-    """Return the innermost reason, which is the one a person can act on."""
+    """Return the innermost reason, which is the most specific."""
     inner: Any = error
     while nested := getattr(inner, "reason", None) or (inner.args and inner.args[0]):
         if not isinstance(nested, BaseException):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The body of an answer as it comes in: unpacked piece by piece, and never more than there is room for."""
+"""Decode response bodies incrementally, with a limit on memory."""
 
 from __future__ import annotations
 
@@ -10,71 +10,76 @@ from typing import Final
 from airflow_provider_losant.api.errors import ProtocolError, ResponseTooLarge
 
 ACCEPT_ENCODING: Final = "gzip"
-"""How an answer may be packed: what is asked for, and the one thing that is unpacked."""
+"""The only content encoding that is requested and decoded."""
 MAX_BODY: Final = 64 * 1024**2
 """
-Bytes of an answer, unpacked.
+Maximum bytes of a decoded response.
 
-It is a log of 1,000 runs, each with the longest template context there can be (32,767 characters) and as
-much again for everything else. A busy notebook's log of 10,000 has a tenth of that for each.
+Enough for a log of 1,000 executions, each with the longest possible template context (32,767 characters) and
+the same size for all other fields, or for a log of 10,000 executions with a tenth of that each.
 """
 CHUNK_SIZE: Final = 256 * 1024
-"""Bytes of a body that are in memory at a time where it is not kept."""
+"""Maximum bytes per piece of a body that is streamed."""
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
 class GzipDecoder:
     """
-    Undoes what a host has packed, so that a few bytes cannot become a flood.
+    Decodes a body in bounded pieces, so that a gzip bomb cannot fill the memory.
 
-    :param headers: Of the answer; case-insensitive.
+    :param headers: The response's headers; case-insensitive.
+    :raises ProtocolError: the content encoding is not supported.
     """
 
     def __init__(self, headers: Mapping[str, str]) -> None:
-        packing = headers.get("content-encoding", "identity").strip().lower() or "identity"
-        if packing not in {"identity", ACCEPT_ENCODING, f"x-{ACCEPT_ENCODING}"}:
-            raise ProtocolError(f"what came is packed in a way that was not asked for ({packing[:20]})")
-        self._packed = zlib.decompressobj(_GZIP) if packing != "identity" else None
-        self._is_begun = False
+        encoding = headers.get("content-encoding", "identity").strip().lower() or "identity"
+        if encoding not in {"identity", ACCEPT_ENCODING, f"x-{ACCEPT_ENCODING}"}:
+            raise ProtocolError(f"the response has an unsupported content encoding ({encoding[:20]})")
+        self._gzip = zlib.decompressobj(_GZIP) if encoding != "identity" else None
+        self._is_incomplete = False
 
-    def feed(self, packed: bytes) -> Iterator[bytes]:
-        """Yield what is in these bytes, in pieces."""
-        if self._packed is None:
-            yield packed
+    def feed(self, received: bytes) -> Iterator[bytes]:
+        """
+        Yield the decoded content of these bytes, in pieces.
+
+        :raises ProtocolError: the bytes are not valid gzip.
+        """
+        if self._gzip is None:
+            yield received
             return
         is_full = False
-        while packed or is_full:
-            self._is_begun = True
+        while received or is_full:
+            self._is_incomplete = True
             try:
-                piece = self._packed.decompress(packed, CHUNK_SIZE)
+                piece = self._gzip.decompress(received, CHUNK_SIZE)
             except zlib.error as error:
-                raise ProtocolError(f"what came cannot be unpacked ({error})") from None
-            packed = self._packed.unconsumed_tail or self._packed.unused_data
-            # What did not fit may be waiting inside, though all bytes have been taken in.
+                raise ProtocolError(f"the response cannot be decompressed ({error})") from None
+            received = self._gzip.unconsumed_tail or self._gzip.unused_data
+            # The decompressor may hold more output although it has consumed all input.
             is_full = len(piece) == CHUNK_SIZE
-            if self._packed.eof:
-                # A file may have been packed in parts, one after the other.
-                self._packed, self._is_begun = zlib.decompressobj(_GZIP), False
+            if self._gzip.eof:
+                # A file may consist of several gzip members.
+                self._gzip, self._is_incomplete = zlib.decompressobj(_GZIP), False
                 is_full = False
             if piece:
                 yield piece
 
     def finish(self) -> None:
         """
-        Take in that no more will come.
+        Check that the body is complete.
 
-        :raises ProtocolError: there should be more.
+        :raises ProtocolError: the compressed data is incomplete.
         """
-        if self._is_begun:
-            raise ProtocolError("what came broke off in the midst of what is packed")
+        if self._is_incomplete:
+            raise ProtocolError("the compressed response is incomplete")
 
 
 class ResponseBody:
     """
-    Gathers an answer.
+    Collects the body of a response.
 
-    :param operation: What was asked, for the error.
-    :param headers: Of the answer; case-insensitive.
+    :param operation: The operation that was called, for the error.
+    :param headers: The response's headers; case-insensitive.
     """
 
     def __init__(self, operation: str, headers: Mapping[str, str]) -> None:
@@ -82,18 +87,18 @@ class ResponseBody:
         self._decoder = GzipDecoder(headers)
         self._content = bytearray()
 
-    def feed(self, packed: bytes) -> None:
+    def feed(self, received: bytes) -> None:
         """
-        Take in some more of it.
+        Add received bytes.
 
-        :raises ResponseTooLarge: it is more than any answer of Losant's.
+        :raises ResponseTooLarge: the decoded body exceeds :data:`MAX_BODY`.
         """
-        for piece in self._decoder.feed(packed):
+        for piece in self._decoder.feed(received):
             self._content += piece
             if len(self._content) > MAX_BODY:
-                raise ResponseTooLarge(f"the answer to {self._operation} has more than {MAX_BODY:,} bytes")
+                raise ResponseTooLarge(f"the response to {self._operation} has more than {MAX_BODY:,} bytes")
 
     def finish(self) -> bytes:
-        """Return all of it."""
+        """Return the decoded body."""
         self._decoder.finish()
         return bytes(self._content)

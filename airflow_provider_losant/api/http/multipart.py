@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A form with one file in it, as it goes over the wire."""
+"""A ``multipart/form-data`` body with one file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from airflow_provider_losant.api.http.decoding import CHUNK_SIZE
 
 class MultipartStream:
     """
-    A form with one file in it, read piece by piece as it is sent; requests' own would fill the memory.
+    A form with one Jupyter file, read in pieces while it is sent; requests would read it into memory.
 
-    :param file: The file, at its beginning.
+    :param file: The open file, at its beginning.
+    :param name: The file name to send.
     """
 
     def __init__(self, file: IO[bytes], name: str) -> None:
@@ -40,5 +41,5 @@ class MultipartStream:
         return iter(partial(self.read, CHUNK_SIZE), b"")
 
     def read(self, size: int) -> bytes:
-        """Return some of the next bytes."""
+        """Return up to ``size`` of the next bytes."""
         return next(filter(None, (part.read(size) for part in self._parts)), b"")

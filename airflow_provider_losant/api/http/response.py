@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an HTTP answer means: what its call promises, or an error that says what follows from it."""
+"""Convert an HTTP response to the call's result or to an exception."""
 
 from __future__ import annotations
 
@@ -25,42 +25,45 @@ T = TypeVar("T")
 
 
 def is_success(status: int) -> bool:
-    """Tell whether a host that was asked for a file gives it."""
+    """Return whether the status is 2xx."""
     return 200 <= status < 300  # noqa: PLR2004 - HTTP's own numbers
 
 
 def parse_response(call: Call[T], status: int, headers: Mapping[str, str], body: bytes) -> T:
     """
-    Turn an HTTP answer into what the call promises, or into the error it means.
+    Return the result of a call from its HTTP response.
 
-    :param headers: Case-insensitive.
-    :raises ResponseError: an error status.
-    :raises NotLosantApi: a redirect, or a web page.
-    :raises ProtocolError: JSON that breaks off or has another shape.
+    :param headers: The response's headers; case-insensitive.
+    :param body: The decoded body.
+    :raises ResponseError: Losant returned an error status.
+    :raises NotLosantApi: the response is a redirect or a web page.
+    :raises ProtocolError: the JSON is incomplete or has an unknown shape.
     """
     if 300 <= status < 400:  # noqa: PLR2004 - HTTP's own numbers
         raise NotLosantApi(f"{call.operation} was redirected ({status}): the host is not Losant's API")
-    answer = _json(body)
-    kind = one_line(headers.get("content-type") or "no content type")
+    content = _json(body)
+    content_type = one_line(headers.get("content-type") or "no content type")
     if status >= 400:  # noqa: PLR2004 - as above
-        error = _error(call, status, headers, answer)
-        if body and answer is _UNREADABLE and not error.is_transient:
-            raise NotLosantApi(f"{call.operation} got {status} with {kind}: the host is not Losant's API")
-        raise error
-    if answer is _UNREADABLE:
-        # Without a body it may as well have broken off before its headers were complete.
-        if body and "json" not in kind:
-            # A gateway may have said so after it had passed the request on.
+        error = _error(call, status, headers, content)
+        if body and content is _UNREADABLE and not error.is_transient:
             raise NotLosantApi(
-                f"{call.operation} got {kind} instead of JSON: the host is not Losant's API",
+                f"{call.operation} got {status} with {content_type}: the host is not Losant's API"
+            )
+        raise error
+    if content is _UNREADABLE:
+        # Without a body, the response may have broken off before its headers were complete.
+        if body and "json" not in content_type:
+            # A gateway may respond like this after it has forwarded the request.
+            raise NotLosantApi(
+                f"{call.operation} got {content_type} instead of JSON: the host is not Losant's API",
                 may_have_taken_effect=True,
             )
-        raise ProtocolError(f"the answer to {call.operation} broke off after {len(body)} bytes")
+        raise ProtocolError(f"the response to {call.operation} is not complete JSON ({len(body)} bytes)")
     try:
-        return call.parse(answer)
+        return call.parse(content)
     except SHAPE_ERRORS as error:
         raise ProtocolError(
-            f"the answer to {call.operation} has an unknown shape: {type(error).__name__} {one_line(error)}"
+            f"the response to {call.operation} has an unknown shape: {type(error).__name__} {one_line(error)}"
         ) from None
 
 
@@ -74,8 +77,8 @@ def _json(body: bytes) -> Any:
         return _UNREADABLE
 
 
-def _error(call: Call[Any], status: int, headers: Mapping[str, str], answer: Any) -> ResponseError:
-    envelope = answer if isinstance(answer, dict) else {}
+def _error(call: Call[Any], status: int, headers: Mapping[str, str], content: Any) -> ResponseError:
+    envelope = content if isinstance(content, dict) else {}
     wait = retry_after(headers.get("retry-after"), headers.get("date"))
     return error_class(status)(
         status,
@@ -93,6 +96,6 @@ def _hint(call: Call[Any], status: int, wait: float | None) -> str:
     if status == 403:  # noqa: PLR2004 - as above
         return f"the API token needs the scope {call.scope or call.operation}"
     if status == 429 and call.min_interval is not None:  # noqa: PLR2004 - as above
-        left = "" if wait is None else f"; {wait:.0f} s are left"
-        return f"one in {call.min_interval / 60:g} minutes for each notebook{left}"
+        remaining = "" if wait is None else f"; retry in {wait:.0f} s"
+        return f"Losant allows one per notebook in {call.min_interval / 60:g} minutes{remaining}"
     return ""

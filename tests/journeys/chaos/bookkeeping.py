@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Whether each task had exactly one run: what Losant did, held against what Airflow says.
+Whether each task had exactly one execution: compare what Losant ran with what Airflow reports.
 
-An execution is *active* from the instant Losant took the order until it ended, or until Losant was asked to
-cancel it (more than to ask, nobody can). It belongs to the task instance that its mark names. Nobody clears
-a task here, so all executions of a task belong to one chain of tries, whatever id the chain claims to have.
+An execution is *active* from the time at which Losant received the submission until it ended, or until its
+cancellation was requested. It belongs to the task instance that its marker names. No task is cleared here, so
+all executions of a task have the same owner, whichever id its tries wrote into the marker.
 
 - **duplicates**: tasks of which two executions were active at the same time, or two completed.
-- **orphans**: executions that no task has any use for: active more than ``GRACE`` seconds after their task
-  had ended, or of no task at all.
-- **lost**: tasks that did not end in success (every notebook here completes, so nothing excuses a task), or
+- **orphans**: executions that no task waits for: active more than ``GRACE`` seconds after their task had
+  ended, or without a task.
+- **lost**: tasks that did not succeed (every notebook here completes, so a task has no reason to fail), or
   whose result is not that of a completed execution of their own.
-- **adopted**: results of executions that another try had ordered than the one that ended well, or whose
-  order Losant never answered; an answer that broke off half way passes for one, so there may be more.
+- **reconnected**: results of executions that an earlier try had submitted, or whose response to the
+  submission was never sent. A response that was sent in part counts as sent, so the true number may be
+  higher.
 """
 
 from __future__ import annotations
@@ -25,22 +26,22 @@ from math import inf
 from typing import Any
 
 GRACE = 5.0
-RESULT = {"execution_id", "notebook_id", "application_id", "status", "durations", "outputs", "url"}
-"""Some of what is in a result dict."""
+RESULT_KEYS = {"execution_id", "notebook_id", "application_id", "status", "durations", "outputs", "url"}
+"""Some of the keys of a task's result."""
 
 TaskKey = tuple[str, str, int]
 """DAG id, run id and map index."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Execution:
     """
-    An execution as Losant remembers it.
+    An execution as Losant has it.
 
-    :param task: The task instance that its mark names; None if it has none.
-    :param queued: Epoch seconds at which Losant took the order.
-    :param stopped: Epoch seconds at which it ended, or was to be cancelled; infinite if never.
-    :param is_answered: Whether Losant's answer to the order was sent.
+    :param task: The task instance that its marker names; None if it has no marker.
+    :param queued: Epoch seconds at which Losant received the submission.
+    :param stopped: Epoch seconds at which it ended, or its cancellation was requested; infinite if neither.
+    :param is_answered: Whether Losant sent its response to the submission.
     """
 
     id: str
@@ -51,18 +52,18 @@ class Run:
     is_complete: bool
     is_answered: bool
 
-    def overlaps(self, other: Run) -> bool:
-        """Tell whether both were active at once."""
+    def overlaps(self, other: Execution) -> bool:
+        """Return whether both were active at the same time."""
         return self.queued < other.stopped and other.queued < self.stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """
-    A task instance as Airflow remembers it.
+    A task instance as Airflow has it.
 
-    :param ended: Epoch seconds; infinite if it has not.
-    :param result: What a downstream task would get.
+    :param ended: Epoch seconds; infinite if it has not ended.
+    :param result: The XCom that a downstream task would pull.
     """
 
     key: TaskKey
@@ -73,9 +74,9 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class Findings:
     """
-    What came of it; every complaint says in words what a number counts.
+    The outcome of a chaos run; each finding describes one of the cases that a number counts.
 
     :param tries: Tries of all tasks together.
     """
@@ -84,74 +85,78 @@ class Account:
     tries: int
     executions: int
     completed: int
-    adopted: int
+    reconnected: int
     duplicates: Sequence[str]
     orphans: Sequence[str]
     lost: Sequence[str]
 
     @property
     def is_clean(self) -> bool:
-        """Whether there is nothing to complain about."""
+        """Whether there are no duplicates, orphans or lost tasks."""
         return not (self.duplicates or self.orphans or self.lost)
 
 
-def settle(runs: Iterable[Run], tasks: Iterable[Task]) -> Account:
-    """Hold Losant's runs against Airflow's tasks."""
-    runs, by_key = list(runs), {task.key: task for task in tasks}
-    by_task: dict[TaskKey, list[Run]] = defaultdict(list)
-    for run in runs:
-        if run.task is not None:
-            by_task[run.task].append(run)
-    results = {key: _result_of(task, runs) for key, task in by_key.items()}
-    useful = {key: run for key, run in results.items() if run is not None}
-    return Account(
+def compare(executions: Iterable[Execution], tasks: Iterable[Task]) -> Findings:
+    """Compare Losant's executions with Airflow's tasks."""
+    executions, by_key = list(executions), {task.key: task for task in tasks}
+    by_task: dict[TaskKey, list[Execution]] = defaultdict(list)
+    for execution in executions:
+        if execution.task is not None:
+            by_task[execution.task].append(execution)
+    results = {key: found for key, task in by_key.items() if (found := _result_of(task, executions))}
+    return Findings(
         tasks=len(by_key),
         tries=sum(task.try_number for task in by_key.values()),
-        executions=len(runs),
-        completed=sum(run.is_complete for run in runs),
-        adopted=sum(
-            not run.is_answered or run.try_number != by_key[key].try_number for key, run in useful.items()
+        executions=len(executions),
+        completed=sum(it.is_complete for it in executions),
+        reconnected=sum(
+            not it.is_answered or it.try_number != by_key[key].try_number for key, it in results.items()
         ),
-        duplicates=[why for its_runs in by_task.values() if (why := _duplicate(its_runs))],
-        orphans=[why for run in runs if (why := _orphan(run, by_key))],
-        lost=[_loss(task, runs) for key, task in by_key.items() if key not in useful],
+        duplicates=[found for of_task in by_task.values() if (found := _duplicate(of_task))],
+        orphans=[found for it in executions if (found := _orphan(it, by_key))],
+        lost=[_lost(task, executions) for key, task in by_key.items() if key not in results],
     )
 
 
-def _result_of(task: Task, runs: Iterable[Run]) -> Run | None:
+def _result_of(task: Task, executions: Iterable[Execution]) -> Execution | None:
     result = task.result or {}
-    if task.state != "success" or not result.keys() >= RESULT:
+    if task.state != "success" or not result.keys() >= RESULT_KEYS:
         return None
     return next(
-        (it for it in runs if it.id == result["execution_id"] and it.task == task.key and it.is_complete),
+        (
+            it
+            for it in executions
+            if it.id == result["execution_id"] and it.task == task.key and it.is_complete
+        ),
         None,
     )
 
 
-def _duplicate(runs: Sequence[Run]) -> str | None:
-    """Complain about the runs of one task."""
-    at_once = any(one.overlaps(other) for one, other in combinations(runs, 2))
-    if at_once or sum(run.is_complete for run in runs) > 1:
-        return f"{runs[0].task}: {list(map(_spell, runs))}"
+def _duplicate(executions: Sequence[Execution]) -> str | None:
+    """Describe the executions of one task if there are too many."""
+    overlap = any(one.overlaps(other) for one, other in combinations(executions, 2))
+    if overlap or sum(it.is_complete for it in executions) > 1:
+        return f"{executions[0].task}: {list(map(_describe, executions))}"
     return None
 
 
-def _orphan(run: Run, tasks: Mapping[TaskKey, Task]) -> str | None:
-    task = tasks.get(run.task) if run.task is not None else None
+def _orphan(execution: Execution, tasks: Mapping[TaskKey, Task]) -> str | None:
+    task = tasks.get(execution.task) if execution.task is not None else None
     if task is None:
-        return f"{_spell(run)} belongs to no task"
-    if run.stopped > task.ended + GRACE:
-        return f"{_spell(run)} outlived {task.key}, which ended as {task.state} at {task.ended:.1f}"
+        return f"{_describe(execution)} belongs to no task"
+    if execution.stopped > task.ended + GRACE:
+        which = f"{task.key}, which ended as {task.state} at {task.ended:.1f}"
+        return f"{_describe(execution)} was active after {which}"
     return None
 
 
-def _loss(task: Task, runs: Iterable[Run]) -> str:
-    of_task = [_spell(run) for run in runs if run.task == task.key]
-    got = (task.result or {}).get("execution_id")
-    return f"{task.key} ended as {task.state} in try {task.try_number} with the result of {got}; {of_task}"
+def _lost(task: Task, executions: Iterable[Execution]) -> str:
+    of_task = [_describe(it) for it in executions if it.task == task.key]
+    result = (task.result or {}).get("execution_id")
+    return f"{task.key} ended as {task.state} in try {task.try_number} with the result of {result}; {of_task}"
 
 
-def _spell(run: Run) -> str:
-    end = "never" if run.stopped == inf else f"{run.stopped:.1f}"
-    what = "completed" if run.is_complete else "ended or cancelled"
-    return f"{run.id} (try {run.try_number}, {run.queued:.1f} to {end}, {what})"
+def _describe(execution: Execution) -> str:
+    end = "never" if execution.stopped == inf else f"{execution.stopped:.1f}"
+    how = "completed" if execution.is_complete else "ended or cancelled"
+    return f"{execution.id} (try {execution.try_number}, {execution.queued:.1f} to {end}, {how})"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One storm: a real Airflow and a Losant, everything that befalls them, and the account at the end."""
+"""One chaos run: real tasks in a real Airflow, random failures, and what Losant saw in the end."""
 
 from __future__ import annotations
 
@@ -19,95 +19,98 @@ from typing import Any, Protocol
 import requests
 
 from airflow_provider_losant.emulator import Emulator, Request, Script
-from tests.journeys.chaos.bookkeeping import GRACE, Account, Run, Task, TaskKey, settle
+from tests.journeys.chaos.bookkeeping import GRACE, Execution, Findings, Task, TaskKey, compare
 from tests.journeys.chaos.dags.chaos import WIDTH
-from tests.journeys.chaos.fault_schedule import HTTP_TIMEOUT, Weather
-from tests.journeys.chaos.process_killer import Reaper
-from tests.journeys.chaos.report import Plan, Report, spell
+from tests.journeys.chaos.fault_schedule import HTTP_TIMEOUT, FaultSchedule
+from tests.journeys.chaos.process_killer import ProcessKiller
+from tests.journeys.chaos.report import Plan, Report, format_counts
 from tests.support.airflow_api import FINAL_RUN_STATES
 from tests.support.airflow_connection import connection
 from tests.support.local_airflow import LocalAirflow
 from tests.support.postgres import best_database
 
 DAGS = Path(__file__).parent / "dags"
-TICK = 0.05
-LOOK = 2.0
-TELL = 15.0
+STEP_INTERVAL = 0.05
+"""Seconds between two steps of the fault schedule and the process killer."""
+CHECK_INTERVAL = 2.0
+"""Seconds between two checks for whether all DAG runs have ended."""
+LOG_INTERVAL = 15.0
+"""Seconds between two lines about the progress."""
 
 NOTEBOOKS = (
     Script(notebook=0.2),
     Script(queue=1.0, notebook=3.0),
     Script(queue=0.5, inputs=0.5, notebook=6.0, outputs=0.5),
 )
-"""From one that is over before anybody looks to one that outlasts every fault."""
+"""From one that ends before its first poll to one that runs longer than every fault."""
 
 ENVIRONMENT = {
     "AIRFLOW__CORE__PARALLELISM": "12",
-    # A dead supervisor or triggerer is noticed by nothing but its missing heartbeat.
+    # Airflow notices the death of a supervisor or triggerer only by its missing heartbeat.
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
 }
 
 
-class Deaths(Protocol):
-    """What ends processes of Airflow."""
+class Killer(Protocol):
+    """Kills processes of Airflow while tasks run."""
 
     deaths: Counter[str]
 
-    def turn(self, requests: Sequence[Request], now: float) -> None:
-        """Let those die whose time has come."""
+    def step(self, requests: Sequence[Request], now: float) -> None:
+        """Kill what is due, and start again what is to come back."""
 
-    def end(self) -> None:
-        """Leave Airflow as it can be stopped."""
-
-
-Scene = Callable[[ExitStack, Path, Emulator, Plan], tuple[LocalAirflow, Deaths]]
-"""What begins an Airflow that ends with the stack, and tells who is going to die in it."""
+    def finish(self) -> None:
+        """Leave Airflow in a state in which it can be stopped."""
 
 
-def one_machine(ending: ExitStack, home: Path, losant: Emulator, plan: Plan) -> tuple[LocalAirflow, Deaths]:
-    """Begin an Airflow whose scheduler runs the tasks itself, and in which anybody may die at any time."""
-    database = ending.enter_context(best_database())
-    airflow = ending.enter_context(LocalAirflow(home, DAGS, env=ENVIRONMENT, sql_alchemy_conn=database))
-    return airflow, Reaper(airflow, losant.url, plan.seed)
+Setup = Callable[[ExitStack, Path, Emulator, Plan], tuple[LocalAirflow, Killer]]
+"""Starts an Airflow, which is stopped with the stack, and returns what kills its processes."""
 
 
-def ride_out(plan: Plan, tell: Callable[[str], None] = print, scene: Scene = one_machine) -> Report:
-    """Run real tasks while Losant and Airflow's processes fail at random; count what Losant saw of it."""
-    began = time.monotonic()
+def single_host(stack: ExitStack, home: Path, losant: Emulator, plan: Plan) -> tuple[LocalAirflow, Killer]:
+    """Start an Airflow with LocalExecutor; any of its processes may be killed at any time."""
+    database = stack.enter_context(best_database())
+    airflow = stack.enter_context(LocalAirflow(home, DAGS, env=ENVIRONMENT, sql_alchemy_conn=database))
+    return airflow, ProcessKiller(airflow, losant.url, plan.seed)
+
+
+def run_chaos(plan: Plan, log: Callable[[str], None] = print, setup: Setup = single_host) -> Report:
+    """Run real tasks while Losant and Airflow's processes fail at random; count executions in Losant."""
+    started = time.monotonic()
     home = Path(tempfile.mkdtemp(prefix="losant-chaos-"))
-    with ExitStack() as ending:
-        forget = ending.enter_context(ExitStack())
-        forget.callback(shutil.rmtree, home, ignore_errors=True)
-        losant = ending.enter_context(Emulator())
-        airflow, deaths = scene(ending, home, losant, plan)
-        storm = Storm(plan, losant, airflow, deaths)
-        account = storm.pass_over(tell)
-        if not account.is_clean:
-            forget.pop_all()
+    with ExitStack() as stack:
+        cleanup = stack.enter_context(ExitStack())
+        cleanup.callback(shutil.rmtree, home, ignore_errors=True)
+        losant = stack.enter_context(Emulator())
+        airflow, killer = setup(stack, home, losant, plan)
+        run = ChaosRun(plan, losant, airflow, killer)
+        findings = run.carry_out(log)
+        if not findings.is_clean:
+            cleanup.pop_all()  # keeps the logs
         return Report(
             plan=plan,
-            account=account,
-            faults=storm.weather.faults,
-            deaths=deaths.deaths,
+            findings=findings,
+            faults=run.schedule.faults,
+            deaths=killer.deaths,
             cancels=sum(it.operation == "notebook.cancelExecution" for it in losant.requests),
-            seconds=time.monotonic() - began,
-            evidence=None if account.is_clean else home / "logs",
+            seconds=time.monotonic() - started,
+            evidence=None if findings.is_clean else home / "logs",
         )
 
 
-class Storm:
+class ChaosRun:
     """
-    A plan carried out.
+    A plan, carried out.
 
-    :param losant: Spoiled by :attr:`weather`.
-    :param airflow: Decimated by :attr:`reaper`.
+    :param losant: Its requests fail as :attr:`schedule` says.
+    :param airflow: Its processes are killed by the killer.
     """
 
-    def __init__(self, plan: Plan, losant: Emulator, airflow: LocalAirflow, reaper: Deaths) -> None:
-        self.weather = Weather(losant, plan.seed, plan.odds)
-        self.reaper = reaper
+    def __init__(self, plan: Plan, losant: Emulator, airflow: LocalAirflow, killer: Killer) -> None:
+        self.schedule = FaultSchedule(losant, plan.seed, plan.probabilities)
+        self._killer = killer
         self._plan = plan
         self._losant = losant
         self._airflow = airflow
@@ -117,69 +120,69 @@ class Storm:
         for notebook_id, script in zip(self._notebooks, NOTEBOOKS, strict=True):
             losant.script(notebook_id, script)
 
-    def pass_over(self, tell: Callable[[str], None]) -> Account:
-        """Begin, let things go wrong until all tasks have ended, and take the account."""
-        with ExitStack() as ending:
-            ending.callback(self.reaper.end)
-            self._begin()
+    def carry_out(self, log: Callable[[str], None]) -> Findings:
+        """Start the tasks, let things fail until all tasks have ended, and compare both sides."""
+        with ExitStack() as stack:
+            stack.callback(self._killer.finish)
+            self._start_dag_runs()
             until = time.monotonic() + self._plan.limit
-            look_at = tell_at = 0.0
-            is_over = False
-            while not is_over and (now := time.monotonic()) < until:
-                self._turn(now)
-                if now >= look_at:
-                    look_at, is_over = now + LOOK, self._is_over()
-                if now >= tell_at:
-                    tell_at = now + TELL
-                    tell(self._progress())
-                time.sleep(TICK)
-            self.weather.clear_up()
+            next_check = next_log = 0.0
+            has_ended = False
+            while not has_ended and (now := time.monotonic()) < until:
+                self._step(now)
+                if now >= next_check:
+                    next_check, has_ended = now + CHECK_INTERVAL, self._has_ended()
+                if now >= next_log:
+                    next_log = now + LOG_INTERVAL
+                    log(self._progress())
+                time.sleep(STEP_INTERVAL)
+            self.schedule.end_lag()
             time.sleep(GRACE)
-        return settle(self._runs(), self._tasks())
+        return compare(self._executions(), self._tasks())
 
-    def _begin(self) -> None:
+    def _start_dag_runs(self) -> None:
         self._airflow.add_connection("losant_default", **connection(self._losant, timeout=HTTP_TIMEOUT))
-        dag_ids = ["chaos_deferrable" if way else "chaos_waiting" for way in self._plan.deferrable]
+        dag_ids = ["chaos_deferrable" if mode else "chaos_waiting" for mode in self._plan.deferrable]
         for dag_id in dag_ids:
             self._airflow.wait_for_dag(dag_id)
             self._airflow.unpause(dag_id)
         for number in range(-(-self._plan.runs // WIDTH)):
             dag_id = dag_ids[number % len(dag_ids)]
-            self._trigger(dag_id, run_id := f"storm-{number}")
+            self._trigger(dag_id, run_id := f"chaos-{number}")
             self._dag_runs.append((dag_id, run_id))
 
     def _trigger(self, dag_id: str, run_id: str) -> None:
-        """Begin a run, though SQLite may be locked for a moment while the first ones get going."""
+        """Start a DAG run; try again, because SQLite may be locked while the first ones start."""
         for is_last in (*[False] * 9, True):
             try:
                 self._airflow.trigger(dag_id, conf={"notebooks": self._notebooks}, run_id=run_id)
             except requests.HTTPError as error:
                 if error.response.status_code == HTTPStatus.CONFLICT:
-                    return  # the try before had got through
+                    return  # the previous attempt had succeeded
                 if is_last or error.response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
                     raise
                 time.sleep(1)
             else:
                 return
 
-    def _turn(self, now: float) -> None:
+    def _step(self, now: float) -> None:
         requests = self._losant.requests
-        fresh, self._seen = requests[self._seen :], len(requests)
-        self.weather.turn(fresh, now)
-        self.reaper.turn(fresh, now)
+        new, self._seen = requests[self._seen :], len(requests)
+        self.schedule.step(new, now)
+        self._killer.step(new, now)
 
-    def _is_over(self) -> bool:
+    def _has_ended(self) -> bool:
         try:
             return all(self._airflow.dag_run(*it)["state"] in FINAL_RUN_STATES for it in self._dag_runs)
-        except requests.RequestException:  # an api-server in a storm may be late; ask again
+        except requests.RequestException:  # the api-server may be slow meanwhile; ask again
             return False
 
     def _progress(self) -> str:
         try:
-            states = spell(Counter(str(it["state"]) for it in self._task_instances()))
+            states = format_counts(Counter(str(it["state"]) for it in self._task_instances()))
         except requests.RequestException as error:
-            states = f"not known now ({type(error).__name__})"
-        return f"tasks: {states}; deaths {self.reaper.deaths.total()}"
+            states = f"unknown ({type(error).__name__})"
+        return f"tasks: {states}; processes killed: {self._killer.deaths.total()}"
 
     def _task_instances(self) -> Iterator[dict[str, Any]]:
         for dag_id, run_id in self._dag_runs:
@@ -198,13 +201,13 @@ class Storm:
                 result=self._airflow.xcom(key[0], key[1], it["task_id"], map_index=key[2]),
             )
 
-    def _runs(self) -> Iterator[Run]:
+    def _executions(self) -> Iterator[Execution]:
         answered = {
-            (mark["id"], mark["try_number"])
+            (marker["id"], marker["try_number"])
             for it in self._losant.requests
             if it.operation == "notebook.execute"
-            and it.status == 200
-            and (mark := _mark(it.body["templateContext"]))
+            and it.status == HTTPStatus.OK
+            and (marker := _marker(it.body["templateContext"]))
         }
         with self._losant.backend.lock:
             executions = [
@@ -212,20 +215,20 @@ class Storm:
             ]
         now = self._losant.backend.clock()
         for it in executions:
-            mark = _mark(it.template_context)
+            marker = _marker(it.template_context)
             is_over = it.is_over(now)
             ended = it.ended_at if is_over and it.ended_at is not None else inf
-            yield Run(
+            yield Execution(
                 id=it.id,
-                task=(mark["dag_id"], mark["run_id"], mark["map_index"]) if mark else None,
-                try_number=mark.get("try_number", 0),
+                task=(marker["dag_id"], marker["run_id"], marker["map_index"]) if marker else None,
+                try_number=marker.get("try_number", 0),
                 queued=it.queued_at,
                 stopped=ended if it.canceling_at is None else it.canceling_at,
                 is_complete=is_over and it.ending == "completed",
-                is_answered=(mark.get("id"), mark.get("try_number")) in answered,
+                is_answered=(marker.get("id"), marker.get("try_number")) in answered,
             )
 
 
-def _mark(template_context: str | None) -> dict[str, Any]:
-    mark: dict[str, Any] = json.loads(template_context or "{}").get("airflow", {})
-    return mark
+def _marker(template_context: str | None) -> dict[str, Any]:
+    marker: dict[str, Any] = json.loads(template_context or "{}").get("airflow", {})
+    return marker

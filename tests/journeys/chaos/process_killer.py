@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What dies in Airflow: task processes, their supervisors and the triggerer, by SIGKILL and SIGTERM."""
+"""Kill processes of Airflow with SIGKILL and SIGTERM: tasks, their supervisors and the triggerer."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from tests.support.local_airflow import LocalAirflow
     from tests.support.processes import Process
 
-ODDS = 0.6
-"""How many deaths each order placed at Losant brings about."""
-AMBUSH_ODDS = 0.4
-"""How many of them strike while an order is under way, and not at any time."""
-AMBUSH = 0.5
-AT_ANY_TIME = 8.0
-WAYS = {
+PROBABILITY = 0.6
+"""How likely a submission at Losant is to be followed by a kill."""
+DURING_SUBMISSION_PROBABILITY = 0.4
+"""How likely a kill is to hit a process that is submitting, rather than any process at any time."""
+SUBMISSION_DELAY = 0.5
+"""Longest delay, in seconds, of a kill during a submission."""
+ANY_DELAY = 8.0
+"""Longest delay, in seconds, of any other kill."""
+WEIGHTS = {
     ("task", signal.SIGKILL): 40,
     ("task", signal.SIGTERM): 30,
     ("supervisor", signal.SIGKILL): 12,
@@ -34,98 +36,107 @@ WAYS = {
     ("triggerer", signal.SIGTERM): 4,
     ("trigger runner", signal.SIGKILL): 4,
 }
-TRIGGERER_LIVES = 15.0
-"""Seconds that a triggerer gets before the next one dies: starting one takes a third of that."""
+"""How often each kind of process gets each signal."""
+TRIGGERER_LIFETIME = 15.0
+"""Seconds that a triggerer runs at least before it is killed again; its start takes a third of them."""
 LONGEST_ABSENCE = 3.0
+"""Seconds after which the triggerer is started again at the latest."""
 
-Pair = tuple[psutil.Process, psutil.Process]
-"""A supervisor and its task."""
+SupervisedTask = tuple[psutil.Process, psutil.Process]
+"""A supervisor and the task that it supervises."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Death:
-    """Somebody is to die at an instant."""
+class Kill:
+    """
+    A planned kill.
+
+    :param at: Monotonic seconds.
+    :param target: The kind of process.
+    """
 
     at: float
-    who: str
-    by: signal.Signals
-    is_ambush: bool
+    target: str
+    signal: signal.Signals
+    during_submission: bool
 
 
-class Reaper:
+class ProcessKiller:
     """
-    Kill processes of an Airflow.
+    Kill processes of an Airflow at random.
 
-    :param airflow: The Airflow that has to live with it.
-    :param losant_url: Where the tasks' orders go, to tell which process has one under way.
-    :param seed: Decides who dies, how and when; who that is then is up to the processes.
+    :param airflow: The Airflow whose processes are killed.
+    :param losant_url: Where tasks submit, to find those that are submitting.
+    :param seed: Decides what is killed, how and when. Which process that hits depends on their timing.
     """
 
     def __init__(self, airflow: LocalAirflow, losant_url: str, seed: int) -> None:
         self.deaths: Counter[str] = Counter()
         self._airflow = airflow
         self._losant_port = urlsplit(losant_url).port
-        self._dice = Random(f"{seed} deaths")
-        self._due: list[Death] = []
-        self._forsaken: list[psutil.Process] = []
-        self._triggerer_back_at = 0.0
-        self._triggerer_safe_until = 0.0
+        self._random = Random(f"{seed} deaths")
+        self._planned: list[Kill] = []
+        self._unsupervised: list[psutil.Process] = []
+        self._restart_triggerer_at = 0.0
+        self._spare_triggerer_until = 0.0
 
-    def turn(self, requests: Sequence[Request], now: float) -> None:
+    def step(self, requests: Sequence[Request], now: float) -> None:
         """
-        Let those die whose time has come.
+        Plan kills, carry out those that are due, and start the triggerer again.
 
-        :param requests: What Losant saw since the last turn.
+        :param requests: Those that Losant received since the last step.
+        :param now: Monotonic seconds.
         """
         for request in requests:
-            if request.operation == "notebook.execute" and self._dice.random() < ODDS:
-                self._due.append(self._plan(now))
-        for death in [it for it in self._due if it.at <= now]:
-            self._due.remove(death)
-            self._strike(death, now)
-        if not self._airflow.triggerer.is_running and now >= self._triggerer_back_at:
+            if request.operation == "notebook.execute" and self._random.random() < PROBABILITY:
+                self._planned.append(self._plan(now))
+        for kill in [it for it in self._planned if it.at <= now]:
+            self._planned.remove(kill)
+            self._carry_out(kill, now)
+        if not self._airflow.triggerer.is_running and now >= self._restart_triggerer_at:
             self._airflow.triggerer.start()
 
-    def end(self) -> None:
-        """Kill the task processes that outlived their supervisor; nobody else would."""
-        for process in self._forsaken:
+    def finish(self) -> None:
+        """Kill the tasks that lost their supervisor: no process of Airflow does."""
+        for process in self._unsupervised:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
-    def _plan(self, now: float) -> Death:
-        (who, by), *_ = self._dice.choices(list(WAYS), list(WAYS.values()))
-        is_ambush = self._dice.random() < AMBUSH_ODDS
-        delay = self._dice.uniform(0, AMBUSH if is_ambush else AT_ANY_TIME)
-        return Death(at=now + delay, who=who, by=by, is_ambush=is_ambush)
+    def _plan(self, now: float) -> Kill:
+        ((target, number),) = self._random.choices(list(WEIGHTS), list(WEIGHTS.values()))
+        during_submission = self._random.random() < DURING_SUBMISSION_PROBABILITY
+        delay = self._random.uniform(0, SUBMISSION_DELAY if during_submission else ANY_DELAY)
+        return Kill(at=now + delay, target=target, signal=number, during_submission=during_submission)
 
-    def _strike(self, death: Death, now: float) -> None:
-        if death.who in ("task", "supervisor"):
-            self._strike_task(death)
-        elif now >= self._triggerer_safe_until:
-            self._strike_triggerer(death, now)
+    def _carry_out(self, kill: Kill, now: float) -> None:
+        if kill.target in ("task", "supervisor"):
+            self._kill_task(kill)
+        elif now >= self._spare_triggerer_until:
+            self._kill_triggerer(kill, now)
 
-    def _strike_task(self, death: Death) -> None:
+    def _kill_task(self, kill: Kill) -> None:
         tasks = _tasks(self._airflow.scheduler)
-        if death.is_ambush:
-            tasks = [it for it in tasks if self._talks_to_losant(it[1])][-1:]
-        if death.who == "supervisor":
-            tasks = self._known_to_run(tasks)
+        if kill.during_submission:
+            tasks = [it for it in tasks if self._is_connected_to_losant(it[1])][-1:]
+        if kill.target == "supervisor":
+            tasks = self._running(tasks)
         if not tasks:
             return
-        supervisor, task = self._dice.choice(tasks)
+        supervisor, task = self._random.choice(tasks)
         with suppress(psutil.NoSuchProcess):
-            if death.who == "supervisor":
-                self._forsaken.append(task)
-                supervisor.send_signal(death.by)
+            if kill.target == "supervisor":
+                self._unsupervised.append(task)
+                supervisor.send_signal(kill.signal)
             else:
-                task.send_signal(death.by)
-            self.deaths[f"{death.who} {death.by.name}"] += 1
+                task.send_signal(kill.signal)
+            self.deaths[f"{kill.target} {kill.signal.name}"] += 1
 
-    def _known_to_run(self, tasks: Sequence[Pair]) -> list[Pair]:
+    def _running(self, tasks: Sequence[SupervisedTask]) -> list[SupervisedTask]:
         """
-        Leave out the tasks that Airflow still believes to be queued.
+        Return the tasks that Airflow has in state ``running``.
 
-        LocalExecutor never learns that such a one has lost its supervisor: it would stay queued for ever.
+        A task in state ``queued`` would stay in it for ever, because LocalExecutor does not notice that its
+        supervisor has died.
         """
         with suppress(requests.RequestException):
             path = "/dags/~/dagRuns/~/taskInstances?state=running&limit=500"
@@ -133,20 +144,20 @@ class Reaper:
             return [it for it in tasks if _title(it[1]).rpartition(" ")[2] in running]
         return []
 
-    def _strike_triggerer(self, death: Death, now: float) -> None:
+    def _kill_triggerer(self, kill: Kill, now: float) -> None:
         if not self._airflow.triggerer.is_running:
             return
-        absence = self._dice.uniform(0, LONGEST_ABSENCE)
-        self._triggerer_back_at = now + absence
-        self._triggerer_safe_until = now + absence + TRIGGERER_LIVES
+        absence = self._random.uniform(0, LONGEST_ABSENCE)
+        self._restart_triggerer_at = now + absence
+        self._spare_triggerer_until = now + absence + TRIGGERER_LIFETIME
         with suppress(psutil.NoSuchProcess):
-            victim = psutil.Process(self._airflow.triggerer.pid)
-            if death.who == "trigger runner":
-                victim = next(iter(victim.children()), victim)
-            victim.send_signal(death.by)
-            self.deaths[f"{death.who} {death.by.name}"] += 1
+            process = psutil.Process(self._airflow.triggerer.pid)
+            if kill.target == "trigger runner":
+                process = next(iter(process.children()), process)
+            process.send_signal(kill.signal)
+            self.deaths[f"{kill.target} {kill.signal.name}"] += 1
 
-    def _talks_to_losant(self, process: psutil.Process) -> bool:
+    def _is_connected_to_losant(self, process: psutil.Process) -> bool:
         with suppress(psutil.Error):
             return any(
                 it.raddr and it.raddr.port == self._losant_port for it in process.net_connections("tcp4")
@@ -155,17 +166,18 @@ class Reaper:
 
 
 def _title(process: psutil.Process) -> str:
-    """Return what a process calls itself; a task's ends with the id of its task instance."""
+    """Return the command line of a process; that of a task ends with the id of its task instance."""
     with suppress(psutil.Error):
         return " ".join(process.cmdline()).strip()
     return ""
 
 
-def _tasks(scheduler: Process) -> list[Pair]:
+def _tasks(scheduler: Process) -> list[SupervisedTask]:
     """
-    Return the supervisors that supervise a task, each with the task, youngest task last.
+    Return the supervisors that supervise a task, each with the task, the youngest task last.
 
-    An idle one must live: it holds the lock of LocalExecutor's queue, and no other would ever get a task.
+    An idle supervisor must not be killed: it holds the lock of LocalExecutor's queue, so no other one would
+    get a task again.
     """
     found = []
     with suppress(psutil.NoSuchProcess):

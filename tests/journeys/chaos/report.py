@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a storm was to be, and what is told of it afterwards."""
+"""The settings of a chaos run, and its printed summary."""
 
 from __future__ import annotations
 
@@ -9,40 +9,44 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.journeys.chaos.fault_schedule import ODDS
+from tests.journeys.chaos.fault_schedule import PROBABILITIES
 
 if TYPE_CHECKING:
-    from tests.journeys.chaos.bookkeeping import Account
+    from tests.journeys.chaos.bookkeeping import Findings
 
 SHOWN = 10
-"""Complaints of each kind that the report tells in words."""
+"""Findings of each kind that the summary describes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """
-    What to go through.
+    The settings of a chaos run.
 
     :param runs: Tasks, rounded up to whole DAG runs.
-    :param seed: Decides what goes wrong, as far as processes let anything decide.
-    :param deferrable: The ways to wait; the DAG runs take turns.
-    :param limit: Seconds after which what has not ended counts as lost.
-    :param odds: By operation, how likely a request at Losant is to be followed by a fault.
+    :param seed: Decides what fails, as far as the timing of processes allows.
+    :param deferrable: The modes of waiting; the DAG runs alternate between them.
+    :param limit: Seconds after which tasks that have not ended count as lost.
+    :param probabilities: By operation, how likely a request to Losant is to be followed by a fault.
     """
 
     runs: int
     seed: int
     deferrable: Sequence[bool]
     limit: float
-    odds: Mapping[str, float] = field(default_factory=lambda: ODDS)
+    probabilities: Mapping[str, float] = field(default_factory=lambda: PROBABILITIES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The account, and what it was taken of."""
+    """
+    The summary of a chaos run.
+
+    :param evidence: The folder of Airflow's logs, kept only when there is something to explain.
+    """
 
     plan: Plan
-    account: Account
+    findings: Findings
     faults: Counter[str]
     deaths: Counter[str]
     cancels: int
@@ -50,12 +54,12 @@ class Report:
     evidence: Path | None
 
     def __str__(self) -> str:
-        it = self.account
-        ways = "/".join(str(way).lower() for way in self.plan.deferrable)
+        it = self.findings
+        modes = "/".join(str(mode).lower() for mode in self.plan.deferrable)
         row = {
-            "runs": it.tasks,
+            "tasks": it.tasks,
             "executions": it.executions,
-            "adopted": it.adopted,
+            "reconnected": it.reconnected,
             "duplicates": len(it.duplicates),
             "orphans": len(it.orphans),
             "lost": len(it.lost),
@@ -64,19 +68,19 @@ class Report:
         widths = [max(len(name), len(str(value))) for name, value in row.items()]
         lines = [
             "",
-            f"seed {self.plan.seed}, deferrable {ways}, {self.seconds:.0f} s, {it.tries} tries",
-            f"faults at Losant: {spell(self.faults)}",
-            f"deaths in Airflow: {spell(self.deaths)}",
+            f"seed {self.plan.seed}, deferrable {modes}, {self.seconds:.0f} s, {it.tries} tries",
+            f"faults in Losant: {format_counts(self.faults)}",
+            f"processes killed in Airflow: {format_counts(self.deaths)}",
             "  ".join(name.rjust(width) for name, width in zip(row, widths, strict=True)),
             "  ".join(str(value).rjust(width) for value, width in zip(row.values(), widths, strict=True)),
         ]
         for name in ("duplicates", "orphans", "lost"):
-            lines += [f"{name}: {complaint}" for complaint in getattr(it, name)[:SHOWN]]
+            lines += [f"{name}: {finding}" for finding in getattr(it, name)[:SHOWN]]
         if self.evidence is not None:
             lines.append(f"Airflow's logs: {self.evidence}")
         return "\n".join(lines)
 
 
-def spell(counts: Counter[str]) -> str:
-    """Write counts in words."""
+def format_counts(counts: Counter[str]) -> str:
+    """Return names and numbers, separated by commas."""
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"

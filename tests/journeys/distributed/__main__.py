@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.journeys.chaos.__main__ import stop
-from tests.journeys.chaos.chaos_run import DAGS, ride_out
+from tests.journeys.chaos.chaos_run import DAGS, run_chaos
 from tests.journeys.chaos.report import Plan, Report
 from tests.journeys.distributed.airflow import DistributedAirflow
-from tests.journeys.distributed.process_deaths import Turns
+from tests.journeys.distributed.process_deaths import OrderedKiller
 from tests.journeys.distributed.redis import LocalRedis
 from tests.support.postgres import best_database
 
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
 
 
-def many_machines(
-    ending: ExitStack, home: Path, losant: Emulator, plan: Plan
-) -> tuple[DistributedAirflow, Turns]:
-    """Begin an Airflow with Redis, two workers and two triggerers, of each of which one dies in its turn."""
-    database = ending.enter_context(best_database())
+def several_hosts(
+    stack: ExitStack, home: Path, losant: Emulator, plan: Plan
+) -> tuple[DistributedAirflow, OrderedKiller]:
+    """Start an Airflow with Redis, two workers and two triggerers; one of each is killed in turn."""
+    database = stack.enter_context(best_database())
     if database is None:
         raise SystemExit("PostgreSQL is not installed (Debian: postgresql)")
-    redis = ending.enter_context(LocalRedis(home))
+    redis = stack.enter_context(LocalRedis(home))
     airflow = DistributedAirflow(home, DAGS, broker=redis.url, sql_alchemy_conn=database)
-    ending.enter_context(airflow)
-    return airflow, Turns([airflow.workers[0], airflow.triggerer, redis], plan.runs)
+    stack.enter_context(airflow)
+    return airflow, OrderedKiller([airflow.workers[0], airflow.triggerer, redis], plan.runs)
 
 
-def ride(runs: int, limit: float) -> Report:
-    """Run deferred tasks, while a worker, a triggerer and Redis are killed and come back."""
-    plan = Plan(runs=runs, seed=1, deferrable=(True,), limit=limit, odds={})
-    return ride_out(plan, lambda line: print(line, flush=True), many_machines)
+def run_distributed(runs: int, limit: float) -> Report:
+    """Run deferred tasks while a worker, a triggerer and Redis are killed and started again."""
+    plan = Plan(runs=runs, seed=1, deferrable=(True,), limit=limit, probabilities={})
+    return run_chaos(plan, lambda line: print(line, flush=True), several_hosts)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run deferred tasks on an Airflow whose parts die in turn; return 0 only if each has one run."""
+    """Run deferred tasks while components are killed in turn; return 0 only if each has one execution."""
     parser = argparse.ArgumentParser(prog="python -m tests.journeys.distributed", description=main.__doc__)
     parser.add_argument("--runs", type=int, default=100, help="tasks, rounded up to a multiple of 5 (100)")
     parser.add_argument("--limit", type=float, default=1800.0, help="seconds to give up after (1800)")
@@ -50,12 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     try:
-        report = ride(given.runs, given.limit)
+        report = run_distributed(given.runs, given.limit)
     except KeyboardInterrupt:
         print("Interrupted; everything was stopped.")
         return 130
     print(report)
-    return 0 if report.account.is_clean and report.account.executions == report.account.tasks else 1
+    findings = report.findings
+    return 0 if findings.is_clean and findings.executions == findings.tasks else 1
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An Airflow as people scale it: tasks go through a broker to workers that know nothing of each other."""
+"""A distributed Airflow: tasks go through a message broker to several Celery workers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ WORKERS = 2
 ENVIRONMENT = {
     "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
     "AIRFLOW__CELERY__WORKER_CONCURRENCY": "3",
-    # A message that a dead worker had taken is given to another one after this.
+    # Seconds after which a message that a dead worker had received is delivered again.
     "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "30",
-    # And a task whose message is lost altogether is queued again.
+    # Seconds after which a task is queued again whose message was lost.
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "30",
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "5",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
@@ -31,7 +31,7 @@ class DistributedAirflow(LocalAirflow):
     Run an Airflow with two Celery workers and two triggerers while a ``with`` block lasts.
 
     :param broker: The address of Redis.
-    :param sql_alchemy_conn: The metadata database, which also takes Celery's results.
+    :param sql_alchemy_conn: The metadata database, which also stores Celery's results.
     """
 
     def __init__(self, home: Path, dags_folder: Path, *, broker: str, sql_alchemy_conn: str) -> None:
@@ -50,7 +50,7 @@ class DistributedAirflow(LocalAirflow):
 
     @property
     def components(self) -> list[Process]:
-        """All processes that make up this Airflow."""
+        """All processes of this Airflow."""
         return [*super().components, *self.workers]
 
     def _worker(self, number: int) -> Process:

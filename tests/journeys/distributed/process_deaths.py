@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who dies in a distributed Airflow, and when: not by chance, so that everybody's turn comes."""
+"""Kill chosen processes of a distributed Airflow in a fixed order, so that each of them is killed once."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ if TYPE_CHECKING:
     from tests.support.processes import Process
 
 ABSENCE = 5.0
-"""Seconds until one that was killed is started again."""
+"""Seconds until a process that was killed is started again."""
 
 
-class Turns:
+class OrderedKiller:
     """
-    Kill one process after the other as if the power failed, and start each again.
+    Kill one process after the other with SIGKILL, and start each again.
 
-    :param victims: In the order of their deaths, which are spread over all orders but the first and last.
-    :param orders: How many executions are going to be ordered.
+    :param processes: In the order in which they are killed. The kills are spread evenly over the submissions.
+    :param submissions: How many executions will be submitted.
     """
 
-    def __init__(self, victims: Sequence[Process], orders: int) -> None:
+    def __init__(self, processes: Sequence[Process], submissions: int) -> None:
         self.deaths: Counter[str] = Counter()
-        share = orders / (len(victims) + 1)
-        self._due = [(round(share * number), victim) for number, victim in enumerate(victims, 1)]
-        self._gone: list[tuple[float, Process]] = []
-        self._seen = 0
+        share = submissions / (len(processes) + 1)
+        self._planned = [(round(share * number), process) for number, process in enumerate(processes, 1)]
+        self._killed: list[tuple[float, Process]] = []
+        self._submitted = 0
 
-    def turn(self, requests: Sequence[Request], now: float) -> None:
+    def step(self, requests: Sequence[Request], now: float) -> None:
         """
-        Let those die whose turn has come, and others come back.
+        Kill the processes that are due, and start those again whose absence is over.
 
-        :param requests: What Losant saw since the last turn.
+        :param requests: Those that Losant received since the last step.
+        :param now: Monotonic seconds.
         """
-        self._seen += sum(it.operation == "notebook.execute" for it in requests)
-        while self._due and self._due[0][0] <= self._seen:
-            _, victim = self._due.pop(0)
-            victim.kill()
-            self.deaths[f"{victim.name} SIGKILL"] += 1
-            self._gone.append((now + ABSENCE, victim))
-        for back_at, victim in [it for it in self._gone if it[0] <= now]:
-            self._gone.remove((back_at, victim))
-            victim.start()
+        self._submitted += sum(it.operation == "notebook.execute" for it in requests)
+        while self._planned and self._planned[0][0] <= self._submitted:
+            _, process = self._planned.pop(0)
+            process.kill()
+            self.deaths[f"{process.name} SIGKILL"] += 1
+            self._killed.append((now + ABSENCE, process))
+        for start_at, process in [it for it in self._killed if it[0] <= now]:
+            self._killed.remove((start_at, process))
+            process.start()
 
-    def end(self) -> None:
-        """Leave nobody dead."""
-        for _, victim in self._gone:
-            victim.start()
+    def finish(self) -> None:
+        """Start the processes that are still absent."""
+        for _, process in self._killed:
+            process.start()

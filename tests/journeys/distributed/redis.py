@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Redis on loopback, from what the system's package installed, that forgets nothing when it is killed."""
+"""A Redis on loopback, from the system's package, that loses no data when it is killed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.processes import Process, free_port, wait_for
 
 
 def program() -> str | None:
-    """Return where Redis is; None where it is not installed."""
+    """Return the path of Redis; None if it is not installed."""
     return shutil.which("redis-server")
 
 
@@ -22,7 +22,7 @@ class LocalRedis(Process):
     """
     Run a message broker while a ``with`` block lasts; it can be killed and started again.
 
-    :param folder: Where it keeps what must survive its death.
+    :param folder: For the data that a restart has to find.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,7 +41,7 @@ class LocalRedis(Process):
 
     @property
     def url(self) -> str:
-        """The address of its first database."""
+        """The URL of its first database."""
         return f"redis://127.0.0.1:{self._port}/0"
 
     def __enter__(self) -> Self:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many deferred waits in one real triggerer, for long: none is lost, and nothing piles up."""
+"""Many deferred waits in one real triggerer for a long time: none is lost, and memory does not grow."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ import psutil
 from sqlalchemy import create_engine, text
 
 from airflow_provider_losant.emulator import Emulator, Script
-from tests.journeys.chaos.fault_schedule import HTTP_TIMEOUT, Weather
+from tests.journeys.chaos.fault_schedule import HTTP_TIMEOUT, FaultSchedule
 from tests.journeys.soak.dags.soak import WIDTH
 from tests.support.airflow_connection import connection, execute
-from tests.support.journey import FOR_EVER
+from tests.support.journey import ENDLESS
 from tests.support.local_airflow import LocalAirflow
 from tests.support.postgres import best_database
 from tests.support.processes import wait_for
 
 DAGS = Path(__file__).parent / "dags"
 ENVIRONMENT = {"AIRFLOW__TRIGGERER__CAPACITY": "10000"}
-WARMING = 60.0
-"""Seconds in which the triggerer may still grow, since it has only just taken all waits over."""
-TICK = 0.25
+WARM_UP = 60.0
+"""Seconds in which the memory of the triggerer may still grow, because it has just loaded all triggers."""
+STEP_INTERVAL = 0.25
+"""Seconds between two steps of the fault schedule."""
 ENDS_WITHIN = 30.0
-"""Seconds over which the executions end, at last."""
-PATIENCE = 120.0
-"""Seconds after which a wait counts as lost whose execution has ended."""
-MOST_GROWTH = 0.05
-ODDS = {"notebook.logs": 0.2}
-"""How likely a look is to be followed by a fault; each look is shared by many waits."""
+"""Seconds within which all executions end when the soak is over."""
+MAX_LAG = 120.0
+"""Seconds after the end of its execution at which a wait counts as lost."""
+MAX_GROWTH = 0.05
+PROBABILITIES = {"notebook.logs": 0.2}
+"""How likely a poll is to be followed by a fault. Many waits share each poll."""
 BLOCKED = re.compile(r"blocked for ([\d.]+) seconds")
 
 WAITS = """
@@ -47,17 +48,17 @@ SELECT run_id, task_id, CAST(next_kwargs AS TEXT) FROM task_instance WHERE dag_i
 Key = tuple[str, str]
 """The DAG run and the task of a wait."""
 Rows = Callable[[str], dict[Key, str]]
-"""What tells of the task instances in a state with what they are to go on."""
+"""Returns the task instances in a state, each with its stored ``next_kwargs``."""
 Pause = Callable[[float], None]
-"""What lets so many seconds pass."""
+"""Waits so many seconds, while Losant fails now and then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
     """
-    What a triggerer takes of its machine, with all its processes.
+    The resources that a triggerer uses, with all its processes.
 
-    :param memory: Bytes that nobody shares with it.
+    :param memory: Bytes that it shares with no other process.
     :param files: Open file descriptors.
     """
 
@@ -66,7 +67,7 @@ class Size:
 
     @classmethod
     def of(cls, pid: int) -> Self:
-        """Weigh a process and its children."""
+        """Measure a process and its children."""
         parent = psutil.Process(pid)
         family = [parent, *parent.children(recursive=True)]
         return cls(
@@ -78,11 +79,11 @@ class Size:
 @dataclass(kw_only=True)
 class Report:
     """
-    What came of it.
+    The result of a soak.
 
     :param wrong: Waits that ended with another execution than their own.
-    :param lags: Seconds from the end of each execution until its wait had ended.
-    :param blocked: The longest that Airflow complains its event loop stood still, in seconds.
+    :param lags: Seconds from the end of each execution to the end of its wait.
+    :param blocked: The longest time, in seconds, for which Airflow reports that its event loop was blocked.
     """
 
     waits: int
@@ -96,13 +97,13 @@ class Report:
 
     @property
     def growth(self) -> float:
-        """By how much the memory grew, as a share of what it was."""
+        """The growth of the memory, as a share of the first measurement."""
         return self.sizes[-1].memory / self.sizes[0].memory - 1
 
     @property
     def holds(self) -> bool:
-        """Whether all is as promised."""
-        is_steady = self.growth < MOST_GROWTH and self.sizes[-1].files <= self.sizes[0].files * 1.05
+        """Whether no wait was lost or wrong, and memory and files stayed within their bounds."""
+        is_steady = self.growth < MAX_GROWTH and self.sizes[-1].files <= self.sizes[0].files * 1.05
         return is_steady and not self.lost and not self.wrong
 
     def __str__(self) -> str:
@@ -121,8 +122,8 @@ class Report:
 
 
 @contextmanager
-def stage() -> Iterator[tuple[Emulator, LocalAirflow]]:
-    """Run a Losant and an Airflow that knows it."""
+def losant_and_airflow() -> Iterator[tuple[Emulator, LocalAirflow]]:
+    """Run a Losant, and an Airflow with a connection to it."""
     with (
         tempfile.TemporaryDirectory(prefix="losant-soak-", ignore_cleanup_errors=True) as home,
         Emulator() as losant,
@@ -133,99 +134,101 @@ def stage() -> Iterator[tuple[Emulator, LocalAirflow]]:
         yield losant, airflow
 
 
-def endure(
-    waits: int, minutes: float, seed: int, tell: Callable[[str], None] = print, *, warming: float = WARMING
+def run_soak(
+    waits: int, minutes: float, seed: int, log: Callable[[str], None] = print, *, warm_up: float = WARM_UP
 ) -> Report:
     """
-    Let a triggerer wait for so many executions for so long, while Losant fails now and then.
+    Let a triggerer wait for many executions, while Losant fails now and then.
 
-    :param waits: How many, rounded up to whole DAG runs.
-    :param warming: Seconds before the triggerer is weighed for the first time.
+    :param waits: Number of waits, rounded up to whole DAG runs.
+    :param minutes: How long all of them wait.
+    :param seed: Decides what fails.
+    :param warm_up: Seconds before the first measurement.
     """
     report = Report(waits=-(-waits // WIDTH) * WIDTH, minutes=minutes)
-    with stage() as (losant, airflow), _rows_of(airflow.database) as rows:
-        meant = _begin(losant, airflow, report.waits // WIDTH)
+    with losant_and_airflow() as (losant, airflow), _rows_of(airflow.database) as rows:
+        expected = _start(losant, airflow, report.waits // WIDTH)
         wait_for(lambda: len(rows("deferred")) == report.waits, what="all to wait", timeout=900, every=2)
-        # Nobody goes on with what has ended: this is about the triggerer, and workers would be in its way.
+        # No task is resumed after its wait: this measures the triggerer, and workers would slow it down.
         airflow.scheduler.stop()
-        tell(f"{report.waits:,} wait")
-        weather = Weather(losant, seed, odds=ODDS)
-        pause = partial(_let_pass, losant, weather)
-        pause(warming)
+        log(f"{report.waits:,} wait")
+        schedule = FaultSchedule(losant, seed, PROBABILITIES)
+        pause = partial(_pause, losant, schedule)
+        pause(warm_up)
         for minute in range(ceil(minutes) + 1):
             if minute:
                 pause(60 * minutes / ceil(minutes))
             size = Size.of(airflow.triggerer.pid)
             report.sizes.append(size)
-            tell(f"after {minute} of {ceil(minutes)} steps: {size.memory / 1e6:.0f} MB, {size.files} files")
-        _settle(report, meant, _let_end(losant, seed), rows, pause)
-        report.faults = sum(weather.faults.values())
-        complaints = airflow.triggerer.log.read_text(errors="replace")
-        report.blocked = max(map(float, BLOCKED.findall(complaints)), default=0.0)
+            log(f"after {minute} of {ceil(minutes)} steps: {size.memory / 1e6:.0f} MB, {size.files} files")
+        _count(report, expected, _end_executions(losant, seed), rows, pause)
+        report.faults = sum(schedule.faults.values())
+        output = airflow.triggerer.log.read_text(errors="replace")
+        report.blocked = max(map(float, BLOCKED.findall(output)), default=0.0)
     return report
 
 
-def _begin(losant: Emulator, airflow: LocalAirflow, dag_runs: int) -> dict[Key, str]:
-    """Start a DAG run for each notebook; return the execution that each task instance is to wait for."""
+def _start(losant: Emulator, airflow: LocalAirflow, dag_runs: int) -> dict[Key, str]:
+    """Start a DAG run for each notebook; return the execution that each task instance waits for."""
     airflow.wait_for_dag("soak")
     airflow.unpause("soak")
-    meant = {}
+    expected = {}
     for number in range(dag_runs):
         notebook_id = losant.add_notebook(name=f"soak {number}")
-        losant.script(notebook_id, FOR_EVER)
+        losant.script(notebook_id, ENDLESS)
         executions = [execute(losant, notebook_id) for _ in range(WIDTH)]
         run_id = airflow.trigger("soak", conf={"notebook_id": notebook_id, "executions": executions})
-        meant |= {(run_id, f"wait_{index}"): it for index, it in enumerate(executions)}
-    return meant
+        expected |= {(run_id, f"wait_{index}"): it for index, it in enumerate(executions)}
+    return expected
 
 
-def _let_pass(losant: Emulator, weather: Weather, seconds: float) -> None:
-    """Let time pass, and the weather change with each request."""
+def _pause(losant: Emulator, schedule: FaultSchedule, seconds: float) -> None:
+    """Wait, and let the schedule decide after each request what fails next."""
     until = time.monotonic() + seconds
     seen = len(losant.requests)
     while (now := time.monotonic()) < until:
         requests = losant.requests
-        weather.turn(requests[seen:], now)
+        schedule.step(requests[seen:], now)
         seen = len(requests)
-        time.sleep(TICK)
+        time.sleep(STEP_INTERVAL)
 
 
-def _let_end(losant: Emulator, seed: int) -> dict[str, float]:
-    """Give each execution an end in the near future; return when, by its id."""
-    chance, backend, ends = random.Random(seed), losant.backend, {}
+def _end_executions(losant: Emulator, seed: int) -> dict[str, float]:
+    """Let each execution end soon; return the times by execution id."""
+    dice, backend, ends = random.Random(seed), losant.backend, {}
     with backend.lock:
         for notebook_id in backend.notebooks:
             for execution in backend.executions(notebook_id):
-                ends[execution.id] = backend.clock() + chance.uniform(1.0, ENDS_WITHIN)
+                ends[execution.id] = backend.clock() + dice.uniform(1.0, ENDS_WITHIN)
                 backend.put(execution.apply(Script(notebook=ends[execution.id] - execution.queued_at)))
     return ends
 
 
-def _settle(
-    report: Report, meant: Mapping[Key, str], ends: Mapping[str, float], rows: Rows, pause: Pause
+def _count(
+    report: Report, expected: Mapping[Key, str], ends: Mapping[str, float], rows: Rows, pause: Pause
 ) -> None:
-    """Wait until all waits have ended, and count how."""
-    until = time.time() + ENDS_WITHIN + PATIENCE
-    left = dict(meant)
+    """Wait until all waits have ended, and count those that are lost or wrong."""
+    until = time.time() + ENDS_WITHIN + MAX_LAG
+    left = dict(expected)
     while left and time.time() < until:
         pause(1.0)
         now, waiting = time.time(), rows("deferred")
         for key in left.keys() - waiting.keys():
             report.lags.append(now - ends[left.pop(key)])
-    told = rows("scheduled")
+    resumed = rows("scheduled")
     report.lost = len(left)
-    report.wrong = sum(meant[key] not in told.get(key, "") for key in meant.keys() - left.keys())
+    report.wrong = sum(expected[key] not in resumed.get(key, "") for key in expected.keys() - left.keys())
 
 
 @contextmanager
 def _rows_of(database: str) -> Iterator[Rows]:
-    """Yield what tells of the task instances in a state what they are to go on with."""
+    """Yield a function that reads the task instances in a state from the database."""
     engine = create_engine(database)
 
     def rows(state: str) -> dict[Key, str]:
         with engine.connect() as connection:
             found = connection.execute(text(WAITS), {"state": state})
-            return {(run_id, task_id): str(told) for run_id, task_id, told in found}
+            return {(run_id, task_id): str(kwargs) for run_id, task_id, kwargs in found}
 
     try:
         yield rows

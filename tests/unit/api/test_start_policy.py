@@ -114,7 +114,7 @@ def test_waiting_polls_every_interval_until_no_other_execution_is_active() -> No
 
     assert driver.sleeps == [20.0, 20.0]
     assert driver.operations() == [*["notebook.logs"] * 3, "notebook.execute"]
-    assert "waiting for its end" in driver.log
+    assert "waiting for it to end" in driver.log
 
 
 def test_waiting_for_another_execution_ends_at_the_deadline() -> None:
@@ -256,7 +256,7 @@ def test_the_minutes_of_the_billing_period_are_read_from_the_notebook() -> None:
         StartDenied, match="used 30 run minutes in this billing period, and max_minutes is 30"
     ):
         submit(FlowDriver([notebook(minutesThisPeriod=30)]), max_minutes=30, minutes_window="billing_period")
-    with pytest.raises(ProtocolError, match="does not say"):
+    with pytest.raises(ProtocolError, match="does not report"):
         submit(FlowDriver([notebook()]), max_minutes=30, minutes_window="billing_period")
 
 

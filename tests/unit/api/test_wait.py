@@ -365,7 +365,7 @@ def test_a_failed_cancel_at_the_deadline_is_logged_and_not_raised() -> None:
 
     assert (outcome.ending, outcome.is_cancelled) == ("deadline", False)
     assert driver.operations().count("notebook.cancelExecution") == 3
-    assert "could not be cancelled and may still use minutes" in driver.log
+    assert "could not be cancelled and may still use run minutes" in driver.log
 
 
 @pytest.mark.parametrize("error", [NotFound(404, "", "no"), BadRequest(400, "", "has ended")], ids=str)

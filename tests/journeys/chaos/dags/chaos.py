@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same mapped tasks twice, waiting in workers and in the triggerer, ready to be tried again and again."""
+"""The same mapped tasks twice, waiting in workers and in the triggerer, with many retries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import dag
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 
 WIDTH = 5
-"""Mapped tasks in each DAG run, as the command counts them."""
+"""Mapped tasks of each DAG run."""
 
 PARAMS: dict[str, Any] = {"notebooks": [""]}
 ACTIVE_RUNS = 6

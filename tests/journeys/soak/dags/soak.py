@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sensors that begin in the triggerer, one for each execution that the conf of the DAG run names."""
+"""Sensors that start in the triggerer, one for each execution in the conf of the DAG run."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ RETRYING: dict[str, Any] = {"retries": 1}
 LATE_RETRY: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=6)}
 KEEPING: dict[str, Any] = {"cancel_on_kill": False}
 
-STORIES: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "waiting": {},
     "deferred": DEFERRED,
     "retrying": RETRYING,
@@ -58,30 +58,30 @@ class CrashingOperator(LosantNotebookExecuteOperator):
         super().defer(trigger=CrashingTrigger(**trigger.serialize()[1]), **kwargs)
 
 
-def story(name: str) -> DAG:
-    """Return the DAG that tells a story."""
-    return DAG(f"story_{name}", schedule=None, params=PARAMS, max_active_runs=16)
+def dag(name: str) -> DAG:
+    """Make the DAG of a variant."""
+    return DAG(f"journey_{name}", schedule=None, params=PARAMS, max_active_runs=16)
 
 
-for _name, _setup in STORIES.items():
-    with story(_name):
+for _name, _setup in VARIANTS.items():
+    with dag(_name):
         LosantNotebookExecuteOperator(**PLACE | _setup)
 
-with story("crashing"):
+with dag("crashing"):
     CrashingOperator(**PLACE, deferrable=True)
 
-with story("mapped"):
+with dag("mapped"):
     LosantNotebookExecuteOperator.partial(**PLACE, deferrable=True).expand(
         template_context=[{"site": site} for site in ("north", "east")]
     )
 
-with story("sweep"):
+with dag("sweep"):
     LosantNotebookOrphanSweepOperator(task_id="run", losant_conn_id="{{ params.conn_id }}", min_age=0.1)
 
-with story("sweep_patient"):
+with dag("sweep_patient"):
     LosantNotebookOrphanSweepOperator(task_id="run", losant_conn_id="{{ params.conn_id }}")
 
-with story("awaiting"):
+with dag("awaiting"):
     _first = LosantNotebookExecuteOperator(**PLACE | {"task_id": "first"}, wait_for_completion=False)
     _awaiting: dict[str, Any] = {
         "notebook_id": "{{ params.notebook_id }}",
