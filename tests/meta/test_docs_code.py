@@ -24,7 +24,7 @@ from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.emulator.seed import Seed
 from tests.meta.commands import accept_connection, is_setting, problems_of, read_settings
 from tests.meta.public import PUBLIC, resolved
-from tests.provider.conftest import connect
+from tests.provider.conftest import set_connection
 from tests.support.pages import Block, pages
 from tests.support.paths import ROOT
 
@@ -80,7 +80,7 @@ def losant(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     with Emulator(application_id=APPLICATION) as emulator:
         emulator.add_notebook("Energy report", notebook_id=NOTEBOOK)
         emulator.script(NOTEBOOK, Script(notebook=0.01))
-        connect(monkeypatch, emulator)
+        set_connection(monkeypatch, emulator)
         yield emulator
 
 
