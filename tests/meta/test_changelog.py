@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The changelog keeps the form that readers, and tools that read for them, know from elsewhere."""
+"""The changelog has the format that readers and tools expect (keep a changelog)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Links lead somewhere: those within the project to a file and a heading, those out of it to known hosts."""
+"""Links within the project lead to an existing file and heading, and external links to known hosts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def is_outer(link: str) -> bool:
 
 
 def problem(page: Page, link: str) -> str | None:
-    """Say why a link within the project leads nowhere; None if it does lead somewhere."""
+    """Return the problem of a link within the project; None if its target exists."""
     name, _, anchor = link.partition("#")
     target = (page.path.parent / name).resolve() if name else page.path
     if not target.exists():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What users have: the installed wheel in an environment of its own, and what Airflow makes of it."""
+"""The installed wheel in an environment of its own, and how Airflow uses it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures in the documentation are those that the stories in ``tests/ui`` take, and no others."""
+"""The pictures in the documentation are exactly those that the tests in ``tests/ui`` take."""
 
 from __future__ import annotations
 

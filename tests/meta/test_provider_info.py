@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What we tell Airflow is well-formed by Airflow's own rules, and true."""
+"""The provider info that Airflow reads is valid by Airflow's own schema, and true."""
 
 from __future__ import annotations
 

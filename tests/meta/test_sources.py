@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small things that hold for every file of the project."""
+"""Small rules for every file of the project."""
 
 from __future__ import annotations
 

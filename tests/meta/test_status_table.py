@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a status means is written once, in the model; everybody else asks the model."""
+"""The meaning of a status is defined once, in the model; all other modules use the model."""
 
 from __future__ import annotations
 

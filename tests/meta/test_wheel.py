@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is released: both distributions, the same from whichever checkout."""
+"""Both distributions of a release, which are the same from every checkout."""
 
 from __future__ import annotations
 

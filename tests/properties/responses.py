@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers of Losant's: such as its reference allows, and such with one thing in them that it does not."""
+"""Strategies for Losant's responses: valid by its reference, and with one defect."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
     max_leaves=6,
 )
-"""Any JSON, and the numbers that only Python takes for JSON."""
+"""Any JSON, and the numbers that only Python reads as JSON."""
 
 
-def _object(needed: dict[str, Any], **optional: Any) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries(needed, optional=optional)
+def _object(required: dict[str, Any], **optional: Any) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(required, optional=optional)
 
 
 FILES = st.dictionaries(TEXT, _object({}, size=SIZE, url=TEXT, contentType=TEXT), max_size=3)
@@ -70,7 +70,7 @@ COUNTS = _object(
         "counts": st.lists(_object({"date": WHEN}, minutes=SIZE, completed=SIZE, timeout=SIZE), max_size=3),
     }
 )
-ANSWERS = {
+RESPONSES = {
     "notebooks.get": _object({"items": st.lists(NOTEBOOK_ENTRY, max_size=2)}, totalCount=SIZE),
     "notebook.get": NOTEBOOK_ENTRY,
     "notebook.logs": st.lists(EXECUTION, max_size=2),
@@ -81,26 +81,28 @@ ANSWERS = {
 }
 
 
-def places(answer: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """List where something is in an answer, the answer itself first."""
+def paths(response: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the paths of all values in a response, its own first."""
     inner = (
-        answer.items() if isinstance(answer, dict) else enumerate(answer if isinstance(answer, list) else ())
+        response.items()
+        if isinstance(response, dict)
+        else enumerate(response if isinstance(response, list) else ())
     )
-    return [above, *(place for key, it in inner for place in places(it, (*above, key)))]
+    return [prefix, *(path for key, it in inner for path in paths(it, (*prefix, key)))]
 
 
 @st.composite
-def spoilt(draw: st.DrawFn, good: st.SearchStrategy[Any]) -> Any:
-    """Draw an answer in which one thing is another, or is missing."""
-    answer = copy.deepcopy(draw(good))
-    *above, last = draw(st.sampled_from(places(answer))) or (None,)
+def with_one_defect(draw: st.DrawFn, good: st.SearchStrategy[Any]) -> Any:
+    """Draw a response in which one value is replaced or missing."""
+    response = copy.deepcopy(draw(good))
+    *prefix, last = draw(st.sampled_from(paths(response))) or (None,)
     if last is None:
         return draw(ANYTHING)
-    inner = answer
-    for key in above:
+    inner = response
+    for key in prefix:
         inner = inner[key]
     if draw(st.booleans()):
         inner[last] = draw(ANYTHING)
     else:
         del inner[last]
-    return answer
+    return response

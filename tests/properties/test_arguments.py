@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a DAG's author gives arrives at Losant as it was meant, or is refused before anything is sent."""
+"""The arguments of a DAG author arrive at Losant unchanged, or are refused before any request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ZONES = st.sampled_from(
     [UTC, *map(ZoneInfo, ("America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia"))]
 ) | st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 WHEN = st.datetimes(
-    min_value=datetime(2001, 9, 11),  # noqa: DTZ001 - the zone comes with it
+    min_value=datetime(2001, 9, 11),  # noqa: DTZ001 - Hypothesis adds the zone
     max_value=datetime(9000, 1, 1),  # noqa: DTZ001 - the same
     timezones=ZONES,
     allow_imaginary=False,
@@ -54,7 +54,7 @@ def test_a_timestamp_is_the_same_in_every_spelling_and_at_losant(spelling: str) 
 
         arrived = parse_relative_to(sent, 0.0)
         assert arrived is not None
-        assert abs(arrived - moment.timestamp()) < 0.0011  # a float of seconds is no more exact
+        assert abs(arrived - moment.timestamp()) < 0.0011  # the precision of a float of seconds
         assert sent.endswith("Z")
 
     check()
@@ -80,7 +80,7 @@ def test_an_invalid_timestamp_is_refused_and_never_sent_as_now(value: Any) -> No
     try:
         moment = parse_timestamp(value, field="relative_to")
     except InvalidArgument as error:
-        assert error.field == "relative_to"  # noqa: PT017 - it may as well be one
+        assert error.field == "relative_to"  # noqa: PT017 - not every example raises
         return
     assert parse_relative_to(format_timestamp(moment), 0.0) == pytest.approx(moment.timestamp(), abs=0.001)
 
@@ -102,7 +102,7 @@ OWNER = Owner(
 def test_a_context_arrives_unchanged(context: dict[str, Any]) -> None:
     text = encode_context(context)
     assert text is not None
-    # On the wire it is text in JSON in UTF-8.
+    # The context is sent as a string in JSON in UTF-8.
     sent = json.loads(json.dumps(execution_options(template_context=text)).encode())
 
     assert json.loads(sent["templateContext"]) == context

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What crosses from one process to another arrives whole: outcomes, what was told, triggers."""
+"""Values that are sent between processes arrive unchanged: outcomes, checkpoints and triggers."""
 
 from __future__ import annotations
 
