@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tell Airflow what this provider offers, without importing Airflow or any of it."""
+"""What Airflow reads about this provider; imports neither Airflow nor the classes that it lists."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _STORAGE = "Object storage"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Describe the provider to Airflow's providers manager and to its connection form."""
+    """Return the provider's metadata for Airflow's providers manager."""
     return {
         "package-name": "airflow-provider-losant",
         "name": "Losant",
-        "description": "Run, await, cancel and observe `Losant Notebooks <https://docs.losant.com/notebooks/overview/>`__.",
+        "description": "Run, wait for and cancel `Losant Notebooks <https://docs.losant.com/notebooks/overview/>`__.",
         "integrations": [
             {
                 "integration-name": _NAME,
@@ -50,7 +50,7 @@ def get_provider_info() -> dict[str, Any]:
             _modules("airflow_provider_losant.triggers.notebook", "airflow_provider_losant.triggers.sensor")
         ],
         "asset-uris": [_asset_uris()],
-        "dataset-uris": [_asset_uris()],  # their name in Airflow 2
+        "dataset-uris": [_asset_uris()],  # the name of assets in Airflow 2
         "task-decorators": [
             {
                 "name": "losant_notebook",
@@ -63,7 +63,7 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": "losant",
                 "hook-class-name": "airflow_provider_losant.hooks.losant.LosantHook",
                 "hook-name": "Losant",
-                **connection_form.declared(),
+                **connection_form.provider_info_form(),
             }
         ],
     }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from docutils import nodes
     from sphinx.application import Sphinx
 
-# The reference is read from the modules themselves, which import Airflow: it gets a home of its own.
+# Autodoc imports the modules, and with them Airflow: it gets a home folder of its own.
 _home = tempfile.TemporaryDirectory(prefix="losant-docs-")
 os.environ["AIRFLOW_HOME"] = _home.name
 logging.getLogger("airflow").setLevel(logging.WARNING)
@@ -28,11 +28,11 @@ version = release = __version__
 project_copyright = "the authors of airflow-provider-losant"
 
 extensions = ["myst_parser"]
-exclude_patterns = ["_build", "fault-table.md"]  # the table is part of another page
+exclude_patterns = ["_build", "project/fault-table.md"]  # the table is part of another page
 html_theme = "furo"
 html_title = f"Losant for Airflow {__version__}"
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["docs.css"]
 
 # Anchors for links like quickstart.md#find-the-ids.
 myst_heading_anchors = 3
@@ -46,17 +46,17 @@ python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
 toc_object_entries_show_parents = "hide"
 
-_ANSWERS = ("airflow_provider_losant.api.model.", "airflow_provider_losant.api.usage.")
+_MODELS = ("airflow_provider_losant.api.model.", "airflow_provider_losant.api.usage.")
 
 nitpicky = True
-# A build asks nothing of the internet, so what others document is named without a link.
+# A build needs no internet, so names from other projects have no link.
 _FOREIGN = ("collections", "datetime", "os", "pathlib", "ssl", "typing", "airflow", "jinja2", "requests")
-# As these are called where a module imports them for the type checker alone.
+# Names that modules import for the type checker only.
 _FOREIGN_NAMES = ("Any", "Asset", "AssetWatcher", "Context", "Mapping", "PathLike", "SSLContext", "Sequence")
 _FOREIGN_NAMES += ("TaskDecorator", "Unpack", "timedelta", r"Airflow\w+", "KeyError", "ValueError")
-# Literals with a name: their values are listed where the argument is described.
+# Named literals: their values are listed with the argument.
 _LITERALS = ("IfExists", "IfRunning", "Kind", "OnExceeded", "SortField", "Window")
-# What a DAG's author never holds in hand.
+# Types that users do not handle themselves.
 _INNER = ("NotebookTask", "Target", "Upload")
 nitpick_ignore_regex = [
     (r"py:(class|exc)", rf"({'|'.join(_FOREIGN)})(\..+)?"),
@@ -67,20 +67,21 @@ nitpick_ignore_regex = [
 def _readable(
     _app: Sphinx, kind: str, name: str, it: Any, _options: object, signature: str | None, gives: str
 ) -> tuple[str, str] | None:
-    """Leave out how to make what is only ever read (Losant's answers, exceptions); show constants' values."""
+    """Omit constructors that users do not call (models, exceptions); show the values of constants."""
     if not signature:
         return None
-    if kind == "exception" or (kind == "class" and name.startswith(_ANSWERS)):
+    if kind == "exception" or (kind == "class" and name.startswith(_MODELS)):
         return "", gives
     module = vars(sys.modules[it.__module__])
     named = re.compile(r"(?<== )([a-z_]+\.)?(default_\w+|[A-Z_]{3,})(?=[,)])")
-    # What a dataclass makes anew for each object is no default that could be shown.
-    told = signature.replace("<factory>", "{}")
-    return named.sub(lambda found: repr(eval(found[0], module, dict(vars(it)))), told), gives  # noqa: S307 - our own
+    names = {key: value for base in reversed(getattr(it, "__mro__", ())) for key, value in vars(base).items()}
+    # A dataclass creates such a value for each object.
+    shown = signature.replace("<factory>", "{}")
+    return named.sub(lambda found: repr(eval(found[0], module, names)), shown), gives  # noqa: S307 - our own
 
 
 def _find_by_last_name(app: Sphinx, env: Any, node: Any, shown: nodes.Element) -> nodes.Element | None:
-    """Lead from a bare name to the one thing of ours that is called so, as a reader of the source would."""
+    """Resolve a bare name to the only documented object that has it."""
     if node.get("refdomain") != "py":
         return None
     tail = "." + node["reftarget"].rpartition(".")[2]
@@ -92,6 +93,6 @@ def _find_by_last_name(app: Sphinx, env: Any, node: Any, shown: nodes.Element) -
 
 
 def setup(app: Sphinx) -> None:
-    """Let Sphinx read our source as people do."""
+    """Register the functions above."""
     app.connect("autodoc-process-signature", _readable)
     app.connect("missing-reference", _find_by_last_name)

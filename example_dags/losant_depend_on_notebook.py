@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Start one DAG when another one's notebook has run.
+Start a DAG after a notebook of another DAG has completed.
 
-The notebook is an asset. The task that runs it names it as its outlet, and whoever is scheduled on it starts
-after each successful run, with the run's id, durations and files at hand.
+The notebook is an asset. The task that runs it names it as its outlet. A DAG that is scheduled on the asset
+starts after each completed execution, and finds its id, durations and files in the asset event.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def losant_check_batteries() -> None:
 
 @dag(schedule=[BATTERIES], start_date=pendulum.datetime(2026, 1, 1), catchup=False, tags=["losant", "fleet"])
 def losant_plan_visits() -> None:
-    """Plan who visits which vehicle, whenever the batteries have been checked."""
+    """Plan the visits to the vehicles whenever the batteries have been checked."""
 
     @task
     def plan(triggering_asset_events: Any = None) -> list[str]:
-        """Say which runs this is about; more than one if they came faster than we did."""
+        """Return the executions; several if they ended before this DAG run started."""
         executions = [event.extra["execution_id"] for event in triggering_asset_events[BATTERIES]]
         print(f"Planning after {executions}")
         return executions

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-From the repository to the data lake: deploy a notebook, run it for each site, land its files.
+Deploy a notebook from the repository, run it for each site, and copy its files to object storage.
 
-The notebook lies beside this DAG and is uploaded whenever it has changed. Its reports land in the folder
+The notebook is next to this DAG and is uploaded whenever it has changed. Its reports are copied to the folder
 that the Airflow variable ``losant_landing`` names, such as ``s3://reports`` or ``file:///srv/reports``.
 """
 
@@ -50,7 +50,7 @@ FILES = [
     tags=["losant", "energy"],
 )
 def losant_deploy_and_land() -> None:
-    """Deploy the energy report, make it for each site, and land its files."""
+    """Deploy the energy report, run it for each site, and copy its files."""
     deploy = LosantNotebookUploadOperator(
         task_id="deploy",
         path=str(NOTEBOOK),
@@ -66,12 +66,12 @@ def losant_deploy_and_land() -> None:
             task_id="report",
             notebook_id=deploy.output["notebook_id"],
             relative_to="{{ data_interval_end }}",
-            template_context=site,  # type: ignore[arg-type]  # one of the sites, when the task runs
+            template_context=site,  # type: ignore[arg-type]  # one of the sites at run time
             deferrable=True,
             max_minutes=600,  # a day's worth; more would be a mistake
         )
         LosantNotebookOutputsToObjectStorageOperator(
-            task_id="land",
+            task_id="copy",
             notebook_id=deploy.output["notebook_id"],
             execution_id=report.output["execution_id"],
             destination=LANDING + "/{{ sites[ti.map_index]['site'] }}",

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Start a notebook now, wait for it later.
+Submit an execution now, wait for it later.
 
-The task that starts the run ends at once, so other tasks can work while Losant does; a sensor waits where
-the result is needed.
+The task that submits the execution ends at once, so that other tasks can run in the meantime. A sensor waits
+where the result is needed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BATTERY_HEALTH = "67b3a90ce5b1a2000d6f5e37"
 
 @dag(schedule="@daily", start_date=pendulum.datetime(2026, 1, 1), catchup=False, tags=["losant", "fleet"])
 def losant_fire_then_wait() -> None:
-    """Check the batteries of a fleet while something else goes on."""
+    """Check the batteries of a fleet while other tasks run."""
     start = LosantNotebookExecuteOperator(
         task_id="start",
         notebook_id=BATTERY_HEALTH,
@@ -33,8 +33,8 @@ def losant_fire_then_wait() -> None:
 
     @task
     def meanwhile() -> None:
-        """Do what need not wait for the notebook."""
-        print("Losant is working.")
+        """Do what does not depend on the notebook."""
+        print("The notebook is running.")
 
     health = LosantNotebookExecutionSensor(
         task_id="health",
@@ -45,12 +45,12 @@ def losant_fire_then_wait() -> None:
     )
 
     @task
-    def tell(execution: dict[str, Any]) -> None:
-        """Say where the report is."""
+    def print_report(execution: dict[str, Any]) -> None:
+        """Print where the report is."""
         print(f"{sorted(execution['outputs'])} after {execution['durations']['total']} s: {execution['url']}")
 
     chain(start, meanwhile(), health)
-    tell(health.output)
+    print_report(health.output)
 
 
 losant_fire_then_wait()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Stop the runs that nobody waits for any more.
+Cancel executions that no task waits for any more.
 
-A killed task cancels its run by itself, but now and then Airflow tells nobody of a kill, or a triggerer or
-Losant is down just then. This small DAG finds what was left running, and leaves everything else alone.
+A stopped task cancels its execution itself. In rare cases it cannot: Airflow does not notify the provider, or
+the triggerer or Losant is down at that moment. This DAG cancels such executions, and no others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from airflow_provider_losant.operators.sweep import LosantNotebookOrphanSweepOpe
     tags=["losant", "maintenance"],
 )
 def losant_orphan_sweep() -> None:
-    """Look after all notebooks of the connection's application, every ten minutes."""
+    """Check all notebooks of the connection's application every ten minutes."""
     LosantNotebookOrphanSweepOperator(task_id="sweep")
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Start a DAG whenever a notebook has run, whoever ran it: a Losant workflow, a colleague, another DAG.
+Start a DAG whenever an execution of a notebook has ended, also if a Losant workflow or a user submitted it.
 
-The triggerer watches the notebook; no task waits, and nothing has to be scheduled by the clock. Needs Airflow
-3.0 or later.
+The triggerer watches the notebook. No task waits for it, and the DAG needs no time schedule. This requires
+Airflow 3.0 or later.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ REPORTS = create_asset(
 
 @dag(schedule=[REPORTS], start_date=pendulum.datetime(2026, 1, 1), catchup=False, tags=["losant", "energy"])
 def losant_react_to_notebook() -> None:
-    """Look at each energy report as soon as there is one."""
+    """Print each energy report as soon as it exists."""
 
     @task
-    def look_at(triggering_asset_events: Any = None) -> list[str]:
-        """Say which reports there are, and how they went."""
+    def print_reports(triggering_asset_events: Any = None) -> list[str]:
+        """Print and return the reports and their status."""
         reports = [event.extra["payload"] for event in triggering_asset_events[REPORTS]]
         for report in reports:
             print(f"Report as of {report['relative_to']}: {report['status']}, see {report['url']}")
         return [report["execution_id"] for report in reports]
 
-    look_at()
+    print_reports()
 
 
 losant_react_to_notebook()

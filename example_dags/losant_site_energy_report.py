@@ -2,8 +2,8 @@
 """
 A daily energy report for each site, made by one Losant notebook.
 
-Every midnight the notebook runs once for each site, over the 24 hours that have just ended. While the runs
-are under way no worker is occupied.
+Every midnight the notebook runs once for each site, for the 24 hours that have just ended. The tasks are
+deferred, so they occupy no worker.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOper
 
 ENERGY_REPORT = "67a2f1b4e5b1a2000d6f4c21"
 
-# `site` is a tag of the meters in Losant: the notebook's input asks for the devices tagged site={{site}}.
+# `site` is a tag of the meters in Losant: the notebook's input selects devices with the tag site={{site}}.
 SITES = [
     {"site": "hamburg-harbour", "price_per_kwh": 0.31, "currency": "EUR"},
     {"site": "lyon-depot", "price_per_kwh": 0.24, "currency": "EUR"},

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_losant._compat import AirflowSkipException
 from airflow_provider_losant.api.errors import LosantError
@@ -41,13 +41,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_losant._compat import BaseOperator, Context
     from airflow_provider_losant.api.flows.start_policy import Blocked, StartPolicy
-    from airflow_provider_losant.api.flows.steps import FileFlow, Flow
     from airflow_provider_losant.api.flows.submission import Submission
     from airflow_provider_losant.api.flows.wait import WaitConfig
     from airflow_provider_losant.api.model import ExecutionRef
     from airflow_provider_losant.openlineage.collect import Report
-
-T = TypeVar("T")
 
 DAY = 24 * 3600.0
 MAX_TRIGGER_FAILURES = 3
@@ -212,13 +209,16 @@ class ExecuteSession:
         not_before = started.submitted_at + config.poll_interval if is_new else 0.0
         if arguments.deferrable and may_defer and config.deadline > time.time():
             if not is_new:
-                outcome = self._run(wait_for_execution(target, replace(config, deadline=0.0)))
+                with self._canceller.interruptible():
+                    outcome = self._client.run(wait_for_execution(target, replace(config, deadline=0.0)))
                 if outcome.ending == "ended":
                     return self._finish(outcome)
             self._defer(target, config, not_before, may_cancel=started.is_owned)
         may_cancel = arguments.cancel_on_timeout and started.is_owned
         flow = wait_for_execution(target, config, not_before=not_before, cancel_on_timeout=may_cancel)
-        return self._finish(self._run(flow))
+        with self._canceller.interruptible():
+            outcome = self._client.run(flow)
+        return self._finish(outcome)
 
     def _defer_until_unblocked(self, ref: ExecutionRef, waiting_since: float) -> NoReturn:
         """Wait in the triggerer for the end of another task's execution, which is never cancelled here."""
@@ -266,8 +266,9 @@ class ExecuteSession:
         if folder is None:
             return None
         flow = folder.save(ref, OutputSelection(), self._client.settings.max_retries)
-        with permanent_errors_as_config_error():
-            return self._run(flow)
+        with permanent_errors_as_config_error(), self._canceller.interruptible():
+            saved = self._client.run(flow)
+        return saved  # noqa: RET504 - a kill raises when the block ends
 
     def _check_query_time(self, outcome: Outcome) -> None:
         """Warn if Losant used another query time: it treats one that it cannot parse as the current time."""
@@ -280,11 +281,6 @@ class ExecuteSession:
             format_timestamp(requested),
             used,
         )
-
-    def _run(self, flow: FileFlow[T] | Flow[T]) -> T:
-        with self._canceller.interruptible():
-            result = self._client.run(flow)
-        return result  # noqa: RET504 - the block may raise after this line, so it has to be outside
 
     def _is_adopted(self) -> bool:
         return bool(self._pull(ADOPTED_KEY))

@@ -6,7 +6,7 @@ They may differ in the flags for a shorter response, and where the client has de
 upload, an ``execute`` without options has no body, which Losant refuses, and a flag that is true reads
 ``True``, which Losant reads as false.
 
-The tests can also run against the real Losant: see docs/contributing.md.
+The tests can also run against the real Losant: see docs/project/contributing.md.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from tests.support.quickstart_reader import Section, Shell
 
 pytestmark = [pytest.mark.airflow(since=NEWEST), pytest.mark.xdist_group("other-airflow")]
 
-QUICKSTART = Section.sections(ROOT / "docs" / "quickstart.md")
+QUICKSTART = Section.sections(ROOT / "docs" / "get-started" / "quickstart.md")
 TYPED = ("Install", "Run it", "See it in the UI")
 SAVED = "Save three files"
 ACCOUNT = "With your own account"
@@ -79,7 +79,7 @@ def test_the_quickstart_leads_to_a_finished_run(shell: Shell) -> None:
 
 @pytest.mark.timeout(240)
 def test_the_dag_is_tested_as_the_guide_shows(shell: Shell) -> None:
-    guide = Section.sections(ROOT / "docs" / "emulator.md")["Test your DAGs"]
+    guide = Section.sections(ROOT / "docs" / "guides" / "local-emulator.md")["Test your DAGs"]
 
     shell.save(guide.files)
     *_, output = [shell.type(command, timeout=120) for command in guide.commands]

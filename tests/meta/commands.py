@@ -23,7 +23,7 @@ PLACEHOLDERS = {
     "<token>": "token",
     "<application id>": "575ec8687ae143cd83dc4a97",
 }
-TOOLS = {"airflow", "bash", "cd", "curl", "git", "mkdir", "source"}
+TOOLS = {"airflow", "bash", "cd", "curl", "dot", "git", "lint-imports", "mkdir", "source"}
 """Programs of which only the name is judged, unless there is more to say below."""
 
 
@@ -46,7 +46,7 @@ def problems_of_program(program: str, *arguments: str) -> Iterator[str]:
         yield f"airflow does not take {arguments}"
     elif program == "bash" and not (ROOT / arguments[0]).exists():
         yield f"there is no {arguments[0]}"
-    elif program not in TOOLS:
+    elif program.rpartition("/")[2] not in TOOLS:
         yield f"nobody knows {program}"
 
 

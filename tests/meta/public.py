@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the package offers: the things that Airflow is told of."""
+"""The public names of the package: those in the provider info."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KINDS = ("operators", "sensors", "hooks", "triggers")
 
 
 def declared() -> Iterator[str]:
-    """Yield the names of what Airflow is told of."""
+    """Yield the full names of what the provider info lists."""
     info = get_provider_info()
     modules = [name for kind in KINDS for it in info[kind] for name in it["python-modules"]]
     for module in [*modules, *(it["python-module"] for it in info["transfers"])]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The changelog has the format that readers and tools expect (keep a changelog)."""
+"""The changelog has the format of Keep a Changelog, which readers and tools know."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from packaging.version import Version
 from airflow_provider_losant import __version__
 from tests.support.paths import ROOT
 
-TEXT = (ROOT / "docs" / "changelog.md").read_text()
+TEXT = (ROOT / "docs" / "project" / "changelog.md").read_text()
 HEADINGS = re.findall(r"^## (.+)$", TEXT, re.MULTILINE)
 RELEASES = [re.fullmatch(r"\[(\S+)\] - \d{4}-\d\d-\d\d", it) for it in HEADINGS if it != "[Unreleased]"]
 KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}

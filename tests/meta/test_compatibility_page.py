@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page about compatibility promises what tests show on each Airflow, and nothing else."""
+"""The page about compatibility says of each Airflow version what tests show on it, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,35 +14,40 @@ import pytest
 from tests.support.airflow_versions import MINORS, is_for
 from tests.support.source_files import ROOT, tree
 
-PAGE = (ROOT / "docs" / "compatibility.md").read_text()
+PAGE = (ROOT / "docs" / "reference" / "compatibility.md").read_text()
+GUARANTEES = (ROOT / "docs" / "project" / "guarantees.md").read_text()
 PROVIDER = ROOT / "tests" / "provider"
 SKIPPING = {"skip", "skipif", "importorskip", "xfail"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One feature: the Airflows that are said to have it, what the others do, and the tests that show it."""
+    """One feature, the Airflow versions that are said to have it, and the tests that show it."""
 
     feature: str
-    on: dict[str, str]
-    instead: str
+    on: list[str]
     tests: list[str]
 
 
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip("| \n").split("|")]
+def section(text: str, heading: str) -> str:
+    return re.split(r"^## ", text.partition(f"\n## {heading}\n")[2], flags=re.MULTILINE)[0]
 
 
-HEADS, _, *LINES = (cells(line) for line in PAGE.splitlines() if line.startswith("|"))
+def cells(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("| \n").split("|")] for line in lines]
+
+
+LINES = cells(section(PAGE, "Features"))[2:]
+SHOWN_BY = {
+    feature: re.findall(r"`(test_\w+\.py::test_\w+)`", tests)
+    for feature, tests in cells(section(GUARANTEES, "Features on each Airflow version"))[2:]
+}
 ROWS = [
-    Row(
-        feature=feature,
-        on=dict(zip(HEADS[1:-2], rest[:-2], strict=True)),
-        instead=rest[-2],
-        tests=re.findall(r"`(test_\w+\.py::test_\w+)`", rest[-1]),
-    )
-    for feature, *rest in LINES
+    Row(feature=feature, on=list(MINORS) if on == "all" else on.split(", "), tests=SHOWN_BY.get(feature, []))
+    for feature, on in LINES
 ]
+MISSING = re.findall(r"^- \*\*(.+?)\*\*: ", section(PAGE, "Where a feature is missing"), re.MULTILINE)
 
 
 def marks(test: str) -> Iterator[ast.Call]:
@@ -71,8 +76,8 @@ def runs_on(test: str) -> set[str]:
     return {minor for minor in MINORS if all(is_for(minor, **span) for span in spans)}
 
 
-def test_there_is_a_column_for_every_airflow_that_is_tested() -> None:
-    assert ["feature", *MINORS, "where it is missing", "shown by"] == HEADS
+def test_the_page_of_guarantees_lists_the_same_features() -> None:
+    assert list(SHOWN_BY) == [row.feature for row in ROWS]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.feature)
@@ -80,17 +85,16 @@ def test_a_feature_is_listed_exactly_for_the_airflows_that_run_its_tests(row: Ro
     assert row.tests
     shown = set().union(*(runs_on(test) for test in row.tests))
 
-    assert row.on == {minor: "yes" if minor in shown else "no" for minor in MINORS}
+    assert row.on == [minor for minor in MINORS if minor in shown]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.feature)
-def test_a_fallback_is_described_exactly_where_a_feature_is_missing(row: Row) -> None:
-    assert bool(row.instead) == ("no" in row.on.values())
+def test_what_happens_without_a_feature_is_said_where_it_is_missing_and_only_there() -> None:
+    assert [row.feature for row in ROWS if row.on != list(MINORS)] == MISSING
 
 
 def test_tests_named_on_the_page_are_skipped_only_for_their_airflow_version() -> None:
     named: set[Path] = {PROVIDER / test.partition("::")[0] for row in ROWS for test in row.tests}
-    shared = {PROVIDER / "conftest.py", PROVIDER / "tasks.py", PROVIDER / "pulse.py"}
+    shared = {PROVIDER / "conftest.py", PROVIDER / "tasks.py", PROVIDER / "event_loop_probe.py"}
     others = {
         f"{file.name}:{node.lineno}"
         for file in named | shared

@@ -20,8 +20,8 @@ from tests.support.installed import Run, json_in
 from tests.support.paths import ROOT
 
 AIRFLOW = Version(version("apache-airflow"))
-USUAL = connection_form.declared()["ui-field-behaviour"]
-OWN = connection_form.declared()["conn-fields"]
+USUAL = connection_form.provider_info_form()["ui-field-behaviour"]
+OWN = connection_form.provider_info_form()["conn-fields"]
 
 # What the web server of Airflow 3 answers when the form is opened.
 FORM_OF_3 = """
@@ -124,7 +124,7 @@ def test_the_form_offers_exactly_the_fields_that_are_read() -> None:
 
 
 def test_the_page_about_the_connection_lists_what_the_form_shows() -> None:
-    page = (ROOT / "docs" / "connection.md").read_text()
+    page = (ROOT / "docs" / "get-started" / "connection.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page, re.MULTILINE)
 
     labels = {name: it["label"] for name, it in OWN.items()} | USUAL["relabeling"] | {"port": "Port"}

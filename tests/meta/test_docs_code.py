@@ -21,6 +21,7 @@ from airflow_provider_losant.api.model import Execution, ExecutionRef, Status
 from airflow_provider_losant.api.payloads import encode_context
 from airflow_provider_losant.decorators.notebook import losant_notebook_task
 from airflow_provider_losant.emulator import Emulator, Script
+from airflow_provider_losant.emulator.http.schemas import body_error
 from airflow_provider_losant.emulator.seed import Seed
 from tests.meta.commands import accept_connection, is_setting, problems_of, read_settings
 from tests.meta.public import PUBLIC, resolved
@@ -34,13 +35,19 @@ pytestmark = [
     pytest.mark.skipif(find_spec("sphinx") is None, reason="the extra docs is not installed"),
 ]
 
-PLAYED = {"docs/quickstart.md": "tests/journeys/test_quickstart.py"}
+PLAYED = {"docs/get-started/quickstart.md": "tests/journeys/test_quickstart.py"}
 """Pages whose blocks another test plays through, word for word."""
-RUN = ("example_dags", "tests", "docs/quickstart")
+RUN = ("example_dags", "tests", "docs/get-started/quickstart")
 """Folders whose files tests run."""
 SHELLS = {"console", "shell"}
 CHECKED = {"python", "json", "ini", "{literalinclude}", *SHELLS}
-NO_CODE = {"text", "{toctree}", "{eval-rst}", "{note}", "{figure}", "{image}", "{include}"}
+NO_CODE = {"text", "{toctree}", "{eval-rst}", "{glossary}", "{figure}", "{image}", "{include}", "{index}"} | {
+    "{note}",
+    "{tip}",
+    "{important}",
+    "{warning}",
+    "{seealso}",
+}
 """Diagrams and what is printed, and what Sphinx checks."""
 NOTEBOOK = "5c782b8d4f3a8e51c1db42e4"
 APPLICATION = "575ec8687ae143cd83dc4a97"
@@ -97,14 +104,19 @@ def test_included_code_comes_from_a_file_that_tests_run(block: Block) -> None:
     assert all(f"# [START {tag}]" in block.included.read_text() for tag in tags)
 
 
-@pytest.mark.parametrize("page", sorted({it.page for it in PARTS}), ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", sorted({it.page for it in PARTS}), ids=lambda page: f"{page.parent.name}/{page.stem}"
+)
 @pytest.mark.usefixtures("losant")
 def test_the_python_blocks_of_a_page_run_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
     """One block after the other, as they are read; pieces of a DAG go into one of the page's own."""
     (tmp_path / "context.json").write_text('{"airflow": {"openlineage": {"OPENLINEAGE_PARENT_ID": "a/b/c"}}}')
     names: dict[str, Any] = {name.rpartition(".")[2]: resolved(name) for name in PUBLIC} | {"task": Task()}
 
-    with patch.dict(os.environ, {"INPUT_DIR": str(tmp_path)}), DAG("page", schedule=None):
+    with (
+        patch.dict(os.environ, INPUT_DIR=str(tmp_path), OUTPUT_DIR=str(tmp_path)),
+        DAG("page", schedule=None),
+    ):
         for number, block in enumerate(it for it in PARTS if it.page == page):
             with TaskGroup(f"block_{number}"):
                 exec(compile(block.body, str(block), "exec"), names)
@@ -129,6 +141,8 @@ def test_json_examples_are_accepted_by_the_code_they_are_for(block: Block, tmp_p
     elif "notebooks" in told:
         (tmp_path / "seed.json").write_text(block.body)
         assert Seed.load(tmp_path / "seed.json").notebooks
+    elif "outputType" in told:
+        assert body_error("newNotebook", {"name": "Example", "outputs": [told]}) is None
     elif "execution_id" in told:
         assert list(told) == [*an_execution().to_result(), "url"]
         assert list(told["durations"]) == list(an_execution().durations)

@@ -10,11 +10,14 @@ import re
 import signal
 import threading
 import time
+import traceback
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import requests
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider_losant.emulator import Emulator, Fault, Script
@@ -661,3 +664,21 @@ def test_a_deferral_has_a_timeout_after_the_providers_own_deadline(notebook: str
     assert deferral.timeout is not None
     assert timedelta(seconds=200) < deferral.timeout < timedelta(seconds=260)
     assert deferral.method_name == "execute_complete"
+
+
+def test_between_execute_and_the_request_are_at_most_six_frames(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames: dict[str, list[str]] = {}
+    send = requests.Session.send
+
+    def record(session: requests.Session, request: requests.PreparedRequest, **more: Any) -> Any:
+        own = [it.name for it in traceback.extract_stack() if "/airflow_provider_losant/" in it.filename]
+        frames[urlsplit(request.url or "").path.rpartition("/")[2]] = own
+        return send(session, request, **more)
+
+    monkeypatch.setattr(requests.Session, "send", record)
+    task(notebook).run()
+
+    assert frames["execute"] == ["execute", "start_and_wait", "_submit", "run", "_call", "_send"]
+    assert frames["logs"] == ["execute", "start_and_wait", "_wait", "run", "_call", "_send"]

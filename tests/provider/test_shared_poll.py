@@ -137,7 +137,7 @@ def test_waits_with_another_token_have_another_client(
 def test_waits_that_begin_together_load_their_connection_once(
     losant: Emulator, monkeypatch: pytest.MonkeyPatch, recent: float, second: str
 ) -> None:
-    monkeypatch.setattr("airflow_provider_losant.hooks.losant.SETTINGS_TTL", recent)
+    monkeypatch.setattr("airflow_provider_losant.hooks.base.SETTINGS_TTL", recent)
     set_connection(monkeypatch, losant, password="first")
 
     async def token() -> str:

@@ -49,7 +49,7 @@ def test_the_form_has_our_fields_and_stores_them_where_the_hook_reads_them(
     form.get_by_label("Port").fill(port)
 
     form.get_by_role("button", name="Extra Fields", exact=True).click()
-    declared = connection_form.declared()["conn-fields"]
+    declared = connection_form.provider_info_form()["conn-fields"]
     expect(labels(form)).to_have_text([it["label"] for it in declared.values()])
     for it in declared.values():
         expect(form.get_by_text(it["description"])).to_be_visible()

@@ -79,20 +79,19 @@ class AsyncClient:
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]  # a generator's value is untyped at run time
             try:
-                advance = partial(flow.send, await self._do(step, log))
+                result: Any = None
+                match step:
+                    case Call():
+                        result = await self._call(step)
+                    case Sleep():
+                        await asyncio.sleep(step.seconds)
+                    case LogLine():
+                        log(step.level, "%s", step.text)
+                    case Tail():
+                        result = await self._tail(step)
+                advance = partial(flow.send, result)
             except LosantError as error:
                 advance = partial(flow.throw, error)
-
-    async def _do(self, step: Step, log: Log) -> Any:
-        match step:
-            case Sleep():
-                return await asyncio.sleep(step.seconds)
-            case LogLine():
-                return log(step.level, "%s", step.text)
-            case Tail():
-                return await self._tail(step)
-            case Call():
-                return await self._call(step)
 
     async def _call(self, call: Call[T]) -> T:
         token = self.settings.token

@@ -81,6 +81,13 @@ class Client:
         self.is_interrupted = False
         self._log = log
         self._refresh = refresh
+        self._handlers: Mapping[type, Callable[[Any], Any]] = {
+            Call: self._call,
+            Sleep: self._sleep,
+            LogLine: self._write,
+            Tail: self._tail,
+            Fetch: self._fetch,
+        }
 
     def run(self, flow: Flow[T] | FileFlow[T]) -> T:
         """
@@ -99,7 +106,7 @@ class Client:
             if self.is_interrupted and not isinstance(step, LogLine):
                 raise Interrupted
             try:
-                advance = partial(flow.send, self._do(step))
+                advance = partial(flow.send, self._handlers[type(step)](step))
             except LosantError as error:
                 advance = partial(flow.throw, error)
 
@@ -107,23 +114,13 @@ class Client:
         """Close the pool."""
         self.session.close()
 
-    def _do(self, step: Step | Fetch) -> Any:
-        match step:
-            case Sleep():
-                return self._sleep(step.seconds)
-            case LogLine():
-                return self._log(step.level, "%s", step.text)
-            case Tail():
-                return self._tail(step)
-            case Fetch():
-                return self._fetch(step)
-            case Call():
-                return self._call(step)
-
-    def _sleep(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
+    def _sleep(self, sleep: Sleep) -> None:
+        until = time.monotonic() + sleep.seconds
         while not self.is_interrupted and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, SLEEP_SLICE))
+
+    def _write(self, line: LogLine) -> None:
+        self._log(line.level, "%s", line.text)
 
     def _call(self, call: Call[T]) -> T:
         try:

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every hook to Losant does: read the Airflow connection, and make the clients."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.common.compat.sdk import BaseHook
+
+from airflow_provider_losant import __version__
+from airflow_provider_losant._compat import AIRFLOW_VERSION, read_connection
+from airflow_provider_losant.api.model import ExecutionRef, losant_id
+from airflow_provider_losant.api.settings import Settings
+from airflow_provider_losant.exceptions import LosantConfigError, permanent_errors_as_config_error
+from airflow_provider_losant.hooks import connection_form
+
+if TYPE_CHECKING:
+    import requests
+
+    from airflow_provider_losant.api.flows.steps import Flow
+    from airflow_provider_losant.api.flows.wait import Target
+    from airflow_provider_losant.api.http.async_client import SharedClient
+    from airflow_provider_losant.api.http.client import Client
+
+T = TypeVar("T")
+
+SETTINGS_TTL = 1.0
+"""Seconds for which the triggers of an event loop share a connection's settings without reading it again."""
+_settings_cache: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Future[Settings]] = {}
+
+USER_AGENT = (
+    f"airflow-provider-losant/{__version__} apache-airflow/{AIRFLOW_VERSION} "
+    f"python/{platform.python_version()}"
+)
+
+
+class LosantConnectionHook(BaseHook):
+    """
+    Read the Airflow connection, and provide the clients that its settings describe.
+
+    :param losant_conn_id: The Airflow connection of type ``losant``.
+    :param application_id: ID of the application; by default the connection's ``application_id``.
+    :raises LosantConfigError: a field of the connection is missing or invalid; the message names it.
+    """
+
+    conn_name_attr = "losant_conn_id"
+    default_conn_name = "losant_default"
+    conn_type = "losant"
+    hook_name = "Losant"
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the additional fields of the connection form, for Airflow before 3.2."""
+        return connection_form.widgets()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return how the connection form shows the standard fields, for Airflow before 3.2."""
+        return connection_form.behaviour()
+
+    def __init__(self, losant_conn_id: str = default_conn_name, application_id: str | None = None) -> None:
+        super().__init__()
+        self.losant_conn_id = losant_conn_id
+        self.application_id = application_id
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The connection's settings, read on first access."""
+        return self._read_settings()
+
+    @cached_property
+    def client(self) -> Client:
+        """The client of this hook, with one connection pool."""
+        from airflow_provider_losant.api.http.client import Client
+
+        return Client(self.settings, self.log.log, refresh=self._read_settings)
+
+    def get_conn(self) -> requests.Session:
+        """Return the authenticated session, for endpoints that this hook has no method for."""
+        return self.client.session
+
+    async def aclient(self) -> SharedClient:
+        """Return the client that hooks with the same settings share in the running event loop."""
+        from airflow_provider_losant.api.http.async_client import SharedClient
+
+        return SharedClient(await self._cached_settings(), self.asettings)
+
+    async def aload_settings(self) -> None:
+        """Read the connection without blocking the event loop; afterwards ``settings`` needs no I/O."""
+        self.settings = await self._cached_settings()
+
+    async def arun(self, flow: Flow[T]) -> T:
+        """Run a flow on the running event loop, and return its result."""
+        async with await self.aclient() as client:
+            return await client.run(flow, self.log.log)
+
+    async def asettings(self) -> Settings:
+        """Read the connection without blocking the event loop."""
+        connection, extra = await read_connection(self.losant_conn_id)
+        return self._settings_of(connection, extra)
+
+    def resolve_application_id(self, application_id: str | None = None) -> str:
+        """
+        Return the application's id: the argument, the hook's, or the connection's.
+
+        :raises LosantConfigError: none of them is set, or it is not an id.
+        """
+        resolved = application_id or self.application_id or self.settings.application_id
+        if not resolved:
+            raise LosantConfigError(
+                "application_id: is missing; pass it, or set application_id in the extra of connection "
+                f"{self.losant_conn_id!r}"
+            )
+        with permanent_errors_as_config_error():
+            return losant_id(resolved, field="application_id")
+
+    def test_connection(self) -> tuple[bool, str]:
+        """
+        Check host, token, application, and the scopes that running a notebook needs.
+
+        :return: Whether notebooks can be run, and a sentence about it for the user.
+        """
+        from airflow_provider_losant.api.flows.connection_test import check_connection
+
+        try:
+            return self.client.run(check_connection(self.resolve_application_id(), self.settings.token))
+        except LosantConfigError as error:
+            return False, str(error)
+
+    def execution_ref(
+        self, notebook_id: str, execution_id: str, *, application_id: str | None = None
+    ) -> ExecutionRef:
+        """
+        Return a reference to an execution.
+
+        :raises LosantConfigError: an id is missing or invalid.
+        """
+        with permanent_errors_as_config_error():
+            return ExecutionRef(
+                application_id=self.resolve_application_id(application_id),
+                notebook_id=losant_id(notebook_id, field="notebook_id"),
+                execution_id=losant_id(execution_id, field="execution_id"),
+            )
+
+    def notebook_url(self, ref: ExecutionRef | Target) -> str:
+        """Return the URL of an execution's notebook in Losant's web interface."""
+        return self.settings.notebook_url(
+            application_id=ref.application_id,
+            notebook_id=ref.notebook_id,
+            execution_id=ref.execution_id or "",
+        )
+
+    async def _cached_settings(self) -> Settings:
+        """Read the connection once for all triggers that start together, as after a triggerer's restart."""
+        loop = asyncio.get_running_loop()
+        key = (loop, self.losant_conn_id)
+        reading = _settings_cache.get(key)
+        if reading is None:
+            reading = _settings_cache[key] = asyncio.ensure_future(self.asettings())
+            loop.call_later(SETTINGS_TTL, _settings_cache.pop, key, None)
+        return await asyncio.shield(reading)
+
+    def _read_settings(self) -> Settings:
+        connection = self.get_connection(self.losant_conn_id)
+        return self._settings_of(connection, connection.extra_dejson)
+
+    def _settings_of(self, connection: Any, extra: Mapping[str, Any]) -> Settings:
+        with permanent_errors_as_config_error(f"Connection {self.losant_conn_id!r}: "):
+            return Settings.from_connection(
+                host=connection.host,
+                port=connection.port,
+                token=connection.password,
+                extra=extra,
+                user_agent=USER_AGENT,
+            )

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of guarantees names a test for each guarantee, and every journey about one."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.contract.fault_table import markdown
+from tests.support.source_files import ROOT, own_files, tree
+
+JOURNEYS = ROOT / "tests" / "journeys"
+PROVIDER = ROOT / "tests" / "provider"
+PAGE = ROOT / "docs" / "project" / "guarantees.md"
+TEXT = PAGE.read_text()
+COMPLETE = ("test_submitting.py", "test_killing.py", "test_time.py", "test_sweep.py")
+"""Journeys of which the page lists every test."""
+NODE_ID = re.compile(r"`(test_\w+\.py::test_\w+)`")
+
+
+def sections() -> dict[str, list[str]]:
+    """Return the rows of each section's table."""
+    parts = re.split(r"^## (.+)$", TEXT, flags=re.MULTILINE)[1:]
+    bodies = dict(zip(parts[::2], parts[1::2], strict=True))
+    return {
+        heading: rows
+        for heading, body in bodies.items()
+        if (rows := [line for line in body.splitlines() if line.startswith("|")][2:])
+    }
+
+
+SECTIONS = sections()
+ON_EACH_AIRFLOW = "Features on each Airflow version"
+
+
+def named(*headings: str) -> set[str]:
+    """Return the tests that sections name, as ``file::test``."""
+    return set(NODE_ID.findall("\n".join(row for heading in headings for row in SECTIONS[heading])))
+
+
+def node_ids_in(folder: Path, file: str) -> set[str]:
+    """Return the tests of a file, as ``file::test``."""
+    functions = (it for it in tree(folder / file).body if isinstance(it, ast.FunctionDef))
+    return {f"{file}::{it.name}" for it in functions if it.name.startswith("test_")}
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_every_test_that_a_section_names_exists(heading: str) -> None:
+    folder = PROVIDER if heading == ON_EACH_AIRFLOW else JOURNEYS
+    files = {name.partition("::")[0] for name in named(heading)}
+
+    assert files
+    assert named(heading) - {name for file in files for name in node_ids_in(folder, file)} == set()
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_every_row_names_a_test(heading: str) -> None:
+    assert [row for row in SECTIONS[heading] if not NODE_ID.search(row)] == []
+
+
+def test_every_journey_about_a_guarantee_is_on_the_page() -> None:
+    wanted = {name for file in COMPLETE for name in node_ids_in(JOURNEYS, file)}
+
+    assert wanted - named(*(heading for heading in SECTIONS if heading != ON_EACH_AIRFLOW)) == set()
+
+
+def test_the_table_of_faults_is_the_tested_one() -> None:
+    assert (PAGE.parent / "fault-table.md").read_text() == markdown(), (
+        "python -m tests.contract.fault_table > docs/project/fault-table.md"
+    )
+    assert "```{include} fault-table.md\n" in TEXT
+
+
+def test_no_other_page_names_tests() -> None:
+    others = [file for file in own_files(".md") if file != PAGE]
+
+    assert [str(file.relative_to(ROOT)) for file in others if "::test_" in file.read_text()] == []
