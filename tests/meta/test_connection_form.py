@@ -35,7 +35,7 @@ with warnings.catch_warnings(record=True) as said:
 ours = [str(it.message) for it in said if "losant" in str(it.message).lower()]
 print(json.dumps([form.model_dump(), ours]))
 """
-# What the web server of Airflow 2 shows, and what becomes of the fields that somebody fills in.
+# What the web server of Airflow 2 shows, and how it stores the fields that a user fills in.
 FORM_OF_2 = """
 import json, sys
 from airflow.hooks.base import BaseHook

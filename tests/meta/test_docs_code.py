@@ -30,7 +30,7 @@ from tests.support.pages import Block, pages
 from tests.support.paths import ROOT
 
 pytestmark = [
-    # Pages are written for the newest Airflow; what older ones lack is told in their text.
+    # Pages are written for the newest Airflow; their text says what older ones lack.
     pytest.mark.airflow(since="3.3"),
     pytest.mark.skipif(find_spec("sphinx") is None, reason="the extra docs is not installed"),
 ]
@@ -135,29 +135,29 @@ def test_a_whole_dag_file_is_loaded_by_airflow(block: Block, tmp_path: Path) -> 
 
 @of("json")
 def test_json_examples_are_accepted_by_the_code_they_are_for(block: Block, tmp_path: Path) -> None:
-    told = json.loads(block.body)
-    if "conn_type" in told:
+    parsed = json.loads(block.body)
+    if "conn_type" in parsed:
         accept_connection(block.body)
-    elif "notebooks" in told:
+    elif "notebooks" in parsed:
         (tmp_path / "seed.json").write_text(block.body)
         assert Seed.load(tmp_path / "seed.json").notebooks
-    elif "outputType" in told:
-        assert body_error("newNotebook", {"name": "Example", "outputs": [told]}) is None
-    elif "execution_id" in told:
-        assert list(told) == [*an_execution().to_result(), "url"]
-        assert list(told["durations"]) == list(an_execution().durations)
-    elif "airflow" in told:
-        encode_context(told)
-        assert told["airflow"].keys() <= a_mark().keys()
+    elif "outputType" in parsed:
+        assert body_error("newNotebook", {"name": "Example", "outputs": [parsed]}) is None
+    elif "execution_id" in parsed:
+        assert list(parsed) == [*make_execution().to_result(), "url"]
+        assert list(parsed["durations"]) == list(make_execution().durations)
+    elif "airflow" in parsed:
+        encode_context(parsed)
+        assert parsed["airflow"].keys() <= make_marker().keys()
     else:
-        read_settings({"password": "token", "extra": told})
+        read_settings({"password": "token", "extra": parsed})
 
 
 @of("ini")
 def test_airflow_knows_every_setting_of_an_example(block: Block) -> None:
-    told = configparser.ConfigParser()
-    told.read_string(block.body)
-    named = [(section, option) for section in told.sections() for option in told[section]]
+    parsed = configparser.ConfigParser()
+    parsed.read_string(block.body)
+    named = [(section, option) for section in parsed.sections() for option in parsed[section]]
 
     assert named
     assert [it for it in named if not is_setting(*it)] == []
@@ -171,11 +171,11 @@ def test_every_command_exists_and_accepts_its_arguments(block: Block) -> None:
     assert [problem for command in commands for problem in problems_of(command)] == []
 
 
-def an_execution() -> Execution:
+def make_execution() -> Execution:
     ref = ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id="0" * 24)
     return Execution(ref=ref, status=Status.of("completed"))
 
 
-def a_mark() -> dict[str, Any]:
+def make_marker() -> dict[str, Any]:
     owner = Owner(dag_id="", task_id="", run_id="", map_index=0, try_number=1, max_tries=0, deployment="here")
     return owner.add_marker({}, {"OPENLINEAGE_PARENT_ID": ""})["airflow"]  # type: ignore[no-any-return]

@@ -151,11 +151,11 @@ def test_an_alias_gets_the_asset_of_the_notebook(losant: Emulator, notebook: str
     accessor = context["outlet_events"][alias]
     if AIRFLOW_3:
         (event,) = accessor.asset_alias_events
-        told = event.dest_asset_key.uri, event.extra["execution_id"]
+        named = event.dest_asset_key.uri, event.extra["execution_id"]
     else:
         (event,) = accessor.dataset_alias_events
-        told = event["dest_dataset_uri"], event["extra"]["execution_id"]
-    assert told == (notebook_asset(notebook).uri, result["execution_id"])
+        named = event["dest_dataset_uri"], event["extra"]["execution_id"]
+    assert named == (notebook_asset(notebook).uri, result["execution_id"])
 
 
 @pytest.mark.usefixtures("losant_connection")

@@ -64,7 +64,7 @@ def failure(driver: Driver, settings: Settings, call: Any = EXECUTE) -> LosantEr
 # -- equal behaviour of both clients ----------------------------------------------------------------------
 
 
-def story(losant: Emulator, notebook: str, file: Path) -> Flow[list[Any]]:
+def call_everything(losant: Emulator, notebook: str, file: Path) -> Flow[list[Any]]:
     """Call everything that the hook can call."""
     application = losant.application_id
     listed = yield endpoints.list_notebooks(application, sortField="name")
@@ -91,13 +91,13 @@ def test_a_flow_gives_the_same_results_and_requests_through_both_drivers(tmp_pat
         with Emulator(application_id=APPLICATION) as losant:
             notebook = losant.add_notebook("Report", notebook_id=NOTEBOOK)
             losant.script(notebook, BRIEF)
-            results.append(Driver(kind).run(to_losant(losant), story(losant, notebook, file)))
+            results.append(Driver(kind).run(to_losant(losant), call_everything(losant, notebook, file)))
             requests = [it for it in losant.requests if it.operation != "notebook.logs"]
-            looks = [it for it in losant.requests if it.operation == "notebook.logs"]
-        assert all(it.authorized for it in (*requests, *looks))
-        assert {it.headers["user-agent"] for it in (*requests, *looks)} == {"tests/1"}
-        assert {it.headers["accept"] for it in (*requests, *looks)} == {"application/json"}
-        seen.append([(it.method, it.path, set(it.query), it.body) for it in (*requests, looks[0])])
+            polls = [it for it in losant.requests if it.operation == "notebook.logs"]
+        assert all(it.authorized for it in (*requests, *polls))
+        assert {it.headers["user-agent"] for it in (*requests, *polls)} == {"tests/1"}
+        assert {it.headers["accept"] for it in (*requests, *polls)} == {"application/json"}
+        seen.append([(it.method, it.path, set(it.query), it.body) for it in (*requests, polls[0])])
 
     assert results[0] == results[1]
     assert seen[0] == seen[1]
@@ -419,8 +419,8 @@ def test_the_token_is_in_no_log_and_no_traceback(
         driver, to_losant(losant, timeout=0.2), endpoints.execute(losant.application_id, notebook, {})
     )
 
-    told = "".join(traceback.format_exception(error)) + repr(error) + str(vars(error))
-    assert losant.token not in told + caplog.text + "".join(driver.log_lines)
+    logged = "".join(traceback.format_exception(error)) + repr(error) + str(vars(error))
+    assert losant.token not in logged + caplog.text + "".join(driver.log_lines)
 
 
 def test_the_token_is_in_no_repr() -> None:
@@ -591,9 +591,9 @@ def test_a_halt_ends_a_sleep_soon() -> None:
 
 
 def test_log_lines_before_a_halt_are_written_and_none_after() -> None:
-    told: list[str] = []
+    logged: list[str] = []
     with HttpStub(http({"executionId": NOTEBOOK})) as server:
-        client = Client(to(server.url), lambda _, text, *args: told.append(text % args))
+        client = Client(to(server.url), lambda _, text, *args: logged.append(text % args))
 
         def flow() -> Flow[None]:
             yield EXECUTE
@@ -604,7 +604,7 @@ def test_log_lines_before_a_halt_are_written_and_none_after() -> None:
         with pytest.raises(Interrupted):
             client.run(flow())
 
-    assert told == ["the run has an id"]
+    assert logged == ["the run has an id"]
     assert len(server.requests) == 1
 
 

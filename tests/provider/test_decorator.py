@@ -41,13 +41,13 @@ class Finished:
     orders: list[Request]
     day: str
 
-    def order(self, task_id: str, map_index: int = -1) -> tuple[dict[str, Any], dict[str, Any]]:
+    def submission_of(self, task_id: str, map_index: int = -1) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the only submission of a task, and its context without the marker."""
         found = [(it.body, json.loads(it.body["templateContext"])) for it in self.orders]
         ((body, context),) = [
-            (body, told)
-            for body, told in found
-            if (told["airflow"]["task_id"], told["airflow"]["map_index"]) == (task_id, map_index)
+            (body, submitted)
+            for body, submitted in found
+            if (submitted["airflow"]["task_id"], submitted["airflow"]["map_index"]) == (task_id, map_index)
         ]
         return body, {name: value for name, value in context.items() if name != "airflow"}
 
@@ -88,8 +88,8 @@ def free(losant: Emulator, notebook: str, running: str) -> None:
     """Cancel the execution that the task waits for, after a few polls."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        looks = [it for it in losant.requests if it.operation == "notebook.logs" and notebook in it.path]
-        if len(looks) > 2:
+        polls = [it for it in losant.requests if it.operation == "notebook.logs" and notebook in it.path]
+        if len(polls) > 2:
             break
         time.sleep(0.05)
     LosantHook().cancel_execution(notebook, running)
@@ -99,11 +99,11 @@ def test_a_deferred_task_calls_its_function_after_the_other_execution_has_ended(
     finished: Finished,
 ) -> None:
     assert finished.states["behind", -1] == "success"
-    assert finished.order("behind")[1] == {"day": finished.day}
+    assert finished.submission_of("behind")[1] == {"day": finished.day}
 
 
 def test_a_function_returns_the_context_and_the_task_the_result(finished: Finished) -> None:
-    body, context = finished.order("single")
+    body, context = finished.submission_of("single")
     result = finished.results["single", -1]
 
     assert finished.states["single", -1] == finished.states["plain", -1] == "success"
@@ -121,7 +121,7 @@ def test_downstream_tasks_get_the_result(finished: Finished) -> None:
 
 
 def test_each_mapped_task_has_its_own_execution(finished: Finished) -> None:
-    sites = [finished.order("mapped", index)[1]["site"] for index in (0, 1)]
+    sites = [finished.submission_of("mapped", index)[1]["site"] for index in (0, 1)]
     ids = {finished.results["mapped", index]["execution_id"] for index in (0, 1)}
 
     assert sites == ["south", "west"]
@@ -130,7 +130,7 @@ def test_each_mapped_task_has_its_own_execution(finished: Finished) -> None:
 
 
 def test_a_function_may_return_nothing(finished: Finished) -> None:
-    assert finished.order("plain")[1] == {}
+    assert finished.submission_of("plain")[1] == {}
 
 
 def test_an_invalid_context_fails_the_task_before_the_submission(finished: Finished) -> None:
@@ -139,12 +139,12 @@ def test_an_invalid_context_fails_the_task_before_the_submission(finished: Finis
 
 
 def test_the_context_cannot_be_given_twice() -> None:
-    def told() -> dict[str, Any]:
+    def arguments() -> dict[str, Any]:
         return {}
 
     twice: Any = {"notebook_id": "f" * 24, "template_context": {}}
     with pytest.raises(TypeError, match="template_context: is what the decorated function returns"):
-        decorators.losant_notebook_task(told, **twice)()
+        decorators.losant_notebook_task(arguments, **twice)()
 
 
 def test_the_decorator_declares_every_operator_argument_with_its_type() -> None:

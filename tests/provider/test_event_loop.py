@@ -70,7 +70,7 @@ def ask(
 def test_getting_a_connection_from_the_supervisor_does_not_block_the_event_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told = {
+    response = {
         **dict.fromkeys(("login", "schema", "port")),
         **CONNECTION,
         "conn_id": "losant",
@@ -78,7 +78,7 @@ def test_getting_a_connection_from_the_supervisor_does_not_block_the_event_loop(
         "type": "ConnectionResult",
     }
 
-    read, pulse = ask(monkeypatch, read_all(), {"GetConnection": told})
+    read, pulse = ask(monkeypatch, read_all(), {"GetConnection": response})
 
     assert [(it.token, it.max_retries) for it in read] == [("made-up", 7)] * 3
     assert pulse.checks >= 3
@@ -93,9 +93,9 @@ def test_checking_whether_a_task_was_killed_does_not_block_the_event_loop(
 ) -> None:
     ti = Ti(map_index=map_index)
     key = ti.task_id if map_index < 0 else f"{ti.task_id}_{map_index}"
-    told = {"task_states": {ti.run_id: {key: state}} if state else {}, "type": "TaskStatesResult"}
+    response = {"task_states": {ti.run_id: {key: state}} if state else {}, "type": "TaskStatesResult"}
 
-    is_killed, pulse = ask(monkeypatch, has_left_deferral(ti), {"GetTaskStates": told})
+    is_killed, pulse = ask(monkeypatch, has_left_deferral(ti), {"GetTaskStates": response})
 
     assert is_killed is (state != "deferred")
     assert (pulse.checks, pulse.stops) == (1, 0)

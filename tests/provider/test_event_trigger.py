@@ -39,7 +39,7 @@ def nothing_left_behind() -> Iterator[None]:
     yield
     assert shared_poll._polls == {}
     assert async_client._shared == {}
-    gc.collect()  # a session that nobody closed complains now, and a complaint is an error
+    gc.collect()  # a session that was not closed warns now, and a warning is an error
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,7 @@ class Finished:
     url: str
     logical_date: Any
 
-    def order(self, task_id: str) -> dict[str, Any]:
+    def submission_of(self, task_id: str) -> dict[str, Any]:
         """Return the only submission of a task."""
         orders = [it.body for it in self.requests if it.operation == "notebook.execute"]
         (body,) = [it for it in orders if json.loads(it["templateContext"])["airflow"]["task_id"] == task_id]
@@ -119,17 +119,17 @@ def test_each_operator_submitted_exactly_once(finished: Finished) -> None:
 
 @pytest.mark.parametrize("task_id", ["run_waiting", "run_deferred"])
 def test_templates_reach_losant_rendered(finished: Finished, task_id: str) -> None:
-    order = finished.order(task_id)
-    context = json.loads(order["templateContext"])
+    submission_of = finished.submission_of(task_id)
+    context = json.loads(submission_of["templateContext"])
     day = finished.logical_date.strftime("%Y-%m-%d")
 
     assert context.pop("airflow")["task_id"] == task_id
     assert context == {"site": "north", "nested": {"days": [day]}}
-    assert order["relativeTo"] == finished.logical_date.isoformat(timespec="milliseconds").replace(
+    assert submission_of["relativeTo"] == finished.logical_date.isoformat(timespec="milliseconds").replace(
         "+00:00", "Z"
     )
-    assert order["email"] == "north@energy.example"
-    assert order["callbackUrl"] == "https://hooks.example/north"
+    assert submission_of["email"] == "north@energy.example"
+    assert submission_of["callbackUrl"] == "https://hooks.example/north"
 
 
 def test_a_waiting_and_a_deferred_task_get_the_same_result(finished: Finished) -> None:

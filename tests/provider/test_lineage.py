@@ -82,7 +82,7 @@ class Listener:
         state = TaskInstanceState.FAILED if failed else TaskInstanceState.SUCCESS
         return ExtractorManager().extract_metadata(LineageTi().dag_run, operator, state, task_instance=ti)
 
-    def follow(self, make: Callable[[], Any], *, failing: type[Exception] | None = None) -> Any:
+    def run_task(self, make: Callable[[], Any], *, failing: type[Exception] | None = None) -> Any:
         """Run a task with all its deferrals, and return the lineage of the last operator."""
         made: list[Any] = []
         task = Task(
@@ -130,27 +130,27 @@ def operator(notebook: str, **options: Any) -> Callable[[], LosantNotebookExecut
 def test_a_task_reports_its_execution_and_the_outputs_of_it(
     losant: Emulator, notebook: str, openlineage: Listener, deferrable: bool
 ) -> None:
-    told = openlineage.follow(operator(notebook, deferrable=deferrable, relative_to=WHEN))
+    lineage = openlineage.run_task(operator(notebook, deferrable=deferrable, relative_to=WHEN))
 
     (execution,) = losant.executions(notebook)
     host = losant.url.removeprefix("http://")
-    assert {it.namespace for it in told.outputs} == {f"losant://{host}"}
-    assert sorted(named(told.outputs, notebook)) == ["outputs/out.csv", "outputs/result.html"]
-    assert {it.outputFacets["outputStatistics"].size for it in told.outputs} == {9, 18}
-    assert told.run_facets["externalQuery"].externalQueryId == execution["id"]
-    facet = told.run_facets["losant_execution"]
+    assert {it.namespace for it in lineage.outputs} == {f"losant://{host}"}
+    assert sorted(named(lineage.outputs, notebook)) == ["outputs/out.csv", "outputs/result.html"]
+    assert {it.outputFacets["outputStatistics"].size for it in lineage.outputs} == {9, 18}
+    assert lineage.run_facets["externalQuery"].externalQueryId == execution["id"]
+    facet = lineage.run_facets["losant_execution"]
     assert (facet.status, facet.relativeTo) == ("completed", "2026-01-02T00:00:00.000Z")
     assert facet.durations["notebook"] == 0.03
     assert facet.url.endswith(f"/notebooks/{notebook}")
 
 
 def test_a_dataset_has_the_name_of_its_asset(losant: Emulator, notebook: str, openlineage: Listener) -> None:
-    told = openlineage.follow(operator(notebook))
+    lineage = openlineage.run_task(operator(notebook))
 
     asset = create_asset(
         notebook_id=notebook, application_id=losant.application_id, host=losant.url, output="out.csv"
     )
-    assert asset.uri in {f"{it.namespace}/{it.name}" for it in told.outputs}
+    assert asset.uri in {f"{it.namespace}/{it.name}" for it in lineage.outputs}
 
 
 @BOTH_MODES
@@ -159,27 +159,27 @@ def test_a_failed_task_reports_its_failed_execution(
 ) -> None:
     losant.script(notebook, BROKEN)
 
-    told = openlineage.follow(operator(notebook, deferrable=deferrable), failing=NotebookExecutionFailed)
+    lineage = openlineage.run_task(operator(notebook, deferrable=deferrable), failing=NotebookExecutionFailed)
 
-    assert named(told.outputs, notebook) == ["outputs/result.error.log"]
-    assert told.run_facets["losant_execution"].status == "errored"
+    assert named(lineage.outputs, notebook) == ["outputs/result.error.log"]
+    assert lineage.run_facets["losant_execution"].status == "errored"
 
 
 def test_a_task_without_an_execution_reports_no_lineage_and_still_fails(
     openlineage: Listener,
 ) -> None:
-    told = openlineage.follow(operator("0" * 24), failing=LosantConfigError)
+    lineage = openlineage.run_task(operator("0" * 24), failing=LosantConfigError)
 
-    assert (told.inputs, told.outputs, told.run_facets, openlineage.events) == ([], [], {}, [])
+    assert (lineage.inputs, lineage.outputs, lineage.run_facets, openlineage.events) == ([], [], {}, [])
 
 
 def test_saved_files_are_reported_with_their_destination(
     losant: Emulator, notebook: str, openlineage: Listener, tmp_path: Path
 ) -> None:
-    told = openlineage.follow(operator(notebook, save_outputs_to=str(tmp_path / "landing")))
+    lineage = openlineage.run_task(operator(notebook, save_outputs_to=str(tmp_path / "landing")))
 
     copies = {
-        it.name: it.outputFacets["outputStatistics"].size for it in told.outputs if it.namespace == "file"
+        it.name: it.outputFacets["outputStatistics"].size for it in lineage.outputs if it.namespace == "file"
     }
     assert copies == {f"{tmp_path}/landing/out.csv": 18, f"{tmp_path}/landing/result.html": 9}
     assert not any("landing" in it["name"] for it in openlineage.events[-1]["outputs"])
@@ -188,12 +188,12 @@ def test_saved_files_are_reported_with_their_destination(
 def test_declared_inlets_and_outlets_are_reported_too(notebook: str, openlineage: Listener) -> None:
     rates, archive = Asset(uri="file:///srv/rates.csv"), Asset(uri="file:///srv/archive.csv")
 
-    told = openlineage.follow(
+    lineage = openlineage.run_task(
         operator(notebook, inlets=[rates], outlets=[archive], wait_for_completion=False)
     )
 
-    assert "/srv/rates.csv" in named(told.inputs)
-    assert "/srv/archive.csv" in named(told.outputs)
+    assert "/srv/rates.csv" in named(lineage.inputs)
+    assert "/srv/archive.csv" in named(lineage.outputs)
 
 
 def test_a_transfer_reports_which_output_became_which_file(
@@ -204,7 +204,7 @@ def test_a_transfer_reports_which_output_became_which_file(
         task_id="await", notebook_id=notebook, execution_id=execution, poke_interval=0.02
     )).run()  # fmt: skip
 
-    told = openlineage.follow(
+    lineage = openlineage.run_task(
         lambda: LosantNotebookOutputsToObjectStorageOperator(
             task_id="land",
             notebook_id=notebook,
@@ -214,8 +214,8 @@ def test_a_transfer_reports_which_output_became_which_file(
         )
     )
 
-    assert named(told.inputs, notebook) == ["outputs/out.csv"]
-    assert named(told.outputs) == [f"{tmp_path}/landing/out.csv"]
+    assert named(lineage.inputs, notebook) == ["outputs/out.csv"]
+    assert named(lineage.outputs) == [f"{tmp_path}/landing/out.csv"]
 
 
 # -- the run of the execution -----------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def test_the_execution_is_a_child_run_of_the_task_with_start_and_end_events(
 ) -> None:
     from airflow.providers.openlineage.plugins import macros
 
-    told = openlineage.follow(operator(notebook, deferrable=deferrable, relative_to=WHEN))
+    lineage = openlineage.run_task(operator(notebook, deferrable=deferrable, relative_to=WHEN))
 
     began, ended = openlineage.events
     assert [it["eventType"] for it in (began, ended)] == ["START", "COMPLETE"]
@@ -235,7 +235,7 @@ def test_the_execution_is_a_child_run_of_the_task_with_start_and_end_events(
     assert ended["job"]["name"] == f"{losant.application_id}/notebooks/{notebook}"
     assert ended["job"]["facets"]["jobType"]["integration"] == "LOSANT"
     assert ended["job"]["facets"]["documentation"]["description"] == "Report"
-    assert [it["name"] for it in ended["outputs"]] == named(told.outputs)
+    assert [it["name"] for it in ended["outputs"]] == named(lineage.outputs)
     assert ended["run"]["facets"]["nominalTime"]["nominalStartTime"] == "2026-01-02T00:00:00.000Z"
     parent = ended["run"]["facets"]["parent"]
     assert (parent["job"]["namespace"], parent["job"]["name"]) == ("plant", "energy.report")
@@ -249,7 +249,7 @@ def test_a_failed_execution_reports_the_notebooks_own_error(
 ) -> None:
     losant.script(notebook, BROKEN)
 
-    openlineage.follow(operator(notebook, deferrable=deferrable), failing=NotebookExecutionFailed)
+    openlineage.run_task(operator(notebook, deferrable=deferrable), failing=NotebookExecutionFailed)
 
     ended = openlineage.events[-1]
     error = ended["run"]["facets"]["errorMessage"]
@@ -262,7 +262,7 @@ def test_a_canceled_execution_is_reported_as_aborted(
 ) -> None:
     losant.script(notebook, Script(notebook=0.01, ending="canceled"))
 
-    openlineage.follow(operator(notebook), failing=NotebookExecutionError)
+    openlineage.run_task(operator(notebook), failing=NotebookExecutionError)
 
     assert openlineage.events[-1]["eventType"] == "ABORT"
 
@@ -272,22 +272,22 @@ def test_an_active_execution_has_a_start_event_only(
 ) -> None:
     losant.script(notebook, Script(ending="hang"))
 
-    told = openlineage.follow(
+    lineage = openlineage.run_task(
         operator(notebook, timeout=0.1, cancel_on_timeout=False), failing=NotebookWaitTimedOut
     )
 
-    assert told.run_facets["losant_execution"].status == "inProgress"
+    assert lineage.run_facets["losant_execution"].status == "inProgress"
     assert [it["eventType"] for it in openlineage.events] == ["START"]
 
 
 def test_without_waiting_the_sensor_reports_the_end_of_the_execution(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
-    openlineage.follow(operator(notebook, wait_for_completion=False))
+    openlineage.run_task(operator(notebook, wait_for_completion=False))
     (fired,) = openlineage.events
     (execution,) = losant.executions(notebook)
 
-    openlineage.follow(
+    openlineage.run_task(
         lambda: LosantNotebookExecutionSensor(
             task_id="await", notebook_id=notebook, execution_id=execution["id"], poke_interval=0.02
         )
@@ -307,7 +307,7 @@ def test_an_adopted_execution_is_not_reported_as_a_child(
     losant.script(notebook, Script(notebook=0.3))
     LosantHook().execute_notebook(notebook)
 
-    openlineage.follow(operator(notebook, if_running="adopt"))
+    openlineage.run_task(operator(notebook, if_running="adopt"))
 
     assert len(losant.executions(notebook)) == 1
     assert not any("parent" in it["run"]["facets"] for it in openlineage.events)
@@ -316,9 +316,9 @@ def test_an_adopted_execution_is_not_reported_as_a_child(
 def test_no_lineage_event_has_a_token_or_a_signed_url(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
-    told = openlineage.follow(operator(notebook))
+    lineage = openlineage.run_task(operator(notebook))
 
-    for text in (openlineage.file.read_text(), str(told)):
+    for text in (openlineage.file.read_text(), str(lineage)):
         assert losant.token not in text
         assert losant.files_url not in text
 
@@ -329,7 +329,7 @@ def test_no_lineage_event_has_a_token_or_a_signed_url(
 def test_the_sources_of_inputs_are_requested_once(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
-    openlineage.follow(operator(notebook))
+    openlineage.run_task(operator(notebook))
 
     assert [it.operation for it in losant.requests].count("notebook.get") == 1
 
@@ -339,9 +339,9 @@ def test_failed_lineage_requests_do_not_fail_the_task(
 ) -> None:
     losant.inject("notebook.get", Fault("server_error"), times=9)
 
-    told = openlineage.follow(operator(notebook))
+    lineage = openlineage.run_task(operator(notebook))
 
-    assert len(told.outputs) == 2
+    assert len(lineage.outputs) == 2
     assert "documentation" not in openlineage.events[-1]["job"]["facets"]
 
 
@@ -370,12 +370,12 @@ def test_a_notebook_is_connected_to_the_tables_it_reads_and_fills(
         samples={"in.csv": tmp_path / "in.csv"},
     )
 
-    told = openlineage.follow(operator(notebook))
+    lineage = openlineage.run_task(operator(notebook))
 
-    (source,) = told.inputs
+    (source,) = lineage.inputs
     assert source.name == f"{losant.application_id}/data-tables/{read}"
     assert source.inputFacets["inputStatistics"].size == 18
-    assert f"{losant.application_id}/data-tables/{filled}" in named(told.outputs)
+    assert f"{losant.application_id}/data-tables/{filled}" in named(lineage.outputs)
 
 
 def copying(source: str, target: str) -> Json:
@@ -395,10 +395,10 @@ def copying(source: str, target: str) -> Json:
 # -- the notebook's context -------------------------------------------------------------------------------
 
 
-def context_of_order(losant: Emulator) -> Json:
+def submitted_context(losant: Emulator) -> Json:
     (order,) = [it.body for it in losant.requests if it.operation == "notebook.execute"]
-    told: Json = json.loads(order["templateContext"])
-    return told
+    lineage: Json = json.loads(order["templateContext"])
+    return lineage
 
 
 def test_a_notebook_gets_its_parent_run_in_openlineages_own_variables(
@@ -406,10 +406,10 @@ def test_a_notebook_gets_its_parent_run_in_openlineages_own_variables(
 ) -> None:
     from airflow.providers.openlineage.plugins import macros
 
-    openlineage.follow(operator(notebook))
+    openlineage.run_task(operator(notebook))
 
     ti = LineageTi()
-    assert context_of_order(losant)["airflow"]["openlineage"] == {
+    assert submitted_context(losant)["airflow"]["openlineage"] == {
         "OPENLINEAGE_PARENT_ID": f"plant/energy.report/{macros.lineage_run_id(ti)}",
         "OPENLINEAGE_ROOT_PARENT_ID": macros.lineage_root_parent_id(ti),
     }
@@ -429,9 +429,9 @@ def test_a_retry_reconnects_whatever_the_parent_run_in_the_context(
 def test_a_context_without_room_for_a_parent_run_still_has_its_marker(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
-    openlineage.follow(operator(notebook, template_context={"text": "x" * 32_500}))
+    openlineage.run_task(operator(notebook, template_context={"text": "x" * 32_500}))
 
-    mark = context_of_order(losant)["airflow"]
+    mark = submitted_context(losant)["airflow"]
     assert "openlineage" not in mark
     assert mark["id"]
 
@@ -447,6 +447,6 @@ def test_without_openlineage_nothing_is_requested_reported_or_imported(
     Task(operator(notebook), ti=LineageTi()).run()
 
     assert not is_enabled()
-    assert "openlineage" not in context_of_order(losant)["airflow"]
+    assert "openlineage" not in submitted_context(losant)["airflow"]
     assert "notebook.get" not in {it.operation for it in losant.requests}
     assert not [it for it in set(sys.modules) - before if it.startswith("openlineage")]

@@ -50,15 +50,19 @@ def dag() -> Any:
 
 @where_it_can
 def test_the_scheduler_stores_flat_json_that_the_trigger_accepts(notebook: str) -> None:
-    told = sensor(notebook, since=DAY, timeout=timedelta(minutes=5)).start_trigger_args
+    arguments = sensor(notebook, since=DAY, timeout=timedelta(minutes=5)).start_trigger_args
 
-    assert told.trigger_cls == start_args.TRIGGER
-    assert json.loads(json.dumps(told.trigger_kwargs)) == told.trigger_kwargs
-    assert told.trigger_kwargs["since"] == "2026-01-01T00:00:00+00:00"
-    assert told.timeout == timedelta(seconds=told.trigger_kwargs["deferral_timeout"]) > timedelta(minutes=7)
-    assert LosantNotebookSensorTrigger(**told.trigger_kwargs).serialize() == (
-        told.trigger_cls,
-        told.trigger_kwargs,
+    assert arguments.trigger_cls == start_args.TRIGGER
+    assert json.loads(json.dumps(arguments.trigger_kwargs)) == arguments.trigger_kwargs
+    assert arguments.trigger_kwargs["since"] == "2026-01-01T00:00:00+00:00"
+    assert (
+        arguments.timeout
+        == timedelta(seconds=arguments.trigger_kwargs["deferral_timeout"])
+        > timedelta(minutes=7)
+    )
+    assert LosantNotebookSensorTrigger(**arguments.trigger_kwargs).serialize() == (
+        arguments.trigger_cls,
+        arguments.trigger_kwargs,
     )
 
 
@@ -111,9 +115,9 @@ def test_mapped_sensors_start_in_workers(dag: Any, notebook: str) -> None:
 
 class Supervisor:
     """
-    Answer a triggerer's process as the process above it does.
+    Responds to a triggerer's process as its supervisor does.
 
-    :param xcoms: What tasks that are not mapped have pushed, by task and key.
+    :param xcoms: The XComs of tasks that are not mapped, by task and key.
     """
 
     def __init__(self, xcoms: dict[tuple[str, str], Any]) -> None:
@@ -150,10 +154,10 @@ def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
 @dataclass
 class Triggerer:
     """
-    Airflow's own code to run triggers, and those around it.
+    Airflow's own code that runs triggers.
 
-    :param dag: Whose sensor begins here.
-    :param supervisor: Who answers it.
+    :param dag: The DAG whose sensor starts here.
+    :param supervisor: Responds to the requests of the trigger.
     """
 
     dag: Any
@@ -200,7 +204,7 @@ def workload_of(dag: Any, since_start: float) -> Any:
 
     stored = json.loads(json.dumps(DagSerialization.to_dict(dag)))
     found = DagSerialization.from_dict(stored).get_task("await")
-    told = found.start_trigger_args
+    arguments = found.start_trigger_args
     ti = {"task_id": "await", "dag_id": dag.dag_id, "run_id": "manual", "try_number": 1, "map_index": -1}
     more = {"pool_slots": 1, "priority_weight": 1, "queue": "default"}
     ids = {"id": uuid4(), "dag_version_id": uuid4()}
@@ -208,11 +212,11 @@ def workload_of(dag: Any, since_start: float) -> Any:
     days = dict.fromkeys(
         ("logical_date", "data_interval_start", "data_interval_end", "run_after", "start_date"), DAY
     )
-    allowed = min(told.timeout, found.execution_timeout or told.timeout)
+    allowed = min(arguments.timeout, found.execution_timeout or arguments.timeout)
     return RunTrigger(
         id=1,
-        classpath=told.trigger_cls,
-        encrypted_kwargs=Trigger(told.trigger_cls, told.trigger_kwargs).encrypted_kwargs,
+        classpath=arguments.trigger_cls,
+        encrypted_kwargs=Trigger(arguments.trigger_cls, arguments.trigger_kwargs).encrypted_kwargs,
         ti=TaskInstanceDTO(**ti, **more, **ids),
         timeout_after=datetime.now(UTC) + allowed - timedelta(seconds=since_start),
         dag_data=stored,

@@ -29,7 +29,7 @@ def task(notebook: str, **options: Any) -> Task:
     return Task(lambda: operator(notebook, **options))
 
 
-def hanging(losant: Emulator, notebook: str, **options: Any) -> str:
+def start_hanging(losant: Emulator, notebook: str, **options: Any) -> str:
     """Start an execution outside of the task that does not end by itself; later ones are short."""
     losant.script(notebook, Script(ending="hang"))
     started = LosantHook().execute_notebook(notebook, **options)
@@ -54,7 +54,7 @@ def test_without_conditions_no_request_is_added(losant: Emulator, notebook: str,
 def test_a_task_skips_or_fails_while_another_execution_is_active(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
-    running = hanging(losant, notebook)
+    running = start_hanging(losant, notebook)
 
     with pytest.raises(AirflowSkipException, match=running):
         task(notebook, deferrable=deferrable, if_running="skip").run()
@@ -87,7 +87,7 @@ def test_a_task_waits_for_another_execution_to_end_and_then_submits_its_own(
 def test_waiting_for_another_execution_ends_with_the_timeout_without_cancelling_it(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
-    running = hanging(losant, notebook)
+    running = start_hanging(losant, notebook)
 
     with pytest.raises(NotebookNotStarted, match="the time to wait for it is over"):
         task(notebook, deferrable=deferrable, if_running="wait", timeout=0.2).run()
@@ -97,26 +97,26 @@ def test_waiting_for_another_execution_ends_with_the_timeout_without_cancelling_
 def test_a_deferred_wait_for_another_execution_ends_with_execution_timeout_too(
     losant: Emulator, notebook: str
 ) -> None:
-    hanging(losant, notebook)
+    start_hanging(losant, notebook)
 
     with pytest.raises(NotebookNotStarted, match="the time to wait for it is over"):
         task(notebook, deferrable=True, if_running="wait", execution_timeout=timedelta(seconds=0.2)).run()
 
 
 def test_a_deferred_wait_for_another_execution_never_cancels_it(losant: Emulator, notebook: str) -> None:
-    hanging(losant, notebook)
+    start_hanging(losant, notebook)
 
     with pytest.raises(TaskDeferred) as deferred:
         operator(notebook, deferrable=True, if_running="wait").execute(context_of(Ti()))
 
-    told = deferred.value.trigger.serialize()[1]
-    assert (told["cancel_on_kill"], told["cancel_on_timeout"]) == (False, False)
+    arguments = deferred.value.trigger.serialize()[1]
+    assert (arguments["cancel_on_kill"], arguments["cancel_on_timeout"]) == (False, False)
 
 
 def test_a_kill_while_waiting_for_another_execution_cancels_and_submits_nothing(
     losant: Emulator, notebook: str
 ) -> None:
-    running = hanging(losant, notebook)
+    running = start_hanging(losant, notebook)
     waiting = operator(notebook, if_running="wait")
     threading.Timer(0.2, waiting.on_kill).start()
 
@@ -145,7 +145,7 @@ def test_a_task_adopts_an_execution_with_the_same_arguments(
 def test_an_execution_with_another_context_is_not_adopted(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
-    other = hanging(losant, notebook, template_context={"site": "south"})
+    other = start_hanging(losant, notebook, template_context={"site": "south"})
 
     result = task(
         notebook, deferrable=deferrable, if_running="adopt", template_context={"site": "north"}
@@ -159,7 +159,7 @@ def test_an_execution_with_another_context_is_not_adopted(
 def test_an_adopted_execution_is_not_cancelled_by_the_tasks_timeout(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
-    other = hanging(losant, notebook)
+    other = start_hanging(losant, notebook)
 
     with pytest.raises(NotebookWaitTimedOut, match="was not cancelled"):
         task(notebook, deferrable=deferrable, if_running="adopt", timeout=0.2).run()
@@ -167,7 +167,7 @@ def test_an_adopted_execution_is_not_cancelled_by_the_tasks_timeout(
 
 
 def test_an_adopted_execution_is_not_cancelled_by_a_kill_of_the_task(losant: Emulator, notebook: str) -> None:
-    other = hanging(losant, notebook)
+    other = start_hanging(losant, notebook)
     adopting = operator(notebook, if_running="adopt")
     threading.Timer(0.2, adopting.on_kill).start()
 
@@ -177,7 +177,7 @@ def test_an_adopted_execution_is_not_cancelled_by_a_kill_of_the_task(losant: Emu
 
 
 def test_an_adopted_execution_is_not_cancelled_after_a_trigger_crash(losant: Emulator, notebook: str) -> None:
-    other = hanging(losant, notebook)
+    other = start_hanging(losant, notebook)
     ti = Ti()
     with pytest.raises(TaskDeferred) as first:
         operator(notebook, deferrable=True, if_running="adopt").execute(context_of(ti))
@@ -187,8 +187,8 @@ def test_an_adopted_execution_is_not_cancelled_after_a_trigger_crash(losant: Emu
         )
 
     for deferred in (first, second):
-        told = deferred.value.trigger.serialize()[1]
-        assert (told["execution_id"], told["cancel_on_kill"], told["cancel_on_timeout"]) == (
+        arguments = deferred.value.trigger.serialize()[1]
+        assert (arguments["execution_id"], arguments["cancel_on_kill"], arguments["cancel_on_timeout"]) == (
             other,
             False,
             False,
@@ -200,7 +200,7 @@ def test_previous_executions_are_cancelled_before_a_new_submission(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
     losant.switches.cancel_delay = 0.2
-    previous = [hanging(losant, notebook) for _ in range(2)]
+    previous = [start_hanging(losant, notebook) for _ in range(2)]
 
     result = task(notebook, deferrable=deferrable, if_running="cancel_previous").run()
 

@@ -180,7 +180,7 @@ def test_the_event_loop_is_not_blocked_while_losant_is_silent(
 ON_3 = pytest.mark.airflow(since="3.0")
 
 
-def tell_state(monkeypatch: pytest.MonkeyPatch, state: str | None) -> list[dict[str, Any]]:
+def set_task_state(monkeypatch: pytest.MonkeyPatch, state: str | None) -> list[dict[str, Any]]:
     """Replace Airflow's response about the state of a task instance."""
     asked: list[dict[str, Any]] = []
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
@@ -213,10 +213,10 @@ def test_a_kill_cancels_only_when_the_task_has_left_its_deferral(
     running: str,
     notebook: str,
     monkeypatch: pytest.MonkeyPatch,
-    told_of: tuple[str | None, int, int],
+    cancels_for: tuple[str | None, int, int],
 ) -> None:
-    state, cancelled, map_index = told_of
-    asked = tell_state(monkeypatch, state)
+    state, cancelled, map_index = cancels_for
+    asked = set_task_state(monkeypatch, state)
     killed: Any = trigger(losant, notebook, running, cancel_on_kill=True)
     killed.task_instance = Ti(map_index=map_index)
 
@@ -227,7 +227,7 @@ def test_a_kill_cancels_only_when_the_task_has_left_its_deferral(
 
 
 @pytest.fixture
-def told_of(state: str | None, cancelled: int, map_index: int) -> tuple[str | None, int, int]:
+def cancels_for(state: str | None, cancelled: int, map_index: int) -> tuple[str | None, int, int]:
     return state, cancelled, map_index
 
 
@@ -238,7 +238,7 @@ def told_of(state: str | None, cancelled: int, map_index: int) -> tuple[str | No
 def test_a_kill_does_not_cancel_an_execution_owned_by_another_task(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
 ) -> None:
-    asked = tell_state(monkeypatch, "failed")
+    asked = set_task_state(monkeypatch, "failed")
     killed: Any = trigger(**{"losant": losant, "notebook": notebook, "execution": running, **more})
     killed.task_instance = Ti()
 
@@ -252,7 +252,7 @@ def test_a_kill_does_not_cancel_an_execution_owned_by_another_task(
 def test_the_cancel_after_a_kill_is_retried_while_losant_is_unavailable(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell_state(monkeypatch, "failed")
+    set_task_state(monkeypatch, "failed")
     losant.inject("notebook.cancelExecution", Fault("reset_before"))
     killed: Any = trigger(losant, notebook, running, cancel_on_kill=True)
     killed.task_instance = Ti()
@@ -266,7 +266,7 @@ def test_the_cancel_after_a_kill_is_retried_while_losant_is_unavailable(
 def test_a_kill_that_airflow_repeats_every_second_is_completed(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell_state(monkeypatch, "failed")
+    set_task_state(monkeypatch, "failed")
     losant.inject("notebook.cancelExecution", Fault("slow", seconds=0.2))
     killed: Any = trigger(losant, notebook, running, cancel_on_kill=True)
     killed.task_instance = Ti()
@@ -289,7 +289,7 @@ def test_a_kill_that_airflow_repeats_every_second_is_completed(
 def test_a_triggerer_that_stops_cancels_nothing(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell_state(monkeypatch, "failed")
+    set_task_state(monkeypatch, "failed")
     interrupt(trigger(losant, notebook, running, cancel_on_kill=True))
 
     assert cancels(losant) == 0
@@ -300,7 +300,7 @@ def test_a_triggerer_that_stops_cancels_nothing(
 def test_without_on_kill_a_stopping_triggerer_cancels_no_execution(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell_state(monkeypatch, "deferred")
+    set_task_state(monkeypatch, "deferred")
     monkeypatch.delattr(BaseTrigger, "on_kill", raising=False)
     interrupt(trigger(losant, notebook, running, cancel_on_kill=True))
 
@@ -312,7 +312,7 @@ def test_without_on_kill_a_stopping_triggerer_cancels_no_execution(
 def test_without_on_kill_an_interrupted_trigger_of_a_killed_task_cancels(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell_state(monkeypatch, "failed")
+    set_task_state(monkeypatch, "failed")
     monkeypatch.delattr(BaseTrigger, "on_kill", raising=False)
     interrupt(trigger(losant, notebook, running, cancel_on_kill=True))
 
