@@ -165,7 +165,7 @@ def asset_stores(trigger: Any) -> list[Any]:
 
 
 def trigger_has_on_kill() -> bool:
-    """Return whether triggers have an ``on_kill`` (Airflow 3.3); before, a kill only cancels the coroutine."""
+    """Return whether triggers have ``on_kill`` (Airflow 3.3); before, a kill only cancels the coroutine."""
     from airflow.triggers.base import BaseTrigger
 
     return hasattr(BaseTrigger, "on_kill")
@@ -178,7 +178,8 @@ def build_start_trigger_args(
     Return the ``start_trigger_args`` of a task that starts in the triggerer; None if it needs a worker.
 
     Before Airflow 3.3 the triggerer renders no templates (apache/airflow#55068), and 3.1 and 3.2 ignore these
-    arguments. Only strings can be rendered; a plain XCom reference has a string form, a transformed one (``.map``) has not.
+    arguments. Only strings can be rendered; a plain XCom reference has a string form, a transformed one
+    (``.map``) has not.
 
     :param trigger: Class path of the trigger.
     :param arguments: The trigger's arguments, as in the DAG.

@@ -72,7 +72,7 @@ class _LosantNotebookDecoratedOperator(DecoratedOperator, LosantNotebookExecuteO
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Call the function, then run the notebook; the task's result is the notebook's, not the function's."""
+        """Call the function, then run the notebook; the task's result is that of the notebook."""
         self.template_context = self._call(context)
         return LosantNotebookExecuteOperator.execute(self, context)
 

@@ -29,10 +29,10 @@ class LosantNotebookLink(BaseOperatorLink):
         """Return the URL; empty if the task has not pushed it yet."""
         return XCom.get_value(ti_key=ti_key, key=self.xcom_key) or ""
 
-    def push(self, context: Any, url: str) -> None:
+    def push(self, context: Any, address: str) -> None:
         """Push the URL of this task instance."""
-        context["ti"].xcom_push(key=self.xcom_key, value=url)
+        context["ti"].xcom_push(key=self.xcom_key, value=address)
 
-    async def apush(self, context: Any, url: str) -> None:
+    async def apush(self, context: Any, address: str) -> None:
         """Push the URL in the triggerer, for a task that started there."""
-        await push_from_triggerer(context["ti"], self.xcom_key, url)
+        await push_from_triggerer(context["ti"], self.xcom_key, address)

@@ -2,9 +2,9 @@
 """
 The OpenLineage datasets that an execution has read and written.
 
-The namespace is the API (``losant://api.losant.com``), and a name is a path in it. A file of a notebook is named
-below the notebook, as its asset is. If the notebook's configuration names the source of an input or the
-destination of an output, the dataset is that source or destination: ``<application id>/data-tables/<id>``,
+The namespace is the API (``losant://api.losant.com``), and a name is a path in it. A file of a notebook is
+named below the notebook, as its asset is. If the notebook's configuration names the source of an input or the
+destination of an output, that is a dataset of its own: ``<application id>/data-tables/<id>``,
 ``.../devices/<id>``, ``.../events``, ``.../files/<path>``. So notebooks that share data are connected.
 """
 

@@ -3,8 +3,8 @@
 Convert executions to OpenLineage's facets and events; the only module that imports OpenLineage.
 
 It is imported when Airflow calls an operator's OpenLineage method. A notebook is an OpenLineage job in the
-namespace of Losant's API, and an execution is a run of that job: always the same run, no matter which task, try
-or Airflow deployment reports it. Its parent is the task that submitted it.
+namespace of Losant's API, and an execution is a run of that job: always the same run, no matter which task,
+try or Airflow deployment reports it. Its parent is the task that submitted it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from airflow.providers.openlineage.extractors.manager import ExtractorManager
 from airflow.providers.openlineage.plugins import macros
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
 from openlineage.client.facet_v2 import (
+    InputDatasetFacet,
     JobFacet,
+    OutputDatasetFacet,
     RunFacet,
     documentation_job,
     error_message_run,
@@ -122,13 +124,17 @@ def _with_declared(lineage: Lineage, task: BaseOperator) -> Lineage:
 
 def _input(it: Dataset) -> InputDataset:
     facet = input_statistics_input_dataset.InputStatisticsInputDatasetFacet
-    facets = {} if it.size is None else {"inputStatistics": facet(size=it.size)}
+    facets: dict[str, InputDatasetFacet] = {}
+    if it.size is not None:
+        facets["inputStatistics"] = facet(size=it.size)
     return InputDataset(namespace=it.namespace, name=it.name, inputFacets=facets)
 
 
 def _output(it: Dataset) -> OutputDataset:
     facet = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet
-    facets = {} if it.size is None else {"outputStatistics": facet(size=it.size)}
+    facets: dict[str, OutputDatasetFacet] = {}
+    if it.size is not None:
+        facets["outputStatistics"] = facet(size=it.size)
     return OutputDataset(namespace=it.namespace, name=it.name, outputFacets=facets)
 
 

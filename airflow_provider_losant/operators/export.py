@@ -19,9 +19,9 @@ class LosantNotebookInputDataExportOperator(BaseOperator):
     Request an export of the input files that an execution of the notebook would get.
 
     Losant exports in the background and sends the URL of the data by e-mail or callback; the task ends when
-    Losant has accepted the request. Losant accepts one request per notebook in 15 minutes: an earlier one fails
-    with the remaining time, if Losant sent it, so set ``retries`` and a matching ``retry_delay``. A request
-    whose response was lost is not sent again.
+    Losant has accepted the request. Losant accepts one request per notebook in 15 minutes, so set ``retries``
+    and a matching ``retry_delay``; the error contains the remaining time, if Losant sent it. A request whose
+    response was lost is not sent again.
 
     The result (XCom) is a JSON dict: ``job_id``, ``notebook_id`` and ``application_id``.
 

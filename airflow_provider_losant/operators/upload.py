@@ -27,8 +27,8 @@ class LosantNotebookUploadOperator(BaseOperator):
     ``nbformat``, which the extra ``upload`` installs.
 
     The result (XCom) is a JSON dict: ``notebook_id``, ``application_id``, ``name``, ``file_name``,
-    ``created``, ``changed`` and ``uploaded`` (true or false), and ``url`` of the notebook in Losant. The id is
-    also an XCom of its own: ``deploy.output["notebook_id"]``.
+    ``created``, ``changed`` and ``uploaded`` (true or false), and ``url`` of the notebook in Losant. The id
+    is also an XCom of its own: ``deploy.output["notebook_id"]``.
 
     See Losant's `Notebook: Upload <https://docs.losant.com/rest-api/notebook/#upload>`__.
 
@@ -136,7 +136,7 @@ def _read_notebook(path: str | PathLike[str]) -> bytes:
     """
     Read a file, and validate that it is a notebook.
 
-    :raises LosantConfigError: the file cannot be read, or is not a notebook, or ``nbformat`` is not installed.
+    :raises LosantConfigError: the file cannot be read, is not a notebook, or ``nbformat`` is not installed.
     """
     try:
         import nbformat

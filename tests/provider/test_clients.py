@@ -103,7 +103,7 @@ def test_a_flow_gives_the_same_results_and_requests_through_both_drivers(tmp_pat
     assert seen[0] == seen[1]
     assert results[0] == [
         ["Report"], "report.ipynb", "report.ipynb", "Zürich ✓",
-        "ended", ["out.csv", "result.html"], "needless", 1,
+        "ended", ["out.csv", "result.html"], "not_needed", 1,
     ]  # fmt: skip
 
 
@@ -371,12 +371,12 @@ def test_a_refused_file_is_an_error_without_its_url(driver: Driver, status: str)
     with HttpStub(http(b"expired", status=status)) as storage, pytest.raises(TransportError) as caught:
         driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{storage.url}/log?signature=secret")))
 
-    assert str(caught.value) == f"the file's host answered {status[:3]}"
+    assert str(caught.value) == f"the file host returned {status[:3]}"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/log?signature=secret", "nonsense?signature=secret"])
 def test_an_unreachable_file_host_is_an_error_without_the_url(driver: Driver, url: str) -> None:
-    with pytest.raises(TransportError, match="the file's host did not answer") as caught:
+    with pytest.raises(TransportError, match="the file host did not respond") as caught:
         driver.run(to("http://127.0.0.1:9"), steps(Tail(url.format(port=closed_port()))))
 
     assert "secret" not in str(caught.value)

@@ -36,7 +36,7 @@ def test_a_working_connection_is_confirmed_without_changing_anything(losant: Emu
     is_well, message = LosantHook().test_connection()
 
     assert is_well, message
-    assert message == f"Losant answers: 1 notebook in application {losant.application_id}"
+    assert message == f"Connected to Losant: 1 notebook in application {losant.application_id}"
     assert operations(losant) == ["notebooks.get", "notebook.logs", "notebook.cancelExecution"]
     assert notebook not in "".join(it.path for it in losant.requests)
 
@@ -48,7 +48,7 @@ def test_a_working_connection_is_confirmed_without_changing_anything(losant: Emu
         ({"password": ""}, {}, "password: is empty"),
         ({}, {"application_id": None}, "application_id: is missing"),
         ({}, {"application_id": "mine"}, "application_id: 'mine' is not a Losant id"),
-        ({}, {"application_id": NONEXISTENT_ID}, "Application was not found; is application_id right"),
+        ({}, {"application_id": NONEXISTENT_ID}, "Application was not found; check application_id"),
         (
             {"host": "http://losant.example"},
             {},
@@ -125,7 +125,7 @@ def test_an_unknown_application_is_reported_even_if_the_token_may_not_list(
     )
 
     assert not is_well
-    assert "404 NotFound to application.get" in message
+    assert "404 NotFound for application.get" in message
 
 
 @pytest.fixture(
@@ -138,12 +138,12 @@ def test_an_unknown_application_is_reported_even_if_the_token_may_not_list(
             http(b"", "302 Found", Location="https://app.example"),
             "was redirected (302): the host is not Losant",
         ),
-        (http({"detail": "Not Found"}, "404 Not Found"), "The host answered 404, but not as Losant does"),
+        (http({"detail": "Not Found"}, "404 Not Found"), "The host returned 404, but not in Losant"),
         (
             http({"detail": "Who are you?"}, "401 Unauthorized"),
-            "The host answered 401, but not as Losant does",
+            "The host returned 401, but not in Losant",
         ),
-        (http({"hello": "world"}), "has an unknown shape: KeyError 'items'; is the host right?"),
+        (http({"hello": "world"}), "has an unknown shape: KeyError 'items'; check the host"),
         (http({"type": "Busy", "message": "later"}, "503 Service Unavailable"), "503 Busy"),
         (None, "the connection broke"),
     ],
@@ -175,7 +175,7 @@ def test_an_unreachable_host_is_reported(losant: Emulator, monkeypatch: pytest.M
 
     assert not is_well
     assert message.startswith(f"notebooks.get at {url}: no connection (")
-    assert message.endswith("Connection refused); is the host right?")
+    assert message.endswith("Connection refused); check the host")
 
 
 def test_an_untrusted_certificate_is_reported(
@@ -187,5 +187,5 @@ def test_an_untrusted_certificate_is_reported(
 
     assert not is_well
     assert "the server's certificate was not accepted" in message
-    assert message.endswith("if a private authority vouches for it, name its bundle in verify")
+    assert message.endswith("for a private certificate authority, set verify to its CA bundle")
     assert server.requests == []

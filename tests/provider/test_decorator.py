@@ -143,7 +143,7 @@ def test_the_context_cannot_be_given_twice() -> None:
         return {}
 
     twice: Any = {"notebook_id": "f" * 24, "template_context": {}}
-    with pytest.raises(TypeError, match="template_context: is what the decorated function returns"):
+    with pytest.raises(TypeError, match="template_context: not allowed here; return it from"):
         decorators.losant_notebook_task(arguments, **twice)()
 
 

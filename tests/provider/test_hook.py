@@ -133,7 +133,7 @@ def test_input_data_is_exported_once_in_fifteen_minutes(losant: Emulator, notebo
 
     assert len(job) == 21
     assert losant.requests[0].body == {"relativeTo": "2026-01-01T00:00:00.000Z", "email": "a@b.example"}
-    with pytest.raises(RateLimited, match="one in 15 minutes for each notebook") as refused:
+    with pytest.raises(RateLimited, match="one per notebook in 15 minutes") as refused:
         hook.request_input_data_export(notebook)
     assert refused.value.retry_after is None
     # A second request would be refused, so none is sent.
@@ -145,7 +145,7 @@ def test_the_time_until_the_next_export_is_reported_if_losant_sends_it(
 ) -> None:
     losant.inject("notebook.requestInputDataExport", Fault("rate_limited", retry_after=541))
 
-    with pytest.raises(RateLimited, match="541 s are left") as refused:
+    with pytest.raises(RateLimited, match="retry in 541 s") as refused:
         LosantHook().request_input_data_export(notebook)
 
     assert refused.value.retry_after == 541
@@ -253,7 +253,7 @@ def test_an_execution_is_found_by_its_id_in_capitals(losant: Emulator, notebook:
 
 
 def test_an_execution_missing_from_the_log_is_not_found(losant: Emulator, notebook: str) -> None:
-    with pytest.raises(NotFound, match="does not show"):
+    with pytest.raises(NotFound, match="does not list"):
         LosantHook().get_execution(notebook, NONEXISTENT_ID)
 
 
@@ -261,8 +261,8 @@ def test_the_application_comes_from_argument_then_hook_then_connection(losant: E
     mine, other = losant.application_id, losant.add_application()
 
     assert LosantHook().resolve_application_id() == mine
-    assert LosantHook(application_id=other).application() == other
-    assert LosantHook(application_id=other).application(mine) == mine
+    assert LosantHook(application_id=other).resolve_application_id() == other
+    assert LosantHook(application_id=other).resolve_application_id(mine) == mine
 
 
 def test_every_request_has_a_user_agent(losant: Emulator, notebook: str) -> None:
@@ -365,15 +365,15 @@ def test_a_rotated_token_is_reloaded_in_a_triggerer_too(
         (lambda hook, it: hook.cancel_execution(it, ""), "execution_id: is missing"),
         (
             lambda hook, it: hook.execute_notebook(it, relative_to="soon"),
-            "relative_to: 'soon' is not an instant",
+            "relative_to: 'soon' is not a timestamp",
         ),
         (lambda hook, it: hook.execute_notebook(it, template_context="{"), "template_context: is not JSON"),
         (
             lambda hook, it: hook.execute_notebook(it, template_context={"a": "b" * 33_000}),
-            "Losant takes 32,767",
+            "Losant accepts at most 32,767",
         ),
-        (lambda hook, it: hook.get_execution_logs(it, since="soon"), "since: 'soon' is not an instant"),
-        (lambda hook, it: hook.get_minute_counts(it, end="soon"), "end: 'soon' is not an instant"),
+        (lambda hook, it: hook.get_execution_logs(it, since="soon"), "since: 'soon' is not a timestamp"),
+        (lambda hook, it: hook.get_minute_counts(it, end="soon"), "end: 'soon' is not a timestamp"),
         (lambda hook, it: hook.request_input_data_export(it, relative_to=7), "relative_to: 7 is too small"),
         (lambda hook, _: hook.update_notebook("abc"), "notebook_id: 'abc' is not a Losant id"),
         (lambda hook, _: hook.delete_notebook("abc"), "notebook_id: 'abc' is not a Losant id"),
@@ -392,7 +392,7 @@ def test_an_argument_that_losant_would_refuse_is_reported_before_any_request(
 
 def test_losants_own_message_is_reported_when_it_refuses_a_request(losant: Emulator, notebook: str) -> None:
     with pytest.raises(
-        BadRequest, match=r"400 Validation to notebook.execute: executionOptions\.email must be"
+        BadRequest, match=r"400 Validation for notebook.execute: executionOptions\.email must be"
     ):
         LosantHook().execute_notebook(notebook, email="nobody")
 

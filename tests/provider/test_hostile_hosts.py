@@ -72,7 +72,7 @@ def test_a_gzip_bomb_is_aborted(driver: Driver) -> None:
         error = failure(driver, to(server.url))
 
     assert type(error) is ResponseTooLarge
-    assert str(error) == f"the answer to notebook.get has more than {decoding.MAX_BODY:,} bytes"
+    assert str(error) == f"the response to notebook.get has more than {decoding.MAX_BODY:,} bytes"
 
 
 def test_an_endless_response_is_aborted(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ def test_a_slow_response_must_be_complete_within_the_timeout(driver: Driver) -> 
 
     assert time.monotonic() - began < 1.0
     assert type(error) is TransportError
-    assert "no answer in time" in str(error)
+    assert "no response in time" in str(error)
     assert error.may_have_taken_effect
 
 
@@ -201,11 +201,11 @@ def test_an_invalid_url_is_a_losant_error(driver: Driver, address: str) -> None:
 
 def test_a_redirect_to_an_invalid_url_is_refused(driver: Driver) -> None:
     with HttpStub(http(status="304 Not Modified")) as storage:
-        with pytest.raises(FileAccessDenied, match="answered 304"):
+        with pytest.raises(FileAccessDenied, match="returned 304"):
             fetch(f"{storage.url}/out.csv")
         error = failure(driver, to(NOWHERE), Tail(f"{storage.url}/log"))
 
-    assert str(error) == "the file's host answered 304"
+    assert str(error) == "the file host returned 304"
 
 
 def test_a_redirect_to_an_unreachable_host_is_a_transient_error(driver: Driver) -> None:

@@ -165,7 +165,7 @@ def test_existing_files_are_replaced_kept_or_an_error(
     landed = transfer(notebook, ended, folder)
     storage_path(landed["out.csv"]).write_bytes(b"mine")
 
-    with pytest.raises(LosantConfigError, match=r"is there already"):
+    with pytest.raises(LosantConfigError, match=r"already exists"):
         transfer(notebook, ended, folder, if_exists="fail")
     assert transfer(notebook, ended, folder, if_exists="skip") == landed
     assert content(landed)["out.csv"] == b"mine"
@@ -176,13 +176,13 @@ def test_existing_files_are_replaced_kept_or_an_error(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"outputs": "nothing.csv"}, r"has no output 'nothing\.csv'; it has: result\.html, out\.csv"),
+        ({"outputs": "nothing.csv"}, r"has no output 'nothing\.csv'; its outputs: result\.html, out\.csv"),
         ({"max_bytes": 20}, r"more than max_bytes \(20\)"),
         ({"if_exists": "maybe"}, "if_exists: 'maybe' is none of replace, skip, fail"),
         ({"outputs": []}, "outputs: "),
-        ({"destination": "nowhere://bucket/x"}, "destination: Airflow knows no storage for nowhere://"),
+        ({"destination": "nowhere://bucket/x"}, "destination: Airflow has no storage for nowhere://"),
         ({"execution_id": "latest"}, "execution_id: 'latest' is not a Losant id"),
-        ({"execution_id": "f" * 24}, "does not show"),
+        ({"execution_id": "f" * 24}, "does not list"),
     ],
     ids=range(7),
 )
@@ -232,7 +232,7 @@ def test_storage_is_reached_only_with_airflows_own_configuration(
     assert again == landed
     assert kept.getvalue().startswith(b"mine")
     assert MemoryFileSystem.store == {}
-    with pytest.raises(LosantConfigError, match="is there already"):
+    with pytest.raises(LosantConfigError, match="already exists"):
         transfer(notebook, ended, "memory://bucket/own", if_exists="fail")
 
 
@@ -240,21 +240,21 @@ def test_storage_is_reached_only_with_airflows_own_configuration(
 
 
 def test_a_full_storage_has_no_file_under_the_final_name(losant: Emulator, notebook: str, ended: str) -> None:
-    with pytest.raises(NotebookOutputError, match=r"could not be written: .*No space left on device"):
+    with pytest.raises(NotebookOutputError, match=r"Could not write .*No space left on device"):
         transfer(notebook, ended, "memory://full@bucket/reports")
 
     assert FullFileSystem.store == {}
 
 
 def test_a_read_only_storage_is_reported(losant: Emulator, notebook: str, ended: str) -> None:
-    with pytest.raises(NotebookOutputError, match=r"could not be written: .*Access Denied"):
+    with pytest.raises(NotebookOutputError, match=r"Could not write .*Access Denied"):
         transfer(notebook, ended, "memory://readonly@bucket/reports")
 
     assert ReadOnlyFileSystem.store == {}
 
 
 def test_a_storage_that_loses_bytes_is_detected(losant: Emulator, notebook: str, ended: str) -> None:
-    with pytest.raises(NotebookOutputError, match="bytes were kept"):
+    with pytest.raises(NotebookOutputError, match="stored only"):
         transfer(notebook, ended, "memory://lossy@bucket/reports")
 
     assert LossyFileSystem.store == {}
@@ -265,7 +265,7 @@ def test_a_folder_that_cannot_be_created_is_reported(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
 
-    with pytest.raises(NotebookOutputError, match="could not be written"):
+    with pytest.raises(NotebookOutputError, match="Could not write"):
         transfer(notebook, ended, tmp_path / "file" / "folder")
     assert [it.name for it in tmp_path.iterdir()] == ["file"]
 
@@ -304,7 +304,7 @@ def test_a_url_that_expires_during_the_download_is_renewed(
 
     assert content(landed) == FILES
     assert [it.operation for it in losant.requests].count("notebook.logs") == 2
-    assert "its address has expired" in task_log()
+    assert "the signed URL has expired" in task_log()
     assert "signature" not in task_log()
 
 
@@ -313,7 +313,7 @@ def test_a_url_that_is_always_refused_fails_the_task_with_a_retryable_error(
 ) -> None:
     losant.switches.file_url_ttl = -10
 
-    with pytest.raises(FileAccessDenied, match="answered 403"):
+    with pytest.raises(FileAccessDenied, match="returned 403"):
         transfer(notebook, ended, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -450,7 +450,7 @@ def test_no_outputs_is_not_an_error_and_a_failed_execution_saves_nothing(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"save_outputs_to": "nowhere://x"}, "save_outputs_to: Airflow knows no storage"),
+        ({"save_outputs_to": "nowhere://x"}, "save_outputs_to: Airflow has no storage"),
         ({"save_outputs_to": "/tmp/x", "wait_for_completion": False}, "needs wait_for_completion"),
     ],
     ids=["storage", "no wait"],

@@ -232,7 +232,7 @@ def test_an_execution_with_many_newer_ones_is_found_by_a_poke(
         ({"execution_id": "latest"}, "execution_id: 'latest' is not a Losant id"),
         ({"execution_id": ""}, "execution_id: is missing"),
         ({}, "execution_id: is missing, and so is since"),
-        ({"since": "yesterday"}, "since: 'yesterday' is not an instant"),
+        ({"since": "yesterday"}, "since: 'yesterday' is not a timestamp"),
         ({"since": 1767225600}, "since: 1767225600 is too small"),
         ({"execution_id": "0" * 24, "application_id": "mine"}, "application_id: 'mine' is not a Losant id"),
     ],

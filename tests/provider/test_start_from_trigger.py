@@ -312,7 +312,7 @@ def test_a_wait_that_cannot_start_in_the_triggerer_is_left_to_a_worker(
     monkeypatch: pytest.MonkeyPatch,
     options: dict[str, Any],
 ) -> None:
-    monkeypatch.setattr(trigger_module, "BEGINNING", 0.3)
+    monkeypatch.setattr(trigger_module, "START_TIMEOUT", 0.3)
     with triggerer.dag:
         sensor(notebook, **options)
 
@@ -329,5 +329,5 @@ def test_the_worker_then_starts_the_wait(notebook: str, execution: str) -> None:
 
 
 def test_invalid_arguments_are_reported_by_the_worker(notebook: str) -> None:
-    with pytest.raises(LosantConfigError, match="since: 'yesterday' is not an instant"):
+    with pytest.raises(LosantConfigError, match="since: 'yesterday' is not a timestamp"):
         sensor(notebook, since="yesterday").execute_complete(context_of(Ti()), None)

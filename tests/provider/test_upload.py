@@ -122,7 +122,7 @@ def test_a_file_that_is_not_a_notebook_is_refused_before_any_request(
     [
         ({}, "give either a notebook_id or a name"),
         ({"notebook_id": "f" * 24, "name": "Report"}, "give either a notebook_id or a name"),
-        ({"notebook_id": "f" * 24, "create": True}, "create: a notebook can only be made by its name"),
+        ({"notebook_id": "f" * 24, "create": True}, "create: needs name"),
         ({"notebook_id": "mine"}, "notebook_id: 'mine' is not a Losant id"),
         ({"path": "/tmp/nowhere.ipynb", "name": "Report"}, "/tmp/nowhere.ipynb cannot be read"),
         ({"path": "/tmp", "name": "Report"}, "/tmp cannot be read"),
@@ -142,9 +142,9 @@ def test_an_invalid_argument_is_named_before_any_request(
 def test_an_unknown_name_and_an_ambiguous_one_change_nothing(losant: Emulator, file: Path) -> None:
     twins = sorted(losant.add_notebook("Twin") for _ in range(2))
 
-    with pytest.raises(LosantConfigError, match="there is no notebook 'Report'"):
+    with pytest.raises(LosantConfigError, match="the application has no notebook named 'Report'"):
         upload(file, name="Report")
-    with pytest.raises(LosantConfigError, match=f"2 notebooks are called 'Twin' \\({', '.join(twins)}\\)"):
+    with pytest.raises(LosantConfigError, match=f"2 notebooks are named 'Twin' \\({', '.join(twins)}\\)"):
         upload(file, name="Twin", create=True)
     with pytest.raises(LosantConfigError, match="404 NotFound"):
         upload(file, notebook_id="f" * 24)
@@ -207,10 +207,10 @@ def test_an_export_is_requested_once(losant: Emulator, notebook: str) -> None:
 def test_an_export_that_is_too_early_fails_with_a_retryable_error(losant: Emulator, notebook: str) -> None:
     export(notebook)
 
-    with pytest.raises(RateLimited, match="one in 15 minutes for each notebook"):
+    with pytest.raises(RateLimited, match="one per notebook in 15 minutes"):
         export(notebook)
     losant.inject("notebook.requestInputDataExport", Fault("rate_limited", retry_after=300))
-    with pytest.raises(RateLimited, match="300 s are left"):
+    with pytest.raises(RateLimited, match="retry in 300 s"):
         export(notebook)
 
     assert len(losant.requests) == 3
@@ -228,7 +228,7 @@ def test_an_export_with_a_lost_response_is_not_requested_again(losant: Emulator,
     ("options", "says"),
     [
         ({"notebook": "mine"}, "notebook_id: 'mine' is not a Losant id"),
-        ({"relative_to": "soon"}, "relative_to: 'soon' is not an instant"),
+        ({"relative_to": "soon"}, "relative_to: 'soon' is not a timestamp"),
         ({"template_context": "{"}, "template_context: is not JSON"),
     ],
     ids=range(3),

@@ -91,7 +91,7 @@ def test_the_test_button_says_that_all_is_well(page: Page, losant: Emulator) -> 
     press_test(page, MADE)
 
     expect(page.get_by_text("Test Connection Successful")).to_be_visible()
-    expect(page.get_by_text(f"Losant answers: 2 notebooks in application {APPLICATION}")).to_be_visible()
+    expect(page.get_by_text(f"Connected to Losant: 2 notebooks in application {APPLICATION}")).to_be_visible()
     assert losant.token not in page.content()
 
 

@@ -49,7 +49,7 @@ class OutputSelection:
         """
         Validate a DAG's arguments.
 
-        :raises InvalidArgument: ``names`` is empty or contains an empty name, or ``max_bytes`` is not positive.
+        :raises InvalidArgument: ``names`` is empty or has an empty name, or ``max_bytes`` is not positive.
         """
         selected = (names,) if isinstance(names, str) else tuple(names)
         if not all(selected) or not selected:

@@ -64,7 +64,7 @@ def test_an_endless_response_is_aborted_at_the_limit() -> None:
     for _ in range(decoding.MAX_BODY // 1024**2 - 1):
         body.feed(bomb.compress(bytes(1024**2)))
     with pytest.raises(
-        ResponseTooLarge, match=r"the answer to notebook\.logs has more than 67,108,864 bytes"
+        ResponseTooLarge, match=r"the response to notebook\.logs has more than 67,108,864 bytes"
     ):
         body.feed(bomb.compress(bytes(3 * 1024**2)))
 

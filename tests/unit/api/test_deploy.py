@@ -77,7 +77,7 @@ def test_only_the_settings_that_differ_are_changed() -> None:
 
 
 def test_a_notebook_is_created_only_on_request() -> None:
-    with pytest.raises(InvalidArgument, match="there is no notebook 'Report'"):
+    with pytest.raises(InvalidArgument, match="the application has no notebook named 'Report'"):
         deploy_with([listed()])
 
     driver, deployed = deploy_with(
@@ -101,9 +101,7 @@ def test_after_a_lost_create_response_the_notebook_is_searched_not_created_again
 def test_two_notebooks_of_the_same_name_are_reported_and_not_changed() -> None:
     other = NOTEBOOK_ID.replace("5", "6")
 
-    with pytest.raises(
-        InvalidArgument, match=f"2 notebooks are called 'Report' \\({NOTEBOOK_ID}, {other}\\)"
-    ):
+    with pytest.raises(InvalidArgument, match=f"2 notebooks are named 'Report' \\({NOTEBOOK_ID}, {other}\\)"):
         deploy_with([listed(notebook(), notebook(notebook_id=other))])
 
 

@@ -250,7 +250,7 @@ def test_a_context_may_be_as_long_as_losant_accepts_and_no_longer() -> None:
     longest = json.dumps("é" * (MAX_CONTEXT - 2), ensure_ascii=False)
 
     assert encode_context(longest) == longest
-    with pytest.raises(InvalidArgument, match=r"^template_context: is 32,768 characters long"):
+    with pytest.raises(InvalidArgument, match=r"^template_context: has 32,768 characters"):
         encode_context(longest[:-1] + 'x"')
 
 
@@ -288,26 +288,32 @@ def test_a_response_is_parsed_into_the_promised_type() -> None:
         (400, {"code": "InvalidContent", "message": "Invalid JSON"}, "json", BadRequest, "InvalidContent"),
         (401, {"type": "Unauthorized", "message": "Expired"}, "json", Unauthorized, "token is wrong"),
         (403, {"type": "Forbidden", "message": "No"}, "json", Forbidden, "needs the scope notebook.get"),
-        (404, {"type": "NotFound", "message": "No"}, "json", NotFound, "404 NotFound to notebook.get: No"),
+        (404, {"type": "NotFound", "message": "No"}, "json", NotFound, "404 NotFound for notebook.get: No"),
         (405, {"type": "MethodNotAllowed", "message": "No"}, "json", ResponseError, "405"),
-        (413, b"", "text/plain", ResponseError, "413 to notebook.get: no message"),
+        (413, b"", "text/plain", ResponseError, "413 for notebook.get: no message"),
         (404, b"", "text/plain", NotFound, "404"),
         (400, [1, 2], "json", BadRequest, "no message"),
-        (400, {"type": None, "message": None}, "json", BadRequest, "400 to notebook.get: no message"),
+        (400, {"type": None, "message": None}, "json", BadRequest, "400 for notebook.get: no message"),
         (429, b"<html>slow down</html>", "text/html", RateLimited, "429"),
         (502, b"<html>Bad Gateway</html>", "text/html", ServerError, "502"),
         (503, b"", "text/plain", ServerError, "503"),
         (404, b"<html>Not here</html>", "text/html", NotLosantApi, "the host is not Losant's API"),
         (403, b"<html>Firewall</html>", "text/html", NotLosantApi, "the host is not Losant's API"),
         (200, b"<html>Welcome</html>", "text/html", NotLosantApi, "got text/html instead of JSON"),
-        (200, b"", "text/plain", ProtocolError, "broke off after 0 bytes"),
-        (204, b"", "", ProtocolError, "broke off after 0 bytes"),
+        (200, b"", "text/plain", ProtocolError, "is not complete JSON (0 bytes)"),
+        (204, b"", "", ProtocolError, "is not complete JSON (0 bytes)"),
         (301, b"", "text/html", NotLosantApi, "was redirected (301)"),
         (302, {"id": NOTEBOOK_ID}, "json", NotLosantApi, "was redirected (302)"),
         (304, b"", "text/plain", NotLosantApi, "was redirected (304)"),
-        (200, b'{"id": "5c78', "application/json; charset=utf-8", ProtocolError, "broke off after 12 bytes"),
-        (200, b"", "application/json", ProtocolError, "broke off after 0 bytes"),
-        (200, b"\xff\xfe", "application/json", ProtocolError, "broke off"),
+        (
+            200,
+            b'{"id": "5c78',
+            "application/json; charset=utf-8",
+            ProtocolError,
+            "is not complete JSON (12 bytes)",
+        ),
+        (200, b"", "application/json", ProtocolError, "is not complete JSON (0 bytes)"),
+        (200, b"\xff\xfe", "application/json", ProtocolError, "is not complete JSON"),
         (200, {"id": NOTEBOOK_ID}, "json", ProtocolError, "unknown shape: KeyError 'applicationId'"),
         (200, [], "json", ProtocolError, "unknown shape"),
         (200, None, "json", ProtocolError, "unknown shape"),

@@ -77,8 +77,10 @@ def test_errors_without_a_status_have_the_right_flags(
 def test_a_message_has_the_request_the_response_and_a_remedy() -> None:
     error = Forbidden(403, "Forbidden", "Access is forbidden", operation="notebook.logs", hint="add a scope")
 
-    assert str(error) == ("Losant answered 403 Forbidden to notebook.logs: Access is forbidden (add a scope)")
-    assert str(ServerError(502, "", "no message")) == "Losant answered 502: no message"
+    assert str(error) == (
+        "Losant returned 403 Forbidden for notebook.logs: Access is forbidden (add a scope)"
+    )
+    assert str(ServerError(502, "", "no message")) == "Losant returned 502: no message"
 
 
 @pytest.mark.parametrize(

@@ -77,18 +77,18 @@ def test_an_execution_without_outputs_has_nothing_to_download() -> None:
 @pytest.mark.parametrize(
     ("listed", "names", "max_bytes", "says"),
     [
-        (with_outputs("a.csv"), ["a.csv", "b.csv"], None, r"has no output 'b\.csv'; it has: a\.csv"),
-        (with_outputs(), ["*.csv"], None, r"has no output '\*\.csv'; it has: none"),
+        (with_outputs("a.csv"), ["a.csv", "b.csv"], None, r"has no output 'b\.csv'; its outputs: a\.csv"),
+        (with_outputs(), ["*.csv"], None, r"has no output '\*\.csv'; its outputs: none"),
         (with_outputs("a.csv", status="inProgress"), ["a.csv"], None, r"has not ended \(inProgress\)"),
         (with_outputs("a.csv", "b.csv"), ["*"], 5, r"a\.csv, b\.csv: 6 bytes, more than max_bytes \(5\)"),
-        (with_outputs("a.csv", url=None), ["*"], None, r"no address for a\.csv"),
-        (with_outputs("../a"), ["*"], None, "is no name for a file"),
-        (with_outputs("a/../../b"), ["*"], None, "is no name for a file"),
-        (with_outputs("/etc/passwd"), ["*"], None, "is no name for a file"),
-        (with_outputs("s3://bucket/a"), ["*"], None, "is no name for a file"),
-        (with_outputs("a\\b"), ["*"], None, "is no name for a file"),
-        (with_outputs(".."), ["*"], None, "is no name for a file"),
-        (with_outputs("a\n"), ["*"], None, "is no name for a file"),
+        (with_outputs("a.csv", url=None), ["*"], None, r"no URL for a\.csv"),
+        (with_outputs("../a"), ["*"], None, "is not a valid file name"),
+        (with_outputs("a/../../b"), ["*"], None, "is not a valid file name"),
+        (with_outputs("/etc/passwd"), ["*"], None, "is not a valid file name"),
+        (with_outputs("s3://bucket/a"), ["*"], None, "is not a valid file name"),
+        (with_outputs("a\\b"), ["*"], None, "is not a valid file name"),
+        (with_outputs(".."), ["*"], None, "is not a valid file name"),
+        (with_outputs("a\n"), ["*"], None, "is not a valid file name"),
     ],
     ids=range(12),
 )
@@ -142,7 +142,7 @@ def test_an_expired_url_is_renewed_once() -> None:
 
 
 def test_an_output_missing_from_the_renewed_list_is_an_error() -> None:
-    with pytest.raises(OutputError, match="any more"):
+    with pytest.raises(OutputError, match="no longer has"):
         download_outputs(
             FlowDriver([[with_outputs("a.csv")], [with_outputs()]], files=[FileAccessDenied("403")])
         )
@@ -174,7 +174,7 @@ def test_an_execution_is_searched_near_its_creation_time_and_then_everywhere() -
 
     assert driver.drive(find_execution(REF, 0)).ref == REF
     assert [float(it.query["since"]) / 1000 for it in driver.calls] == [CREATED_AT - 300, 0]
-    with pytest.raises(NotFound, match="does not show"):
+    with pytest.raises(NotFound, match="does not list"):
         FlowDriver([[]]).drive(find_execution(REF, 0))
     with pytest.raises(ServerError):
         FlowDriver([ServerError(503, "", "away")]).drive(find_execution(REF, 1))

@@ -44,7 +44,7 @@ def test_an_idempotent_call_is_retried_after_a_transient_error(error: LosantErro
 
     assert driver.drive(call_with_retry(READ, 2)) == RESULT
     assert driver.calls == [READ] * 3
-    assert "trying again (2 of 2)" in driver.log
+    assert "retrying (2 of 2)" in driver.log
 
 
 @pytest.mark.parametrize("error", [LOST, DOWN, ProtocolError("cut short")], ids=str)

@@ -110,7 +110,7 @@ def test_a_flag_that_is_neither_on_nor_off_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("token", [None, "", "  "])
 def test_a_missing_token_is_reported(token: str | None) -> None:
-    with pytest.raises(InvalidArgument, match=r"^password: is empty; it holds the Losant API token$"):
+    with pytest.raises(InvalidArgument, match=r"^password: is empty; set it to the Losant API token$"):
         from_connection(token=token)
 
 

@@ -295,7 +295,7 @@ def test_the_end_of_the_error_log_is_fetched_for_a_failed_execution() -> None:
 
 def test_an_unreadable_error_log_does_not_change_the_outcome() -> None:
     failed = execution("errored", outputInfo={"result.error.log": {"url": SIGNED}})
-    driver = make_driver([failed], tail=TransportError("the file's host answered 403"))
+    driver = make_driver([failed], tail=TransportError("the file host returned 403"))
 
     outcome = wait_until_done(driver)
 
@@ -545,7 +545,7 @@ FILES = st.dictionaries(
     files=FILES,
     inputs=FILES,
     status=st.sampled_from(["completed", "errored", "timeout", "canceled", "inProgress", "hibernating"]),
-    tail=st.sampled_from(["Traceback", TransportError("the file's host answered 403")]),
+    tail=st.sampled_from(["Traceback", TransportError("the file host returned 403")]),
 )
 def test_no_signed_url_is_in_any_outcome_event_or_log_line(
     files: dict[str, Any], inputs: dict[str, Any], status: str, tail: str | LosantError
