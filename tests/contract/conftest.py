@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_losant.emulator import Emulator
 from tests.contract.api_client import ApiClient
-from tests.contract.open_questions import UNASKED
+from tests.contract.open_questions import STILL_OPEN
 
 
 @pytest.fixture
@@ -41,5 +41,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for answer in answers:
             terminalreporter.write_line(str(answer))
         terminalreporter.write_line("Still open:")
-        for question in UNASKED:
+        for question in STILL_OPEN:
             terminalreporter.write_line(f"  {question}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Losant does not document, put to a Losant; each answer settles a switch of the emulator."""
+"""Questions that Losant's documentation leaves open; each answer determines a switch of the emulator."""
 
 from __future__ import annotations
 
@@ -9,73 +9,73 @@ from typing import TYPE_CHECKING, Any
 from tests.contract.losant_under_test import NOTEBOOK
 
 if TYPE_CHECKING:
-    from tests.contract.losant_under_test import Place
+    from tests.contract.losant_under_test import LosantUnderTest
 
-UNASKED = (
-    "What is the answer when the run minutes are used up, or too many notebooks run at once?",
+STILL_OPEN = (
+    "What is the response when the run minutes are used up, or too many notebooks run at once?",
     "How long are executions kept in the log?",
     "What is posted to a callbackUrl, after which endings, and how often?",
     "How large may an uploaded file be?",
-    "Is there an address of a single execution in the web interface?",
+    "Is there a URL of a single execution in the web interface?",
 )
 
 
-def ask(place: Place) -> dict[str, str]:
-    """Put every question that a token and a few seconds can answer."""
-    notebook = place.notebook(queue=1, ending="hang")
-    place.call("POST", f"/{notebook}/upload", files={"jupyterFile": ("test.ipynb", NOTEBOOK)})
-    first_address = place.call("GET", f"/{notebook}").json().get("jupyterFileUrl")
-    place.pause(1.1)
-    second_address = place.call("GET", f"/{notebook}").json().get("jupyterFileUrl")
-    again = "no" if first_address == second_address else "yes"
+def answer_questions(tested: LosantUnderTest) -> dict[str, str]:
+    """Answer every question that can be answered with a token within a few seconds."""
+    notebook = tested.notebook(queue=1, ending="hang")
+    tested.call("POST", f"/{notebook}/upload", files={"jupyterFile": ("test.ipynb", NOTEBOOK)})
+    first_address = tested.call("GET", f"/{notebook}").json().get("jupyterFileUrl")
+    tested.pause(1.1)
+    second_address = tested.call("GET", f"/{notebook}").json().get("jupyterFileUrl")
+    signed_again = "no" if first_address == second_address else "yes"
     return {
-        "How is a request without a token refused?": _told(place.call("GET", authorized=False)),
-        "How many notebooks does one page hold at the most?": _page(place),
-        "Is a log of 1,000 entries refused?": _told(place.call("GET", f"/{notebook}/logs?limit=1000")),
-        "Is the address of a file signed anew at each look?": again,
-        **_of_executions(place, notebook),
-        "How is a second export within 15 minutes refused?": _export(place, notebook),
+        "How is a request without a token refused?": _describe(tested.call("GET", authorized=False)),
+        "How many notebooks does one page hold at most?": _page(tested),
+        "Is a log of 1,000 entries refused?": _describe(tested.call("GET", f"/{notebook}/logs?limit=1000")),
+        "Is the URL of a file signed again for each response?": signed_again,
+        **_of_executions(tested, notebook),
+        "How is a second export within 15 minutes refused?": _export(tested, notebook),
     }
 
 
-def _of_executions(place: Place, notebook: str) -> dict[str, str]:
-    execution = place.execution(notebook)
+def _of_executions(tested: LosantUnderTest, notebook: str) -> dict[str, str]:
+    execution = tested.execution(notebook)
     cancel = f"/{notebook}/cancelExecution?executionId={execution}"
-    since = _since(place, notebook)
-    first = _told(place.call("POST", cancel))
-    place.pause(1)
+    since = _since(tested, notebook)
+    first = _describe(tested.call("POST", cancel))
+    tested.pause(1)
     return {
-        "Is `since` compared with the instant of queueing, and inclusive?": since,
-        "Can an execution be cancelled that has only just been queued?": first,
-        "How is cancelling an execution answered that has ended?": _told(place.call("POST", cancel)),
+        "Is `since` compared with the time of queueing, and inclusive?": since,
+        "Can an execution be cancelled right after it was queued?": first,
+        "What is the response to cancelling an ended execution?": _describe(tested.call("POST", cancel)),
     }
 
 
-def _since(place: Place, notebook: str) -> str:
-    (entry,) = place.call("GET", f"/{notebook}/logs?limit=1").json()
+def _since(tested: LosantUnderTest, notebook: str) -> str:
+    (entry,) = tested.call("GET", f"/{notebook}/logs?limit=1").json()
     queued = round(datetime.fromisoformat(entry["runQueuedAt"]).timestamp() * 1000)
     shown = [
-        len(place.call("GET", f"/{notebook}/logs?limit=1&since={queued + more}").json()) for more in (0, 1)
+        len(tested.call("GET", f"/{notebook}/logs?limit=1&since={queued + more}").json()) for more in (0, 1)
     ]
-    told = {(1, 0): "yes", (0, 0): "not inclusive, or a later instant", (1, 1): "a later instant"}
-    return told.get((shown[0], shown[1]), "unclear")
+    answers = {(1, 0): "yes", (0, 0): "not inclusive, or a later time", (1, 1): "a later time"}
+    return answers.get((shown[0], shown[1]), "unclear")
 
 
-def _page(place: Place) -> str:
-    answer = place.call("GET", "?perPage=1000")
-    return str(answer.json().get("perPage")) if answer.ok else _told(answer)
+def _page(tested: LosantUnderTest) -> str:
+    response = tested.call("GET", "?perPage=1000")
+    return str(response.json().get("perPage")) if response.ok else _describe(response)
 
 
-def _export(place: Place, notebook: str) -> str:
-    place.call("POST", f"/{notebook}/requestInputDataExport", json={})
-    answer = place.call("POST", f"/{notebook}/requestInputDataExport", json={})
-    return f"{_told(answer)}, Retry-After {answer.headers.get('Retry-After', 'absent')}"
+def _export(tested: LosantUnderTest, notebook: str) -> str:
+    tested.call("POST", f"/{notebook}/requestInputDataExport", json={})
+    response = tested.call("POST", f"/{notebook}/requestInputDataExport", json={})
+    return f"{_describe(response)}, Retry-After {response.headers.get('Retry-After', 'absent')}"
 
 
-def _told(answer: Any) -> str:
-    if answer.ok:
-        return f"{answer.status_code}"
+def _describe(response: Any) -> str:
+    if response.ok:
+        return f"{response.status_code}"
     try:
-        return f"{answer.status_code} {answer.json().get('type')}"
+        return f"{response.status_code} {response.json().get('type')}"
     except ValueError:
-        return f"{answer.status_code}, not JSON"
+        return f"{response.status_code}, not JSON"

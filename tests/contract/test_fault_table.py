@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every call in every fault, through both drivers, ends as ``fault_table.py`` promises."""
+"""Every call in every fault, with both HTTP clients, ends as ``fault_table.py`` promises."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from tests.contract.fault_table import (
 )
 from tests.provider.conftest import own_surroundings  # noqa: F401 - for all tests here
 from tests.support.client_kinds import KINDS, Driver
-from tests.support.http_stub import Loopback, closed_port, http, self_signed
+from tests.support.http_stub import HttpStub, closed_port, http, self_signed
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.endpoints import Call
@@ -66,7 +66,7 @@ CREATING = ("create", "execute")
 
 
 class Clock:
-    """Time that passes only where somebody sleeps."""
+    """A clock that advances only when a flow sleeps."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -89,7 +89,7 @@ def shared(clock: Clock) -> Iterator[Emulator]:
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Place, str]]:
     context, _ = self_signed(tmp_path_factory.mktemp("tls"))
-    with Loopback(http({}), context) as untrusted:
+    with HttpStub(http({}), context) as untrusted:
         yield {
             "closed port": f"http://127.0.0.1:{closed_port()}",
             "untrusted certificate": untrusted.url,
@@ -98,22 +98,22 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Place, str
 
 
 @pytest.fixture(scope="module")
-def elsewhere() -> Iterator[Loopback]:
-    """Give a host that is not Losant's, and has a file."""
-    with Loopback(http(FILE)) as other:
+def elsewhere() -> Iterator[HttpStub]:
+    """Run a host that is not Losant's and serves a file."""
+    with HttpStub(http(FILE)) as other:
         yield other
 
 
 @dataclass
-class Stage:
-    """One story: a notebook of its own, and a fault in the way."""
+class Scenario:
+    """A notebook of its own, and a fault that its requests meet."""
 
     losant: Emulator
     clock: Clock
     driver: Driver
     row: Row
     places: dict[Place, str]
-    elsewhere: Loopback
+    elsewhere: HttpStub
     pauses: list[float] = field(default_factory=list)
     _numbers = count()
 
@@ -134,7 +134,7 @@ class Stage:
 
     @property
     def retries(self) -> int:
-        """How often to try again; a resolver that is asked too often may take its time."""
+        """Number of retries; few where a host name is resolved, which may be slow."""
         return 1 if self.row.place else RETRIES
 
     @property
@@ -147,17 +147,19 @@ class Stage:
         return Settings(token=self.losant.token, base_url=url, timeout=TIMEOUT if is_late else 10.0)
 
     def run(self, flow: Any, settings: Settings | None = None) -> Any:
-        return self.driver.run(settings or self.settings, self._hastily(flow))
+        return self.driver.run(settings or self.settings, self._without_sleeping(flow))
 
     def run_safely(self, flow: Any) -> Any:
-        """Carry a flow out as if there were no fault."""
+        """Run a flow without the fault."""
         healthy = Settings(token=self.losant.token, base_url=self.losant.url, timeout=10.0)
         return self.driver.run(healthy, flow)
 
-    def ended_run(self, **script: Any) -> ExecutionRef:
-        """Have a run that has ended."""
+    def ended_execution(self, **script: Any) -> ExecutionRef:
+        """Return an execution that has ended."""
         self.script(Script(**{"notebook": 0, "files": {"out.csv": FILE}, **script}))
-        ref: ExecutionRef = self.run_safely(only(endpoints.execute(self.application, self.notebook, {})))
+        ref: ExecutionRef = self.run_safely(
+            single_step(endpoints.execute(self.application, self.notebook, {}))
+        )
         return ref
 
     def inject(self, operation: str, times: int = 1) -> None:
@@ -167,15 +169,15 @@ class Stage:
         if fault is not None:
             self.losant.inject(operation, fault, times)
 
-    def asked(self, operation: str) -> int:
+    def request_count(self, operation: str) -> int:
         return len([it for it in self.losant.requests if it.operation == operation])
 
     @property
     def warnings(self) -> int:
         return sum(level >= logging.WARNING for level in self.driver.levels)
 
-    def _hastily(self, flow: Any) -> Any:
-        """Let sleeping take no time but on the clock of the story."""
+    def _without_sleeping(self, flow: Any) -> Any:
+        """Advance the clock of the scenario instead of sleeping."""
         advance: Callable[[], Any] = partial(next, flow)
         while True:
             try:
@@ -193,31 +195,31 @@ class Stage:
                 advance = partial(flow.throw, error)
 
 
-def only(step: Any) -> Any:
+def single_step(step: Any) -> Any:
     return (yield step)
 
 
 @pytest.fixture
-def stage(
+def make_scenario(
     monkeypatch: pytest.MonkeyPatch,
     shared: Emulator,
     clock: Clock,
     places: dict[Place, str],
-    elsewhere: Loopback,
-) -> Callable[[Row, str], Stage]:
+    elsewhere: HttpStub,
+) -> Callable[[Row, str], Scenario]:
     monkeypatch.setattr(decoding, "MAX_BODY", MOST)
     elsewhere.requests.clear()
-    return lambda row, kind: Stage(shared, clock, Driver(kind), row, places, elsewhere)
+    return lambda row, kind: Scenario(shared, clock, Driver(kind), row, places, elsewhere)
 
 
-def call_for(story: Stage, name: str) -> Call[Any]:
-    """Make a call that does something to, or tells something of, the notebook of the story."""
-    ids = (story.application, story.notebook)
-    ref = story.ended_run(ending="hang") if name in {"cancel", "logs"} else None
-    story.losant.clear_requests()
-    made: dict[str, Callable[[], Call[Any]]] = {
+def make_call(scenario: Scenario, name: str) -> Call[Any]:
+    """Make a call about the notebook of the scenario."""
+    ids = (scenario.application, scenario.notebook)
+    ref = scenario.ended_execution(ending="hang") if name in {"cancel", "logs"} else None
+    scenario.losant.clear_requests()
+    makers: dict[str, Callable[[], Call[Any]]] = {
         "list": lambda: endpoints.list_notebooks(
-            story.application, page=0, filterField="name", filter=story.name
+            scenario.application, page=0, filterField="name", filter=scenario.name
         ),
         "get": lambda: endpoints.get_notebook(*ids),
         "update": lambda: endpoints.update_notebook(*ids, {"description": "changed"}),
@@ -226,79 +228,90 @@ def call_for(story: Stage, name: str) -> Call[Any]:
         "cancel": lambda: endpoints.cancel_execution(ref),  # type: ignore[arg-type]  # there is one
         "logs": lambda: endpoints.execution_logs(*ids, limit=1, since=0),
         "minutes": lambda: endpoints.minute_counts(*ids),
-        "create": lambda: endpoints.create_notebook(story.application, {"name": f"Made for {story.name}"}),
+        "create": lambda: endpoints.create_notebook(
+            scenario.application, {"name": f"Made for {scenario.name}"}
+        ),
         "execute": lambda: endpoints.execute(*ids, {}),
         "export": lambda: endpoints.request_export(*ids, {}),
     }
-    return made[name]()
+    return makers[name]()
 
 
-def is_right(story: Stage, name: str, answer: Any) -> bool:
-    """Tell whether an answer is what was asked for, and Losant as it should be."""
-    notebook = story.losant.backend.notebooks.get(story.notebook)
+def has_expected_effect(scenario: Scenario, name: str, result: Any) -> bool:
+    """Return whether a result is right, and whether the call has had its effect at Losant."""
+    notebook = scenario.losant.backend.notebooks.get(scenario.notebook)
     checks: dict[str, Callable[[], bool]] = {
-        "list": lambda: [it.id for it in answer.notebooks] == [story.notebook],
-        "get": lambda: bool(answer.name == story.name),
+        "list": lambda: [it.id for it in result.notebooks] == [scenario.notebook],
+        "get": lambda: bool(result.name == scenario.name),
         "update": lambda: notebook is not None and notebook.description == "changed",
         "delete": lambda: notebook is None,
         "upload": lambda: notebook is not None and notebook.file_name == "report.ipynb",
-        "cancel": lambda: story.losant.executions(story.notebook)[0]["status"] == "canceled",
-        "logs": lambda: len(answer) == int(not story.row.switches.get("listing_lag")),
-        "minutes": lambda: answer.minutes == 0,
-        "create": lambda: answer.id in story.losant.backend.notebooks,
+        "cancel": lambda: scenario.losant.executions(scenario.notebook)[0]["status"] == "canceled",
+        "logs": lambda: len(result) == int(not scenario.row.switches.get("listing_lag")),
+        "minutes": lambda: result.minutes == 0,
+        "create": lambda: result.id in scenario.losant.backend.notebooks,
         "execute": lambda: bool(
-            [it["id"] for it in story.losant.executions(story.notebook)] == [answer.execution_id]
+            [it["id"] for it in scenario.losant.executions(scenario.notebook)] == [result.execution_id]
         ),
-        "export": lambda: bool(answer),
+        "export": lambda: bool(result),
     }
     return checks[name]()
 
 
-def check(story: Stage, promise: Promise, name: str) -> None:
-    """Make a call as the hook does, and see that it ends as promised, after so many attempts."""
-    call = call_for(story, name)
-    story.inject(call.operation)
+def check(scenario: Scenario, promise: Promise, name: str) -> None:
+    """Make a call as the hook does, and assert that it ends as promised, after the promised attempts."""
+    call = make_call(scenario, name)
+    scenario.inject(call.operation)
     try:
-        answer, error = story.run(call_with_retry(call, story.retries)), None
+        result, error = scenario.run(call_with_retry(call, scenario.retries)), None
     except LosantError as raised:
-        answer, error = None, raised
+        result, error = None, raised
 
     assert type(error) is (promise.error or type(None))
-    assert error is not None or is_right(story, name, answer)
-    if story.row.place is None:
-        assert story.asked(call.operation) == promise.attempts
-    assert len(story.pauses) == (promise.attempts or story.retries + 1) - 1
+    assert error is not None or has_expected_effect(scenario, name, result)
+    if scenario.row.place is None:
+        assert scenario.request_count(call.operation) == promise.attempts
+    assert len(scenario.pauses) == (promise.attempts or scenario.retries + 1) - 1
     if promise is LATER:
-        assert ASKED_FOR <= story.pauses[0] <= ASKED_FOR + 1
-    assert story.elsewhere.requests == []
+        assert ASKED_FOR <= scenario.pauses[0] <= ASKED_FOR + 1
+    assert scenario.elsewhere.requests == []
 
 
 @pytest.mark.parametrize("name", SAFE)
 @pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].safe])
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_may_be_repeated(stage: Callable[[Row, str], Stage], row: Row, kind: str, name: str) -> None:
+def test_idempotent_calls_are_retried(
+    make_scenario: Callable[[Row, str], Scenario], row: Row, kind: str, name: str
+) -> None:
     assert row.safe
-    check(stage(row, kind), row.safe, name)
+    check(make_scenario(row, kind), row.safe, name)
 
 
 @pytest.mark.parametrize("name", CREATING)
 @pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].creating])
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_makes_something_new(stage: Callable[[Row, str], Stage], row: Row, kind: str, name: str) -> None:
+def test_calls_that_create_something_are_never_repeated_blindly(
+    make_scenario: Callable[[Row, str], Scenario], row: Row, kind: str, name: str
+) -> None:
     assert row.creating
-    story = stage(row, kind)
-    before = len(story.losant.backend.notebooks)
+    scenario = make_scenario(row, kind)
+    before = len(scenario.losant.backend.notebooks)
 
-    check(story, row.creating, name)
+    check(scenario, row.creating, name)
 
-    assert len(story.losant.backend.notebooks) - before + len(story.losant.executions(story.notebook)) <= 1
+    assert (
+        len(scenario.losant.backend.notebooks) - before + len(scenario.losant.executions(scenario.notebook))
+        <= 1
+    )
 
 
 @pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].export])
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_allowed_once_in_a_while(stage: Callable[[Row, str], Stage], row: Row, kind: str) -> None:
+def test_rate_limited_exports_are_not_retried_by_the_client(
+    make_scenario: Callable[[Row, str], Scenario], row: Row, kind: str
+) -> None:
     assert row.export
-    check(stage(row, kind), row.export, "export")
+    check(make_scenario(row, kind), row.export, "export")
 
 
 OWNER = Owner(
@@ -306,153 +319,165 @@ OWNER = Owner(
 )
 
 
-def beginning(story: Stage) -> Any:
-    """Start a run as a task does."""
-    context = execution_options(template_context=compact_json(OWNER.add_marker({"story": story.name})))
+def submitting(scenario: Scenario) -> Any:
+    """Submit an execution as a task does."""
+    context = execution_options(template_context=compact_json(OWNER.add_marker({"story": scenario.name})))
     submission = Submission(
-        application_id=story.application, notebook_id=story.notebook, options=context, owner=OWNER
+        application_id=scenario.application, notebook_id=scenario.notebook, options=context, owner=OWNER
     )
     policy = SubmitPolicy(
-        retries=story.retries, max_log_lag=60.0, max_poll_outage=OUTAGE, lookback=2 * 86_400.0
+        retries=scenario.retries, max_log_lag=60.0, max_poll_outage=OUTAGE, lookback=2 * 86_400.0
     )
-    return submit_once(submission, policy, is_retry=False, clock=story.clock)
+    return submit_once(submission, policy, is_retry=False, clock=scenario.clock)
 
 
 @pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].start])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_start_is_never_placed_twice(stage: Callable[[Row, str], Stage], row: Row, kind: str) -> None:
-    promise, story = row.start, stage(row, kind)
+def test_a_submission_never_creates_two_executions(
+    make_scenario: Callable[[Row, str], Scenario], row: Row, kind: str
+) -> None:
+    promise, scenario = row.start, make_scenario(row, kind)
     assert promise
     if row.start_fault is not None:
-        story.losant.inject("notebook.execute", row.start_fault)
+        scenario.losant.inject("notebook.execute", row.start_fault)
     else:
-        story.inject("notebook.execute")
+        scenario.inject("notebook.execute")
     try:
-        started, error = story.run(beginning(story)), None
+        started, error = scenario.run(submitting(scenario)), None
     except LosantError as raised:
         started, error = None, raised
 
-    runs = [it["id"] for it in story.losant.executions(story.notebook)]
+    executions = [it["id"] for it in scenario.losant.executions(scenario.notebook)]
     assert type(error) is (promise.error or type(None))
-    assert runs == ([started.ref.execution_id] if started else [])
+    assert executions == ([started.ref.execution_id] if started else [])
     if row.place is None:
-        assert story.asked("notebook.execute") == promise.attempts
+        assert scenario.request_count("notebook.execute") == promise.attempts
     assert (started is not None and started.execution is not None) is (promise is ADOPTED)
     if promise is LATER:
-        assert ASKED_FOR <= story.pauses[0] <= ASKED_FOR + 1
+        assert ASKED_FOR <= scenario.pauses[0] <= ASKED_FOR + 1
 
 
 @pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].wait])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_missed_look_is_no_failed_run(stage: Callable[[Row, str], Stage], row: Row, kind: str) -> None:
-    promise, story = row.wait, stage(row, kind)
+def test_a_failed_poll_does_not_fail_the_execution(
+    make_scenario: Callable[[Row, str], Scenario], row: Row, kind: str
+) -> None:
+    promise, scenario = row.wait, make_scenario(row, kind)
     assert promise
-    ref = story.ended_run(ending="dreaming" if promise is WATCHED else "completed")
-    story.losant.clear_requests()
-    story.inject("notebook.logs")
-    config = WaitConfig(poll_interval=20.0, deadline=story.clock.now + 600, max_poll_outage=OUTAGE)
+    ref = scenario.ended_execution(ending="dreaming" if promise is WATCHED else "completed")
+    scenario.losant.clear_requests()
+    scenario.inject("notebook.logs")
+    config = WaitConfig(poll_interval=20.0, deadline=scenario.clock.now + 600, max_poll_outage=OUTAGE)
 
-    outcome: Outcome = story.run(polling.wait_for_execution(Target.of(ref), config, clock=story.clock))
+    outcome: Outcome = scenario.run(polling.wait_for_execution(Target.of(ref), config, clock=scenario.clock))
 
     endings = {LEFT: "refused", LONG_LEFT: "outage", WATCHED: "deadline"}
     assert outcome.ending == endings.get(promise, "ended")
     assert not outcome.is_cancelled
     if promise is WATCHED:
-        assert story.warnings == 1
+        assert scenario.warnings == 1
     elif promise is LONG_LEFT:
-        assert OUTAGE <= story.clock.now - NOW <= 2 * OUTAGE
+        assert OUTAGE <= scenario.clock.now - NOW <= 2 * OUTAGE
     elif row.place is None:
-        assert story.asked("notebook.logs") == promise.attempts
+        assert scenario.request_count("notebook.logs") == promise.attempts
     if row.fault is not None and row.fault.retry_after is not None:
-        assert sum(story.pauses) >= ASKED_FOR
+        assert sum(scenario.pauses) >= ASKED_FOR
 
 
 @pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].file])
-def test_a_file_is_fetched_whole_or_not_at_all(stage: Callable[[Row, str], Stage], row: Row) -> None:
-    promise, story = row.file, stage(row, "requests")
+def test_a_file_is_downloaded_completely_or_not_at_all(
+    make_scenario: Callable[[Row, str], Scenario], row: Row
+) -> None:
+    promise, scenario = row.file, make_scenario(row, "requests")
     assert promise
-    ref = story.ended_run()
-    got: list[BytesIO] = []
-    story.inject("files.get")
+    ref = scenario.ended_execution()
+    sinks: list[BytesIO] = []
+    scenario.inject("files.get")
 
     def open_sink() -> Any:
-        got.append(BytesIO())
-        return nullcontext(got[-1])
+        sinks.append(BytesIO())
+        return nullcontext(sinks[-1])
 
     with ExitStack() as stack:
         if row.place is not None:
-            stack.callback(setattr, story.losant.backend, "files_url", story.losant.files_url)
-            story.losant.backend.files_url = story.places[row.place]
-        near = Settings(token=story.losant.token, base_url=story.losant.url, timeout=story.settings.timeout)
-        fetching = download(ref, OutputSelection(), lambda _: open_sink, story.retries)
+            stack.callback(setattr, scenario.losant.backend, "files_url", scenario.losant.files_url)
+            scenario.losant.backend.files_url = scenario.places[row.place]
+        reachable = Settings(
+            token=scenario.losant.token, base_url=scenario.losant.url, timeout=scenario.settings.timeout
+        )
+        downloading = download(ref, OutputSelection(), lambda _: open_sink, scenario.retries)
         if promise.error is not None:
             with pytest.raises(promise.error):
-                story.run(fetching, near)
+                scenario.run(downloading, reachable)
         else:
-            assert story.run(fetching, near) == {"out.csv": len(FILE)}
-            assert got[-1].getvalue() == FILE
-    assert story.asked("notebook.logs") == (2 if promise is FRESH else 1)
-    repeated = story.retries if promise.error else int(promise not in {DONE, FRESH} and promise.attempts == 2)
-    assert len(story.pauses) == repeated
-    assert story.elsewhere.head("authorization") == [""] * len(story.elsewhere.requests)
+            assert scenario.run(downloading, reachable) == {"out.csv": len(FILE)}
+            assert sinks[-1].getvalue() == FILE
+    assert scenario.request_count("notebook.logs") == (2 if promise is FRESH else 1)
+    repeated = (
+        scenario.retries if promise.error else int(promise not in {DONE, FRESH} and promise.attempts == 2)
+    )
+    assert len(scenario.pauses) == repeated
+    assert scenario.elsewhere.head("authorization") == [""] * len(scenario.elsewhere.requests)
 
 
 @pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].tail])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_error_log_that_cannot_be_read_changes_no_outcome(
-    stage: Callable[[Row, str], Stage], row: Row, kind: str
+def test_an_unreadable_error_log_does_not_change_the_outcome(
+    make_scenario: Callable[[Row, str], Scenario], row: Row, kind: str
 ) -> None:
-    promise, story = row.tail, stage(row, kind)
-    ref = story.ended_run(ending="errored", files={"result.error.log": ERROR_LOG})
-    story.inject("files.get")
-    config = WaitConfig(poll_interval=20.0, deadline=story.clock.now + 600, max_poll_outage=OUTAGE)
+    promise, scenario = row.tail, make_scenario(row, kind)
+    ref = scenario.ended_execution(ending="errored", files={"result.error.log": ERROR_LOG})
+    scenario.inject("files.get")
+    config = WaitConfig(poll_interval=20.0, deadline=scenario.clock.now + 600, max_poll_outage=OUTAGE)
 
     with ExitStack() as stack:
         if row.place is not None:
-            stack.callback(setattr, story.losant.backend, "files_url", story.losant.files_url)
-            story.losant.backend.files_url = story.places[row.place]
-        near = Settings(
-            token=story.losant.token, base_url=story.losant.url, timeout=min(story.settings.timeout, 1)
+            stack.callback(setattr, scenario.losant.backend, "files_url", scenario.losant.files_url)
+            scenario.losant.backend.files_url = scenario.places[row.place]
+        reachable = Settings(
+            token=scenario.losant.token,
+            base_url=scenario.losant.url,
+            timeout=min(scenario.settings.timeout, 1),
         )
-        outcome: Outcome = story.run(
-            polling.wait_for_execution(Target.of(ref), config, clock=story.clock), near
+        outcome: Outcome = scenario.run(
+            polling.wait_for_execution(Target.of(ref), config, clock=scenario.clock), reachable
         )
 
     assert (outcome.ending, outcome.result["status"]) == ("ended", "errored")
     assert (outcome.error_log is None) is (promise is OMITTED)
     assert len(outcome.error_log or "") <= 4_000
-    assert story.warnings == int(promise is OMITTED)
+    assert scenario.warnings == int(promise is OMITTED)
 
 
-# -- faults that stay -------------------------------------------------------------------------------------
+# -- permanent faults -------------------------------------------------------------------------------------
 
-STAYING = [it for it in ROWS if it.values[0].fault and it.values[0].safe is not DONE]
+PERMANENT = [it for it in ROWS if it.values[0].fault and it.values[0].safe is not DONE]
 
 
-@pytest.mark.parametrize("row", STAYING)
+@pytest.mark.parametrize("row", PERMANENT)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_fault_that_stays_is_an_error_after_so_many_attempts(
-    stage: Callable[[Row, str], Stage], row: Row, kind: str
+def test_a_permanent_fault_is_an_error_after_the_promised_attempts(
+    make_scenario: Callable[[Row, str], Scenario], row: Row, kind: str
 ) -> None:
-    story = stage(row, kind)
-    call = call_for(story, "get")
-    story.inject(call.operation, times=20)
+    scenario = make_scenario(row, kind)
+    call = make_call(scenario, "get")
+    scenario.inject(call.operation, times=20)
 
     with pytest.raises(LosantError):
-        story.run(call_with_retry(call, story.retries))
-    assert story.asked(call.operation) <= RETRIES + 1
+        scenario.run(call_with_retry(call, scenario.retries))
+    assert scenario.request_count(call.operation) <= RETRIES + 1
 
 
 @pytest.mark.parametrize("operation", ["notebook.execute", "*"])
-@pytest.mark.parametrize("row", STAYING)
-def test_a_start_in_a_fault_that_stays_ends_with_one_run_or_none(
-    stage: Callable[[Row, str], Stage], row: Row, operation: str
+@pytest.mark.parametrize("row", PERMANENT)
+def test_a_submission_during_a_permanent_fault_creates_at_most_one_execution(
+    make_scenario: Callable[[Row, str], Scenario], row: Row, operation: str
 ) -> None:
-    story = stage(row, "requests")
-    story.inject(operation, times=200)
+    scenario = make_scenario(row, "requests")
+    scenario.inject(operation, times=200)
 
     with suppress(LosantError):
-        story.run(beginning(story))
-    assert len(story.losant.executions(story.notebook)) <= 1
-    assert story.asked("notebook.execute") <= RETRIES + 1
-    assert story.clock.now - NOW <= 900
+        scenario.run(submitting(scenario))
+    assert len(scenario.losant.executions(scenario.notebook)) <= 1
+    assert scenario.request_count("notebook.execute") <= RETRIES + 1
+    assert scenario.clock.now - NOW <= 900

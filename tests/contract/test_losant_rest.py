@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The hook beside Losant's own Python client: the same requests for the same wishes.
+The hook compared with Losant's own Python client: both send the same requests for the same operations.
 
-They may differ in the flags that ask for less of an answer, and where the client falls short: it has no
+They may differ in the flags for a shorter response, and where the client has defects: it has no
 upload, an ``execute`` without options has no body, which Losant refuses, and a flag that is true reads
-``True``, which Losant takes for false.
+``True``, which Losant reads as false.
 
-All of it can be asked of the real Losant, too: see docs/project/contributing.md.
+The tests can also run against the real Losant: see docs/project/contributing.md.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import pytest
 
 from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.hooks.losant import LosantHook
-from tests.contract.losant_under_test import PLACES, Place, a_place
-from tests.contract.open_questions import ask as put_questions
-from tests.provider.conftest import connect
+from tests.contract.losant_under_test import KINDS_OF_LOSANT, LosantUnderTest, open_losant
+from tests.contract.open_questions import answer_questions
+from tests.provider.conftest import set_connection
 from tests.support.factories import published
 
 Record = Callable[[str, object], None]
@@ -50,7 +50,7 @@ SPAN = {"start": "1767225600000", "end": "1767312000000"}
 NEW = "Made by the contract test"
 Ids = dict[str, str]
 
-WISHES: dict[str, tuple[Callable[[Any, Ids], Any], Callable[[LosantHook, Ids], Any]]] = {
+OPERATIONS: dict[str, tuple[Callable[[Any, Ids], Any], Callable[[LosantHook, Ids], Any]]] = {
     "notebooks.get": (
         lambda its, ids: its.notebooks.get(
             applicationId=ids["applicationId"],
@@ -105,22 +105,22 @@ WISHES: dict[str, tuple[Callable[[Any, Ids], Any], Callable[[LosantHook, Ids], A
     ),
 }
 
-every_place = pytest.mark.parametrize("place", PLACES, indirect=True)
+every_losant = pytest.mark.parametrize("tested", KINDS_OF_LOSANT, indirect=True)
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    with a_place(request.param) as opened:
+def tested(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LosantUnderTest]:
+    with open_losant(request.param) as opened:
         if opened.losant is not None:
             for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
                 monkeypatch.delenv(name, raising=False)
-        told = {
+        fields = {
             "conn_type": "losant",
             "host": opened.url,
             "password": opened.token,
             "extra": {"application_id": opened.application_id, "max_retries": 0},
         }
-        monkeypatch.setenv("AIRFLOW_CONN_LOSANT_DEFAULT", json.dumps(told))
+        monkeypatch.setenv("AIRFLOW_CONN_LOSANT_DEFAULT", json.dumps(fields))
         yield opened
 
 
@@ -129,7 +129,7 @@ def losant(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     with Emulator() as emulator:
         for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
             monkeypatch.delenv(name, raising=False)
-        connect(monkeypatch, emulator)
+        set_connection(monkeypatch, emulator)
         yield emulator
 
 
@@ -143,9 +143,9 @@ def hook(losant: Emulator) -> LosantHook:
     return LosantHook()
 
 
-def with_names(seen: tuple[Any, ...], ids: Ids) -> Any:
-    """Put the names of ids in the place of ids, of which each client has its own."""
-    text = json.dumps(seen)
+def replace_ids(exchange: tuple[Any, ...], ids: Ids) -> Any:
+    """Replace ids by their names, because each client has its own ids."""
+    text = json.dumps(exchange)
     for name, value in ids.items():
         text = text.replace(value, f"{{{name}}}")
     return json.loads(text)
@@ -154,47 +154,47 @@ def with_names(seen: tuple[Any, ...], ids: Ids) -> Any:
 # -- the eleven operations --------------------------------------------------------------------------------
 
 
-@every_place
-@pytest.mark.parametrize("operation", WISHES)
-def test_the_hook_asks_as_losants_own_client_does(
-    place: Place, operation: str, record_property: Record
+@every_losant
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_hook_sends_the_same_requests_as_losants_own_client(
+    tested: LosantUnderTest, operation: str, record_property: Record
 ) -> None:
-    theirs, ours = WISHES[operation]
-    official = losant_rest.Client(auth_token=place.token, url=place.url)
-    asked = []
-    for client, ask in ((official, theirs), (LosantHook(), ours)):
-        ids = {"applicationId": place.application_id, "notebookId": place.notebook(ending="hang")}
+    theirs, ours = OPERATIONS[operation]
+    official = losant_rest.Client(auth_token=tested.token, url=tested.url)
+    exchanges = []
+    for client, call in ((official, theirs), (LosantHook(), ours)):
+        ids = {"applicationId": tested.application_id, "notebookId": tested.notebook(ending="hang")}
         if operation == "notebook.cancelExecution":
-            ids["executionId"] = place.execution(ids["notebookId"])
-        asked.append(with_names(place.asked(partial(ask, client, ids)), ids))
+            ids["executionId"] = tested.execution(ids["notebookId"])
+        exchanges.append(replace_ids(tested.exchange_of(partial(call, client, ids)), ids))
 
-    assert asked[1] == asked[0]
-    assert asked[0][-1] in {200, 201, 202}
+    assert exchanges[1] == exchanges[0]
+    assert exchanges[0][-1] in {200, 201, 202}
     record_property("equal operation", operation)
     if operation == "notebooks.post":
-        made = place.call("GET", f"?filterField=name&filter={NEW}").json()["items"]
-        place.made += [it["id"] for it in made]
+        created = tested.call("GET", f"?filterField=name&filter={NEW}").json()["items"]
+        tested.notebooks += [it["id"] for it in created]
 
 
-@every_place
-def test_the_hook_uploads_as_losant_documents_it_since_its_own_client_cannot(
-    place: Place, tmp_path: Path, record_property: Record
+@every_losant
+def test_the_hook_uploads_as_documented_because_losants_client_cannot(
+    tested: LosantUnderTest, tmp_path: Path, record_property: Record
 ) -> None:
     file = tmp_path / "report.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
-    ids = {"applicationId": place.application_id, "notebookId": place.notebook()}
-    official = losant_rest.Client(auth_token=place.token, url=place.url)
+    ids = {"applicationId": tested.application_id, "notebookId": tested.notebook()}
+    official = losant_rest.Client(auth_token=tested.token, url=tested.url)
     path = "/applications/{applicationId}/notebooks/{notebookId}/upload"
 
-    seen = place.asked(lambda: LosantHook().upload_notebook(ids["notebookId"], file))
+    exchange = tested.exchange_of(lambda: LosantHook().upload_notebook(ids["notebookId"], file))
 
     assert not hasattr(official.notebook, "upload")
-    assert with_names(seen, ids) == ["POST", path, {}, None, "multipart/form-data", True, 200]
-    assert place.call("GET", f"/{ids['notebookId']}").json()["jupyterFileName"] == "report.ipynb"
+    assert replace_ids(exchange, ids) == ["POST", path, {}, None, "multipart/form-data", True, 200]
+    assert tested.call("GET", f"/{ids['notebookId']}").json()["jupyterFileName"] == "report.ipynb"
     record_property("equal operation", "notebook.upload")
 
 
-def test_what_is_expected_of_an_upload_is_what_losant_publishes() -> None:
+def test_the_expected_upload_is_the_one_that_losant_publishes() -> None:
     upload = published("operations.json")["operations"]["notebook.upload"]
 
     assert (upload["method"], upload["path"]) == (
@@ -205,25 +205,27 @@ def test_what_is_expected_of_an_upload_is_what_losant_publishes() -> None:
 
 
 @pytest.mark.skipif(
-    "losant" not in PLACES, reason="LOSANT_TEST_TOKEN and LOSANT_TEST_APPLICATION are not set"
+    "losant" not in KINDS_OF_LOSANT, reason="LOSANT_TEST_TOKEN and LOSANT_TEST_APPLICATION are not set"
 )
-@pytest.mark.parametrize("place", ["losant"], indirect=True)
-def test_the_real_losant_is_asked_what_nobody_has_documented(place: Place, record_property: Record) -> None:
-    answers = put_questions(place)
+@pytest.mark.parametrize("tested", ["losant"], indirect=True)
+def test_the_real_losant_answers_the_undocumented_questions(
+    tested: LosantUnderTest, record_property: Record
+) -> None:
+    answers = answer_questions(tested)
     for question, answer in answers.items():
         record_property("answered question", f"{question} {answer}")
 
     assert all(answers.values())
 
 
-@pytest.mark.parametrize("place", ["emulator"], indirect=True)
+@pytest.mark.parametrize("tested", ["emulator"], indirect=True)
 @pytest.mark.parametrize("are_turned", [False, True], ids=["as they are", "turned"])
-def test_the_questions_tell_the_positions_of_the_emulators_switches_apart(
-    place: Place, *, are_turned: bool
+def test_the_questions_distinguish_the_settings_of_the_emulators_switches(
+    tested: LosantUnderTest, *, are_turned: bool
 ) -> None:
-    assert place.losant is not None
+    assert tested.losant is not None
     if are_turned:
-        place.losant.switches.change(
+        tested.losant.switches.change(
             {
                 "no_token_status": 401,
                 "max_per_page": 50,
@@ -234,11 +236,11 @@ def test_the_questions_tell_the_positions_of_the_emulators_switches_apart(
             }
         )
 
-    answers = list(put_questions(place).values())
+    answers = list(answer_questions(tested).values())
 
     assert answers == (
         [
-            "401 Unauthorized", "50", "200", "yes", "not inclusive, or a later instant", "404 NotFound",
+            "401 Unauthorized", "50", "200", "yes", "not inclusive, or a later time", "404 NotFound",
             "200", "429 Throttled, Retry-After absent",
         ]
         if are_turned
@@ -249,10 +251,12 @@ def test_the_questions_tell_the_positions_of_the_emulators_switches_apart(
     )  # fmt: skip
 
 
-# -- where Losant's own client falls short ----------------------------------------------------------------
+# -- defects of Losant's own client -----------------------------------------------------------------------
 
 
-def test_both_read_the_same_from_an_answer(losant: Emulator, official: Any, hook: LosantHook) -> None:
+def test_both_clients_read_the_same_from_a_response(
+    losant: Emulator, official: Any, hook: LosantHook
+) -> None:
     notebook = losant.add_notebook("Report")
     losant.script(notebook, Script(notebook=0.0, files={"out.csv": b"a\n"}))
     losant.switches.resign_urls = False
@@ -294,7 +298,7 @@ def test_a_flag_that_is_true_means_false_through_losants_own_client(
     assert losant.requests[-1].query["_links"] == "false"
 
 
-def test_a_log_that_nobody_set_a_limit_for_shows_one_run_and_the_hooks_shows_more(
+def test_losants_client_gets_one_log_entry_by_default_and_the_hook_more(
     losant: Emulator, official: Any, hook: LosantHook
 ) -> None:
     notebook = losant.add_notebook("Report")
@@ -307,7 +311,7 @@ def test_a_log_that_nobody_set_a_limit_for_shows_one_run_and_the_hooks_shows_mor
     assert len(hook.get_execution_logs(notebook)) == 3
 
 
-def test_a_missing_id_is_a_bare_key_error_for_losants_own_client_and_a_sentence_for_us(
+def test_a_missing_id_is_a_key_error_in_losants_client_and_explained_by_the_hook(
     losant: Emulator, official: Any, hook: LosantHook
 ) -> None:
     with pytest.raises(KeyError, match="notebookId"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The distributions as a release builds them, and an environment that has only the wheel of this project."""
+"""The distributions as a release builds them, and an environment with the wheel of this project."""
 
 from __future__ import annotations
 

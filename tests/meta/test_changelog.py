@@ -16,7 +16,7 @@ RELEASES = [re.fullmatch(r"\[(\S+)\] - \d{4}-\d\d-\d\d", it) for it in HEADINGS 
 KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
-def test_each_release_is_named_by_its_version_and_day_the_newest_first() -> None:
+def test_releases_are_listed_by_version_and_date_newest_first() -> None:
     assert None not in RELEASES
     versions = [Version(it[1]) for it in RELEASES if it]
 
@@ -24,12 +24,12 @@ def test_each_release_is_named_by_its_version_and_day_the_newest_first() -> None
     assert HEADINGS.index("[Unreleased]") == 0
 
 
-def test_each_change_is_of_one_of_the_known_kinds() -> None:
+def test_each_change_has_a_known_kind() -> None:
     kinds = re.findall(r"^### (.+)$", TEXT, re.MULTILINE)
 
     assert kinds
     assert set(kinds) <= KINDS
 
 
-def test_the_package_has_the_version_that_was_released_last_unless_there_is_none() -> None:
+def test_the_package_has_the_version_of_the_last_release_if_any() -> None:
     assert [__version__] == [it[1] for it in RELEASES if it][:1] or not RELEASES

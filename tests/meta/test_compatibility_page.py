@@ -81,7 +81,7 @@ def test_the_page_of_guarantees_lists_the_same_features() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.feature)
-def test_a_feature_is_there_where_one_of_its_tests_runs_and_nowhere_else(row: Row) -> None:
+def test_a_feature_is_listed_exactly_for_the_airflows_that_run_its_tests(row: Row) -> None:
     assert row.tests
     shown = set().union(*(runs_on(test) for test in row.tests))
 
@@ -92,7 +92,7 @@ def test_what_happens_without_a_feature_is_said_where_it_is_missing_and_only_the
     assert [row.feature for row in ROWS if row.on != list(MINORS)] == MISSING
 
 
-def test_the_tests_on_the_page_are_left_out_for_their_airflow_and_for_no_other_reason() -> None:
+def test_tests_named_on_the_page_are_skipped_only_for_their_airflow_version() -> None:
     named: set[Path] = {PROVIDER / test.partition("::")[0] for row in ROWS for test in row.tests}
     shared = {PROVIDER / "conftest.py", PROVIDER / "tasks.py", PROVIDER / "event_loop_probe.py"}
     others = {

@@ -35,7 +35,7 @@ with warnings.catch_warnings(record=True) as said:
 ours = [str(it.message) for it in said if "losant" in str(it.message).lower()]
 print(json.dumps([form.model_dump(), ours]))
 """
-# What the web server of Airflow 2 shows, and what becomes of the fields that somebody fills in.
+# What the web server of Airflow 2 shows, and how it stores the fields that a user fills in.
 FORM_OF_2 = """
 import json, sys
 from airflow.hooks.base import BaseHook
@@ -68,7 +68,7 @@ print(json.dumps({
 )
 @pytest.mark.timeout(180)
 @pytest.mark.xdist_group("built-wheel")
-def test_the_form_of_airflow_3_shows_our_fields_in_our_words(airflow: Run) -> None:
+def test_the_form_of_airflow_3_shows_the_declared_fields_and_labels(airflow: Run) -> None:
     form, warned = json_in(airflow("-c", FORM_OF_3))
     shown, own = form["standard_fields"], form["extra_fields"]
 
@@ -89,7 +89,7 @@ def test_the_form_of_airflow_3_shows_our_fields_in_our_words(airflow: Run) -> No
 @pytest.mark.usefixtures("airflow_db")
 @pytest.mark.xdist_group("built-wheel")
 @pytest.mark.timeout(180)
-def test_the_form_of_airflow_2_shows_our_fields_and_stores_them_by_their_own_names(airflow: Run) -> None:
+def test_the_form_of_airflow_2_shows_the_fields_and_stores_them_unprefixed(airflow: Run) -> None:
     filled = '{"extra__losant__application_id": " 575ec8687ae143cd83dc4a97", "extra__losant__timeout": "2.5"}'
 
     seen = json_in(airflow("-W", "ignore", "-c", FORM_OF_2, filled))
@@ -111,13 +111,13 @@ def test_the_form_of_airflow_2_shows_our_fields_and_stores_them_by_their_own_nam
 @pytest.mark.parametrize(
     "text", ["575ec8687ae143cd83dc4a97", "575EC8687AE143CD83DC4A97", "575ec8687ae143cd83dc4a9", "mine", ""]
 )
-def test_the_form_takes_the_ids_that_the_hook_takes_and_none(text: str) -> None:
+def test_the_form_accepts_the_same_ids_as_the_hook_and_an_empty_field(text: str) -> None:
     pattern = OWN["application_id"]["schema"]["pattern"]
 
     assert bool(re.match(pattern, text)) == (text == "" or is_id(text))
 
 
-def test_the_form_offers_all_that_is_read_and_nothing_else() -> None:
+def test_the_form_offers_exactly_the_fields_that_are_read() -> None:
     read = ROOT / "airflow_provider_losant" / "api" / "settings.py"
 
     assert set(re.findall(r'extra\.get\("(\w+)"', read.read_text())) == set(OWN)

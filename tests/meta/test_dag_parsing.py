@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parsing a DAG is cheap: naming our operators and sensors loads none of what running them needs."""
+"""Parsing a DAG is cheap: importing operators and sensors loads nothing that only their execution needs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ EXAMPLES = sorted((ROOT / "example_dags").glob("*.py"))
 
 
 def loaded_by(code: str) -> set[str]:
-    """Name the modules that a fresh Python has loaded after running this code."""
+    """Return the names of the modules that a new Python process has loaded after running this code."""
     report = "import json, sys; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code + report], cwd=ROOT, capture_output=True, text=True, check=True
@@ -55,7 +55,7 @@ def loaded_by(code: str) -> set[str]:
     [(CLASSES, OUR_CLASSES), (CLASSES + TASKFLOW, OUR_CLASSES + OUR_TASKFLOW)],
     ids=["classes", "taskflow"],
 )
-def test_naming_our_operators_loads_nothing_that_only_running_them_needs(bare: str, ours: str) -> None:
+def test_importing_operators_loads_nothing_that_only_execution_needs(bare: str, ours: str) -> None:
     added = loaded_by(bare + ours) - loaded_by(bare)
     print(f"ours add {len(added)} modules: {' '.join(sorted(added))}")
 

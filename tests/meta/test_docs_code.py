@@ -25,12 +25,12 @@ from airflow_provider_losant.emulator.http.schemas import body_error
 from airflow_provider_losant.emulator.seed import Seed
 from tests.meta.commands import accept_connection, is_setting, problems_of, read_settings
 from tests.meta.public import PUBLIC, resolved
-from tests.provider.conftest import connect
+from tests.provider.conftest import set_connection
 from tests.support.pages import Block, pages
 from tests.support.paths import ROOT
 
 pytestmark = [
-    # Pages are written for the newest Airflow; their text says what earlier ones lack.
+    # Pages are written for the newest Airflow; their text says what older ones lack.
     pytest.mark.airflow(since="3.3"),
     pytest.mark.skipif(find_spec("sphinx") is None, reason="the extra docs is not installed"),
 ]
@@ -87,7 +87,7 @@ def losant(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     with Emulator(application_id=APPLICATION) as emulator:
         emulator.add_notebook("Energy report", notebook_id=NOTEBOOK)
         emulator.script(NOTEBOOK, Script(notebook=0.01))
-        connect(monkeypatch, emulator)
+        set_connection(monkeypatch, emulator)
         yield emulator
 
 
@@ -97,7 +97,7 @@ def test_every_block_is_of_a_kind_that_is_checked() -> None:
 
 
 @of("{literalinclude}")
-def test_what_is_included_comes_from_a_file_that_tests_run(block: Block) -> None:
+def test_included_code_comes_from_a_file_that_tests_run(block: Block) -> None:
     tags = re.findall(r'"\[(?:START|END) (\S+)\]"', block.body)
 
     assert any(block.included.is_relative_to(ROOT / folder) for folder in RUN)
@@ -108,7 +108,7 @@ def test_what_is_included_comes_from_a_file_that_tests_run(block: Block) -> None
     "page", sorted({it.page for it in PARTS}), ids=lambda page: f"{page.parent.name}/{page.stem}"
 )
 @pytest.mark.usefixtures("losant")
-def test_the_python_of_a_page_runs_from_its_top_to_its_end(page: Path, tmp_path: Path) -> None:
+def test_the_python_blocks_of_a_page_run_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
     """One block after the other, as they are read; pieces of a DAG go into one of the page's own."""
     (tmp_path / "context.json").write_text('{"airflow": {"openlineage": {"OPENLINEAGE_PARENT_ID": "a/b/c"}}}')
     names: dict[str, Any] = {name.rpartition(".")[2]: resolved(name) for name in PUBLIC} | {"task": Task()}
@@ -134,48 +134,48 @@ def test_a_whole_dag_file_is_loaded_by_airflow(block: Block, tmp_path: Path) -> 
 
 
 @of("json")
-def test_what_a_json_example_is_for_takes_it(block: Block, tmp_path: Path) -> None:
-    example = json.loads(block.body)
-    if "conn_type" in example:
+def test_json_examples_are_accepted_by_the_code_they_are_for(block: Block, tmp_path: Path) -> None:
+    parsed = json.loads(block.body)
+    if "conn_type" in parsed:
         accept_connection(block.body)
-    elif "notebooks" in example:
+    elif "notebooks" in parsed:
         (tmp_path / "seed.json").write_text(block.body)
         assert Seed.load(tmp_path / "seed.json").notebooks
-    elif "outputType" in example:
-        assert body_error("newNotebook", {"name": "Example", "outputs": [example]}) is None
-    elif "execution_id" in example:
-        assert list(example) == [*an_execution().to_result(), "url"]
-        assert list(example["durations"]) == list(an_execution().durations)
-    elif "airflow" in example:
-        encode_context(example)
-        assert example["airflow"].keys() <= a_mark().keys()
+    elif "outputType" in parsed:
+        assert body_error("newNotebook", {"name": "Example", "outputs": [parsed]}) is None
+    elif "execution_id" in parsed:
+        assert list(parsed) == [*make_execution().to_result(), "url"]
+        assert list(parsed["durations"]) == list(make_execution().durations)
+    elif "airflow" in parsed:
+        encode_context(parsed)
+        assert parsed["airflow"].keys() <= make_marker().keys()
     else:
-        read_settings({"password": "token", "extra": example})
+        read_settings({"password": "token", "extra": parsed})
 
 
 @of("ini")
 def test_airflow_knows_every_setting_of_an_example(block: Block) -> None:
-    example = configparser.ConfigParser()
-    example.read_string(block.body)
-    named = [(section, option) for section in example.sections() for option in example[section]]
+    parsed = configparser.ConfigParser()
+    parsed.read_string(block.body)
+    named = [(section, option) for section in parsed.sections() for option in parsed[section]]
 
     assert named
     assert [it for it in named if not is_setting(*it)] == []
 
 
 @of(*SHELLS)
-def test_every_command_exists_and_takes_what_it_is_given(block: Block) -> None:
+def test_every_command_exists_and_accepts_its_arguments(block: Block) -> None:
     commands = block.commands
 
     assert commands
     assert [problem for command in commands for problem in problems_of(command)] == []
 
 
-def an_execution() -> Execution:
+def make_execution() -> Execution:
     ref = ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id="0" * 24)
     return Execution(ref=ref, status=Status.of("completed"))
 
 
-def a_mark() -> dict[str, Any]:
+def make_marker() -> dict[str, Any]:
     owner = Owner(dag_id="", task_id="", run_id="", map_index=0, try_number=1, max_tries=0, deployment="here")
     return owner.add_marker({}, {"OPENLINEAGE_PARENT_ID": ""})["airflow"]  # type: ignore[no-any-return]

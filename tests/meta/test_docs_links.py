@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Links lead somewhere: those within the project to a file and a heading, those out of it to known hosts."""
+"""Links within the project lead to an existing file and heading, and external links to known hosts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def is_outer(link: str) -> bool:
 
 
 def problem(page: Page, link: str) -> str | None:
-    """Say why a link within the project leads nowhere; None if it does lead somewhere."""
+    """Return the problem of a link within the project; None if its target exists."""
     name, _, anchor = link.partition("#")
     target = (page.path.parent / name).resolve() if name else page.path
     if not target.exists():
@@ -59,7 +59,7 @@ def test_every_link_out_of_the_project_is_https_and_leads_to_a_known_host(page: 
     assert [it.geturl() for it in outer if re.search(r"[<>{}]|TODO|example", it.geturl())] == []
 
 
-def test_what_docstrings_link_to_is_at_a_known_host() -> None:
+def test_links_in_docstrings_lead_to_known_hosts() -> None:
     links = [it for file in modules().values() for it in re.findall(r"<(http\S+)>`__", file.read_text())]
 
     assert links

@@ -67,7 +67,7 @@ def test_every_journey_about_a_guarantee_is_on_the_page() -> None:
     assert wanted - named(*(heading for heading in SECTIONS if heading != ON_EACH_AIRFLOW)) == set()
 
 
-def test_the_table_of_faults_is_the_one_that_is_tested() -> None:
+def test_the_table_of_faults_is_the_tested_one() -> None:
     assert (PAGE.parent / "fault-table.md").read_text() == markdown(), (
         "python -m tests.contract.fault_table > docs/project/fault-table.md"
     )

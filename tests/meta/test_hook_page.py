@@ -30,7 +30,7 @@ def test_every_operation_on_notebooks_is_listed_once() -> None:
     assert sorted(named(row[1])[0] for row in ROWS) == sorted(wanted)
 
 
-def test_the_scopes_are_those_that_losant_asks_for() -> None:
+def test_the_scopes_are_those_that_losant_requires() -> None:
     scopes = {it.name: it.scopes[0] for it in OPERATIONS}
 
     assert {named(row[1])[0]: named(row[1])[-1] for row in ROWS} == {
@@ -46,7 +46,7 @@ def test_every_method_that_is_listed_exists_and_says_where_losant_describes_it()
         assert link[1] in method.__doc__
 
 
-def test_what_is_never_sent_twice_is_listed_so() -> None:
+def test_calls_that_are_never_sent_twice_are_listed_so() -> None:
     ids = ("0" * 24, "1" * 24)
     once = [
         endpoints.create_notebook(ids[0], {}),

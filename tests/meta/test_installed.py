@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What users have: the installed wheel in an environment of its own, and what Airflow makes of it."""
+"""The installed wheel in an environment of its own, and how Airflow uses it."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_airflow_knows_the_connection_type_of_the_installed_provider(airflow: Ru
     assert hook["conn_id_attribute_name"] == "losant_conn_id"
 
 
-def test_airflow_tests_a_connection_by_asking_losant(airflow: Run) -> None:
+def test_airflows_connection_test_sends_a_request_to_losant(airflow: Run) -> None:
     with Emulator() as losant:
         connection = {
             "conn_type": "losant",

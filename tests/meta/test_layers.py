@@ -56,7 +56,7 @@ def test_layers_are_respected_and_there_is_no_import_cycle() -> None:
     assert re.search(r"Contracts: \d+ kept, 0 broken", done.stdout)
 
 
-def test_the_layers_that_decide_need_only_the_standard_library() -> None:
+def test_the_layers_without_io_need_only_the_standard_library() -> None:
     foreign = {
         f"{name}: {it.name}"
         for name, file in modules().items()
@@ -71,7 +71,7 @@ def test_the_layers_that_decide_need_only_the_standard_library() -> None:
 @pytest.mark.parametrize(
     ("library", "home"), [("requests", "api.http.client"), ("aiohttp", "api.http.async_client")]
 )
-def test_each_http_library_has_one_home(library: str, home: str) -> None:
+def test_each_http_library_is_imported_in_one_module(library: str, home: str) -> None:
     homes = {
         name
         for name, file in modules().items()
@@ -95,7 +95,7 @@ def test_the_emulator_serves_with_aiohttp_and_never_calls_with_requests() -> Non
     assert users == set()
 
 
-def test_only_compat_asks_which_airflow_this_is() -> None:
+def test_only_compat_checks_the_airflow_version() -> None:
     asking = {
         f"{name}:{getattr(node, 'lineno', 0)}"
         for name, file in modules().items()
@@ -119,7 +119,7 @@ def test_only_compat_asks_which_airflow_this_is() -> None:
         "try:\n    from airflow.sdk import X\nexcept ImportError:\n    X = None",
     ],
 )
-def test_the_question_is_recognised_however_it_is_put(question: str) -> None:
+def test_every_form_of_a_version_check_is_recognised(question: str) -> None:
     assert any(asks_for_airflow_version(node) for node in ast.walk(ast.parse(question)))
 
 
@@ -132,5 +132,5 @@ def test_the_question_is_recognised_however_it_is_put(question: str) -> None:
         "try:\n    run()\nexcept AttributeError:\n    pass",
     ],
 )
-def test_an_ordinary_import_is_no_such_question(innocent: str) -> None:
+def test_an_ordinary_import_is_not_a_version_check(innocent: str) -> None:
     assert not any(asks_for_airflow_version(node) for node in ast.walk(ast.parse(innocent)))

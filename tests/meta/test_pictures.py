@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures in the documentation are those that the stories in ``tests/ui`` take, and no others."""
+"""The pictures in the documentation are exactly those that the tests in ``tests/ui`` take."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ LARGEST = 150_000
 PICTURES = {file.stem: file for file in (ROOT / "docs" / "images").glob("*.png")}
 
 
-def test_every_picture_can_be_renewed_and_every_one_that_is_taken_is_there() -> None:
+def test_every_picture_is_taken_by_a_ui_test_and_every_taken_one_exists() -> None:
     stories = "".join(file.read_text() for file in (ROOT / "tests" / "ui").glob("test_*.py"))
 
     assert set(PICTURES) == set(re.findall(r'camera\("([\w-]+)"', stories))
 
 
-def test_every_picture_is_shown_with_words_for_those_who_cannot_see_it() -> None:
+def test_every_picture_has_a_text_alternative() -> None:
     pages = "".join(file.read_text() for file in [ROOT / "README.md", *own_files(".md")])
     shown = re.findall(r"!\[[^\]]+\]\([^)]*images/([\w-]+)\.png\)", pages)
 

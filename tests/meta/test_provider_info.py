@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What we tell Airflow is well-formed by Airflow's own rules, and true."""
+"""The provider info that Airflow reads is valid by Airflow's own schema, and true."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ def test_airflow_understands_every_key_of_the_connection_form() -> None:
     assert [set(it) - known for it in INFO["connection-types"]] == [set()]
 
 
-def test_every_part_belongs_to_an_integration_that_we_name() -> None:
+def test_every_component_belongs_to_a_declared_integration() -> None:
     integrations = {it["integration-name"] for it in INFO["integrations"]}
 
     assert {group["integration-name"] for kind in LISTS for group in INFO[kind]} <= integrations
 
 
 @pytest.mark.parametrize("kind", LISTS)
-def test_every_module_that_we_name_can_be_imported(kind: str) -> None:
+def test_every_declared_module_can_be_imported(kind: str) -> None:
     for module in named(kind):
         importlib.import_module(module)
 
 
-def test_every_transfer_goes_between_integrations_that_we_name_and_can_be_imported() -> None:
+def test_every_transfer_connects_declared_integrations_and_can_be_imported() -> None:
     integrations = {it["integration-name"] for it in INFO["integrations"]}
     folder = ROOT / PACKAGE / "transfers"
 
@@ -78,7 +78,7 @@ def test_every_transfer_goes_between_integrations_that_we_name_and_can_be_import
 
 
 @pytest.mark.parametrize("kind", ["hooks", "operators", "sensors"])
-def test_no_module_that_a_dag_author_can_use_goes_unnamed(kind: str) -> None:
+def test_every_module_for_dag_authors_is_declared(kind: str) -> None:
     suffix = kind.removesuffix("s").capitalize()
     offering = {
         name
@@ -92,16 +92,16 @@ def test_no_module_that_a_dag_author_can_use_goes_unnamed(kind: str) -> None:
 
 
 @pytest.mark.parametrize("dotted", dotted_classes())
-def test_every_class_that_we_name_exists(dotted: str) -> None:
+def test_every_declared_class_exists(dotted: str) -> None:
     assert callable(load(dotted))
 
 
-def test_the_hook_serves_the_connection_type_that_names_it() -> None:
+def test_the_hook_has_the_connection_type_that_declares_it() -> None:
     for it in INFO["connection-types"]:
         assert load(it["hook-class-name"]).conn_type == it["connection-type"]
 
 
-def test_the_description_costs_airflow_no_import() -> None:
+def test_reading_the_provider_info_imports_nothing_of_airflow() -> None:
     code = (
         "import sys; from airflow_provider_losant.get_provider_info import get_provider_info;"
         "get_provider_info(); print(*sorted(sys.modules))"

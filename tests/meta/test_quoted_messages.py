@@ -38,7 +38,7 @@ def quoted() -> list[str]:
 
 
 @pytest.mark.parametrize("message", quoted())
-def test_every_message_that_is_quoted_is_one_of_ours(message: str) -> None:
+def test_every_quoted_message_exists_in_the_package(message: str) -> None:
     parts = [part for part in (it.strip() for it in message.split("…")) if len(part) >= MIN_LENGTH]
 
     assert parts

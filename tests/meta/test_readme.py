@@ -17,7 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def badges() -> dict[str, str]:
-    """Return the message of each badge; its alternative text says the same."""
+    """Return the alternative text of each badge."""
     said = {}
     for alternative, path in re.findall(r"!\[([^]]+)]\(https://img\.shields\.io/badge/([^)]+)\)", README):
         label, message, _ = [it.replace("--", "-") for it in re.split("(?<!-)-(?!-)", unquote(path))]
@@ -36,13 +36,13 @@ def test_the_badges_are_true() -> None:
     }
 
 
-def test_it_names_the_two_commands() -> None:
+def test_the_readme_names_the_two_commands() -> None:
     assert "python3 -m example_dags.demo" in README
     assert "python3 -m tests" in README
 
 
 @pytest.mark.airflow(since="3.0")
-def test_its_dag_is_one() -> None:
+def test_the_dag_of_the_readme_is_valid() -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     namespace: dict[str, object] = {}
 

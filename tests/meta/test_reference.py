@@ -65,7 +65,7 @@ def test_every_argument_is_described(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [it for it in PUBLIC if hasattr(resolved(it), "template_fields")])
-def test_what_airflow_renders_is_marked_and_nothing_else(name: str) -> None:
+def test_exactly_the_templated_arguments_are_marked(name: str) -> None:
     said = documented(resolved(name)).items()
     marked = {argument for argument, text in said if text.rstrip().endswith("(templated)")}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small things that hold for every file of the project."""
+"""Small rules for every file of the project."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_every_snippet_that_starts_also_ends() -> None:
 
 
 @pytest.mark.parametrize("file", CONSTRAINTS, ids=lambda file: file.stem)
-def test_constraints_pin_plain_versions_of_everything_that_we_ask_for(file: Path) -> None:
+def test_constraints_pin_plain_versions_of_every_requirement(file: Path) -> None:
     lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
     pins = dict(line.split("==") for line in lines)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

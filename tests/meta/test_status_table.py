@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a status means is written once, in the model; everybody else asks the model."""
+"""The meaning of a status is defined once, in the model; all other modules use the model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def spells_a_status(node: ast.AST) -> bool:
     )
 
 
-def test_only_the_model_judges_a_status() -> None:
+def test_only_the_model_compares_statuses() -> None:
     # The emulator plays Losant, which makes statuses up instead of judging them.
     elsewhere = {
         f"{name}:{getattr(node, 'lineno', 0)}"
@@ -61,7 +61,7 @@ def test_only_the_model_judges_a_status() -> None:
         "match execution.status:\n    case 'completed': pass",
     ],
 )
-def test_a_judgement_is_recognised_however_it_is_put(judgement: str) -> None:
+def test_every_form_of_a_status_comparison_is_recognised(judgement: str) -> None:
     assert any(judges_a_status(node) for node in ast.walk(ast.parse(judgement)))
 
 
@@ -69,5 +69,5 @@ def test_a_judgement_is_recognised_however_it_is_put(judgement: str) -> None:
     "innocent",
     ["response.status == 404", "before.status != after.status", "execution.status.final", "status >= 500"],
 )
-def test_numbers_and_mere_changes_are_no_judgement(innocent: str) -> None:
+def test_numbers_and_status_changes_are_not_comparisons(innocent: str) -> None:
     assert not any(judges_a_status(node) for node in ast.walk(ast.parse(innocent)))

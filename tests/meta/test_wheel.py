@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is released: both distributions, the same from whichever checkout."""
+"""Both distributions of a release, which are the same from every checkout."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def metadata(wheel: Path) -> email.message.Message:
         return email.message_from_bytes(archive.read(f"{DIST_INFO}/METADATA"))
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_exactly_the_package(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     sources = {str(file.relative_to(ROOT)) for file in (ROOT / PACKAGE).rglob("*.py")}
@@ -47,7 +47,7 @@ def test_the_source_distribution_can_be_tested(dist: Path) -> None:
     assert {name for name in names if "__pycache__" in name or name.startswith((".venv", ".demo"))} == set()
 
 
-def test_anybody_can_build_the_same_bytes_at_any_time(dist: Path, unpacked: Path, tmp_path: Path) -> None:
+def test_builds_are_reproducible(dist: Path, unpacked: Path, tmp_path: Path) -> None:
     for path in [unpacked, *unpacked.rglob("*")]:
         path.chmod(0o700 if path.is_dir() else 0o600)  # as a strict umask has them
         os.utime(path, (1_000_000_000, 1_000_000_000))

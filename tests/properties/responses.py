@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers of Losant's: such as its reference allows, and such with one thing in them that it does not."""
+"""Strategies for Losant's responses: valid by its reference, and with one defect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.support.factories import APPLICATION, NOTEBOOK, RUN
+from tests.support.factories import APPLICATION_ID, EXECUTION_ID, NOTEBOOK_ID
 
 HEX = st.text("0123456789abcdefABCDEF", min_size=24, max_size=24)
 WHEN = st.datetimes().map(lambda it: it.isoformat(timespec="milliseconds") + "Z")
@@ -22,18 +22,18 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
     max_leaves=6,
 )
-"""Any JSON, and the numbers that only Python takes for JSON."""
+"""Any JSON, and the numbers that only Python reads as JSON."""
 
 
-def _object(needed: dict[str, Any], **optional: Any) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries(needed, optional=optional)
+def _object(required: dict[str, Any], **optional: Any) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(required, optional=optional)
 
 
 FILES = st.dictionaries(TEXT, _object({}, size=SIZE, url=TEXT, contentType=TEXT), max_size=3)
 EXECUTION = _object(
     {
-        "id": st.just(RUN),
-        "notebookExecutionId": st.just(RUN),
+        "id": st.just(EXECUTION_ID),
+        "notebookExecutionId": st.just(EXECUTION_ID),
         "notebookId": HEX,
         "applicationId": HEX,
         "status": STATUS,
@@ -52,8 +52,8 @@ EXECUTION = _object(
     _later=ANYTHING,
 )
 NOTEBOOK_ENTRY = _object(
-    {"id": st.just(NOTEBOOK), "applicationId": st.just(APPLICATION), "name": TEXT},
-    notebookId=st.just(NOTEBOOK),
+    {"id": st.just(NOTEBOOK_ID), "applicationId": st.just(APPLICATION_ID), "name": TEXT},
+    notebookId=st.just(NOTEBOOK_ID),
     description=TEXT,
     jupyterFileName=TEXT,
     jupyterFileUrl=TEXT,
@@ -70,7 +70,7 @@ COUNTS = _object(
         "counts": st.lists(_object({"date": WHEN}, minutes=SIZE, completed=SIZE, timeout=SIZE), max_size=3),
     }
 )
-ANSWERS = {
+RESPONSES = {
     "notebooks.get": _object({"items": st.lists(NOTEBOOK_ENTRY, max_size=2)}, totalCount=SIZE),
     "notebook.get": NOTEBOOK_ENTRY,
     "notebook.logs": st.lists(EXECUTION, max_size=2),
@@ -81,26 +81,28 @@ ANSWERS = {
 }
 
 
-def places(answer: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """List where something is in an answer, the answer itself first."""
+def paths(response: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the paths of all values in a response, its own first."""
     inner = (
-        answer.items() if isinstance(answer, dict) else enumerate(answer if isinstance(answer, list) else ())
+        response.items()
+        if isinstance(response, dict)
+        else enumerate(response if isinstance(response, list) else ())
     )
-    return [above, *(place for key, it in inner for place in places(it, (*above, key)))]
+    return [prefix, *(path for key, it in inner for path in paths(it, (*prefix, key)))]
 
 
 @st.composite
-def spoilt(draw: st.DrawFn, good: st.SearchStrategy[Any]) -> Any:
-    """Draw an answer in which one thing is another, or is missing."""
-    answer = copy.deepcopy(draw(good))
-    *above, last = draw(st.sampled_from(places(answer))) or (None,)
+def with_one_defect(draw: st.DrawFn, good: st.SearchStrategy[Any]) -> Any:
+    """Draw a response in which one value is replaced or missing."""
+    response = copy.deepcopy(draw(good))
+    *prefix, last = draw(st.sampled_from(paths(response))) or (None,)
     if last is None:
         return draw(ANYTHING)
-    inner = answer
-    for key in above:
+    inner = response
+    for key in prefix:
         inner = inner[key]
     if draw(st.booleans()):
         inner[last] = draw(ANYTHING)
     else:
         del inner[last]
-    return answer
+    return response

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a DAG's author gives arrives at Losant as it was meant, or is refused before anything is sent."""
+"""The arguments of a DAG author arrive at Losant unchanged, or are refused before any request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ZONES = st.sampled_from(
     [UTC, *map(ZoneInfo, ("America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia"))]
 ) | st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 WHEN = st.datetimes(
-    min_value=datetime(2001, 9, 11),  # noqa: DTZ001 - the zone comes with it
+    min_value=datetime(2001, 9, 11),  # noqa: DTZ001 - Hypothesis adds the zone
     max_value=datetime(9000, 1, 1),  # noqa: DTZ001 - the same
     timezones=ZONES,
     allow_imaginary=False,
@@ -46,7 +46,7 @@ SPELLINGS = {
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_an_instant_is_the_same_one_in_every_spelling_and_at_losant(spelling: str) -> None:
+def test_a_timestamp_is_the_same_in_every_spelling_and_at_losant(spelling: str) -> None:
     @often
     @given(WHEN)
     def check(moment: datetime) -> None:
@@ -54,7 +54,7 @@ def test_an_instant_is_the_same_one_in_every_spelling_and_at_losant(spelling: st
 
         arrived = parse_relative_to(sent, 0.0)
         assert arrived is not None
-        assert abs(arrived - moment.timestamp()) < 0.0011  # a float of seconds is no more exact
+        assert abs(arrived - moment.timestamp()) < 0.0011  # the precision of a float of seconds
         assert sent.endswith("Z")
 
     check()
@@ -76,11 +76,11 @@ def test_an_instant_is_the_same_one_in_every_spelling_and_at_losant(spelling: st
 @example(float("nan"))
 @example(datetime.max.replace(tzinfo=timezone(timedelta(hours=-23))))
 @example(date.max)
-def test_what_is_no_instant_is_refused_and_never_sent_as_now(value: Any) -> None:
+def test_an_invalid_timestamp_is_refused_and_never_sent_as_now(value: Any) -> None:
     try:
         moment = parse_timestamp(value, field="relative_to")
     except InvalidArgument as error:
-        assert error.field == "relative_to"  # noqa: PT017 - it may as well be one
+        assert error.field == "relative_to"  # noqa: PT017 - not every example raises
         return
     assert parse_relative_to(format_timestamp(moment), 0.0) == pytest.approx(moment.timestamp(), abs=0.001)
 
@@ -99,10 +99,10 @@ OWNER = Owner(
 
 @often
 @given(st.dictionaries(st.text(max_size=10), JSON, max_size=5))
-def test_a_context_arrives_as_it_was_given(context: dict[str, Any]) -> None:
+def test_a_context_arrives_unchanged(context: dict[str, Any]) -> None:
     text = encode_context(context)
     assert text is not None
-    # On the wire it is text in JSON in UTF-8.
+    # The context is sent as a string in JSON in UTF-8.
     sent = json.loads(json.dumps(execution_options(template_context=text)).encode())
 
     assert json.loads(sent["templateContext"]) == context
@@ -112,7 +112,7 @@ def test_a_context_arrives_as_it_was_given(context: dict[str, Any]) -> None:
 
 @often
 @given(st.dictionaries(st.text(max_size=10).filter(lambda it: it != MARKER_KEY), JSON, max_size=5))
-def test_a_mark_changes_nothing_of_a_context(context: dict[str, Any]) -> None:
+def test_a_marker_changes_no_other_key_of_a_context(context: dict[str, Any]) -> None:
     marked = json.loads(compact_json(OWNER.add_marker(context)))
 
     assert marked.pop(MARKER_KEY)["id"] == OWNER.id
@@ -121,7 +121,7 @@ def test_a_mark_changes_nothing_of_a_context(context: dict[str, Any]) -> None:
 
 @often
 @given(JSON.filter(lambda it: not isinstance(it, str | dict) and it is not None))
-def test_any_other_json_goes_as_text(value: Any) -> None:
+def test_json_that_is_not_an_object_is_sent_as_text(value: Any) -> None:
     text = json.dumps(value)
 
     assert encode_context(text) == text
@@ -129,7 +129,7 @@ def test_any_other_json_goes_as_text(value: Any) -> None:
 
 @seldom
 @given(st.sampled_from(["x", "é", "✓", "😀", '"', "\\", "\n"]), st.integers(-2, 2))
-def test_the_longest_context_is_counted_in_characters_to_the_last(character: str, more: int) -> None:
+def test_the_longest_allowed_context_is_counted_in_characters(character: str, more: int) -> None:
     frame = len(compact_json({"a": ""}))
     width = len(compact_json({"a": character})) - frame
     given_ = {"a": character * ((MAX_CONTEXT + more - frame) // width)}
@@ -151,7 +151,7 @@ def test_the_longest_context_is_counted_in_characters_to_the_last(character: str
 @example("NaN")
 @example("[" * 32_767)
 @example("9" * 5_000)
-def test_text_that_is_no_json_is_refused(text: str) -> None:
+def test_text_that_is_not_json_is_refused(text: str) -> None:
     try:
         json.dumps(json.loads(text, parse_constant=float), allow_nan=False)
         is_json = True
@@ -174,7 +174,7 @@ def test_text_that_is_no_json_is_refused(text: str) -> None:
         max_size=3,
     )
 )
-def test_values_that_json_does_not_know_are_refused(context: dict[str, Any]) -> None:
+def test_values_without_a_json_form_are_refused(context: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument, match="template_context: is not JSON"):
         encode_context(context)
 
@@ -188,7 +188,7 @@ def test_values_that_json_does_not_know_are_refused(context: dict[str, Any]) -> 
 @example("0" * 23 + "\n")
 @example("٣" * 24)
 @example("0" * 24 + "/execute")
-def test_what_gets_into_a_path_is_an_id_or_an_error(value: Any) -> None:
+def test_only_a_valid_id_gets_into_a_path(value: Any) -> None:
     try:
         safe = losant_id(value, field="notebook_id")
     except InvalidArgument:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What crosses from one process to another arrives whole: outcomes, what was told, triggers."""
+"""Values that are sent between processes arrive unchanged: outcomes, checkpoints and triggers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_provider_losant.triggers.notebook import (
     LosantNotebookExecutionTrigger,
 )
 from tests.properties.responses import ANYTHING, EXECUTION
-from tests.support.factories import APPLICATION, NOTEBOOK, RUN
+from tests.support.factories import APPLICATION_ID, EXECUTION_ID, NOTEBOOK_ID
 from tests.support.hypothesis_settings import often
 
 SECONDS = st.floats(0, 4e9)
@@ -38,20 +38,20 @@ OUTCOMES = st.builds(
 
 @often
 @given(OUTCOMES)
-def test_an_outcome_survives_the_way_through_an_event(outcome: Outcome) -> None:
+def test_an_outcome_survives_the_round_trip_through_an_event(outcome: Outcome) -> None:
     assert Outcome.from_event(json.loads(json.dumps(outcome.to_event()))) == outcome
 
 
 @often
 @given(st.dictionaries(st.text(max_size=12), ANYTHING, max_size=4))
-def test_what_is_no_event_of_ours_is_said_to_be_none(event: dict[str, Any]) -> None:
+def test_foreign_events_are_recognised_as_foreign(event: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="not the event of a notebook wait"):
         Outcome.from_event(event)
 
 
 @often
 @given(SECONDS, st.dictionaries(st.text("0123456789abcdef", min_size=24, max_size=24), SECONDS, max_size=5))
-def test_what_was_told_survives_being_kept(since: float, delivered: dict[str, float]) -> None:
+def test_a_checkpoint_survives_being_stored(since: float, delivered: dict[str, float]) -> None:
     checkpoint = Checkpoint(since=since, delivered=delivered)
 
     assert Checkpoint.from_json(json.loads(json.dumps(checkpoint.to_json()))) == checkpoint
@@ -61,9 +61,9 @@ ARGUMENTS: dict[type, st.SearchStrategy[dict[str, Any]]] = {
     LosantNotebookExecutionTrigger: st.fixed_dictionaries(
         {
             "losant_conn_id": TEXT,
-            "application_id": st.just(APPLICATION),
-            "notebook_id": st.just(NOTEBOOK),
-            "execution_id": st.sampled_from((RUN, None)),
+            "application_id": st.just(APPLICATION_ID),
+            "notebook_id": st.just(NOTEBOOK_ID),
+            "execution_id": st.sampled_from((EXECUTION_ID, None)),
             "since": SECONDS,
             "poll_interval": SECONDS,
             "deadline": SECONDS,
@@ -72,9 +72,9 @@ ARGUMENTS: dict[type, st.SearchStrategy[dict[str, Any]]] = {
         optional={"not_before": SECONDS, "cancel_on_kill": st.booleans(), "cancel_on_timeout": st.booleans()},
     ),
     LosantNotebookEventTrigger: st.fixed_dictionaries(
-        {"notebook_id": st.just(NOTEBOOK)},
+        {"notebook_id": st.just(NOTEBOOK_ID)},
         optional={
-            "application_id": st.sampled_from((APPLICATION, None)),
+            "application_id": st.sampled_from((APPLICATION_ID, None)),
             "statuses": st.lists(
                 st.sampled_from(("completed", "errored", "timeout", "canceled")), min_size=1, unique=True
             ),
@@ -87,7 +87,7 @@ ARGUMENTS: dict[type, st.SearchStrategy[dict[str, Any]]] = {
 
 @pytest.mark.airflow(since="3.0")
 @pytest.mark.parametrize("kind", ARGUMENTS, ids=lambda kind: kind.__name__)
-def test_a_trigger_survives_the_way_through_the_database(kind: type) -> None:
+def test_a_trigger_survives_the_round_trip_through_the_database(kind: type) -> None:
     @often
     @given(ARGUMENTS[kind])
     def check(arguments: dict[str, Any]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every way through a flow sleeps, returns or raises: it asks neither without a pause nor for ever."""
+"""Every path through a flow sleeps, returns or raises: it neither polls without a pause nor forever."""
 
 from __future__ import annotations
 
@@ -42,11 +42,19 @@ from airflow_provider_losant.api.flows.submit import submit_once
 from airflow_provider_losant.api.flows.wait import Target, WaitConfig
 from airflow_provider_losant.api.model import ExecutionLog, Notebook
 from airflow_provider_losant.api.usage import MinuteCounts
-from tests.support.factories import APPLICATION, MADE, NOTEBOOK, REF, RUN, entry, run_id
+from tests.support.factories import (
+    APPLICATION_ID,
+    CREATED_AT,
+    EXECUTION_ID,
+    NOTEBOOK_ID,
+    REF,
+    entry,
+    execution_id_at,
+)
 from tests.support.hypothesis_settings import often
 
-AT_ONCE = 12
-"""Requests that may follow each other without a pause: longer logs, one after the other."""
+MAX_REQUESTS_IN_A_ROW = 12
+"""Requests that may follow each other without a pause, as when a log is requested with higher limits."""
 ERRORS: list[LosantError] = [
     TransportError("lost"),
     TransportError("refused", was_sent=False),
@@ -73,24 +81,24 @@ NOTHING_USED = MinuteCounts.from_api(
 STATUSES = ("queued", "inProgress", "completed", "errored", "canceling", "a later word")
 
 
-class Chance:
-    """Carries out flows: time passes by sleeping, and a little with each request; chance answers."""
+class RandomLosant:
+    """Runs flows with random responses; its clock advances by sleeping and a little with each request."""
 
     def __init__(self, draw: Callable[[Any], Any]) -> None:
-        self.now = MADE + 100.0
+        self.now = CREATED_AT + 100.0
         self._draw = draw
 
     def clock(self) -> float:
         return self.now
 
-    def drive(self, flow: Any, most: int) -> float:
-        """Carry a flow out; returns how long it took."""
-        began, in_a_row, advance = self.now, 0, partial(next, flow)
-        for _ in range(most):
+    def drive(self, flow: Any, max_steps: int) -> float:
+        """Run a flow; returns its duration in seconds."""
+        started, in_a_row, advance = self.now, 0, partial(next, flow)
+        for _ in range(max_steps):
             try:
                 step = advance()
             except (StopIteration, LosantError):
-                return self.now - began
+                return self.now - started
             match step:
                 case Sleep():
                     assert 0 <= step.seconds < 10_000
@@ -102,13 +110,13 @@ class Chance:
                     advance = partial(flow.send, None)
                     continue
             in_a_row += 1
-            assert in_a_row <= AT_ONCE, "it asks over and over without a pause"
+            assert in_a_row <= MAX_REQUESTS_IN_A_ROW, "the flow sends requests without a pause"
             self.now += 0.01
-            answer = self._answer(step)
-            advance = partial(flow.throw if isinstance(answer, LosantError) else flow.send, answer)
-        pytest.fail(f"it goes on after {most} steps")
+            response = self._respond(step)
+            advance = partial(flow.throw if isinstance(response, LosantError) else flow.send, response)
+        pytest.fail(f"the flow has not ended after {max_steps} steps")
 
-    def _answer(self, step: Any) -> Any:
+    def _respond(self, step: Any) -> Any:
         if self._draw(st.integers(0, 2)) == 0:
             return self._draw(
                 st.sampled_from([*ERRORS, FileAccessDenied("expired"), OutputError("too large")])
@@ -117,7 +125,7 @@ class Chance:
             return "the end"
         if isinstance(step, Fetch):
             return 3
-        answers: dict[str, Callable[[], Any]] = {
+        responses: dict[str, Callable[[], Any]] = {
             "notebook.execute": lambda: REF,
             "application.get": lambda: "Plant",
             "notebook.cancelExecution": lambda: None,
@@ -125,7 +133,7 @@ class Chance:
             "notebook.logs": lambda: self._log(int(step.query["limit"])),
             "notebooks.get": self._page,
         }
-        return answers.get(step.operation, self._notebook)()
+        return responses.get(step.operation, self._notebook)()
 
     def _page(self) -> endpoints.Page:
         total = self._draw(st.sampled_from((0, 1, 5, 10**9)))
@@ -137,121 +145,127 @@ class Chance:
             status = self._draw(st.sampled_from(STATUSES)) if number < 3 else "completed"
             marked = json.dumps(OWNER.add_marker({})) if number == 1 and self._draw(st.booleans()) else None
             files = {"result.error.log": {"url": "https://x", "size": 3}}
-            run = RUN if number == 2 else run_id(number)
-            entries.append(entry(status, run, templateContext=marked, outputInfo=files))
+            execution_id = EXECUTION_ID if number == 2 else execution_id_at(number)
+            entries.append(entry(status, execution_id, templateContext=marked, outputInfo=files))
         return ExecutionLog(entries)
 
     def _notebook(self) -> Notebook:
         name = self._draw(st.sampled_from(("Report", "Another")))
         url = self._draw(st.sampled_from(("https://x", None)))
         return Notebook.from_api(
-            {"id": NOTEBOOK, "applicationId": APPLICATION, "name": name, "jupyterFileUrl": url}
+            {"id": NOTEBOOK_ID, "applicationId": APPLICATION_ID, "name": name, "jupyterFileUrl": url}
         )
 
 
-def submission(known_id: str | None = None, *, is_marked: bool = True) -> Submission:
+def submission(known_id: str | None = None, *, with_marker: bool = True) -> Submission:
     return Submission(
-        application_id=APPLICATION,
-        notebook_id=NOTEBOOK,
+        application_id=APPLICATION_ID,
+        notebook_id=NOTEBOOK_ID,
         options={"templateContext": "{}"},
-        owner=OWNER if is_marked else None,
+        owner=OWNER if with_marker else None,
         known_id=known_id,
     )
 
 
-def policy(chance: Chance) -> SubmitPolicy:
-    del chance
+def policy(random_losant: RandomLosant) -> SubmitPolicy:
+    del random_losant
     return SubmitPolicy(retries=3, max_log_lag=30.0, max_poll_outage=120.0, lookback=86_400.0)
 
 
-def start_policy(chance: Chance, if_running: Any, **more: Any) -> StartPolicy:
+def start_policy(random_losant: RandomLosant, if_running: Any, **more: Any) -> StartPolicy:
     return StartPolicy(
         if_running=if_running,
-        waiting_since=chance.now,
-        give_up_at=chance.now + 600,
+        waiting_since=random_losant.now,
+        give_up_at=random_losant.now + 600,
         poll_interval=20.0,
         **more,
     )
 
 
-def starting(chance: Chance, **more: Any) -> Any:
+def submitting(random_losant: RandomLosant, **more: Any) -> Any:
     known = more.pop("submission", submission())
-    return submit_once(known, policy(chance), clock=chance.clock, **{"is_retry": True, **more})
+    return submit_once(known, policy(random_losant), clock=random_losant.clock, **{"is_retry": True, **more})
 
 
-def watching(chance: Chance, interval: float, **more: Any) -> Any:
-    config = WaitConfig(poll_interval=interval, deadline=chance.now + 600, max_poll_outage=120.0)
-    return polling.wait_for_execution(Target.of(REF), config, clock=chance.clock, **more)
+def waiting(random_losant: RandomLosant, interval: float, **more: Any) -> Any:
+    config = WaitConfig(poll_interval=interval, deadline=random_losant.now + 600, max_poll_outage=120.0)
+    return polling.wait_for_execution(Target.of(REF), config, clock=random_losant.clock, **more)
 
 
 def plan(**more: Any) -> deploy.Plan:
     content = deploy.NotebookFile(name="report.ipynb", raw=b"{}")
-    return deploy.Plan(application_id=APPLICATION, content=content, **more)
+    return deploy.Plan(application_id=APPLICATION_ID, content=content, **more)
 
 
-def saving(chance: Chance) -> Any:
-    del chance
+def downloading(random_losant: RandomLosant) -> Any:
+    del random_losant
     return outputs.download(REF, outputs.OutputSelection(), lambda _: open, 3)  # type: ignore[arg-type, return-value]
 
 
-def searching(chance: Chance) -> ExecutionFinder:
-    return ExecutionFinder(submission=submission(), policy=policy(chance), clock=chance.clock)
+def finder(random_losant: RandomLosant) -> ExecutionFinder:
+    return ExecutionFinder(submission=submission(), policy=policy(random_losant), clock=random_losant.clock)
 
 
 HOUR = 3_600.0
-FLOWS: dict[str, tuple[Callable[[Chance], Any], float]] = {
-    "repeat": (
-        lambda _: call_with_retry(endpoints.get_notebook(APPLICATION, NOTEBOOK), 4),
+FLOWS: dict[str, tuple[Callable[[RandomLosant], Any], float]] = {
+    "retry": (
+        lambda _: call_with_retry(endpoints.get_notebook(APPLICATION_ID, NOTEBOOK_ID), 4),
         HOUR + 100,
     ),
-    "list": (lambda _: list_notebooks(APPLICATION, {}, 2), 3 * HOUR),
+    "list": (lambda _: list_notebooks(APPLICATION_ID, {}, 2), 3 * HOUR),
     "cancel": (lambda _: cancel(REF, "a test", retries=4), HOUR + 100),
-    "start": (lambda it: starting(it, is_retry=False), 3 * HOUR),
-    "start again": (starting, 4 * HOUR),
-    "start again, known": (lambda it: starting(it, submission=submission(RUN)), 4 * HOUR),
-    "start unmarked": (lambda it: starting(it, submission=submission(is_marked=False)), 2 * HOUR),
+    "submit": (lambda it: submitting(it, is_retry=False), 3 * HOUR),
+    "retry of a submission": (submitting, 4 * HOUR),
+    "retry of a submission with a saved id": (
+        lambda it: submitting(it, submission=submission(EXECUTION_ID)),
+        4 * HOUR,
+    ),
+    "submit without a marker": (
+        lambda it: submitting(it, submission=submission(with_marker=False)),
+        2 * HOUR,
+    ),
     **{
-        f"start, {if_running}": (
-            lambda it, if_running=if_running: starting(it, start_policy=start_policy(it, if_running)),
+        f"submit, {if_running}": (
+            lambda it, if_running=if_running: submitting(it, start_policy=start_policy(it, if_running)),
             8 * HOUR,
         )
         for if_running in ("wait", "adopt", "skip", "fail", "cancel_previous")
     },
-    "start, minutes": (
-        lambda it: starting(it, start_policy=start_policy(it, "start", max_minutes=5)),
+    "submit, minutes": (
+        lambda it: submitting(it, start_policy=start_policy(it, "start", max_minutes=5)),
         6 * HOUR,
     ),
-    "landed": (lambda it: searching(it).find_lost(), HOUR),
-    "withdraw": (lambda it: searching(it).cancel_lost(), HOUR),
-    "watch": (lambda it: watching(it, 20.0), 600.0 + 2),
-    "watch closely": (lambda it: watching(it, 1.0), 600.0 + 2),
-    "watch, then cancel": (lambda it: watching(it, 20.0, cancel_on_timeout=True), 600.0 + HOUR),
-    "find": (lambda _: outputs.find_execution(REF, 3), 2 * HOUR),
-    "save": (saving, 8 * HOUR),
+    "find lost": (lambda it: finder(it).find_lost(), HOUR),
+    "cancel lost": (lambda it: finder(it).cancel_lost(), HOUR),
+    "wait": (lambda it: waiting(it, 20.0), 600.0 + 2),
+    "wait, short interval": (lambda it: waiting(it, 1.0), 600.0 + 2),
+    "wait, then cancel": (lambda it: waiting(it, 20.0, cancel_on_timeout=True), 600.0 + HOUR),
+    "find execution": (lambda _: outputs.find_execution(REF, 3), 2 * HOUR),
+    "download": (downloading, 8 * HOUR),
     "deploy": (lambda _: deploy.deploy(plan(name="Report", may_create=True), 3), 8 * HOUR),
-    "deploy by id": (lambda _: deploy.deploy(plan(notebook_id=NOTEBOOK), 3), 4 * HOUR),
-    "check up": (lambda it: connection_test.check_connection(APPLICATION, "token", it.clock), 10.0),
+    "deploy by id": (lambda _: deploy.deploy(plan(notebook_id=NOTEBOOK_ID), 3), 4 * HOUR),
+    "connection test": (lambda it: connection_test.check_connection(APPLICATION_ID, "token", it.clock), 10.0),
 }
 
 
 @pytest.mark.parametrize("name", FLOWS)
-def test_a_flow_ends_and_pauses_on_the_way(name: str) -> None:
-    make, longest = FLOWS[name]
+def test_a_flow_always_ends_and_sleeps_between_requests(name: str) -> None:
+    make, max_duration = FLOWS[name]
 
     @often
     @given(st.data())
     def check(data: st.DataObject) -> None:
-        chance = Chance(data.draw)
-        assert chance.drive(make(chance), 2_000) <= longest
+        random_losant = RandomLosant(data.draw)
+        assert random_losant.drive(make(random_losant), 2_000) <= max_duration
 
     check()
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=[str(it) for it in ERRORS])
 @pytest.mark.parametrize("name", FLOWS)
-def test_a_flow_ends_when_nothing_but_the_same_error_comes(name: str, error: LosantError) -> None:
-    make, longest = FLOWS[name]
-    chance = Chance(lambda _: 0)
-    chance._answer = lambda _: error  # type: ignore[method-assign]
+def test_a_flow_ends_when_every_response_is_the_same_error(name: str, error: LosantError) -> None:
+    make, max_duration = FLOWS[name]
+    random_losant = RandomLosant(lambda _: 0)
+    random_losant._respond = lambda _: error  # type: ignore[method-assign]
 
-    assert chance.drive(make(chance), 2_000) <= longest
+    assert random_losant.drive(make(random_losant), 2_000) <= max_duration

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever a host answers, reading it and going by it raises nothing but our own errors."""
+"""Parsing and using any response of a host raises only errors of the provider."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from airflow_provider_losant.exceptions import NotebookExecutionError
 from airflow_provider_losant.execution.result import result_or_raise
 from airflow_provider_losant.openlineage.datasets import input_datasets, output_datasets
 from tests.contract.request_generator import valid
-from tests.properties.responses import ANSWERS, ANYTHING, spoilt
-from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN, published
+from tests.properties.responses import ANYTHING, RESPONSES, with_one_defect
+from tests.support.factories import APPLICATION_ID, EXECUTION_ID, NOTEBOOK_ID, REF, published
 from tests.support.hypothesis_settings import often
 
 CALLS = {
     call.operation: call
     for call in (
-        endpoints.list_notebooks(APPLICATION),
-        endpoints.get_notebook(APPLICATION, NOTEBOOK),
-        endpoints.execution_logs(APPLICATION, NOTEBOOK, limit=9, since=0),
-        endpoints.execute(APPLICATION, NOTEBOOK, {}),
+        endpoints.list_notebooks(APPLICATION_ID),
+        endpoints.get_notebook(APPLICATION_ID, NOTEBOOK_ID),
+        endpoints.execution_logs(APPLICATION_ID, NOTEBOOK_ID, limit=9, since=0),
+        endpoints.execute(APPLICATION_ID, NOTEBOOK_ID, {}),
         endpoints.cancel_execution(REF),
-        endpoints.minute_counts(APPLICATION, NOTEBOOK),
-        endpoints.request_export(APPLICATION, NOTEBOOK, {}),
+        endpoints.minute_counts(APPLICATION_ID, NOTEBOOK_ID),
+        endpoints.request_export(APPLICATION_ID, NOTEBOOK_ID, {}),
     )
 }
 OWNER = Owner(
@@ -50,15 +50,15 @@ OWNER = Owner(
 )
 
 
-def read(operation: str, answer: Any) -> Any:
+def parse(operation: str, response: Any) -> Any:
     return parse_response(
-        CALLS[operation], 200, {"content-type": "application/json"}, json.dumps(answer).encode()
+        CALLS[operation], 200, {"content-type": "application/json"}, json.dumps(response).encode()
     )
 
 
 @contextmanager
-def our_errors_only() -> Iterator[None]:
-    """Forgive what the provider may raise: fit for one line of a log, and with no pause without end."""
+def allow_losant_errors() -> Iterator[None]:
+    """Allow a LosantError with a short printable message and a bounded pause."""
     try:
         yield
     except LosantError as error:
@@ -71,24 +71,24 @@ def our_errors_only() -> Iterator[None]:
             raise AssertionError(text[:2_000]) from error
 
 
-def go_by(read: Any) -> None:
-    """Do with an answer what the provider does with it; only our own errors may come of it."""
-    repr(read)
-    if isinstance(read, endpoints.Page):
-        for notebook in read.notebooks:
-            go_by(notebook)
-        assert isinstance(read.total, int)
-    elif isinstance(read, Notebook):
-        assert {field.name: getattr(read, field.name) for field in fields(read)}
-    elif isinstance(read, Execution):
-        go_by_execution(read)
-    elif isinstance(read, ExecutionLog):
-        for execution in read:
-            go_by_execution(execution)
-        look_at(read)
+def use(parsed: Any) -> None:
+    """Use a response as the provider does; only errors of the provider may be raised."""
+    repr(parsed)
+    if isinstance(parsed, endpoints.Page):
+        for notebook in parsed.notebooks:
+            use(notebook)
+        assert isinstance(parsed.total, int)
+    elif isinstance(parsed, Notebook):
+        assert {field.name: getattr(parsed, field.name) for field in fields(parsed)}
+    elif isinstance(parsed, Execution):
+        use_execution(parsed)
+    elif isinstance(parsed, ExecutionLog):
+        for execution in parsed:
+            use_execution(execution)
+        use_log(parsed)
 
 
-def go_by_execution(execution: Execution) -> None:
+def use_execution(execution: Execution) -> None:
     result = execution.to_result()
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert isinstance(execution.queued_time, float)
@@ -96,50 +96,50 @@ def go_by_execution(execution: Execution) -> None:
     assert execution.phase or not execution.status.name
     read_marker(execution)
     submission = Submission(
-        application_id=APPLICATION, notebook_id=NOTEBOOK, options={}, owner=OWNER, known_id=RUN
+        application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, options={}, owner=OWNER, known_id=EXECUTION_ID
     )
     assert isinstance(submission.owns(execution), bool)
     assert isinstance(submission.supersedes(execution), bool)
     input_datasets(result, None, "losant")
     output_datasets(result, None, "losant", is_success=True)
     with suppress(OutputError):
-        OutputSelection().of(execution)
+        OutputSelection().select(execution)
 
 
-def look_at(log: Any) -> None:
+def use_log(log: Any) -> None:
     config = WaitConfig(poll_interval=20.0, deadline=4e9, max_poll_outage=600.0)
-    for execution_id in (RUN, None):
+    for execution_id in (EXECUTION_ID, None):
         target = Target(
-            application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=execution_id, since=0.0
+            application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, execution_id=execution_id, since=0.0
         )
-        watch = Wait(target, config)
-        watch.on_response(log, 2e9)
-        watch.drain_logs()
+        wait = Wait(target, config)
+        wait.on_response(log, 2e9)
+        wait.drain_logs()
         target.is_satisfied_by(log)
-    harvest = CompletionFeed(APPLICATION, NOTEBOOK, statuses=("completed",), poll_interval=60.0, now=2e9)
+    feed = CompletionFeed(APPLICATION_ID, NOTEBOOK_ID, statuses=("completed",), poll_interval=60.0, now=2e9)
     for _ in range(2):
-        harvest.on_response(log, 2e9)
-        for news in harvest.drain_completions():
-            json.dumps(news.checkpoint.to_json(), allow_nan=False)
+        feed.on_response(log, 2e9)
+        for completion in feed.drain_completions():
+            json.dumps(completion.checkpoint.to_json(), allow_nan=False)
 
 
-@pytest.mark.parametrize("operation", ANSWERS)
-def test_every_answer_that_the_reference_allows_is_read(operation: str) -> None:
+@pytest.mark.parametrize("operation", RESPONSES)
+def test_every_response_that_the_reference_allows_is_parsed(operation: str) -> None:
     @often
-    @given(ANSWERS[operation])
-    def check(answer: Any) -> None:
-        go_by(read(operation, answer))
+    @given(RESPONSES[operation])
+    def check(response: Any) -> None:
+        use(parse(operation, response))
 
     check()
 
 
-@pytest.mark.parametrize("operation", ANSWERS)
-def test_an_answer_with_one_thing_wrong_is_read_or_an_error_of_ours(operation: str) -> None:
+@pytest.mark.parametrize("operation", RESPONSES)
+def test_a_response_with_one_defect_is_parsed_or_a_losant_error(operation: str) -> None:
     @often
-    @given(spoilt(ANSWERS[operation]) | ANYTHING)
-    def check(answer: Any) -> None:
-        with our_errors_only():
-            go_by(read(operation, answer))
+    @given(with_one_defect(RESPONSES[operation]) | ANYTHING)
+    def check(response: Any) -> None:
+        with allow_losant_errors():
+            use(parse(operation, response))
 
     check()
 
@@ -156,15 +156,15 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("operation", PUBLISHED)
-def test_an_answer_that_the_published_schema_allows_is_read_or_an_error_of_ours(operation: str) -> None:
+def test_a_response_of_the_published_schema_is_parsed_or_a_losant_error(operation: str) -> None:
     schemas = published("schemas.json")
     allowed = valid(schemas[PUBLISHED[operation]], schemas)
 
     @often
-    @given(allowed | spoilt(allowed))
-    def check(answer: Any) -> None:
-        with our_errors_only():
-            go_by(read(operation, answer))
+    @given(allowed | with_one_defect(allowed))
+    def check(response: Any) -> None:
+        with allow_losant_errors():
+            use(parse(operation, response))
 
     check()
 
@@ -181,30 +181,30 @@ def test_an_answer_that_the_published_schema_allows_is_read_or_an_error_of_ours(
 @example(500, {}, b'{"a":' * 100_000)
 @example(429, {"retry-after": "9" * 5_000}, b"{}")
 @example(200, {"content-type": "application/json"}, b'{"jobId": ' + b"9" * 5_000 + b"}")
-def test_whatever_comes_back_is_an_answer_or_an_error_of_ours(
+def test_arbitrary_bytes_are_parsed_or_a_losant_error(
     status: int, headers: dict[str, str], body: bytes
 ) -> None:
     for call in CALLS.values():
-        with our_errors_only():
-            go_by(parse_response(call, status, headers, body))
+        with allow_losant_errors():
+            use(parse_response(call, status, headers, body))
 
 
 @often
-@given(spoilt(ANSWERS["notebook.logs"]))
-def test_an_ending_is_told_in_our_words_whatever_the_run_looks_like(answer: Any) -> None:
+@given(with_one_defect(RESPONSES["notebook.logs"]))
+def test_every_execution_gives_a_result_or_a_losant_error(response: Any) -> None:
     try:
-        runs = list(read("notebook.logs", answer))
+        executions = list(parse("notebook.logs", response))
     except LosantError:
         return
-    for run in runs:
+    for execution in executions:
         outcome = Outcome(
             ending="ended",
-            result=run.to_result(),
-            is_success=run.status.is_success,
-            errors=run.errors,
+            result=execution.to_result(),
+            is_success=execution.status.is_success,
+            errors=execution.errors,
         )
-        again = Outcome.from_event(json.loads(json.dumps(outcome.to_event())))
+        restored = Outcome.from_event(json.loads(json.dumps(outcome.to_event())))
         with suppress(NotebookExecutionError):
             result_or_raise(
-                again, url="https://losant", limit="timeout=1", log=logging.getLogger("quiet").log
+                restored, url="https://losant", limit="timeout=1", log=logging.getLogger("quiet").log
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A scripted Losant, an Airflow connection that leads to it, and no proxies but those of a test."""
+"""A local Losant with a scripted notebook, an Airflow connection to it, and no proxies of the machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BRIEF = Script(notebook=0.03, files={"result.html": b"<p>42</p>", "out.csv": b"s
 
 @pytest.fixture(autouse=True)
 def own_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the machine's proxies, certificates and passwords out of the tests."""
+    """Keep the proxies, certificates and passwords of the machine out of the tests."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -33,7 +33,7 @@ def losant() -> Iterator[Emulator]:
 
 @pytest.fixture
 def notebook(losant: Emulator) -> str:
-    """Return the id of a notebook whose runs take next to no time."""
+    """Return the id of a notebook whose executions take 30 ms."""
     made = losant.add_notebook("Report")
     losant.script(made, BRIEF)
     return made
@@ -45,38 +45,43 @@ def driver(request: pytest.FixtureRequest) -> Driver:
 
 
 @pytest.fixture
-def connection(losant: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Make an Airflow connection to the emulator; returns its id."""
-    connect(monkeypatch, losant)
+def losant_connection(losant: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make the Airflow connection ``losant_default`` to the emulator; returns its id."""
+    set_connection(monkeypatch, losant)
     return "losant_default"
 
 
-Told = Callable[[], str]
+TaskLog = Callable[[], str]
 
 
 @pytest.fixture
-def told(
+def task_log(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> Told:
-    """Return what gives a task's log so far, by whichever way this Airflow writes it."""
+) -> TaskLog:
+    """Return a function that returns the task log so far, however this Airflow version writes it."""
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(logging.getLogger("airflow.task"), "propagate", True)
     return lambda: caplog.text or "".join(capsys.readouterr())
 
 
-def connect(
+def operations(losant: Emulator) -> list[str]:
+    """Return the operations of all requests that Losant received, oldest first."""
+    return [request.operation for request in losant.requests]
+
+
+def set_connection(
     monkeypatch: pytest.MonkeyPatch,
     losant: Emulator,
     conn_id: str = "losant_default",
     extra: dict[str, object] | None = None,
     **fields: object,
 ) -> None:
-    """Make, or change, an Airflow connection that leads to the emulator."""
-    told = {
+    """Make or change an Airflow connection to the emulator."""
+    task_log = {
         "conn_type": "losant",
         "host": losant.url,
         "password": losant.token,
         "extra": {"application_id": losant.application_id, "max_retries": 1, **(extra or {})},
         **fields,
     }
-    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(told))
+    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(task_log))

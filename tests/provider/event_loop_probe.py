@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Those whom Airflow asks for a trigger, slow enough to see whether the event loop goes on meanwhile."""
+"""Slow servers for Airflow's requests in a trigger, which detect whether the event loop is blocked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Pulse:
-    """Shows to another thread whether an event loop goes on."""
+    """Shows to another thread whether an event loop is running or blocked."""
 
     def __init__(self) -> None:
         self._beat = threading.Event()
@@ -28,13 +28,13 @@ class Pulse:
         self.stops = 0
 
     def check(self) -> None:
-        """Wait until the loop has gone on, or for so long that it must be blocked."""
+        """Wait until the loop has run a task, or for 2 s, after which it counts as blocked."""
         self._beat.clear()
         self.checks += 1
         self.stops += not self._beat.wait(2)
 
     async def during(self, work: Awaitable[T]) -> T:
-        """Let the pulse be felt while something is done."""
+        """Await something while the loop reports to the other thread that it is running."""
         heart = asyncio.create_task(self._go_on())
         try:
             return await work
@@ -48,7 +48,7 @@ class Pulse:
 
 
 class SlowSecrets(BaseSecretsBackend):
-    """Knows every connection; for Airflow's ``[secrets] backend``."""
+    """A secrets backend for Airflow's ``[secrets] backend`` that has every connection id."""
 
     pulse = Pulse()
     connection: Mapping[str, Any] = {}
@@ -61,9 +61,9 @@ class SlowSecrets(BaseSecretsBackend):
 @contextmanager
 def supervisor(pulse: Pulse, answers: Mapping[str, Mapping[str, Any]]) -> Iterator[socket.socket]:
     """
-    Stand for the process that a triggerer of Airflow 3 asks, at the other end of a real socket.
+    Replace the supervisor process of an Airflow 3 triggerer, at the other end of a real socket.
 
-    :param answers: What to answer, by the name of the request.
+    :param answers: The responses by the type of the request.
     """
     ours, theirs = socket.socketpair()
     ours.settimeout(10)
@@ -90,7 +90,7 @@ def _answer(wire: socket.socket, pulse: Pulse, answers: Mapping[str, Mapping[str
 
 @asynccontextmanager
 async def as_triggerer(wire: socket.socket, patch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Talk to the supervisor as Airflow's own triggerer does."""
+    """Connect to the supervisor as Airflow's own triggerer does."""
     from airflow.jobs.triggerer_job_runner import TriggerCommsDecoder
     from airflow.sdk.execution_time import task_runner
 

@@ -13,15 +13,18 @@ from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_losant._compat import AIRFLOW_3
 from airflow_provider_losant.triggers.notebook import MIN_DEFERRAL
 
+BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
+
 
 @dataclass
 class Ti:
-    """Stand for Airflow's task instance, as far as a task meets it."""
+    """Replaces Airflow's task instance, with the attributes and methods that a task uses."""
 
     task_id: str = "report"
     dag_id: str = "energy"
@@ -44,7 +47,7 @@ def context_of(ti: Ti) -> Any:
 
 
 def outlet_events() -> Any:
-    """Return what Airflow hands to a task, to fill the events of its outlets."""
+    """Return the object with which a task fills the events of its outlets."""
     module = "airflow.sdk.execution_time.context" if AIRFLOW_3 else "airflow.utils.context"
     return import_module(module).OutletEventAccessors()
 
@@ -53,7 +56,7 @@ def fire(trigger: Any) -> dict[str, Any]:
     """
     Rebuild a trigger from what Airflow stores, as a triggerer does, and return its event.
 
-    There is no scheduler here that would have to be given its time.
+    Does not wait for ``MIN_DEFERRAL``, because there is no scheduler here that needs the time.
     """
     stored = json.loads(json.dumps(trigger.serialize()))
     module, _, name = stored[0].rpartition(".")
@@ -73,10 +76,10 @@ def fire(trigger: Any) -> dict[str, Any]:
 @dataclass
 class Task:
     """
-    A task that can be carried out, deferred or not.
+    A task that can be run, deferred or not.
 
-    :param make: Makes its operator: once to execute it, and again wherever Airflow would in a new process.
-    :param more: More of its context.
+    :param make: Makes its operator: once to execute it, and again where Airflow would use a new process.
+    :param more: More entries of its context.
     """
 
     make: Callable[[], Any]
@@ -86,13 +89,13 @@ class Task:
 
     def run(self) -> Any:
         context = context_of(self.ti) | self.more
-        go_on: Callable[[], Any] = partial(self.make().execute, context)
+        resume: Callable[[], Any] = partial(self.make().execute, context)
         while True:
             try:
-                return go_on()
+                return resume()
             except TaskDeferred as raised:
                 deferral = raised
             self.deferrals.append(deferral)
             method = getattr(self.make(), deferral.method_name)
             assert deferral.kwargs is None
-            go_on = partial(method, context, event=fire(deferral.trigger))
+            resume = partial(method, context, event=fire(deferral.trigger))

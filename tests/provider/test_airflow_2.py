@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where Airflow 3 asks its API about a task or a DAG run, Airflow 2 asks its database."""
+"""In Airflow 2, the state of a task and of a DAG run is read from the database instead of the API."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.airflow(before="3.0"),
-    pytest.mark.usefixtures("airflow_db", "connection"),
+    pytest.mark.usefixtures("airflow_db", "losant_connection"),
     pytest.mark.xdist_group("airflow-database"),
 ]
 
@@ -26,7 +26,7 @@ STARTED = datetime(2026, 1, 2, tzinfo=UTC)
 
 @pytest.fixture(params=["deferred", "failed", "success", None], ids=str)
 def instance(request: pytest.FixtureRequest) -> Any:
-    """Put a task instance into the database, in one state after the other."""
+    """Insert a task instance with the state of the parameter into the database."""
     from airflow.models import DagRun, TaskInstance
     from airflow.providers.common.compat.sdk import DAG, BaseOperator
     from airflow.utils.session import create_session
@@ -51,13 +51,13 @@ def test_only_a_task_that_has_left_its_deferral_counts_as_killed(instance: Any) 
     assert asyncio.run(has_left_deferral(instance)) is (state != "deferred")
 
 
-def test_a_run_and_its_start_are_known_and_another_is_not(instance: Any) -> None:
+def test_a_dag_run_and_its_start_date_are_found_and_an_unknown_one_is_not(instance: Any) -> None:
     assert dag_run_start(instance.dag_id, "manual") == (True, STARTED)
     assert dag_run_start(instance.dag_id, "another") == (False, None)
     assert task_state(instance.dag_id, "another", "manual", -1) is None
 
 
-def test_a_cancelled_trigger_cancels_the_run_of_a_killed_task_and_of_no_other(
+def test_a_cancelled_trigger_cancels_only_the_execution_of_a_killed_task(
     losant: Emulator, notebook: str, instance: Any
 ) -> None:
     from airflow_provider_losant.emulator import Script

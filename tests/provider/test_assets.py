@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Notebooks as assets: how they are named, and what their events say."""
+"""Notebooks as assets: their URIs and the extras of their events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
-from tests.provider.conftest import connect
+from tests.provider.conftest import set_connection
 from tests.provider.tasks import Task, Ti, context_of, outlet_events
 
 if TYPE_CHECKING:
@@ -74,13 +74,13 @@ def test_a_uri_that_names_no_notebook_is_refused_with_the_form_it_should_have(ur
         sanitize_uri(urlsplit(uri))
 
 
-def test_an_id_that_is_none_is_refused() -> None:
+def test_an_invalid_id_is_refused() -> None:
     with pytest.raises(ValueError, match="notebook_id: 'energy' is not a Losant id"):
         create_asset(notebook_id="energy", application_id=APPLICATION)
 
 
 def test_a_connection_gives_an_asset_its_host_and_application(
-    losant: Emulator, notebook: str, connection: str
+    losant: Emulator, notebook: str, losant_connection: str
 ) -> None:
     host = losant.url.removeprefix("http://")
 
@@ -90,10 +90,10 @@ def test_a_connection_gives_an_asset_its_host_and_application(
     assert asset == notebook_asset(notebook, application_id=losant.application_id)
 
 
-def test_a_connection_without_an_application_is_asked_for_one(
+def test_a_connection_without_an_application_id_is_refused(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, losant, extra={"application_id": ""})
+    set_connection(monkeypatch, losant, extra={"application_id": ""})
 
     with pytest.raises(LosantConfigError, match="application_id: is missing"):
         notebook_asset(notebook)
@@ -112,15 +112,13 @@ def test_openlineage_knows_an_asset_by_the_api_and_the_path() -> None:
 
 
 def run(operator: Any, ti: Ti | None = None) -> tuple[Any, dict[str, Any]]:
-    """Carry an operator out; returns its result and the context it left behind."""
+    """Execute an operator; returns its result and its context afterwards."""
     context = {**context_of(ti or Ti()), "outlet_events": outlet_events()}
     return operator.execute(context), context
 
 
-@pytest.mark.usefixtures("connection")
-def test_the_event_of_an_outlet_says_which_execution_brought_it_about(
-    losant: Emulator, notebook: str
-) -> None:
+@pytest.mark.usefixtures("losant_connection")
+def test_an_outlet_event_names_the_execution_that_caused_it(losant: Emulator, notebook: str) -> None:
     report, archive = notebook_asset(notebook), Asset(uri="s3://reports/energy")
     operator = LosantNotebookExecuteOperator(
         task_id="run",
@@ -141,7 +139,7 @@ def test_the_event_of_an_outlet_says_which_execution_brought_it_about(
     assert losant.files_url not in json.dumps(extra)
 
 
-@pytest.mark.usefixtures("connection")
+@pytest.mark.usefixtures("losant_connection")
 def test_an_alias_gets_the_asset_of_the_notebook(losant: Emulator, notebook: str) -> None:
     alias = AssetAlias("energy")
     operator = LosantNotebookExecuteOperator(
@@ -153,15 +151,15 @@ def test_an_alias_gets_the_asset_of_the_notebook(losant: Emulator, notebook: str
     accessor = context["outlet_events"][alias]
     if AIRFLOW_3:
         (event,) = accessor.asset_alias_events
-        told = event.dest_asset_key.uri, event.extra["execution_id"]
+        named = event.dest_asset_key.uri, event.extra["execution_id"]
     else:
         (event,) = accessor.dataset_alias_events
-        told = event["dest_dataset_uri"], event["extra"]["execution_id"]
-    assert told == (notebook_asset(notebook).uri, result["execution_id"])
+        named = event["dest_dataset_uri"], event["extra"]["execution_id"]
+    assert named == (notebook_asset(notebook).uri, result["execution_id"])
 
 
-@pytest.mark.usefixtures("connection")
-def test_what_a_user_says_in_an_event_stays(losant: Emulator, notebook: str) -> None:
+@pytest.mark.usefixtures("losant_connection")
+def test_event_extras_set_by_the_user_are_kept(losant: Emulator, notebook: str) -> None:
     report = notebook_asset(notebook)
     operator = LosantNotebookExecuteOperator(
         task_id="run", notebook_id=notebook, poll_interval=0.02, outlets=[report]
@@ -176,9 +174,11 @@ def test_what_a_user_says_in_an_event_stays(losant: Emulator, notebook: str) -> 
     assert extra["notebook_id"] == notebook
 
 
-@pytest.mark.usefixtures("connection")
+@pytest.mark.usefixtures("losant_connection")
 @pytest.mark.parametrize("waits", [True, False])
-def test_fired_or_awaited_an_event_names_the_execution(losant: Emulator, notebook: str, waits: bool) -> None:
+def test_an_event_names_the_execution_with_and_without_waiting(
+    losant: Emulator, notebook: str, waits: bool
+) -> None:
     report = notebook_asset(notebook)
     operator = LosantNotebookExecuteOperator(
         task_id="run",
@@ -193,9 +193,9 @@ def test_fired_or_awaited_an_event_names_the_execution(losant: Emulator, noteboo
     assert context["outlet_events"][report].extra["execution_id"] == result["execution_id"]
 
 
-@pytest.mark.usefixtures("connection")
+@pytest.mark.usefixtures("losant_connection")
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_a_sensor_tells_its_outlets_too(losant: Emulator, notebook: str, deferrable: bool) -> None:
+def test_a_sensor_fills_its_outlet_events_too(losant: Emulator, notebook: str, deferrable: bool) -> None:
     report = notebook_asset(notebook)
     events = outlet_events()
     execution = LosantHook().execute_notebook(notebook)

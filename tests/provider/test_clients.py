@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both drivers on real sockets: the same flow leads to the same requests, results and errors."""
+"""Both HTTP clients on real sockets: the same flow leads to the same requests, results and errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from airflow_provider_losant.api.payloads import encode_context, execution_optio
 from airflow_provider_losant.api.settings import CA_BUNDLES, Settings
 from airflow_provider_losant.emulator import Emulator, Fault
 from tests.support.client_kinds import KINDS, Driver, steps
-from tests.support.http_stub import Loopback, closed_port, http, self_signed
+from tests.support.http_stub import HttpStub, closed_port, http, self_signed
 
 APPLICATION = "575ec8687ae143cd83dc4a97"
 NOTEBOOK = "5c782b8d4f3a8e51c1db42e4"
@@ -61,11 +61,11 @@ def failure(driver: Driver, settings: Settings, call: Any = EXECUTE) -> LosantEr
     return caught.value
 
 
-# -- the same through both --------------------------------------------------------------------------------
+# -- equal behaviour of both clients ----------------------------------------------------------------------
 
 
-def story(losant: Emulator, notebook: str, file: Path) -> Flow[list[Any]]:
-    """Do everything that a hook can."""
+def call_everything(losant: Emulator, notebook: str, file: Path) -> Flow[list[Any]]:
+    """Call everything that the hook can call."""
     application = losant.application_id
     listed = yield endpoints.list_notebooks(application, sortField="name")
     uploaded = yield endpoints.upload_notebook(application, notebook, file)
@@ -91,13 +91,13 @@ def test_a_flow_gives_the_same_results_and_requests_through_both_drivers(tmp_pat
         with Emulator(application_id=APPLICATION) as losant:
             notebook = losant.add_notebook("Report", notebook_id=NOTEBOOK)
             losant.script(notebook, BRIEF)
-            results.append(Driver(kind).run(to_losant(losant), story(losant, notebook, file)))
+            results.append(Driver(kind).run(to_losant(losant), call_everything(losant, notebook, file)))
             requests = [it for it in losant.requests if it.operation != "notebook.logs"]
-            looks = [it for it in losant.requests if it.operation == "notebook.logs"]
-        assert all(it.authorized for it in (*requests, *looks))
-        assert {it.headers["user-agent"] for it in (*requests, *looks)} == {"tests/1"}
-        assert {it.headers["accept"] for it in (*requests, *looks)} == {"application/json"}
-        seen.append([(it.method, it.path, set(it.query), it.body) for it in (*requests, looks[0])])
+            polls = [it for it in losant.requests if it.operation == "notebook.logs"]
+        assert all(it.authorized for it in (*requests, *polls))
+        assert {it.headers["user-agent"] for it in (*requests, *polls)} == {"tests/1"}
+        assert {it.headers["accept"] for it in (*requests, *polls)} == {"application/json"}
+        seen.append([(it.method, it.path, set(it.query), it.body) for it in (*requests, polls[0])])
 
     assert results[0] == results[1]
     assert seen[0] == seen[1]
@@ -110,7 +110,7 @@ def test_a_flow_gives_the_same_results_and_requests_through_both_drivers(tmp_pat
 def test_an_uploaded_file_arrives_whole(driver: Driver, tmp_path: Path) -> None:
     file = tmp_path / "report.ipynb"
     file.write_bytes(b'{"cells": []}' * 100)
-    with Loopback(ANSWER) as server:
+    with HttpStub(ANSWER) as server:
         driver.call(to(server.url), endpoints.upload_notebook(APPLICATION, NOTEBOOK, file))
 
     (body,) = server.requests
@@ -119,7 +119,7 @@ def test_an_uploaded_file_arrives_whole(driver: Driver, tmp_path: Path) -> None:
 
 
 def test_an_execute_without_options_still_has_a_json_body(driver: Driver) -> None:
-    with Loopback(http({"executionId": NOTEBOOK})) as server:
+    with HttpStub(http({"executionId": NOTEBOOK})) as server:
         driver.call(to(server.url), EXECUTE)
 
     assert server.head("content-type") == ["application/json"]
@@ -128,13 +128,13 @@ def test_an_execute_without_options_still_has_a_json_body(driver: Driver) -> Non
 
 def test_a_request_without_a_body_names_no_content_type(driver: Driver, request: Any) -> None:
     ref = ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=NOTEBOOK)
-    with Loopback(http({"success": True})) as server:
+    with HttpStub(http({"success": True})) as server:
         driver.call(to(server.url), endpoints.cancel_execution(ref))
 
     assert server.head("content-type") == [""]
 
 
-# -- each fault is the error it means ---------------------------------------------------------------------
+# -- the error of each fault ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_request_without_a_body_names_no_content_type(driver: Driver, request:
         f"{value.kind}{value.status or ''}{'-after' * value.processed}" if isinstance(value, Fault) else ""
     ),
 )
-def test_each_fault_is_the_error_it_means(
+def test_each_fault_raises_its_own_error(
     losant: Emulator,
     notebook: str,
     driver: Driver,
@@ -180,7 +180,7 @@ def test_each_fault_is_the_error_it_means(
     assert losant.token not in str(error)
 
 
-def test_an_answer_that_is_only_slow_is_waited_for(losant: Emulator, notebook: str, driver: Driver) -> None:
+def test_a_slow_response_is_waited_for(losant: Emulator, notebook: str, driver: Driver) -> None:
     losant.inject("notebook.get", Fault("slow", seconds=0.05))
 
     assert (
@@ -209,8 +209,8 @@ def test_an_answer_that_is_only_slow_is_waited_for(losant: Emulator, notebook: s
         "gibberish",
     ],
 )
-def test_a_connection_that_breaks_off_may_have_carried_the_order(driver: Driver, broken: bytes) -> None:
-    with Loopback(broken, is_last=True) as server:
+def test_a_broken_connection_may_have_delivered_the_submission(driver: Driver, broken: bytes) -> None:
+    with HttpStub(broken, close_after=True) as server:
         error = failure(driver, to(server.url))
 
     assert type(error) in {TransportError, ProtocolError}
@@ -218,7 +218,7 @@ def test_a_connection_that_breaks_off_may_have_carried_the_order(driver: Driver,
     assert error.is_transient
 
 
-def test_a_refused_connection_carried_nothing(driver: Driver) -> None:
+def test_a_refused_connection_has_no_effect_at_losant(driver: Driver) -> None:
     url = f"http://127.0.0.1:{closed_port()}"
 
     error = failure(driver, to(url))
@@ -228,7 +228,7 @@ def test_a_refused_connection_carried_nothing(driver: Driver) -> None:
     assert f"notebook.execute at {url}: no connection" in str(error)
 
 
-def test_an_unknown_host_was_sent_nothing(driver: Driver, request: pytest.FixtureRequest) -> None:
+def test_an_unknown_host_has_no_effect_at_losant(driver: Driver, request: pytest.FixtureRequest) -> None:
 
     error = failure(driver, to("http://no-such-host.invalid"))
 
@@ -240,9 +240,9 @@ def test_an_unknown_host_was_sent_nothing(driver: Driver, request: pytest.Fixtur
 # -- TLS --------------------------------------------------------------------------------------------------
 
 
-def test_a_certificate_nobody_vouches_for_is_refused_for_good(driver: Driver, tmp_path: Path) -> None:
+def test_an_untrusted_certificate_is_a_permanent_error(driver: Driver, tmp_path: Path) -> None:
     context, _ = self_signed(tmp_path)
-    with Loopback(ANSWER, context) as server:
+    with HttpStub(ANSWER, context) as server:
         error = failure(driver, to(server.url))
 
     assert type(error) is TlsError
@@ -251,38 +251,38 @@ def test_a_certificate_nobody_vouches_for_is_refused_for_good(driver: Driver, tm
     assert server.requests == []
 
 
-def test_a_private_bundle_of_certificates_is_trusted(driver: Driver, tmp_path: Path) -> None:
+def test_a_private_ca_bundle_is_trusted(driver: Driver, tmp_path: Path) -> None:
     context, bundle = self_signed(tmp_path)
-    with Loopback(ANSWER, context) as server:
+    with HttpStub(ANSWER, context) as server:
         assert driver.call(to(server.url, verify=str(bundle)), GET).id == NOTEBOOK
 
 
 @pytest.mark.parametrize("name", CA_BUNDLES)
-def test_a_bundle_of_the_environment_is_trusted_by_both(
+def test_a_ca_bundle_of_the_environment_is_trusted_by_both_clients(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     context, bundle = self_signed(tmp_path)
     monkeypatch.setenv(name, str(bundle))
-    with Loopback(ANSWER, context) as server:
+    with HttpStub(ANSWER, context) as server:
         assert driver.call(to(server.url), GET).id == NOTEBOOK
 
 
-def test_a_bundle_of_the_environment_that_is_not_there_takes_no_trust_away(
+def test_a_missing_ca_bundle_of_the_environment_is_ignored(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
-    with Loopback(ANSWER) as server:
+    with HttpStub(ANSWER) as server:
         assert driver.call(to(server.url), GET).id == NOTEBOOK
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-def test_any_certificate_is_trusted_when_the_connection_insists(driver: Driver, tmp_path: Path) -> None:
+def test_any_certificate_is_accepted_when_verification_is_disabled(driver: Driver, tmp_path: Path) -> None:
     context, _ = self_signed(tmp_path)
-    with Loopback(ANSWER, context) as server:
+    with HttpStub(ANSWER, context) as server:
         assert driver.call(to(server.url, verify=False), GET).id == NOTEBOOK
 
 
-def test_the_connections_bundle_wins_over_the_machines(
+def test_the_connections_ca_bundle_overrides_the_environments(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     context, bundle = self_signed(tmp_path)
@@ -290,37 +290,37 @@ def test_the_connections_bundle_wins_over_the_machines(
     _, other = self_signed(tmp_path / "other")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other))
 
-    with Loopback(ANSWER, context) as server:
+    with HttpStub(ANSWER, context) as server:
         assert driver.call(to(server.url, verify=str(bundle)), GET).id == NOTEBOOK
 
 
-def test_a_bundle_that_holds_no_certificate_is_no_lost_order(
+def test_an_empty_ca_bundle_is_not_a_lost_submission(
     driver: Driver, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     context, _ = self_signed(tmp_path)
     empty = tmp_path / "empty.pem"
     empty.write_text("nothing\n")
 
-    with Loopback(ANSWER, context) as server:
+    with HttpStub(ANSWER, context) as server:
         error = failure(driver, to(server.url, verify=str(empty)))
 
     assert not error.may_have_taken_effect
 
 
-def test_a_server_without_tls_is_no_lost_order(driver: Driver) -> None:
-    with Loopback(None, greeting=http(status="400 Bad Request")) as server:
+def test_a_server_without_tls_is_not_a_lost_submission(driver: Driver) -> None:
+    with HttpStub(None, greeting=http(status="400 Bad Request")) as server:
         error = failure(driver, to(f"https://{server.address}"))
 
     assert not error.may_have_taken_effect
 
 
-# -- where the token goes ---------------------------------------------------------------------------------
+# -- where the token is sent ------------------------------------------------------------------------------
 
 
 def test_a_redirect_is_not_followed(driver: Driver) -> None:
     with (
-        Loopback(ANSWER) as elsewhere,
-        Loopback(http(status="307 Temporary Redirect", Location=f"{elsewhere.url}/steal")) as server,
+        HttpStub(ANSWER) as elsewhere,
+        HttpStub(http(status="307 Temporary Redirect", Location=f"{elsewhere.url}/steal")) as server,
     ):
         error = failure(driver, to(server.url))
 
@@ -337,14 +337,14 @@ def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_netrc_entry_does_not_replace_the_token(driver: Driver, netrc: None) -> None:
-    with Loopback(ANSWER) as server:
+    with HttpStub(ANSWER) as server:
         driver.call(to(server.url), GET)
 
     assert server.head("authorization") == [f"Bearer {TOKEN}"]
 
 
 def test_the_host_of_a_file_gets_neither_the_token_nor_a_netrc_entry(driver: Driver, netrc: None) -> None:
-    with Loopback(http(b"the end", kind="text/plain")) as storage:
+    with HttpStub(http(b"the end", kind="text/plain")) as storage:
         assert driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{storage.url}/log"))) == "the end"
 
     assert storage.head("authorization") == [""]
@@ -353,46 +353,44 @@ def test_the_host_of_a_file_gets_neither_the_token_nor_a_netrc_entry(driver: Dri
 
 def test_a_signature_arrives_as_it_was_signed(driver: Driver) -> None:
     path = "/a%20b/result.error.log?X-Amz-Credential=AK%2F2026%2Fus&X-Amz-Signature=ab%2Bcd%3D&x=a+b~c/d:e"
-    with Loopback(http(b"the end", kind="text/plain")) as storage:
+    with HttpStub(http(b"the end", kind="text/plain")) as storage:
         driver.run(to("http://127.0.0.1:9"), steps(Tail(storage.url + path)))
 
     assert storage.first_lines == [f"GET {path} HTTP/1.1"]
 
 
-def test_only_the_end_of_a_file_is_asked_for_and_kept(driver: Driver) -> None:
-    with Loopback(http(b"x" * 50 + b"the end", kind="text/plain")) as storage:
+def test_only_the_end_of_a_file_is_requested_and_kept(driver: Driver) -> None:
+    with HttpStub(http(b"x" * 50 + b"the end", kind="text/plain")) as storage:
         assert driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{storage.url}/log", limit=7))) == "the end"
 
     assert storage.head("range") == ["bytes=-7"]
 
 
 @pytest.mark.parametrize("status", ["403 Forbidden", "404 Not Found", "500 Oops"])
-def test_a_file_that_cannot_be_had_is_an_error_without_its_address(driver: Driver, status: str) -> None:
-    with Loopback(http(b"expired", status=status)) as storage, pytest.raises(TransportError) as caught:
+def test_a_refused_file_is_an_error_without_its_url(driver: Driver, status: str) -> None:
+    with HttpStub(http(b"expired", status=status)) as storage, pytest.raises(TransportError) as caught:
         driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{storage.url}/log?signature=secret")))
 
     assert str(caught.value) == f"the file host returned {status[:3]}"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/log?signature=secret", "nonsense?signature=secret"])
-def test_a_file_whose_host_is_away_is_an_error_without_its_address(driver: Driver, url: str) -> None:
+def test_an_unreachable_file_host_is_an_error_without_the_url(driver: Driver, url: str) -> None:
     with pytest.raises(TransportError, match="the file host did not respond") as caught:
         driver.run(to("http://127.0.0.1:9"), steps(Tail(url.format(port=closed_port()))))
 
     assert "secret" not in str(caught.value)
 
 
-def test_the_signature_of_an_address_is_in_no_debug_log(
-    driver: Driver, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_signature_of_a_url_is_in_no_debug_log(driver: Driver, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    with Loopback(http(b"boom")) as storage:
+    with HttpStub(http(b"boom")) as storage:
         driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{storage.url}/log?signature=secret")))
 
     assert "signature" not in caplog.text
 
 
-def test_the_emulators_storage_gives_out_the_error_log(losant: Emulator, driver: Driver) -> None:
+def test_the_error_log_can_be_read_from_the_emulators_storage(losant: Emulator, driver: Driver) -> None:
     from airflow_provider_losant.emulator import Script
 
     notebook = losant.add_notebook("Report")
@@ -421,21 +419,21 @@ def test_the_token_is_in_no_log_and_no_traceback(
         driver, to_losant(losant, timeout=0.2), endpoints.execute(losant.application_id, notebook, {})
     )
 
-    told = "".join(traceback.format_exception(error)) + repr(error) + str(vars(error))
-    assert losant.token not in told + caplog.text + "".join(driver.notes)
+    logged = "".join(traceback.format_exception(error)) + repr(error) + str(vars(error))
+    assert losant.token not in logged + caplog.text + "".join(driver.log_lines)
 
 
-def test_the_token_is_in_no_repr_of_what_carries_it() -> None:
+def test_the_token_is_in_no_repr() -> None:
     settings = to("http://127.0.0.1:9")
     client = Client(settings, print)
 
     assert TOKEN not in repr(client) + repr(client.session) + repr(settings) + repr(client.session.auth)
 
 
-# -- a token that was rotated -----------------------------------------------------------------------------
+# -- a rotated token --------------------------------------------------------------------------------------
 
 
-def test_a_rotated_token_is_read_again_once(losant: Emulator, notebook: str, driver: Driver) -> None:
+def test_a_rotated_token_is_reloaded_once(losant: Emulator, notebook: str, driver: Driver) -> None:
     asked: list[int] = []
 
     def refresh() -> Settings:
@@ -450,7 +448,7 @@ def test_a_rotated_token_is_read_again_once(losant: Emulator, notebook: str, dri
     assert [it.status for it in losant.requests] == [401, 200, 200]
 
 
-def test_of_many_requests_that_meet_a_rotated_token_one_reads_the_connection(
+def test_parallel_requests_with_a_rotated_token_reload_the_connection_once(
     losant: Emulator, notebook: str
 ) -> None:
     asked: list[int] = []
@@ -469,7 +467,7 @@ def test_of_many_requests_that_meet_a_rotated_token_one_reads_the_connection(
 
 
 @pytest.mark.parametrize(("refreshed", "requests"), [("old", 1), ("just as wrong", 2)])
-def test_a_token_that_stays_wrong_is_an_error(
+def test_a_token_that_is_still_wrong_after_reloading_is_an_error(
     losant: Emulator, notebook: str, driver: Driver, refreshed: str, requests: int
 ) -> None:
     with pytest.raises(Unauthorized, match="token is wrong, expired or revoked"):
@@ -482,7 +480,7 @@ def test_a_token_that_stays_wrong_is_an_error(
     assert len(losant.requests) == requests
 
 
-def test_an_execute_that_was_refused_for_its_token_is_sent_again_with_the_new_one(
+def test_a_submission_refused_for_its_token_is_sent_again_with_the_new_one(
     losant: Emulator, notebook: str, driver: Driver
 ) -> None:
     execute = endpoints.execute(losant.application_id, notebook, {})
@@ -496,7 +494,7 @@ def test_an_execute_that_was_refused_for_its_token_is_sent_again_with_the_new_on
 
 
 def test_a_proxy_of_the_environment_is_used(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Loopback(ANSWER) as proxy:
+    with HttpStub(ANSWER) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         driver.call(to("http://losant.invalid"), GET)
 
@@ -506,7 +504,7 @@ def test_a_proxy_of_the_environment_is_used(driver: Driver, monkeypatch: pytest.
 def test_a_proxy_without_a_scheme_is_used_too(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    with Loopback(ANSWER) as proxy:
+    with HttpStub(ANSWER) as proxy:
         monkeypatch.setenv("http_proxy", proxy.address)
         driver.call(to("http://losant.invalid"), GET)
 
@@ -514,17 +512,17 @@ def test_a_proxy_without_a_scheme_is_used_too(
 
 
 @pytest.mark.parametrize("bypass", ["127.0.0.1", "*", "other.example,127.0.0.1"])
-def test_a_host_that_needs_no_proxy_is_reached_without_one(
+def test_a_host_in_no_proxy_is_reached_directly(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, bypass: str
 ) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
     monkeypatch.setenv("no_proxy", bypass)
-    with Loopback(ANSWER) as server:
+    with HttpStub(ANSWER) as server:
         assert driver.call(to(server.url), GET).id == NOTEBOOK
 
 
 @pytest.mark.parametrize("base", ["http://losant.invalid", "https://losant.invalid"])
-def test_a_proxy_that_is_away_was_sent_nothing(
+def test_an_unreachable_proxy_has_no_effect_at_losant(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, base: str
 ) -> None:
     for name in ("http_proxy", "https_proxy"):
@@ -536,10 +534,10 @@ def test_a_proxy_that_is_away_was_sent_nothing(
     assert not error.may_have_taken_effect
 
 
-def test_a_proxy_that_opens_no_tunnel_let_nothing_through(
+def test_a_proxy_that_refuses_the_tunnel_has_no_effect_at_losant(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    with Loopback(http(status="407 Proxy Authentication Required")) as proxy:
+    with HttpStub(http(status="407 Proxy Authentication Required")) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url)
         error = failure(driver, to("https://losant.invalid"))
 
@@ -552,7 +550,7 @@ def test_a_proxy_that_opens_no_tunnel_let_nothing_through(
 
 
 def test_many_calls_share_one_connection(driver: Driver) -> None:
-    with Loopback(ANSWER) as server:
+    with HttpStub(ANSWER) as server:
         driver.run(to(server.url), steps(*[GET] * 10))
 
     assert (len(server.requests), server.connections) == (10, 1)
@@ -560,7 +558,7 @@ def test_many_calls_share_one_connection(driver: Driver) -> None:
 
 def test_many_calls_share_one_encrypted_connection(driver: Driver, tmp_path: Path, request: Any) -> None:
     context, bundle = self_signed(tmp_path)
-    with Loopback(ANSWER, context) as server:
+    with HttpStub(ANSWER, context) as server:
         driver.run(to(server.url, verify=str(bundle)), steps(*[GET] * 5))
 
     assert (len(server.requests), server.connections) == (5, 1)
@@ -569,8 +567,8 @@ def test_many_calls_share_one_encrypted_connection(driver: Driver, tmp_path: Pat
 # -- halting (workers only) -------------------------------------------------------------------------------
 
 
-def test_a_halted_client_carries_nothing_out() -> None:
-    with Loopback(ANSWER) as server:
+def test_a_halted_client_sends_nothing() -> None:
+    with HttpStub(ANSWER) as server:
         client = Client(to(server.url), print)
         client.is_interrupted = True
         with pytest.raises(Interrupted):
@@ -592,10 +590,10 @@ def test_a_halt_ends_a_sleep_soon() -> None:
     timer.join()
 
 
-def test_what_came_before_a_halt_is_still_noted_but_nothing_follows() -> None:
-    told: list[str] = []
-    with Loopback(http({"executionId": NOTEBOOK})) as server:
-        client = Client(to(server.url), lambda _, text, *args: told.append(text % args))
+def test_log_lines_before_a_halt_are_written_and_none_after() -> None:
+    logged: list[str] = []
+    with HttpStub(http({"executionId": NOTEBOOK})) as server:
+        client = Client(to(server.url), lambda _, text, *args: logged.append(text % args))
 
         def flow() -> Flow[None]:
             yield EXECUTE
@@ -606,12 +604,12 @@ def test_what_came_before_a_halt_is_still_noted_but_nothing_follows() -> None:
         with pytest.raises(Interrupted):
             client.run(flow())
 
-    assert told == ["the run has an id"]
+    assert logged == ["the run has an id"]
     assert len(server.requests) == 1
 
 
-def test_a_halt_that_comes_with_the_last_answer_loses_no_result() -> None:
-    with Loopback(ANSWER) as server:
+def test_a_halt_during_the_last_response_loses_no_result() -> None:
+    with HttpStub(ANSWER) as server:
         client = Client(to(server.url), print)
 
         def flow() -> Flow[str]:

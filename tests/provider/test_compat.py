@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an older Airflow lacks is done without, and nothing of it is imported."""
+"""The provider works without the features that an older Airflow lacks, and does not import them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ print(json.dumps([[it.filename, str(it.message)] for it in caught]))
 """
 
 
-def test_every_module_is_imported_without_an_error_and_without_a_warning_of_ours() -> None:
+def test_every_module_is_imported_without_an_error_or_a_warning_of_ours() -> None:
     names = [name for name in modules() if not name.endswith("__main__")]
     done = subprocess.run(
         [sys.executable, "-c", IMPORT_ALL, *names], cwd=ROOT, capture_output=True, text=True, check=False
@@ -39,15 +39,15 @@ def test_every_module_is_imported_without_an_error_and_without_a_warning_of_ours
 
 
 class Store(dict[str, Any]):
-    """Stands for the store that Airflow 3.3 gives to a task."""
+    """Replaces the task state store of Airflow 3.3."""
 
     def set(self, key: str, value: Any) -> None:
         self[key] = value
 
 
 @pytest.mark.airflow(since="3.3")
-@pytest.mark.usefixtures("connection")
-def test_the_execution_is_also_kept_in_the_task_state_store(losant: Emulator, notebook: str) -> None:
+@pytest.mark.usefixtures("losant_connection")
+def test_the_execution_id_is_also_saved_in_the_task_state_store(losant: Emulator, notebook: str) -> None:
     from airflow.sdk import Context
 
     store = Store()
@@ -57,10 +57,8 @@ def test_the_execution_is_also_kept_in_the_task_state_store(losant: Emulator, no
     assert store == {"losant_execution_id.0": result["execution_id"]}
 
 
-@pytest.mark.usefixtures("connection")
-def test_without_a_task_state_store_a_retry_finds_the_execution_by_its_mark(
-    losant: Emulator, notebook: str
-) -> None:
+@pytest.mark.usefixtures("losant_connection")
+def test_without_a_task_state_store_a_retry_reconnects_by_the_marker(losant: Emulator, notebook: str) -> None:
     ti = Ti(max_tries=1)
     first = task(notebook, {}, ti).run()
     ti.try_number = 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Test button: one sentence about what is wrong with a connection, and never the token in it."""
+"""The Test button: one sentence that names the problem of a connection, and never the token."""
 
 from __future__ import annotations
 
@@ -10,38 +10,34 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_losant.hooks.losant import LosantHook
-from tests.provider.conftest import connect
-from tests.support.http_stub import Loopback, closed_port, http, self_signed
+from tests.provider.conftest import operations, set_connection
+from tests.support.http_stub import HttpStub, closed_port, http, self_signed
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
 NONEXISTENT_ID = "0123456789abcdef01234567"
 RUNNING = ("notebook.execute", "notebook.logs")
 
 
-def saw(losant: Emulator) -> list[str]:
-    return [it.operation for it in losant.requests]
+def press_test_button(losant: Emulator, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> tuple[bool, str]:
+    """Run the connection test of a connection with these fields."""
+    set_connection(monkeypatch, losant, **fields)
+    is_well, message = LosantHook().test_connection()
+
+    assert (fields.get("password") or losant.token) not in message
+    assert len(message.splitlines()) == 1
+    return is_well, message
 
 
-def pressed(losant: Emulator, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> tuple[bool, str]:
-    """Press the button on a connection with these fields."""
-    connect(monkeypatch, losant, **fields)
-    is_well, told = LosantHook().test_connection()
+def test_a_working_connection_is_confirmed_without_changing_anything(losant: Emulator, notebook: str) -> None:
+    is_well, message = LosantHook().test_connection()
 
-    assert (fields.get("password") or losant.token) not in told
-    assert len(told.splitlines()) == 1
-    return is_well, told
-
-
-def test_a_good_connection_is_told_what_answers_and_changes_nothing(losant: Emulator, notebook: str) -> None:
-    is_well, told = LosantHook().test_connection()
-
-    assert is_well, told
-    assert told == f"Connected to Losant: 1 notebook in application {losant.application_id}"
-    assert saw(losant) == ["notebooks.get", "notebook.logs", "notebook.cancelExecution"]
+    assert is_well, message
+    assert message == f"Connected to Losant: 1 notebook in application {losant.application_id}"
+    assert operations(losant) == ["notebooks.get", "notebook.logs", "notebook.cancelExecution"]
     assert notebook not in "".join(it.path for it in losant.requests)
 
 
@@ -62,27 +58,27 @@ def test_a_good_connection_is_told_what_answers_and_changes_nothing(losant: Emul
     ],
     ids=["wrong token", "no token", "no application", "bad id", "unknown application", "http", "name"],
 )
-def test_it_says_what_is_wrong(
+def test_the_connection_test_reports_the_problem(
     losant: Emulator,
     monkeypatch: pytest.MonkeyPatch,
     fields: dict[str, Any],
     extra: dict[str, Any],
     says: str,
 ) -> None:
-    is_well, told = pressed(losant, monkeypatch, extra=extra, **fields)
+    is_well, message = press_test_button(losant, monkeypatch, extra=extra, **fields)
 
     assert not is_well
-    assert says in told
+    assert says in message
 
 
-def test_an_expired_token_is_known_by_its_own_words_before_anything_is_asked(
+def test_an_expired_token_is_reported_before_any_request(
     losant: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    is_well, told = pressed(losant, monkeypatch, password=losant.add_token(expired=True))
+    is_well, message = press_test_button(losant, monkeypatch, password=losant.add_token(expired=True))
 
     assert not is_well
-    assert told.startswith("The API token expired on 20")
-    assert saw(losant) == []
+    assert message.startswith("The API token expired on 20")
+    assert operations(losant) == []
 
 
 @pytest.mark.parametrize(
@@ -110,24 +106,26 @@ def test_an_expired_token_is_known_by_its_own_words_before_anything_is_asked(
         ),
     ],
 )
-def test_it_names_every_scope_that_is_missing_at_once(
+def test_all_missing_scopes_are_reported_at_once(
     losant: Emulator, monkeypatch: pytest.MonkeyPatch, scopes: tuple[str, ...], is_well: bool, says: str
 ) -> None:
-    answer = pressed(losant, monkeypatch, password=losant.add_token(scopes))
+    answer = press_test_button(losant, monkeypatch, password=losant.add_token(scopes))
 
     assert answer[0] is is_well
     assert says.format(losant.application_id) in answer[1]
 
 
-def test_an_unknown_application_is_found_out_by_a_token_that_may_not_list(
+def test_an_unknown_application_is_reported_even_if_the_token_may_not_list(
     losant: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = losant.add_token((*RUNNING, "application.get"))
 
-    is_well, told = pressed(losant, monkeypatch, password=token, extra={"application_id": NONEXISTENT_ID})
+    is_well, message = press_test_button(
+        losant, monkeypatch, password=token, extra={"application_id": NONEXISTENT_ID}
+    )
 
     assert not is_well
-    assert "404 NotFound for application.get" in told
+    assert "404 NotFound for application.get" in message
 
 
 @pytest.fixture(
@@ -151,43 +149,43 @@ def test_an_unknown_application_is_found_out_by_a_token_that_may_not_list(
     ],
     ids=["web page", "redirect", "other API", "other login", "other JSON", "busy", "silence"],
 )
-def stranger(request: pytest.FixtureRequest) -> Iterator[tuple[Loopback, str]]:
-    """Run a server that is not Losant, or not well."""
+def stranger(request: pytest.FixtureRequest) -> Iterator[tuple[HttpStub, str]]:
+    """Run a server that is not Losant, or that fails."""
     answer, says = request.param
-    with Loopback(answer) as server:
+    with HttpStub(answer) as server:
         yield server, says
 
 
-def test_a_host_that_is_not_losant_is_told_so_and_asked_once(
-    losant: Emulator, monkeypatch: pytest.MonkeyPatch, stranger: tuple[Loopback, str]
+def test_a_host_that_is_not_losant_is_reported_after_one_request(
+    losant: Emulator, monkeypatch: pytest.MonkeyPatch, stranger: tuple[HttpStub, str]
 ) -> None:
     server, says = stranger
 
-    is_well, told = pressed(losant, monkeypatch, host=server.url, extra={"max_retries": 4})
+    is_well, message = press_test_button(losant, monkeypatch, host=server.url, extra={"max_retries": 4})
 
     assert not is_well
-    assert says in told
+    assert says in message
     assert len(server.requests) == 1
 
 
-def test_a_host_where_nobody_listens_is_told_so(losant: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_host_is_reported(losant: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"http://127.0.0.1:{closed_port()}"
 
-    is_well, told = pressed(losant, monkeypatch, host=url, extra={"max_retries": 4})
+    is_well, message = press_test_button(losant, monkeypatch, host=url, extra={"max_retries": 4})
 
     assert not is_well
-    assert told.startswith(f"notebooks.get at {url}: no connection (")
-    assert told.endswith("Connection refused); check the host")
+    assert message.startswith(f"notebooks.get at {url}: no connection (")
+    assert message.endswith("Connection refused); check the host")
 
 
-def test_a_certificate_that_nobody_vouches_for_is_told_so(
+def test_an_untrusted_certificate_is_reported(
     losant: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     context, _ = self_signed(tmp_path)
-    with Loopback(http({}), context) as server:
-        is_well, told = pressed(losant, monkeypatch, host=server.url)
+    with HttpStub(http({}), context) as server:
+        is_well, message = press_test_button(losant, monkeypatch, host=server.url)
 
     assert not is_well
-    assert "the server's certificate was not accepted" in told
-    assert told.endswith("for a private certificate authority, set verify to its CA bundle")
+    assert "the server's certificate was not accepted" in message
+    assert message.endswith("for a private certificate authority, set verify to its CA bundle")
     assert server.requests == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``@task.losant_notebook``: a function tells the notebook what to do, and gets its result."""
+"""``@task.losant_notebook``: the function returns the template context, and the task the result."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from airflow_provider_losant.decorators import notebook as decorators
 from airflow_provider_losant.emulator import Emulator, Request, Script
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
-from tests.provider.conftest import BRIEF, connect
+from tests.provider.conftest import BRIEF, set_connection
 
-# Airflow's own server, client and test runner warn about each other; only what we cause is tested here.
+# Airflow's own server, client and test runner cause warnings; only those of the provider are tested here.
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.filterwarnings("error:::airflow_provider_losant"),
@@ -34,20 +34,20 @@ DAGS = Path(__file__).parent / "dags"
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """What is left when the DAG run is over."""
+    """The XComs and states after the DAG run."""
 
     states: Mapping[tuple[str, int], str]
     results: Mapping[tuple[str, int], Any]
     orders: list[Request]
     day: str
 
-    def order(self, task_id: str, map_index: int = -1) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the one order of a task, and its context without the mark."""
+    def submission_of(self, task_id: str, map_index: int = -1) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the only submission of a task, and its context without the marker."""
         found = [(it.body, json.loads(it.body["templateContext"])) for it in self.orders]
         ((body, context),) = [
-            (body, told)
-            for body, told in found
-            if (told["airflow"]["task_id"], told["airflow"]["map_index"]) == (task_id, map_index)
+            (body, submitted)
+            for body, submitted in found
+            if (submitted["airflow"]["task_id"], submitted["airflow"]["map_index"]) == (task_id, map_index)
         ]
         return body, {name: value for name, value in context.items() if name != "airflow"}
 
@@ -55,7 +55,7 @@ class Finished:
 @pytest.fixture(scope="module")
 def finished(airflow_db: None) -> Iterator[Finished]:
     with Emulator() as losant, pytest.MonkeyPatch.context() as patch:
-        connect(patch, losant)
+        set_connection(patch, losant)
         bundle = {"classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "name": "taskflow"}
         bundles = json.dumps([{**bundle, "kwargs": {"path": str(DAGS)}}])
         patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundles)
@@ -78,32 +78,32 @@ def finished(airflow_db: None) -> Iterator[Finished]:
                 key: ti.xcom_pull(task_ids=key[0], map_indexes=None if key[1] < 0 else key[1])
                 for key, ti in tasks.items()
             },
-            # The first one is no task's.
+            # The first execution does not belong to a task.
             orders=[it for it in losant.requests if it.operation == "notebook.execute"][1:],
             day=run.logical_date.strftime("%Y-%m-%d"),
         )
 
 
 def free(losant: Emulator, notebook: str, running: str) -> None:
-    """Stop the run that somebody waits for, once it has been looked at a few times."""
+    """Cancel the execution that the task waits for, after a few polls."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        looks = [it for it in losant.requests if it.operation == "notebook.logs" and notebook in it.path]
-        if len(looks) > 2:
+        polls = [it for it in losant.requests if it.operation == "notebook.logs" and notebook in it.path]
+        if len(polls) > 2:
             break
         time.sleep(0.05)
     LosantHook().cancel_execution(notebook, running)
 
 
-def test_a_task_that_waits_for_another_run_in_the_triggerer_calls_its_function_when_the_way_is_free(
+def test_a_deferred_task_calls_its_function_after_the_other_execution_has_ended(
     finished: Finished,
 ) -> None:
     assert finished.states["behind", -1] == "success"
-    assert finished.order("behind")[1] == {"day": finished.day}
+    assert finished.submission_of("behind")[1] == {"day": finished.day}
 
 
 def test_a_function_returns_the_context_and_the_task_the_result(finished: Finished) -> None:
-    body, context = finished.order("single")
+    body, context = finished.submission_of("single")
     result = finished.results["single", -1]
 
     assert finished.states["single", -1] == finished.states["plain", -1] == "success"
@@ -113,15 +113,15 @@ def test_a_function_returns_the_context_and_the_task_the_result(finished: Finish
     assert set(result["outputs"]) == set(BRIEF.files)
 
 
-def test_the_result_is_there_for_tasks_downstream(finished: Finished) -> None:
+def test_downstream_tasks_get_the_result(finished: Finished) -> None:
     assert finished.results["tell", -1] == [
         finished.results["single", -1]["execution_id"],
         finished.results["plain", -1]["execution_id"],
     ]
 
 
-def test_each_mapped_task_has_a_run_of_its_own(finished: Finished) -> None:
-    sites = [finished.order("mapped", index)[1]["site"] for index in (0, 1)]
+def test_each_mapped_task_has_its_own_execution(finished: Finished) -> None:
+    sites = [finished.submission_of("mapped", index)[1]["site"] for index in (0, 1)]
     ids = {finished.results["mapped", index]["execution_id"] for index in (0, 1)}
 
     assert sites == ["south", "west"]
@@ -129,25 +129,25 @@ def test_each_mapped_task_has_a_run_of_its_own(finished: Finished) -> None:
     assert [finished.states["mapped", index] for index in (0, 1)] == ["success", "success"]
 
 
-def test_a_function_may_tell_nothing(finished: Finished) -> None:
-    assert finished.order("plain")[1] == {}
+def test_a_function_may_return_nothing(finished: Finished) -> None:
+    assert finished.submission_of("plain")[1] == {}
 
 
-def test_what_is_no_context_fails_the_task_before_anything_is_started(finished: Finished) -> None:
+def test_an_invalid_context_fails_the_task_before_the_submission(finished: Finished) -> None:
     assert finished.states["wrong", -1] == "failed"
     assert len(finished.orders) == 5
 
 
 def test_the_context_cannot_be_given_twice() -> None:
-    def told() -> dict[str, Any]:
+    def arguments() -> dict[str, Any]:
         return {}
 
     twice: Any = {"notebook_id": "f" * 24, "template_context": {}}
     with pytest.raises(TypeError, match="template_context: not allowed here; return it from"):
-        decorators.losant_notebook_task(told, **twice)()
+        decorators.losant_notebook_task(arguments, **twice)()
 
 
-def test_editors_know_every_argument_of_the_operator_with_its_type() -> None:
+def test_the_decorator_declares_every_operator_argument_with_its_type() -> None:
     parameters = inspect.signature(LosantNotebookExecuteOperator.__init__).parameters
     theirs = set(inspect.signature(BaseOperator.__init__).parameters) | {"kwargs"}
     ours = {name: it.annotation for name, it in parameters.items() if name not in theirs}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever a trigger asks of Airflow, the event loop that it shares with thousands goes on meanwhile."""
+"""Requests of a trigger to Airflow do not block the event loop that it shares with thousands of triggers."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ HOOKS = [LosantHook(f"losant_{number}") for number in range(3)]
 
 
 async def read_all() -> list[Settings]:
-    """Read some connections at the same time, as after a restart of the triggerer."""
+    """Load some connections at the same time, as after a restart of the triggerer."""
     return await asyncio.gather(*(hook.asettings() for hook in HOOKS))
 
 
 @pytest.fixture
 def slow_secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pulse]:
-    """Have Airflow ask a slow secrets backend for every connection."""
+    """Configure a slow secrets backend in Airflow."""
     monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", f"{SlowSecrets.__module__}.{SlowSecrets.__name__}")
     monkeypatch.setattr(SlowSecrets, "pulse", Pulse())
     monkeypatch.setattr(SlowSecrets, "connection", {**CONNECTION, "extra": EXTRA})
@@ -43,7 +43,7 @@ def slow_secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pulse]:
         clear_secrets_backends_cache()
 
 
-def test_a_connection_from_a_slow_secrets_backend_does_not_block_it(slow_secrets: Pulse) -> None:
+def test_a_slow_secrets_backend_does_not_block_the_event_loop(slow_secrets: Pulse) -> None:
     read = asyncio.run(slow_secrets.during(read_all()))
 
     assert [(it.token, it.max_retries) for it in read] == [("made-up", 7)] * 3
@@ -53,7 +53,7 @@ def test_a_connection_from_a_slow_secrets_backend_does_not_block_it(slow_secrets
 def ask(
     patch: pytest.MonkeyPatch, question: Awaitable[Any], answers: Mapping[str, Mapping[str, Any]]
 ) -> tuple[Any, Pulse]:
-    """Ask as a trigger of Airflow 3 does; returns the answer, and how the event loop went on."""
+    """Send a request as a trigger of Airflow 3 does; returns the response and the probe of the event loop."""
     pulse = Pulse()
     with supervisor(pulse, answers) as wire:
 
@@ -65,10 +65,12 @@ def ask(
 
 
 @pytest.mark.airflow(since="3.0")
-# Airflow 3.0's own hook about the way that it takes
+# a warning of Airflow 3.0 about its own hook
 @pytest.mark.filterwarnings(r"ignore:Using Connection\.\w+ from .airflow:DeprecationWarning:airflow\.")
-def test_a_connection_that_the_supervisor_knows_does_not_block_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {
+def test_getting_a_connection_from_the_supervisor_does_not_block_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    response = {
         **dict.fromkeys(("login", "schema", "port")),
         **CONNECTION,
         "conn_id": "losant",
@@ -76,7 +78,7 @@ def test_a_connection_that_the_supervisor_knows_does_not_block_it(monkeypatch: p
         "type": "ConnectionResult",
     }
 
-    read, pulse = ask(monkeypatch, read_all(), {"GetConnection": told})
+    read, pulse = ask(monkeypatch, read_all(), {"GetConnection": response})
 
     assert [(it.token, it.max_retries) for it in read] == [("made-up", 7)] * 3
     assert pulse.checks >= 3
@@ -86,14 +88,14 @@ def test_a_connection_that_the_supervisor_knows_does_not_block_it(monkeypatch: p
 @pytest.mark.airflow(since="3.0")
 @pytest.mark.parametrize("state", ["deferred", "failed", None])
 @pytest.mark.parametrize("map_index", [-1, 3])
-def test_asking_whether_a_task_was_killed_does_not_block_it(
+def test_checking_whether_a_task_was_killed_does_not_block_the_event_loop(
     monkeypatch: pytest.MonkeyPatch, state: str | None, map_index: int
 ) -> None:
     ti = Ti(map_index=map_index)
     key = ti.task_id if map_index < 0 else f"{ti.task_id}_{map_index}"
-    told = {"task_states": {ti.run_id: {key: state}} if state else {}, "type": "TaskStatesResult"}
+    response = {"task_states": {ti.run_id: {key: state}} if state else {}, "type": "TaskStatesResult"}
 
-    is_killed, pulse = ask(monkeypatch, has_left_deferral(ti), {"GetTaskStates": told})
+    is_killed, pulse = ask(monkeypatch, has_left_deferral(ti), {"GetTaskStates": response})
 
     assert is_killed is (state != "deferred")
     assert (pulse.checks, pulse.stops) == (1, 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DAGs that start when a notebook has run: Airflow's own runner of triggers, and a Losant."""
+"""DAGs that start after a notebook execution: Airflow's own trigger runner and a local Losant."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from airflow_provider_losant.triggers.notebook import (
     LosantNotebookEventTrigger,
     LosantNotebookExecutionTrigger,
 )
-from tests.provider.conftest import BRIEF, connect
+from tests.provider.conftest import BRIEF, set_connection
 
 needs_events = pytest.mark.airflow(since="3.0")
 needs_memory = pytest.mark.airflow(since="3.3")
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
 INTERVAL = 0.1
 ASSET = "battery"
@@ -35,28 +35,28 @@ ASSET = "battery"
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """Hold every test to it that with the last trigger all is closed."""
+    """Assert after every test that everything is closed after the last trigger."""
     yield
     assert shared_poll._polls == {}
     assert async_client._shared == {}
-    gc.collect()  # a session that nobody closed complains now, and a complaint is an error
+    gc.collect()  # a session that was not closed warns now, and a warning is an error
 
 
 @pytest.fixture(autouse=True)
-def apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let events follow each other sooner than Airflow's scheduler would like."""
+def short_event_spacing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the pause between events, which is there for Airflow's scheduler."""
     monkeypatch.setattr(event_stream, "EVENT_SPACING", 0.02)
 
 
 def watcher(notebook: str, **more: Any) -> LosantNotebookEventTrigger:
     trigger = LosantNotebookEventTrigger(notebook_id=notebook, **{"poll_interval": INTERVAL, **more})
-    # As Airflow does: what runs is made of what was stored.
+    # As Airflow does: the trigger that runs is made from the stored one.
     return LosantNotebookEventTrigger(**json.loads(json.dumps(trigger.serialize()[1])))
 
 
 @dataclass
 class Supervisor:
-    """What Airflow keeps for its triggers, in the place of the process that has the database."""
+    """Stores the state of triggers in memory, in place of Airflow's process with the database."""
 
     kept: dict[tuple[str, str], Any] = field(default_factory=dict)
 
@@ -84,7 +84,7 @@ def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
 
 @dataclass
 class Triggerer:
-    """Airflow's own runner, with one trigger in it; what it has fired is persisted when the test says so."""
+    """Airflow's own trigger runner with one trigger; ``confirm`` confirms its events."""
 
     runner: Any
     task: asyncio.Task[None]
@@ -93,12 +93,12 @@ class Triggerer:
     def fired(self) -> list[str]:
         return [it.event.payload["execution_id"] for it in self.runner.events]
 
-    async def until_fired(self, *wanted: str) -> None:
-        await until(lambda: len(self.fired) >= len(wanted) or self.task.done())
+    async def wait_until_fired(self, *wanted: str) -> None:
+        await wait_until(lambda: len(self.fired) >= len(wanted) or self.task.done())
         assert self.fired == list(wanted)
 
     def confirm(self, many: int | None = None) -> None:
-        """Do what Airflow does once it has written events to its database."""
+        """Confirm events as Airflow does after it has written them to its database."""
         seqs = [it.persist_seq for it in self.runner.events]
         assert None not in seqs
         self.runner._shared_streams.confirm_persisted(seqs[:many])
@@ -109,7 +109,7 @@ _ids = iter(range(1, 1_000))
 
 @asynccontextmanager
 async def triggerer(trigger: LosantNotebookEventTrigger, *, assets: int = 1) -> AsyncIterator[Triggerer]:
-    """Run a trigger; at the end, all that it knows is gone, as after SIGKILL."""
+    """Run a trigger; its memory is lost at the end, as after SIGKILL."""
     from airflow.jobs.triggerer_job_runner import TriggerRunner
     from airflow.sdk import Asset
     from airflow.sdk.execution_time.context import AssetStateStoreAccessors
@@ -128,24 +128,24 @@ async def triggerer(trigger: LosantNotebookEventTrigger, *, assets: int = 1) -> 
 
 
 def execute(losant: Emulator, notebook: str, script: Script = BRIEF) -> str:
-    """Run a notebook as somebody does who knows nothing of Airflow."""
+    """Run a notebook without Airflow."""
     losant.script(notebook, script)
     return LosantHook().execute_notebook(notebook)
 
 
-def looks(losant: Emulator) -> int:
+def count_polls(losant: Emulator) -> int:
     return sum(it.operation == "notebook.logs" for it in losant.requests)
 
 
-async def until(probe: Callable[[], object]) -> None:
+async def wait_until(probe: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
         while not probe():  # noqa: ASYNC110 - Losant lives in another thread
             await asyncio.sleep(0.01)
 
 
-async def until_looked(losant: Emulator) -> None:
-    seen = looks(losant)
-    await until(lambda: looks(losant) > seen + 1)
+async def wait_until_polled(losant: Emulator) -> None:
+    seen = count_polls(losant)
+    await wait_until(lambda: count_polls(losant) > seen + 1)
 
 
 async def first(fired: AsyncIterator[Any], many: int) -> list[dict[str, Any]]:
@@ -160,16 +160,14 @@ async def first(fired: AsyncIterator[Any], many: int) -> list[dict[str, Any]]:
     return payloads
 
 
-# -- every Airflow that has event-driven DAGs -------------------------------------------------------------
+# -- all Airflow versions with event-driven DAGs ----------------------------------------------------------
 
 
 @needs_events
-def test_an_event_is_the_result_of_an_execution_that_somebody_else_started(
-    losant: Emulator, notebook: str
-) -> None:
+def test_an_event_has_the_result_of_an_execution_started_elsewhere(losant: Emulator, notebook: str) -> None:
     async def main() -> dict[str, Any]:
         fired = asyncio.create_task(first(watcher(notebook).run(), 1))
-        await until_looked(losant)
+        await wait_until_polled(losant)
         run = await asyncio.to_thread(execute, losant, notebook)
         (payload,) = await fired
         assert payload["execution_id"] == run
@@ -185,9 +183,11 @@ def test_an_event_is_the_result_of_an_execution_that_somebody_else_started(
 
 
 @needs_events
-def test_what_ended_before_is_not_told_and_what_was_under_way_is(losant: Emulator, notebook: str) -> None:
+def test_executions_ended_before_the_first_poll_fire_no_event_and_active_ones_do(
+    losant: Emulator, notebook: str
+) -> None:
     execute(losant, notebook)
-    until_ended(losant, notebook)
+    wait_until_ended(losant, notebook)
     under_way = execute(losant, notebook, Script(notebook=0.4))
 
     (payload,) = asyncio.run(first(watcher(notebook).run(), 1))
@@ -196,14 +196,14 @@ def test_what_ended_before_is_not_told_and_what_was_under_way_is(losant: Emulato
 
 
 @needs_events
-def test_events_come_one_after_the_other_so_that_each_gets_its_own_dag_run(
+def test_events_are_spaced_so_that_each_gets_its_own_dag_run(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_stream, "EVENT_SPACING", 3 * INTERVAL)
 
     async def main() -> float:
         fired = asyncio.create_task(first(watcher(notebook).run(), 4))
-        await until_looked(losant)
+        await wait_until_polled(losant)
         began = time.time()
         runs = [await asyncio.to_thread(execute, losant, notebook) for _ in range(4)]
         assert sorted(it["execution_id"] for it in await fired) == sorted(runs)
@@ -213,10 +213,10 @@ def test_events_come_one_after_the_other_so_that_each_gets_its_own_dag_run(
 
 
 @needs_events
-def test_only_the_wanted_statuses_fire(losant: Emulator, notebook: str) -> None:
+def test_only_the_selected_statuses_fire_events(losant: Emulator, notebook: str) -> None:
     async def main() -> list[dict[str, Any]]:
         fired = asyncio.create_task(first(watcher(notebook, statuses=["errored"]).run(), 1))
-        await until_looked(losant)
+        await wait_until_polled(losant)
         await asyncio.to_thread(execute, losant, notebook)
         await asyncio.to_thread(execute, losant, notebook, Script(notebook=0.03, ending="errored"))
         return await fired
@@ -225,7 +225,7 @@ def test_only_the_wanted_statuses_fire(losant: Emulator, notebook: str) -> None:
 
 
 @needs_events
-def test_watchers_and_waits_on_a_notebook_share_its_looks(losant: Emulator, notebook: str) -> None:
+def test_event_triggers_and_waits_for_a_notebook_share_its_polls(losant: Emulator, notebook: str) -> None:
     run = execute(losant, notebook, Script(notebook=0.8))
     waits = LosantNotebookExecutionTrigger(
         losant_conn_id="losant_default",
@@ -246,20 +246,20 @@ def test_watchers_and_waits_on_a_notebook_share_its_looks(losant: Emulator, note
 
     took = asyncio.run(main())
 
-    assert looks(losant) <= took / (0.9 * INTERVAL) + 3
+    assert count_polls(losant) <= took / (0.9 * INTERVAL) + 3
 
 
 @needs_events
-def test_a_connection_that_does_not_work_is_waited_for(
+def test_an_event_trigger_waits_until_its_connection_works(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_LOSANT_LATER", json.dumps({"conn_type": "losant"}))
 
     async def main() -> None:
         fired = asyncio.create_task(first(watcher(notebook, losant_conn_id="losant_later").run(), 1))
-        await until(lambda: "losant_later" in caplog.text)
-        connect(monkeypatch, losant, "losant_later")
-        await until_looked(losant)
+        await wait_until(lambda: "losant_later" in caplog.text)
+        set_connection(monkeypatch, losant, "losant_later")
+        await wait_until_polled(losant)
         run = await asyncio.to_thread(execute, losant, notebook)
         assert [it["execution_id"] for it in await fired] == [run]
 
@@ -269,68 +269,66 @@ def test_a_connection_that_does_not_work_is_waited_for(
     assert "'losant_later': password: is empty" in line
 
 
-def until_ended(losant: Emulator, notebook: str) -> None:
+def wait_until_ended(losant: Emulator, notebook: str) -> None:
     deadline = time.time() + 10
     while any(it["status"] != "completed" for it in losant.executions(notebook)):
         assert time.time() < deadline
         time.sleep(0.01)
 
 
-# -- Airflow that keeps what has been told ----------------------------------------------------------------
+# -- Airflow versions that store checkpoints --------------------------------------------------------------
 
 
 @needs_memory
-def test_what_airflow_has_is_not_told_again_and_what_ended_meanwhile_is(
+def test_after_a_restart_only_unconfirmed_and_new_completions_fire_events(
     losant: Emulator, notebook: str, supervisor: Supervisor
 ) -> None:
     async def main() -> None:
         async with triggerer(watcher(notebook)) as one:
-            await until(lambda: supervisor.kept)  # it knows from now on what is new
+            await wait_until(lambda: supervisor.kept)  # it knows from now on what is new
             runs = [await asyncio.to_thread(execute, losant, notebook) for _ in range(3)]
-            await until(lambda: len(one.fired) == 3)
+            await wait_until(lambda: len(one.fired) == 3)
             one.confirm()
             before = sorted(one.fired)
-            await until(lambda: told(supervisor) >= set(runs))
+            await wait_until(lambda: delivered_ids(supervisor) >= set(runs))
         assert before == sorted(runs)
         meanwhile = [await asyncio.to_thread(execute, losant, notebook) for _ in range(2)]
-        await asyncio.to_thread(until_ended, losant, notebook)
+        await asyncio.to_thread(wait_until_ended, losant, notebook)
         async with triggerer(watcher(notebook)) as other:
-            await until(lambda: len(other.fired) == 2)
-            await until_looked(losant)
+            await wait_until(lambda: len(other.fired) == 2)
+            await wait_until_polled(losant)
             assert sorted(other.fired) == sorted(meanwhile)
 
     asyncio.run(main())
 
 
 @needs_memory
-def test_what_airflow_has_not_confirmed_is_told_again(
-    losant: Emulator, notebook: str, supervisor: Supervisor
-) -> None:
+def test_unconfirmed_events_are_fired_again(losant: Emulator, notebook: str, supervisor: Supervisor) -> None:
     async def main() -> None:
         async with triggerer(watcher(notebook)) as one:
-            await until(lambda: supervisor.kept)
+            await wait_until(lambda: supervisor.kept)
             for _ in range(2):
                 await asyncio.to_thread(execute, losant, notebook)
-                await asyncio.to_thread(until_ended, losant, notebook)
-            await until(lambda: len(one.fired) == 2)
+                await asyncio.to_thread(wait_until_ended, losant, notebook)
+            await wait_until(lambda: len(one.fired) == 2)
             one.confirm(1)
-            await until(lambda: told(supervisor) >= {one.fired[0]})
+            await wait_until(lambda: delivered_ids(supervisor) >= {one.fired[0]})
             runs = one.fired
         async with triggerer(watcher(notebook)) as other:
-            await other.until_fired(runs[1])
+            await other.wait_until_fired(runs[1])
 
     asyncio.run(main())
 
 
 @needs_memory
-def test_what_is_kept_is_known_by_what_is_watched_and_not_by_how_often(
+def test_the_checkpoint_key_does_not_depend_on_the_poll_interval(
     losant: Emulator, notebook: str, supervisor: Supervisor
 ) -> None:
     async def main() -> None:
         for other_way in ({}, {"poll_interval": 2 * INTERVAL}, {"statuses": ["errored"]}):
-            asked = looks(losant)
+            asked = count_polls(losant)
             async with triggerer(watcher(notebook, **other_way), assets=2):
-                await until(lambda asked=asked: looks(losant) > asked + 1)
+                await wait_until(lambda asked=asked: count_polls(losant) > asked + 1)
 
     asyncio.run(main())
 
@@ -339,7 +337,7 @@ def test_what_is_kept_is_known_by_what_is_watched_and_not_by_how_often(
     assert losant.token not in json.dumps([*supervisor.kept.values(), *map(list, supervisor.kept)])
 
 
-def told(supervisor: Supervisor) -> set[str]:
+def delivered_ids(supervisor: Supervisor) -> set[str]:
     return {name for value in supervisor.kept.values() for name in value["delivered"]}
 
 
@@ -347,7 +345,7 @@ def told(supervisor: Supervisor) -> set[str]:
 
 
 @needs_events
-def test_the_same_watcher_is_known_again_by_what_airflow_stores(notebook: str) -> None:
+def test_equal_event_triggers_are_serialized_equally(notebook: str) -> None:
     from airflow.triggers.base import BaseEventTrigger
 
     def sum_up(**more: Any) -> int:
@@ -369,7 +367,7 @@ def test_the_same_watcher_is_known_again_by_what_airflow_stores(notebook: str) -
         ({"poll_interval": 0}, "poll_interval"),
     ],
 )
-def test_an_argument_that_cannot_be_right_is_refused_when_the_dag_is_parsed(
+def test_an_invalid_argument_is_refused_when_the_dag_is_parsed(
     notebook: str, wrong: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(ValueError, match=f"^{field}: "):
@@ -377,6 +375,6 @@ def test_an_argument_that_cannot_be_right_is_refused_when_the_dag_is_parsed(
 
 
 @pytest.mark.airflow(before="3.0")
-def test_an_airflow_without_events_says_so_in_one_sentence(notebook: str) -> None:
+def test_an_airflow_without_event_triggers_reports_it_in_one_sentence(notebook: str) -> None:
     with pytest.raises(Exception, match=r"needs Airflow 3\.0 or later"):
         LosantNotebookEventTrigger(notebook_id=notebook)

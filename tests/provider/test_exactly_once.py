@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a task takes for its own run, and what it does when its trigger did not come to an end."""
+"""Which events a task accepts, and what it does when its trigger failed without an event."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_provider_losant.emulator import Script
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
+from tests.provider.conftest import operations
 from tests.provider.tasks import Task, Ti, context_of, fire
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
 QUICK = Script(notebook=0.02)
 ENDLESS = Script(ending="hang")
@@ -37,14 +38,10 @@ def fail(ti: Ti, notebook: str, error: str = "Trigger failure", **options: Any) 
     return operator(notebook, **options).resume_execution("__fail__", {"error": error}, context_of(ti))
 
 
-def operations(losant: Emulator) -> list[str]:
-    return [request.operation for request in losant.requests]
+class TestAnEventOfAnotherExecution:
+    """SQLite reuses the ids of triggers, so Airflow may send an event to a task that has the id now."""
 
-
-class TestAnEventOfAnotherRun:
-    """SQLite gives a trigger's id away again, and Airflow then hands its event to whoever has the id now."""
-
-    def test_is_not_taken_for_the_operators_own(self, losant: Emulator, notebook: str) -> None:
+    def test_does_not_complete_the_operator(self, losant: Emulator, notebook: str) -> None:
         losant.script(notebook, QUICK)
         stale = fire(defer(notebook, Ti(run_id="before")).trigger)
         losant.script(notebook, ENDLESS)
@@ -57,7 +54,7 @@ class TestAnEventOfAnotherRun:
         assert again.value.trigger.target.execution_id == ti.pushed["execution_id"]
         assert ti.pushed["execution_id"] != stale["result"]["execution_id"]
 
-    def test_leads_to_the_operators_own_result_when_its_run_has_ended(
+    def test_lets_the_operator_return_the_result_of_its_own_ended_execution(
         self, losant: Emulator, notebook: str
     ) -> None:
         losant.script(notebook, QUICK)
@@ -70,7 +67,7 @@ class TestAnEventOfAnotherRun:
         assert result["execution_id"] == ti.pushed["execution_id"]
         assert result["status"] == "completed"
 
-    def test_is_not_taken_for_the_sensors_own(self, losant: Emulator, notebook: str) -> None:
+    def test_does_not_complete_the_sensor(self, losant: Emulator, notebook: str) -> None:
         losant.script(notebook, QUICK)
         other = Task(lambda: operator(notebook)).run()
         event = {"ending": "ended", "is_success": True, "result": other}
@@ -86,10 +83,12 @@ class TestAnEventOfAnotherRun:
         assert again.value.trigger.target.execution_id == ti.pushed["execution_id"]
 
 
-class TestATriggerThatDidNotComeToAnEnd:
-    """Airflow would fail the task; a run that is well does not pay for it."""
+class TestATriggerThatFailedWithoutAnEvent:
+    """Airflow would fail the task, although the execution may be running well."""
 
-    def test_leads_to_another_deferral_while_the_run_goes_on(self, losant: Emulator, notebook: str) -> None:
+    def test_leads_to_another_deferral_while_the_execution_is_active(
+        self, losant: Emulator, notebook: str
+    ) -> None:
         losant.script(notebook, ENDLESS)
         defer(notebook, ti := Ti())
 
@@ -99,13 +98,13 @@ class TestATriggerThatDidNotComeToAnEnd:
         assert again.value.trigger.target.execution_id == ti.pushed["execution_id"]
         assert operations(losant).count("notebook.execute") == 1
 
-    def test_leads_to_the_result_when_the_run_has_ended(self, losant: Emulator, notebook: str) -> None:
+    def test_leads_to_the_result_when_the_execution_has_ended(self, losant: Emulator, notebook: str) -> None:
         losant.script(notebook, QUICK)
         fire(defer(notebook, ti := Ti()).trigger)
 
         assert fail(ti, notebook)["status"] == "completed"
 
-    def test_again_and_again_makes_the_worker_wait_itself(self, losant: Emulator, notebook: str) -> None:
+    def test_repeatedly_makes_the_worker_wait_itself(self, losant: Emulator, notebook: str) -> None:
         losant.script(notebook, Script(notebook=0.6))
         defer(notebook, ti := Ti())
         for _ in range(3):
@@ -114,7 +113,7 @@ class TestATriggerThatDidNotComeToAnEnd:
 
         assert fail(ti, notebook)["status"] == "completed"
 
-    def test_in_time_is_cancelled(self, losant: Emulator, notebook: str) -> None:
+    def test_for_a_timeout_cancels_the_execution(self, losant: Emulator, notebook: str) -> None:
         losant.script(notebook, ENDLESS)
         defer(notebook, ti := Ti())
 
@@ -123,6 +122,6 @@ class TestATriggerThatDidNotComeToAnEnd:
 
         assert operations(losant).count("notebook.cancelExecution") == 1
 
-    def test_before_the_run_had_an_id_fails_as_airflow_has_it(self, notebook: str) -> None:
+    def test_without_an_execution_id_fails_with_airflows_own_error(self, notebook: str) -> None:
         with pytest.raises(Exception, match="Trigger failure"):
             fail(Ti(), notebook)

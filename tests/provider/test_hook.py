@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hook: what each of its methods asks Losant, and what it makes of a connection."""
+"""The hook: the requests of each method, and how it uses a connection."""
 
 from __future__ import annotations
 
@@ -19,20 +19,16 @@ from airflow_provider_losant.api.http.multipart import CHUNK_SIZE
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.hooks.losant import LosantHook
-from tests.provider.conftest import connect
+from tests.provider.conftest import operations, set_connection
 from tests.support.client_kinds import steps
-from tests.support.http_stub import Loopback, http, self_signed
+from tests.support.http_stub import HttpStub, http, self_signed
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
 NONEXISTENT_ID = "0123456789abcdef01234567"
 
 
-def saw(losant: Emulator) -> list[str]:
-    return [it.operation for it in losant.requests]
-
-
-def test_a_notebook_can_be_made_uploaded_and_read(losant: Emulator, tmp_path: Path) -> None:
+def test_a_notebook_can_be_created_uploaded_and_read(losant: Emulator, tmp_path: Path) -> None:
     file = tmp_path / "report.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     hook = LosantHook()
@@ -57,7 +53,7 @@ def test_all_notebooks_are_listed_page_by_page(losant: Emulator) -> None:
     assert {it.query["sortDirection"] for it in losant.requests} == {"desc"}
 
 
-def test_all_notebooks_are_listed_when_losant_gives_smaller_pages(losant: Emulator) -> None:
+def test_all_notebooks_are_listed_when_losant_returns_smaller_pages(losant: Emulator) -> None:
     losant.switches.max_per_page = 2
     for number in range(5):
         losant.add_notebook(f"N{number}")
@@ -65,7 +61,7 @@ def test_all_notebooks_are_listed_when_losant_gives_smaller_pages(losant: Emulat
     assert len(LosantHook().list_notebooks()) == 5
 
 
-def test_one_page_of_notebooks_can_be_asked_for(losant: Emulator) -> None:
+def test_one_page_of_notebooks_can_be_requested(losant: Emulator) -> None:
     for number in range(5):
         losant.add_notebook(f"N{number}")
 
@@ -83,7 +79,7 @@ def test_notebooks_are_found_by_a_glob(losant: Emulator) -> None:
     assert [it.name for it in found] == ["Energy south", "Energy north"]
 
 
-def test_a_change_leaves_alone_what_it_does_not_name_and_replaces_lists_whole(losant: Emulator) -> None:
+def test_an_update_keeps_unnamed_fields_and_replaces_lists_completely(losant: Emulator) -> None:
     hook = LosantHook()
     first, second = ({"outputType": "temporaryUrl", "fileName": name} for name in ("a.csv", "b.csv"))
     made = hook.create_notebook(name="Report", description="Daily", image_version="v3", outputs=[first])
@@ -104,7 +100,7 @@ def test_a_notebook_can_be_deleted_once(losant: Emulator, notebook: str) -> None
     assert hook.list_notebooks() == []
 
 
-def test_a_delete_whose_answer_was_lost_is_not_an_error(losant: Emulator, notebook: str) -> None:
+def test_a_delete_with_a_lost_response_is_not_an_error(losant: Emulator, notebook: str) -> None:
     losant.inject("notebook.delete", Fault("reset_after"))
 
     LosantHook().delete_notebook(notebook)
@@ -130,7 +126,7 @@ def test_minutes_are_counted_by_day(losant: Emulator, notebook: str) -> None:
     assert hook.get_notebook(notebook).minutes_this_period == 2
 
 
-def test_input_data_is_exported_once_in_a_quarter_of_an_hour(losant: Emulator, notebook: str) -> None:
+def test_input_data_is_exported_once_in_fifteen_minutes(losant: Emulator, notebook: str) -> None:
     hook = LosantHook()
 
     job = hook.request_input_data_export(notebook, relative_to="2026-01-01", email="a@b.example")
@@ -140,11 +136,11 @@ def test_input_data_is_exported_once_in_a_quarter_of_an_hour(losant: Emulator, n
     with pytest.raises(RateLimited, match="one per notebook in 15 minutes") as refused:
         hook.request_input_data_export(notebook)
     assert refused.value.retry_after is None
-    # Asking again at once is no use, so it is not done.
+    # A second request would be refused, so none is sent.
     assert len(losant.requests) == 2
 
 
-def test_the_time_left_until_the_next_export_is_told_when_losant_tells_it(
+def test_the_time_until_the_next_export_is_reported_if_losant_sends_it(
     losant: Emulator, notebook: str
 ) -> None:
     losant.inject("notebook.requestInputDataExport", Fault("rate_limited", retry_after=541))
@@ -155,7 +151,7 @@ def test_the_time_left_until_the_next_export_is_told_when_losant_tells_it(
     assert refused.value.retry_after == 541
 
 
-def test_an_export_is_not_repeated_when_losant_may_have_taken_it(losant: Emulator, notebook: str) -> None:
+def test_an_export_that_losant_may_have_accepted_is_not_repeated(losant: Emulator, notebook: str) -> None:
     losant.inject("notebook.requestInputDataExport", Fault("reset_after"))
 
     with pytest.raises(TransportError):
@@ -165,7 +161,7 @@ def test_an_export_is_not_repeated_when_losant_may_have_taken_it(losant: Emulato
 
 
 class Pieces(io.BytesIO):
-    """Remember how much was read at a time."""
+    """Records the sizes of the reads."""
 
     sizes: ClassVar[list[int]] = []
 
@@ -174,9 +170,7 @@ class Pieces(io.BytesIO):
         return super().read(size)
 
 
-def test_a_file_is_sent_as_it_is_read_piece_by_piece_and_again_from_its_beginning(
-    losant: Emulator, notebook: str
-) -> None:
+def test_a_file_is_uploaded_in_chunks_and_from_its_start_on_a_retry(losant: Emulator, notebook: str) -> None:
     content = bytes(range(256)) * 4_000
 
     class File:
@@ -195,7 +189,7 @@ def test_a_file_is_sent_as_it_is_read_piece_by_piece_and_again_from_its_beginnin
 
 
 @pytest.mark.parametrize("spell", [str, Path, "file://{}".format], ids=["text", "path", "url"])
-def test_a_file_is_uploaded_from_wherever_its_path_leads(
+def test_a_file_can_be_uploaded_from_object_storage(
     losant: Emulator, notebook: str, tmp_path: Path, spell: Any
 ) -> None:
     file = tmp_path / "report.ipynb"
@@ -205,13 +199,13 @@ def test_a_file_is_uploaded_from_wherever_its_path_leads(
     assert losant.backend.notebook_path(notebook).read_text() == "{}"
 
 
-def test_a_file_that_is_not_there_is_named_before_any_request(losant: Emulator, notebook: str) -> None:
+def test_a_missing_file_is_reported_before_any_request(losant: Emulator, notebook: str) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.ipynb"):
         LosantHook().upload_notebook(notebook, "/tmp/nowhere.ipynb")
-    assert saw(losant) == []
+    assert operations(losant) == []
 
 
-def test_a_run_can_be_started_seen_and_cancelled(losant: Emulator, notebook: str) -> None:
+def test_an_execution_can_be_started_read_and_cancelled(losant: Emulator, notebook: str) -> None:
     losant.script(notebook, Script(ending="hang"))
     hook = LosantHook()
     moment = datetime(2026, 1, 1, tzinfo=UTC)
@@ -238,7 +232,7 @@ def test_a_run_can_be_started_seen_and_cancelled(losant: Emulator, notebook: str
         hook.cancel_execution(notebook, started)
 
 
-def test_logs_are_asked_for_with_limit_and_since(losant: Emulator, notebook: str) -> None:
+def test_logs_are_requested_with_limit_and_since(losant: Emulator, notebook: str) -> None:
     hook = LosantHook()
     runs = [hook.execute_notebook(notebook) for _ in range(3)]
     losant.clear_requests()
@@ -251,19 +245,19 @@ def test_logs_are_asked_for_with_limit_and_since(losant: Emulator, notebook: str
     assert [set(it.query) >= {"limit", "since"} for it in losant.requests] == [True, True]
 
 
-def test_a_run_is_found_by_its_id_in_capitals(losant: Emulator, notebook: str) -> None:
+def test_an_execution_is_found_by_its_id_in_capitals(losant: Emulator, notebook: str) -> None:
     hook = LosantHook()
     started = hook.execute_notebook(notebook)
 
     assert hook.get_execution(notebook.upper(), started.upper()).ref.execution_id == started
 
 
-def test_a_run_that_the_log_does_not_show_is_not_found(losant: Emulator, notebook: str) -> None:
+def test_an_execution_missing_from_the_log_is_not_found(losant: Emulator, notebook: str) -> None:
     with pytest.raises(NotFound, match="does not list"):
         LosantHook().get_execution(notebook, NONEXISTENT_ID)
 
 
-def test_the_application_is_the_arguments_then_the_hooks_then_the_connections(losant: Emulator) -> None:
+def test_the_application_comes_from_argument_then_hook_then_connection(losant: Emulator) -> None:
     mine, other = losant.application_id, losant.add_application()
 
     assert LosantHook().resolve_application_id() == mine
@@ -271,7 +265,7 @@ def test_the_application_is_the_arguments_then_the_hooks_then_the_connections(lo
     assert LosantHook(application_id=other).resolve_application_id(mine) == mine
 
 
-def test_every_request_says_who_asks(losant: Emulator, notebook: str) -> None:
+def test_every_request_has_a_user_agent(losant: Emulator, notebook: str) -> None:
     from airflow import __version__ as airflow
 
     LosantHook().get_notebook(notebook)
@@ -280,7 +274,7 @@ def test_every_request_says_who_asks(losant: Emulator, notebook: str) -> None:
     assert agent.startswith(f"airflow-provider-losant/{__version__} apache-airflow/{airflow} python/3.")
 
 
-def test_the_session_is_ready_for_what_the_hook_has_no_method_for(losant: Emulator) -> None:
+def test_the_session_can_be_used_for_other_endpoints(losant: Emulator) -> None:
     hook = LosantHook()
     url = f"{losant.url}/applications/{losant.application_id}"
 
@@ -289,12 +283,12 @@ def test_the_session_is_ready_for_what_the_hook_has_no_method_for(losant: Emulat
         assert session.get(url, timeout=5).json()["id"] == losant.application_id
 
 
-def test_the_session_trusts_the_connections_bundle(
+def test_the_session_trusts_the_connections_ca_bundle(
     losant: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     context, bundle = self_signed(tmp_path)
-    with Loopback(http({"id": NONEXISTENT_ID}), context) as server:
-        connect(monkeypatch, losant, host=server.url, extra={"verify": str(bundle)})
+    with HttpStub(http({"id": NONEXISTENT_ID}), context) as server:
+        set_connection(monkeypatch, losant, host=server.url, extra={"verify": str(bundle)})
         with LosantHook().get_conn() as session:
             assert session.get(f"{server.url}/me", timeout=5).json() == {"id": NONEXISTENT_ID}
 
@@ -306,7 +300,7 @@ def test_many_methods_share_one_session(losant: Emulator, notebook: str) -> None
     assert hook.client.session is hook.get_conn()
 
 
-def test_reading_is_repeated_while_losant_is_away_but_starting_is_not(
+def test_reads_are_retried_while_losant_is_unavailable_but_submissions_are_not(
     losant: Emulator, notebook: str
 ) -> None:
     hook = LosantHook()
@@ -319,39 +313,39 @@ def test_reading_is_repeated_while_losant_is_away_but_starting_is_not(
     assert len(losant.executions(notebook)) == 1
 
 
-def test_repeating_ends_after_the_connections_max_retries(losant: Emulator, notebook: str) -> None:
+def test_retries_end_after_the_connections_max_retries(losant: Emulator, notebook: str) -> None:
     losant.inject("notebook.get", Fault("server_error"), times=10)
 
     with pytest.raises(ServerError):
         LosantHook().get_notebook(notebook)
-    assert saw(losant) == ["notebook.get"] * 2
+    assert operations(losant) == ["notebook.get"] * 2
 
 
-def test_a_token_that_was_rotated_is_read_from_the_connection_again(
+def test_a_rotated_token_is_reloaded_from_the_connection(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, losant, password="old")
+    set_connection(monkeypatch, losant, password="old")
     hook = LosantHook()
     hook.get_conn()
-    connect(monkeypatch, losant)
+    set_connection(monkeypatch, losant)
 
     assert hook.get_notebook(notebook).id == notebook
     assert [it.status for it in losant.requests] == [401, 200]
 
 
-def test_a_token_that_was_rotated_is_read_again_in_a_triggerer_too(
+def test_a_rotated_token_is_reloaded_in_a_triggerer_too(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hook = LosantHook()
 
     async def rotate_and_ask() -> Any:
-        connect(monkeypatch, losant, password="old")
+        set_connection(monkeypatch, losant, password="old")
         flow = steps(endpoints.get_notebook(losant.application_id, notebook))
         asking = hook.arun(wait_for_rotation(flow))
         return await asking
 
     def wait_for_rotation(flow: Any) -> Any:
-        connect(monkeypatch, losant)
+        set_connection(monkeypatch, losant)
         return (yield from flow)
 
     assert asyncio.run(rotate_and_ask()).id == notebook
@@ -386,24 +380,24 @@ def test_a_token_that_was_rotated_is_read_again_in_a_triggerer_too(
     ],
     ids=range(13),
 )
-def test_an_argument_that_losant_would_refuse_is_named_before_any_request(
+def test_an_argument_that_losant_would_refuse_is_reported_before_any_request(
     losant: Emulator, notebook: str, ask: Any, says: str
 ) -> None:
     with pytest.raises(LosantConfigError) as caught:
         ask(LosantHook(), notebook)
 
     assert says in str(caught.value)
-    assert saw(losant) == []
+    assert operations(losant) == []
 
 
-def test_what_losant_itself_refuses_is_told_in_its_own_words(losant: Emulator, notebook: str) -> None:
+def test_losants_own_message_is_reported_when_it_refuses_a_request(losant: Emulator, notebook: str) -> None:
     with pytest.raises(
         BadRequest, match=r"400 Validation for notebook.execute: executionOptions\.email must be"
     ):
         LosantHook().execute_notebook(notebook, email="nobody")
 
 
-def test_a_connection_that_does_not_exist_is_named() -> None:
+def test_a_missing_connection_is_named() -> None:
     with pytest.raises(Exception, match="losant_elsewhere") as caught:
         LosantHook("losant_elsewhere").test_connection()
 

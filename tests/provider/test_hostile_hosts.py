@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hosts that send too much, never finish, or point elsewhere: both drivers end, in bounded space and time."""
+"""Hosts that send too much, never end or redirect: both clients stop within bounds of memory and time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from airflow_provider_losant.api.http import decoding
 from airflow_provider_losant.api.http.client import Client
 from airflow_provider_losant.api.settings import Settings
 from tests.support.client_kinds import Driver, steps
-from tests.support.http_stub import Loopback, closed_port, http
+from tests.support.http_stub import HttpStub, closed_port, http
 
 ID = "5c782b8d4f3a8e51c1db42e4"
 GET = endpoints.get_notebook(ID, ID)
@@ -45,13 +45,13 @@ def failure(driver: Driver, settings: Settings, step: Any = GET) -> LosantError:
 
 
 def packed(size: int) -> bytes:
-    """Pack a lot of nothing into next to nothing."""
+    """Compress this many zero bytes."""
     packer = zlib.compressobj(wbits=31)
     return b"".join(packer.compress(bytes(1024**2)) for _ in range(size // 1024**2)) + packer.flush()
 
 
 def drip(pause: float, times: int) -> Callable[[bytes], Iterator[bytes]]:
-    """Send an answer byte by byte, with a pause before each."""
+    """Send a response byte by byte, with a pause before each."""
 
     def answer(_: bytes) -> Iterator[bytes]:
         yield b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
@@ -65,27 +65,27 @@ def drip(pause: float, times: int) -> Callable[[bytes], Iterator[bytes]]:
 # -- Losant's API -----------------------------------------------------------------------------------------
 
 
-def test_a_small_answer_that_unpacks_to_a_flood_is_given_up(driver: Driver) -> None:
+def test_a_gzip_bomb_is_aborted(driver: Driver) -> None:
     bomb = packed(128 * 1024**2)
     assert len(bomb) < 200_000
-    with Loopback(http(bomb, Content_Encoding="gzip")) as server:
+    with HttpStub(http(bomb, Content_Encoding="gzip")) as server:
         error = failure(driver, to(server.url))
 
     assert type(error) is ResponseTooLarge
     assert str(error) == f"the response to notebook.get has more than {decoding.MAX_BODY:,} bytes"
 
 
-def test_an_answer_without_end_is_given_up(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_response_is_aborted(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "MAX_BODY", 1_000_000)
     endless = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + b" " * 3_000_000
-    with Loopback(endless) as server:
+    with HttpStub(endless) as server:
         error = failure(driver, to(server.url))
 
     assert type(error) is ResponseTooLarge
 
 
-def test_an_answer_that_comes_byte_by_byte_has_to_be_there_in_time(driver: Driver) -> None:
-    with Loopback(drip(0.05, 40)) as server:
+def test_a_slow_response_must_be_complete_within_the_timeout(driver: Driver) -> None:
+    with HttpStub(drip(0.05, 40)) as server:
         began = time.monotonic()
         error = failure(driver, to(server.url, timeout=0.2))
 
@@ -95,16 +95,16 @@ def test_an_answer_that_comes_byte_by_byte_has_to_be_there_in_time(driver: Drive
     assert error.may_have_taken_effect
 
 
-def test_a_redirect_is_not_read_to_its_end(driver: Driver) -> None:
+def test_the_body_of_a_redirect_is_not_read(driver: Driver) -> None:
     moved = http(packed(1024**2), status="302 Found", Location=f"{NOWHERE}/", Content_Encoding="gzip")
-    with Loopback(moved) as server:
+    with HttpStub(moved) as server:
         error = failure(driver, to(server.url))
 
     assert "was redirected (302)" in str(error)
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".invalid", "a..invalid"])
-def test_a_host_name_that_cannot_be_is_an_error_of_ours(driver: Driver, host: str) -> None:
+def test_an_impossible_host_name_is_a_losant_error(driver: Driver, host: str) -> None:
     error = failure(driver, to(f"https://{host}"))
 
     assert type(error) is TransportError
@@ -121,30 +121,30 @@ def fetch(url: str, limit: int | None = None, timeout: float = 5.0) -> bytes:
     return got.getvalue()
 
 
-def test_a_file_that_unpacks_to_more_than_is_wanted_is_given_up_at_once() -> None:
+def test_a_file_that_decompresses_to_more_than_the_limit_is_aborted() -> None:
     with (
-        Loopback(http(packed(64 * 1024**2), Content_Encoding="gzip")) as storage,
+        HttpStub(http(packed(64 * 1024**2), Content_Encoding="gzip")) as storage,
         pytest.raises(OutputError, match="more than 1,000 bytes"),
     ):
         fetch(f"{storage.url}/out.csv", limit=1_000)
 
 
-def test_the_end_of_a_log_that_unpacks_to_a_flood_is_read_in_little_memory(driver: Driver) -> None:
-    with Loopback(http(packed(64 * 1024**2), Content_Encoding="gzip")) as storage:
+def test_the_end_of_a_huge_compressed_log_is_read_in_little_memory(driver: Driver) -> None:
+    with HttpStub(http(packed(64 * 1024**2), Content_Encoding="gzip")) as storage:
         assert driver.run(to(NOWHERE), steps(Tail(f"{storage.url}/log", limit=10))) == "\0" * 10
 
 
-def test_a_log_that_its_host_packs_is_unpacked(driver: Driver) -> None:
-    with Loopback(http(gzip.compress(b"boom"), Content_Encoding="gzip")) as storage:
+def test_a_compressed_log_is_decompressed(driver: Driver) -> None:
+    with HttpStub(http(gzip.compress(b"boom"), Content_Encoding="gzip")) as storage:
         assert driver.run(to(NOWHERE), steps(Tail(f"{storage.url}/log"))) == "boom"
 
     assert storage.head("accept-encoding") == ["identity"]
 
 
-def test_a_file_that_has_moved_is_fetched_where_it_is_now(driver: Driver) -> None:
+def test_a_redirect_of_a_file_is_followed(driver: Driver) -> None:
     with (
-        Loopback(http(b"content")) as there,
-        Loopback(http(status="307 Moved", Location=f"{there.url}/x?signature=s%2Bx")) as storage,
+        HttpStub(http(b"content")) as there,
+        HttpStub(http(status="307 Moved", Location=f"{there.url}/x?signature=s%2Bx")) as storage,
     ):
         assert fetch(f"{storage.url}/out.csv") == b"content"
         assert driver.run(to(NOWHERE), steps(Tail(f"{storage.url}/log"))) == "content"
@@ -152,24 +152,24 @@ def test_a_file_that_has_moved_is_fetched_where_it_is_now(driver: Driver) -> Non
     assert there.first_lines == ["GET /x?signature=s%2Bx HTTP/1.1"] * 2
 
 
-def test_where_a_file_has_moved_to_gets_no_token_and_no_password_and_its_address_is_not_logged(
+def test_the_target_of_a_file_redirect_gets_no_credentials_and_is_not_logged(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "netrc").write_text("machine localhost login somebody password else\n")
     (tmp_path / "netrc").chmod(0o600)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     caplog.set_level("DEBUG")
-    with Loopback(http(b"content")) as there:
+    with HttpStub(http(b"content")) as there:
         elsewhere = f"http://localhost:{there.port}/x?signature=secret"
-        with Loopback(http(status="302 Found", Location=elsewhere)) as storage:
+        with HttpStub(http(status="302 Found", Location=elsewhere)) as storage:
             driver.run(to(NOWHERE), steps(Tail(f"{storage.url}/log?signature=secret")))
 
     assert there.head("authorization") == [""]
     assert "signature" not in caplog.text
 
 
-def test_a_file_that_moves_in_circles_is_given_up(driver: Driver) -> None:
-    with Loopback(lambda _: http(status="302 Found", Location="/round?signature=secret")) as storage:
+def test_a_redirect_loop_of_a_file_is_aborted(driver: Driver) -> None:
+    with HttpStub(lambda _: http(status="302 Found", Location="/round?signature=secret")) as storage:
         error = failure(driver, to(NOWHERE), Tail(f"{storage.url}/log"))
 
     assert type(error) is TransportError
@@ -187,7 +187,7 @@ def test_a_file_that_moves_in_circles_is_given_up(driver: Driver) -> None:
         "",
     ],
 )
-def test_an_address_that_is_none_is_an_error_of_ours(driver: Driver, address: str) -> None:
+def test_an_invalid_url_is_a_losant_error(driver: Driver, address: str) -> None:
     for step in (
         Tail(f"{address}?signature=secret"),
         Fetch(url=f"{address}?signature=secret", open_sink=lambda: nullcontext(BytesIO())),
@@ -199,8 +199,8 @@ def test_an_address_that_is_none_is_an_error_of_ours(driver: Driver, address: st
         assert "secret" not in str(error)
 
 
-def test_a_file_whose_host_points_to_no_address_is_refused(driver: Driver) -> None:
-    with Loopback(http(status="304 Not Modified")) as storage:
+def test_a_redirect_to_an_invalid_url_is_refused(driver: Driver) -> None:
+    with HttpStub(http(status="304 Not Modified")) as storage:
         with pytest.raises(FileAccessDenied, match="returned 304"):
             fetch(f"{storage.url}/out.csv")
         error = failure(driver, to(NOWHERE), Tail(f"{storage.url}/log"))
@@ -208,8 +208,8 @@ def test_a_file_whose_host_points_to_no_address_is_refused(driver: Driver) -> No
     assert str(error) == "the file host returned 304"
 
 
-def test_a_file_that_moved_to_where_nobody_listens_is_an_error_that_may_pass(driver: Driver) -> None:
-    with Loopback(
+def test_a_redirect_to_an_unreachable_host_is_a_transient_error(driver: Driver) -> None:
+    with HttpStub(
         http(status="302 Found", Location=f"http://127.0.0.1:{closed_port()}/x?s=secret")
     ) as storage:
         error = failure(driver, to(NOWHERE), Tail(f"{storage.url}/log"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One DAG run by Airflow itself, in this process: what it rendered, deferred, resumed, skipped and kept."""
+"""One DAG run by Airflow itself in this process: rendering, deferring, resuming, skipping and XComs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pytest
 from airflow_provider_losant._compat import AIRFLOW_3
 from airflow_provider_losant.emulator import Emulator, Request, Script
 from airflow_provider_losant.hooks.losant import LosantHook
-from tests.provider.conftest import BRIEF, connect
+from tests.provider.conftest import BRIEF, set_connection
 
-# Airflow's own server, client and test runner warn about each other; only what we cause is tested here.
+# Airflow's own server, client and test runner cause warnings; only those of the provider are tested here.
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.filterwarnings("error:::airflow_provider_losant"),
@@ -32,7 +32,7 @@ MODES = ("poke", "reschedule", "deferred", "started")
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """What is left when the DAG run is over."""
+    """The XComs and states after the DAG run."""
 
     states: Mapping[str, str]
     results: Mapping[str, Any]
@@ -42,8 +42,8 @@ class Finished:
     url: str
     logical_date: Any
 
-    def order(self, task_id: str) -> dict[str, Any]:
-        """Return the one order that a task placed."""
+    def submission_of(self, task_id: str) -> dict[str, Any]:
+        """Return the only submission of a task."""
         orders = [it.body for it in self.requests if it.operation == "notebook.execute"]
         (body,) = [it for it in orders if json.loads(it["templateContext"])["airflow"]["task_id"] == task_id]
         return dict(body)
@@ -52,8 +52,8 @@ class Finished:
 @pytest.fixture(scope="module")
 def finished(airflow_db: None) -> Iterator[Finished]:
     with Emulator() as losant, pytest.MonkeyPatch.context() as patch:
-        connect(patch, losant)
-        connect(patch, losant, "losant_other", extra={"app_url": "https://ui.example"})
+        set_connection(patch, losant)
+        set_connection(patch, losant, "losant_other", extra={"app_url": "https://ui.example"})
         bundle = {"classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "name": "in_process"}
         bundles = json.dumps([{**bundle, "kwargs": {"path": str(DAGS)}}])
         patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundles)
@@ -90,7 +90,7 @@ def run_in_process(losant: Emulator) -> Finished:
 
 
 def button(ti: Any) -> str | None:
-    """Return where Airflow's web server leads those who press a task's button."""
+    """Return the URL that Airflow's web server has for a task's link."""
     from tests.provider.dags.in_process import in_process
 
     dag: Any = in_process
@@ -105,11 +105,11 @@ def button(ti: Any) -> str | None:
 @pytest.mark.parametrize(
     "task_id", ["run_waiting", "run_deferred", "fire", *(f"await_{mode}" for mode in MODES)]
 )
-def test_every_way_to_run_and_to_await_a_notebook_succeeds(finished: Finished, task_id: str) -> None:
+def test_every_way_to_run_and_wait_for_a_notebook_succeeds(finished: Finished, task_id: str) -> None:
     assert finished.states[task_id] == "success"
 
 
-def test_each_operator_placed_exactly_one_order(finished: Finished) -> None:
+def test_each_operator_submitted_exactly_once(finished: Finished) -> None:
     orders = [it for it in finished.requests if it.operation == "notebook.execute"]
 
     assert len(orders) == 3
@@ -119,17 +119,17 @@ def test_each_operator_placed_exactly_one_order(finished: Finished) -> None:
 
 @pytest.mark.parametrize("task_id", ["run_waiting", "run_deferred"])
 def test_templates_reach_losant_rendered(finished: Finished, task_id: str) -> None:
-    order = finished.order(task_id)
-    context = json.loads(order["templateContext"])
+    submission_of = finished.submission_of(task_id)
+    context = json.loads(submission_of["templateContext"])
     day = finished.logical_date.strftime("%Y-%m-%d")
 
     assert context.pop("airflow")["task_id"] == task_id
     assert context == {"site": "north", "nested": {"days": [day]}}
-    assert order["relativeTo"] == finished.logical_date.isoformat(timespec="milliseconds").replace(
+    assert submission_of["relativeTo"] == finished.logical_date.isoformat(timespec="milliseconds").replace(
         "+00:00", "Z"
     )
-    assert order["email"] == "north@energy.example"
-    assert order["callbackUrl"] == "https://hooks.example/north"
+    assert submission_of["email"] == "north@energy.example"
+    assert submission_of["callbackUrl"] == "https://hooks.example/north"
 
 
 def test_a_waiting_and_a_deferred_task_get_the_same_result(finished: Finished) -> None:
@@ -143,7 +143,7 @@ def test_a_waiting_and_a_deferred_task_get_the_same_result(finished: Finished) -
     assert waiting["url"] == finished.url
 
 
-def test_a_result_holds_what_the_run_wrote_and_no_signed_address(finished: Finished) -> None:
+def test_a_result_has_the_outputs_of_the_execution_and_no_signed_url(finished: Finished) -> None:
     result = finished.results["run_deferred"]
 
     assert result["status"] == "completed"
@@ -152,13 +152,13 @@ def test_a_result_holds_what_the_run_wrote_and_no_signed_address(finished: Finis
     assert "127.0.0.1" not in json.dumps(finished.results)
 
 
-def test_every_task_has_its_button(finished: Finished) -> None:
+def test_every_task_has_its_link(finished: Finished) -> None:
     assert finished.links["run_waiting"] == finished.links["run_deferred"] == finished.url
     assert all(address.startswith("https://") for address in finished.links.values())
     assert finished.buttons == finished.links
 
 
-def test_all_sensors_return_the_result_of_the_run_that_was_fired(finished: Finished) -> None:
+def test_all_sensors_return_the_result_of_the_started_execution(finished: Finished) -> None:
     fired = finished.results["fire"]
     seen = [finished.results[f"await_{mode}"] for mode in MODES]
 
@@ -168,12 +168,12 @@ def test_all_sensors_return_the_result_of_the_run_that_was_fired(finished: Finis
     assert seen[0].keys() == fired.keys()
 
 
-def test_a_task_that_does_not_wait_never_defers_or_looks(finished: Finished) -> None:
+def test_a_task_that_does_not_wait_never_defers_or_polls(finished: Finished) -> None:
     first = [it.operation for it in finished.requests if "fire" in json.dumps(it.body)]
 
     assert first == ["notebook.execute"]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_soft_sensor_is_skipped_when_the_run_had_failed(finished: Finished, mode: str) -> None:
+def test_a_soft_fail_sensor_is_skipped_when_the_execution_failed(finished: Finished, mode: str) -> None:
     assert finished.states[f"skip_{mode}"] == "skipped"

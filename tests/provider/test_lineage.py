@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What OpenLineage learns of a notebook's run, from the task and from the run itself."""
+"""The lineage of a notebook execution, in the events of the task and of the execution."""
 
 from __future__ import annotations
 
@@ -30,15 +30,14 @@ from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSens
 from airflow_provider_losant.transfers.notebook_outputs import (
     LosantNotebookOutputsToObjectStorageOperator,
 )
-from tests.provider.tasks import Task, Ti, outlet_events
+from tests.provider.tasks import BOTH_MODES, Task, Ti, outlet_events
 from tests.support.openlineage_events import Json, read_events
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
-MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
 BROKEN = Script(
     notebook=0.01,
     ending="errored",
@@ -50,7 +49,7 @@ WHEN = datetime(2026, 1, 2, tzinfo=UTC)
 
 @dataclass
 class LineageTi(Ti):
-    """A task instance of which OpenLineage can make a run."""
+    """A task instance with what OpenLineage needs for a run."""
 
     dag_run: Any = field(
         default_factory=lambda: SimpleNamespace(
@@ -66,25 +65,25 @@ class LineageTi(Ti):
 
 @dataclass(frozen=True)
 class Listener:
-    """OpenLineage's listener, as far as it comes to a task; what it sends goes into a file."""
+    """Does what OpenLineage's listener does for a task; its events are written to a file."""
 
     file: Path
 
     @property
     def events(self) -> list[Json]:
-        """What the notebooks' runs have told of themselves."""
+        """The events of the executions."""
         return read_events(self.file)
 
     def ask(self, operator: Any, ti: Ti, *, failed: bool = False) -> Any:
-        """Ask for a task's lineage once it has ended, as the listener does, by the manager's own ways."""
+        """Return the lineage of an ended task from OpenLineage's extractor manager, as the listener does."""
         from airflow.providers.openlineage.extractors import ExtractorManager
         from airflow.utils.state import TaskInstanceState
 
         state = TaskInstanceState.FAILED if failed else TaskInstanceState.SUCCESS
         return ExtractorManager().extract_metadata(LineageTi().dag_run, operator, state, task_instance=ti)
 
-    def follow(self, make: Callable[[], Any], *, failing: type[Exception] | None = None) -> Any:
-        """Carry a task out, in as many processes as it takes, and ask the operator of the last one."""
+    def run_task(self, make: Callable[[], Any], *, failing: type[Exception] | None = None) -> Any:
+        """Run a task with all its deferrals, and return the lineage of the last operator."""
         made: list[Any] = []
         task = Task(
             lambda: made.append(make()) or made[-1],
@@ -101,7 +100,7 @@ class Listener:
 
 @pytest.fixture
 def openlineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
-    """Give OpenLineage a file to write to; its settings are not kept where it sees a test."""
+    """Configure OpenLineage to write to a file; clear its cached settings."""
     from airflow.providers.openlineage.plugins.listener import get_openlineage_listener
 
     file = tmp_path / "events.jsonl"
@@ -114,7 +113,7 @@ def openlineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lis
 
 
 def named(datasets: list[Any], notebook: str = "") -> list[str]:
-    """Return the names of datasets, without what comes before a notebook's files."""
+    """Return the names of datasets, without the prefix of the notebook's files."""
     return [it.name.rpartition(f"{notebook}/")[2] if notebook else it.name for it in datasets]
 
 
@@ -127,79 +126,77 @@ def operator(notebook: str, **options: Any) -> Callable[[], LosantNotebookExecut
 # -- the task ---------------------------------------------------------------------------------------------
 
 
-@MODES
-def test_a_task_tells_what_its_run_has_written_and_which_it_was(
+@BOTH_MODES
+def test_a_task_reports_its_execution_and_the_outputs_of_it(
     losant: Emulator, notebook: str, openlineage: Listener, deferrable: bool
 ) -> None:
-    told = openlineage.follow(operator(notebook, deferrable=deferrable, relative_to=WHEN))
+    lineage = openlineage.run_task(operator(notebook, deferrable=deferrable, relative_to=WHEN))
 
     (execution,) = losant.executions(notebook)
     host = losant.url.removeprefix("http://")
-    assert {it.namespace for it in told.outputs} == {f"losant://{host}"}
-    assert sorted(named(told.outputs, notebook)) == ["outputs/out.csv", "outputs/result.html"]
-    assert {it.outputFacets["outputStatistics"].size for it in told.outputs} == {9, 18}
-    assert told.run_facets["externalQuery"].externalQueryId == execution["id"]
-    facet = told.run_facets["losant_execution"]
+    assert {it.namespace for it in lineage.outputs} == {f"losant://{host}"}
+    assert sorted(named(lineage.outputs, notebook)) == ["outputs/out.csv", "outputs/result.html"]
+    assert {it.outputFacets["outputStatistics"].size for it in lineage.outputs} == {9, 18}
+    assert lineage.run_facets["externalQuery"].externalQueryId == execution["id"]
+    facet = lineage.run_facets["losant_execution"]
     assert (facet.status, facet.relativeTo) == ("completed", "2026-01-02T00:00:00.000Z")
     assert facet.durations["notebook"] == 0.03
     assert facet.url.endswith(f"/notebooks/{notebook}")
 
 
 def test_a_dataset_has_the_name_of_its_asset(losant: Emulator, notebook: str, openlineage: Listener) -> None:
-    told = openlineage.follow(operator(notebook))
+    lineage = openlineage.run_task(operator(notebook))
 
     asset = create_asset(
         notebook_id=notebook, application_id=losant.application_id, host=losant.url, output="out.csv"
     )
-    assert asset.uri in {f"{it.namespace}/{it.name}" for it in told.outputs}
+    assert asset.uri in {f"{it.namespace}/{it.name}" for it in lineage.outputs}
 
 
-@MODES
-def test_a_task_that_failed_tells_of_the_run_that_failed(
+@BOTH_MODES
+def test_a_failed_task_reports_its_failed_execution(
     losant: Emulator, notebook: str, openlineage: Listener, deferrable: bool
 ) -> None:
     losant.script(notebook, BROKEN)
 
-    told = openlineage.follow(operator(notebook, deferrable=deferrable), failing=NotebookExecutionFailed)
+    lineage = openlineage.run_task(operator(notebook, deferrable=deferrable), failing=NotebookExecutionFailed)
 
-    assert named(told.outputs, notebook) == ["outputs/result.error.log"]
-    assert told.run_facets["losant_execution"].status == "errored"
+    assert named(lineage.outputs, notebook) == ["outputs/result.error.log"]
+    assert lineage.run_facets["losant_execution"].status == "errored"
 
 
-def test_a_task_that_came_to_no_run_tells_nothing_and_no_less_fails(
+def test_a_task_without_an_execution_reports_no_lineage_and_still_fails(
     openlineage: Listener,
 ) -> None:
-    told = openlineage.follow(operator("0" * 24), failing=LosantConfigError)
+    lineage = openlineage.run_task(operator("0" * 24), failing=LosantConfigError)
 
-    assert (told.inputs, told.outputs, told.run_facets, openlineage.events) == ([], [], {}, [])
+    assert (lineage.inputs, lineage.outputs, lineage.run_facets, openlineage.events) == ([], [], {}, [])
 
 
-def test_files_that_were_saved_are_told_where_they_lie_now(
+def test_saved_files_are_reported_with_their_destination(
     losant: Emulator, notebook: str, openlineage: Listener, tmp_path: Path
 ) -> None:
-    told = openlineage.follow(operator(notebook, save_outputs_to=str(tmp_path / "landing")))
+    lineage = openlineage.run_task(operator(notebook, save_outputs_to=str(tmp_path / "landing")))
 
     copies = {
-        it.name: it.outputFacets["outputStatistics"].size for it in told.outputs if it.namespace == "file"
+        it.name: it.outputFacets["outputStatistics"].size for it in lineage.outputs if it.namespace == "file"
     }
     assert copies == {f"{tmp_path}/landing/out.csv": 18, f"{tmp_path}/landing/result.html": 9}
     assert not any("landing" in it["name"] for it in openlineage.events[-1]["outputs"])
 
 
-def test_inlets_and_outlets_that_a_user_has_declared_are_told_too(
-    notebook: str, openlineage: Listener
-) -> None:
+def test_declared_inlets_and_outlets_are_reported_too(notebook: str, openlineage: Listener) -> None:
     rates, archive = Asset(uri="file:///srv/rates.csv"), Asset(uri="file:///srv/archive.csv")
 
-    told = openlineage.follow(
+    lineage = openlineage.run_task(
         operator(notebook, inlets=[rates], outlets=[archive], wait_for_completion=False)
     )
 
-    assert "/srv/rates.csv" in named(told.inputs)
-    assert "/srv/archive.csv" in named(told.outputs)
+    assert "/srv/rates.csv" in named(lineage.inputs)
+    assert "/srv/archive.csv" in named(lineage.outputs)
 
 
-def test_a_transfer_tells_which_output_has_become_which_file(
+def test_a_transfer_reports_which_output_became_which_file(
     losant: Emulator, notebook: str, openlineage: Listener, tmp_path: Path
 ) -> None:
     execution = LosantHook().execute_notebook(notebook)
@@ -207,7 +204,7 @@ def test_a_transfer_tells_which_output_has_become_which_file(
         task_id="await", notebook_id=notebook, execution_id=execution, poke_interval=0.02
     )).run()  # fmt: skip
 
-    told = openlineage.follow(
+    lineage = openlineage.run_task(
         lambda: LosantNotebookOutputsToObjectStorageOperator(
             task_id="land",
             notebook_id=notebook,
@@ -217,20 +214,20 @@ def test_a_transfer_tells_which_output_has_become_which_file(
         )
     )
 
-    assert named(told.inputs, notebook) == ["outputs/out.csv"]
-    assert named(told.outputs) == [f"{tmp_path}/landing/out.csv"]
+    assert named(lineage.inputs, notebook) == ["outputs/out.csv"]
+    assert named(lineage.outputs) == [f"{tmp_path}/landing/out.csv"]
 
 
-# -- the notebook's own run -------------------------------------------------------------------------------
+# -- the run of the execution -----------------------------------------------------------------------------
 
 
-@MODES
-def test_the_notebooks_run_is_a_child_of_the_task_with_a_beginning_and_an_end(
+@BOTH_MODES
+def test_the_execution_is_a_child_run_of_the_task_with_start_and_end_events(
     losant: Emulator, notebook: str, openlineage: Listener, deferrable: bool
 ) -> None:
     from airflow.providers.openlineage.plugins import macros
 
-    told = openlineage.follow(operator(notebook, deferrable=deferrable, relative_to=WHEN))
+    lineage = openlineage.run_task(operator(notebook, deferrable=deferrable, relative_to=WHEN))
 
     began, ended = openlineage.events
     assert [it["eventType"] for it in (began, ended)] == ["START", "COMPLETE"]
@@ -238,7 +235,7 @@ def test_the_notebooks_run_is_a_child_of_the_task_with_a_beginning_and_an_end(
     assert ended["job"]["name"] == f"{losant.application_id}/notebooks/{notebook}"
     assert ended["job"]["facets"]["jobType"]["integration"] == "LOSANT"
     assert ended["job"]["facets"]["documentation"]["description"] == "Report"
-    assert [it["name"] for it in ended["outputs"]] == named(told.outputs)
+    assert [it["name"] for it in ended["outputs"]] == named(lineage.outputs)
     assert ended["run"]["facets"]["nominalTime"]["nominalStartTime"] == "2026-01-02T00:00:00.000Z"
     parent = ended["run"]["facets"]["parent"]
     assert (parent["job"]["namespace"], parent["job"]["name"]) == ("plant", "energy.report")
@@ -246,13 +243,13 @@ def test_the_notebooks_run_is_a_child_of_the_task_with_a_beginning_and_an_end(
     assert parent["root"]["job"]["name"] == "energy"
 
 
-@MODES
-def test_a_run_that_failed_tells_the_notebooks_own_error(
+@BOTH_MODES
+def test_a_failed_execution_reports_the_notebooks_own_error(
     losant: Emulator, notebook: str, openlineage: Listener, deferrable: bool
 ) -> None:
     losant.script(notebook, BROKEN)
 
-    openlineage.follow(operator(notebook, deferrable=deferrable), failing=NotebookExecutionFailed)
+    openlineage.run_task(operator(notebook, deferrable=deferrable), failing=NotebookExecutionFailed)
 
     ended = openlineage.events[-1]
     error = ended["run"]["facets"]["errorMessage"]
@@ -260,35 +257,37 @@ def test_a_run_that_failed_tells_the_notebooks_own_error(
     assert (error["message"], error["stackTrace"]) == ("ValueError: no readings", "Traceback: no readings")
 
 
-def test_a_run_that_was_cancelled_was_aborted(losant: Emulator, notebook: str, openlineage: Listener) -> None:
+def test_a_canceled_execution_is_reported_as_aborted(
+    losant: Emulator, notebook: str, openlineage: Listener
+) -> None:
     losant.script(notebook, Script(notebook=0.01, ending="canceled"))
 
-    openlineage.follow(operator(notebook), failing=NotebookExecutionError)
+    openlineage.run_task(operator(notebook), failing=NotebookExecutionError)
 
     assert openlineage.events[-1]["eventType"] == "ABORT"
 
 
-def test_a_run_that_goes_on_has_begun_and_no_more(
+def test_an_active_execution_has_a_start_event_only(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
     losant.script(notebook, Script(ending="hang"))
 
-    told = openlineage.follow(
+    lineage = openlineage.run_task(
         operator(notebook, timeout=0.1, cancel_on_timeout=False), failing=NotebookWaitTimedOut
     )
 
-    assert told.run_facets["losant_execution"].status == "inProgress"
+    assert lineage.run_facets["losant_execution"].status == "inProgress"
     assert [it["eventType"] for it in openlineage.events] == ["START"]
 
 
-def test_a_run_that_nobody_waits_for_has_begun_and_a_sensor_tells_its_end(
+def test_without_waiting_the_sensor_reports_the_end_of_the_execution(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
-    openlineage.follow(operator(notebook, wait_for_completion=False))
+    openlineage.run_task(operator(notebook, wait_for_completion=False))
     (fired,) = openlineage.events
     (execution,) = losant.executions(notebook)
 
-    openlineage.follow(
+    openlineage.run_task(
         lambda: LosantNotebookExecutionSensor(
             task_id="await", notebook_id=notebook, execution_id=execution["id"], poke_interval=0.02
         )
@@ -302,51 +301,51 @@ def test_a_run_that_nobody_waits_for_has_begun_and_a_sensor_tells_its_end(
     assert not any("parent" in it["run"]["facets"] for it in seen), "who only watches is no parent"
 
 
-def test_a_run_that_was_adopted_is_nobodys_child(
+def test_an_adopted_execution_is_not_reported_as_a_child(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
     losant.script(notebook, Script(notebook=0.3))
     LosantHook().execute_notebook(notebook)
 
-    openlineage.follow(operator(notebook, if_running="adopt"))
+    openlineage.run_task(operator(notebook, if_running="adopt"))
 
     assert len(losant.executions(notebook)) == 1
     assert not any("parent" in it["run"]["facets"] for it in openlineage.events)
 
 
-def test_no_event_holds_a_token_or_a_signed_address(
+def test_no_lineage_event_has_a_token_or_a_signed_url(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
-    told = openlineage.follow(operator(notebook))
+    lineage = openlineage.run_task(operator(notebook))
 
-    for text in (openlineage.file.read_text(), str(told)):
+    for text in (openlineage.file.read_text(), str(lineage)):
         assert losant.token not in text
         assert losant.files_url not in text
 
 
-# -- where data came from ---------------------------------------------------------------------------------
+# -- sources of the data ----------------------------------------------------------------------------------
 
 
-def test_losant_is_asked_once_where_inputs_come_from(
+def test_the_sources_of_inputs_are_requested_once(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
-    openlineage.follow(operator(notebook))
+    openlineage.run_task(operator(notebook))
 
     assert [it.operation for it in losant.requests].count("notebook.get") == 1
 
 
-def test_lineage_that_losant_does_not_explain_fails_no_task(
+def test_failed_lineage_requests_do_not_fail_the_task(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
     losant.inject("notebook.get", Fault("server_error"), times=9)
 
-    told = openlineage.follow(operator(notebook))
+    lineage = openlineage.run_task(operator(notebook))
 
-    assert len(told.outputs) == 2
+    assert len(lineage.outputs) == 2
     assert "documentation" not in openlineage.events[-1]["job"]["facets"]
 
 
-def test_a_transport_that_makes_no_sense_fails_no_task(
+def test_an_invalid_transport_does_not_fail_the_task(
     losant: Emulator, notebook: str, openlineage: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", "[]")
@@ -357,7 +356,7 @@ def test_a_transport_that_makes_no_sense_fails_no_task(
 
 
 @pytest.mark.kernel
-def test_a_notebook_is_connected_to_the_table_it_reads_and_the_one_it_fills(
+def test_a_notebook_is_connected_to_the_tables_it_reads_and_fills(
     losant: Emulator, openlineage: Listener, tmp_path: Path
 ) -> None:
     read, filled = "5c782b8d4f3a8e51c1db42e5", "5c782b8d4f3a8e51c1db42e6"
@@ -371,12 +370,12 @@ def test_a_notebook_is_connected_to_the_table_it_reads_and_the_one_it_fills(
         samples={"in.csv": tmp_path / "in.csv"},
     )
 
-    told = openlineage.follow(operator(notebook))
+    lineage = openlineage.run_task(operator(notebook))
 
-    (source,) = told.inputs
+    (source,) = lineage.inputs
     assert source.name == f"{losant.application_id}/data-tables/{read}"
     assert source.inputFacets["inputStatistics"].size == 18
-    assert f"{losant.application_id}/data-tables/{filled}" in named(told.outputs)
+    assert f"{losant.application_id}/data-tables/{filled}" in named(lineage.outputs)
 
 
 def copying(source: str, target: str) -> Json:
@@ -396,27 +395,27 @@ def copying(source: str, target: str) -> Json:
 # -- the notebook's context -------------------------------------------------------------------------------
 
 
-def context_of_order(losant: Emulator) -> Json:
+def submitted_context(losant: Emulator) -> Json:
     (order,) = [it.body for it in losant.requests if it.operation == "notebook.execute"]
-    told: Json = json.loads(order["templateContext"])
-    return told
+    lineage: Json = json.loads(order["templateContext"])
+    return lineage
 
 
-def test_a_notebook_is_told_its_parent_as_openlineages_own_integrations_are(
+def test_a_notebook_gets_its_parent_run_in_openlineages_own_variables(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
     from airflow.providers.openlineage.plugins import macros
 
-    openlineage.follow(operator(notebook))
+    openlineage.run_task(operator(notebook))
 
     ti = LineageTi()
-    assert context_of_order(losant)["airflow"]["openlineage"] == {
+    assert submitted_context(losant)["airflow"]["openlineage"] == {
         "OPENLINEAGE_PARENT_ID": f"plant/energy.report/{macros.lineage_run_id(ti)}",
         "OPENLINEAGE_ROOT_PARENT_ID": macros.lineage_root_parent_id(ti),
     }
 
 
-def test_a_retry_finds_the_run_again_whatever_parent_it_was_told(
+def test_a_retry_reconnects_whatever_the_parent_run_in_the_context(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
     start = datetime.now(UTC)
@@ -427,25 +426,27 @@ def test_a_retry_finds_the_run_again_whatever_parent_it_was_told(
     assert len(losant.executions(notebook)) == 1
 
 
-def test_a_context_without_room_for_a_parent_still_has_its_mark(
+def test_a_context_without_room_for_a_parent_run_still_has_its_marker(
     losant: Emulator, notebook: str, openlineage: Listener
 ) -> None:
-    openlineage.follow(operator(notebook, template_context={"text": "x" * 32_500}))
+    openlineage.run_task(operator(notebook, template_context={"text": "x" * 32_500}))
 
-    mark = context_of_order(losant)["airflow"]
+    mark = submitted_context(losant)["airflow"]
     assert "openlineage" not in mark
     assert mark["id"]
 
 
-# -- where nobody listens ---------------------------------------------------------------------------------
+# -- without OpenLineage ----------------------------------------------------------------------------------
 
 
-def test_where_nobody_listens_nothing_is_asked_told_or_loaded(losant: Emulator, notebook: str) -> None:
+def test_without_openlineage_nothing_is_requested_reported_or_imported(
+    losant: Emulator, notebook: str
+) -> None:
     before = set(sys.modules)
 
     Task(operator(notebook), ti=LineageTi()).run()
 
     assert not is_enabled()
-    assert "openlineage" not in context_of_order(losant)["airflow"]
+    assert "openlineage" not in submitted_context(losant)["airflow"]
     assert "notebook.get" not in {it.operation for it in losant.requests}
     assert not [it for it in set(sys.modules) - before if it.startswith("openlineage")]

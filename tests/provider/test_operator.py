@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operator, waiting and deferred: results, endings, and what a wrong argument is told."""
+"""The execute operator, waiting and deferred: results, failures, and the errors of invalid arguments."""
 
 from __future__ import annotations
 
@@ -31,12 +31,11 @@ from airflow_provider_losant.exceptions import (
 )
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
-from tests.provider.conftest import BRIEF, Told, connect
-from tests.provider.tasks import Task, Ti, context_of
-from tests.support.http_stub import Loopback, closed_port, http, self_signed
+from tests.provider.conftest import BRIEF, TaskLog, operations, set_connection
+from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of
+from tests.support.http_stub import HttpStub, closed_port, http, self_signed
 
-pytestmark = pytest.mark.usefixtures("connection")
-both_ways = pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
 
 def task(notebook: Any, **options: Any) -> Task:
@@ -44,18 +43,14 @@ def task(notebook: Any, **options: Any) -> Task:
     return Task(lambda: LosantNotebookExecuteOperator(**given))
 
 
-def orders(losant: Emulator) -> list[Any]:
+def submissions(losant: Emulator) -> list[Any]:
     return [it.body for it in losant.requests if it.operation == "notebook.execute"]
-
-
-def operations(losant: Emulator) -> list[str]:
-    return [it.operation for it in losant.requests]
 
 
 # -- results ----------------------------------------------------------------------------------------------
 
 
-def test_both_ways_to_wait_return_the_same_result_and_push_the_same_xcoms(
+def test_waiting_and_deferring_return_the_same_result_and_push_the_same_xcoms(
     losant: Emulator, notebook: str
 ) -> None:
     results, pushed = [], []
@@ -89,10 +84,10 @@ def test_both_ways_to_wait_return_the_same_result_and_push_the_same_xcoms(
     )
 
 
-@both_ways
+@BOTH_MODES
 @pytest.mark.parametrize("ending", ["completed", "errored"])
-def test_the_closing_line_tells_the_queue_apart_from_the_work_and_the_minutes_used(
-    losant: Emulator, notebook: str, told: Told, deferrable: bool, ending: str
+def test_the_last_log_line_has_queue_time_run_time_and_minutes_used(
+    losant: Emulator, notebook: str, task_log: TaskLog, deferrable: bool, ending: str
 ) -> None:
     losant.script(notebook, Script(queue=0.02, notebook=0.05, ending=ending))
     raised = ""
@@ -103,13 +98,13 @@ def test_the_closing_line_tells_the_queue_apart_from_the_work_and_the_minutes_us
         raised = str(error)
 
     spans = r"\(queue 0\.\d+ s, inputs .+ s, notebook 0\.\d+ s.*; 0\.0 of 5 run minutes\)"
-    closing = raised or told()
+    closing = raised or task_log()
     assert re.search(rf" after 0\.\d+ s {spans}", closing)
     assert notebook in closing
 
 
-@both_ways
-def test_a_run_is_started_once_and_watched_with_limit_and_since(
+@BOTH_MODES
+def test_an_execution_is_submitted_once_and_polled_with_limit_and_since(
     losant: Emulator, notebook: str, deferrable: bool
 ) -> None:
     task(notebook, deferrable=deferrable).run()
@@ -122,8 +117,8 @@ def test_a_run_is_started_once_and_watched_with_limit_and_since(
     assert all(it.headers["user-agent"].startswith("airflow-provider-losant/") for it in losant.requests)
 
 
-@both_ways
-def test_the_id_and_the_link_are_there_before_the_wait_begins(
+@BOTH_MODES
+def test_the_id_and_the_link_are_available_before_the_wait_begins(
     losant: Emulator, notebook: str, deferrable: bool
 ) -> None:
     losant.inject("notebook.logs", Fault("unauthorized"), times=100)
@@ -138,7 +133,7 @@ def test_the_id_and_the_link_are_there_before_the_wait_begins(
     assert notebook in one.ti.pushed["losant_notebook_link"]
 
 
-def test_a_task_that_does_not_wait_never_defers_and_never_looks(losant: Emulator, notebook: str) -> None:
+def test_a_task_that_does_not_wait_never_defers_and_never_polls(losant: Emulator, notebook: str) -> None:
     one = task(notebook, wait_for_completion=False, deferrable=True, relative_to="2026-01-01")
 
     result = one.run()
@@ -150,7 +145,7 @@ def test_a_task_that_does_not_wait_never_defers_and_never_looks(losant: Emulator
     assert result["url"] == one.ti.pushed["losant_notebook_link"]
 
 
-def test_a_result_that_nobody_waited_for_has_the_same_keys_as_any_other(notebook: str) -> None:
+def test_a_result_without_waiting_has_the_same_keys_as_any_other(notebook: str) -> None:
     assert task(notebook, wait_for_completion=False).run().keys() == task(notebook).run().keys()
 
 
@@ -165,15 +160,17 @@ def test_a_result_that_nobody_waited_for_has_the_same_keys_as_any_other(notebook
     ],
     ids=repr,
 )
-def test_a_query_time_is_sent_the_one_way_that_losant_cannot_misread(
+def test_a_query_time_is_sent_in_the_format_that_losant_cannot_misread(
     losant: Emulator, notebook: str, value: Any
 ) -> None:
     task(notebook, relative_to=value).run()
 
-    assert orders(losant)[0]["relativeTo"] == "2026-01-01T00:00:00.000Z"
+    assert submissions(losant)[0]["relativeTo"] == "2026-01-01T00:00:00.000Z"
 
 
-def test_a_query_time_that_losant_read_otherwise_is_warned_of(notebook: str, told: Told) -> None:
+def test_a_warning_is_logged_if_losant_reads_a_query_time_differently(
+    notebook: str, task_log: TaskLog
+) -> None:
     operator = task(notebook, relative_to="2026-01-01").make()
     execution = LosantHook().execute_notebook(notebook, relative_to="2026-06-01")
     time.sleep(0.05)
@@ -182,15 +179,16 @@ def test_a_query_time_that_losant_read_otherwise_is_warned_of(notebook: str, tol
 
     operator.execute_complete(context_of(Ti()), event)
 
-    assert "2026-01-01T00:00:00.000Z was requested, but the execution used 2026-06-01T00:00:00.000Z" in told()
+    assert (
+        "2026-01-01T00:00:00.000Z was requested, but the execution used 2026-06-01T00:00:00.000Z"
+        in task_log()
+    )
 
 
-def test_a_context_carries_the_mark_of_the_task_beside_the_users_keys(
-    losant: Emulator, notebook: str
-) -> None:
+def test_a_context_has_the_marker_of_the_task_next_to_the_users_keys(losant: Emulator, notebook: str) -> None:
     task(notebook, template_context={"site": "north"}).run()
 
-    context = json.loads(orders(losant)[0]["templateContext"])
+    context = json.loads(submissions(losant)[0]["templateContext"])
     assert context["site"] == "north"
     assert context["airflow"].items() >= {"dag_id": "energy", "task_id": "report", "try_number": 1}.items()
 
@@ -205,21 +203,21 @@ def test_a_context_carries_the_mark_of_the_task_beside_the_users_keys(
     ],
     ids=["not durable", "own key", "no object", "no room"],
 )
-def test_a_context_without_room_for_the_mark_is_sent_untouched_and_warned_of(
-    losant: Emulator, notebook: str, options: dict[str, Any], reason: str, told: Told
+def test_a_context_without_room_for_the_marker_is_sent_unchanged_with_a_warning(
+    losant: Emulator, notebook: str, options: dict[str, Any], reason: str, task_log: TaskLog
 ) -> None:
     task(notebook, **options).run()
 
     given = options["template_context"]
-    assert json.loads(orders(losant)[0]["templateContext"]) == (
+    assert json.loads(submissions(losant)[0]["templateContext"]) == (
         json.loads(given) if isinstance(given, str) else given
     )
-    log = told()
+    log = task_log()
     assert log.count("A retry cannot reconnect to this execution") == 1
     assert reason in log
 
 
-def test_spans_of_time_may_be_timedeltas(notebook: str) -> None:
+def test_durations_may_be_timedeltas(notebook: str) -> None:
     spans = {
         "poll_interval": timedelta(milliseconds=20),
         "timeout": timedelta(seconds=20),
@@ -232,12 +230,12 @@ def test_spans_of_time_may_be_timedeltas(notebook: str) -> None:
 # -- endings ----------------------------------------------------------------------------------------------
 
 
-@both_ways
+@BOTH_MODES
 @pytest.mark.parametrize(
     ("ending", "kind"),
     [("errored", NotebookExecutionFailed), ("timeout", NotebookExecutionTimedOut)],
 )
-def test_a_run_that_did_not_end_well_fails_the_task_with_ids_and_link(
+def test_an_unsuccessful_execution_fails_the_task_with_ids_and_link(
     losant: Emulator, notebook: str, ending: str, kind: type[Exception], deferrable: bool
 ) -> None:
     losant.script(notebook, Script(notebook=0.02, ending=ending, errors=(("ValueError", "boom"),)))
@@ -258,8 +256,8 @@ def test_a_run_that_did_not_end_well_fails_the_task_with_ids_and_link(
     assert not isinstance(caught.value, AirflowFailException)
 
 
-@both_ways
-def test_a_run_that_somebody_cancelled_fails_the_task_as_such(
+@BOTH_MODES
+def test_an_execution_canceled_elsewhere_fails_the_task_as_canceled(
     losant: Emulator, notebook: str, deferrable: bool
 ) -> None:
     losant.script(notebook, Script(ending="hang"))
@@ -277,9 +275,9 @@ def test_a_run_that_somebody_cancelled_fails_the_task_as_such(
         one.run()
 
 
-@both_ways
-def test_what_went_wrong_in_the_notebook_is_in_the_tasks_log(
-    losant: Emulator, notebook: str, deferrable: bool, told: Told
+@BOTH_MODES
+def test_the_notebooks_error_is_in_the_tasks_log(
+    losant: Emulator, notebook: str, deferrable: bool, task_log: TaskLog
 ) -> None:
     script = Script(
         notebook=0.02,
@@ -292,16 +290,16 @@ def test_what_went_wrong_in_the_notebook_is_in_the_tasks_log(
     with pytest.raises(NotebookExecutionFailed):
         task(notebook, deferrable=deferrable).run()
 
-    log = told()
+    log = task_log()
     assert "ValueError: boom" in log
     assert "The end of the execution's error log:\nTraceback (most recent call last)" in log
     assert losant.token not in log
     assert losant.files_url not in log
 
 
-@both_ways
+@BOTH_MODES
 @pytest.mark.parametrize("cancels", [True, False])
-def test_our_own_timeout_fails_the_task_and_says_what_became_of_the_run(
+def test_the_timeout_argument_fails_the_task_and_reports_the_executions_fate(
     losant: Emulator, notebook: str, deferrable: bool, cancels: bool
 ) -> None:
     losant.script(notebook, Script(ending="hang"))
@@ -324,8 +322,8 @@ def test_an_execution_timeout_counts_while_deferred(losant: Emulator, notebook: 
     assert losant.executions(notebook)[0]["status"] == "canceled"
 
 
-@both_ways
-def test_an_outage_that_lasts_fails_the_task_and_leaves_the_run_alone(
+@BOTH_MODES
+def test_a_lasting_outage_fails_the_task_without_cancelling_the_execution(
     losant: Emulator, notebook: str, deferrable: bool
 ) -> None:
     losant.script(notebook, Script(ending="hang"))
@@ -339,7 +337,7 @@ def test_an_outage_that_lasts_fails_the_task_and_leaves_the_run_alone(
     assert losant.executions(notebook)[0]["status"] == "inProgress"
 
 
-@both_ways
+@BOTH_MODES
 @pytest.mark.parametrize(
     "fault", ["reset_before", "reset_after", "server_error", "truncated", "html", "rate_limited"]
 )
@@ -351,12 +349,12 @@ def test_a_lost_poll_does_not_fail_the_task(
     assert task(notebook, deferrable=deferrable).run()["status"] == "completed"
 
 
-@both_ways
-def test_a_token_that_lost_its_right_to_look_ends_the_wait_at_once(
+@BOTH_MODES
+def test_a_token_without_the_polling_scope_ends_the_wait_at_once(
     losant: Emulator, notebook: str, deferrable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losant.script(notebook, Script(ending="hang"))
-    connect(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
+    set_connection(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
 
     with pytest.raises(
         NotebookExecutionError, match=r"needs the scope notebook\.logs\); the execution was not cancelled"
@@ -366,10 +364,8 @@ def test_a_token_that_lost_its_right_to_look_ends_the_wait_at_once(
     assert losant.executions(notebook)[0]["status"] == "inProgress"
 
 
-@both_ways
-def test_a_status_nobody_has_documented_is_watched_on(
-    losant: Emulator, notebook: str, deferrable: bool
-) -> None:
+@BOTH_MODES
+def test_an_undocumented_status_is_polled_further(losant: Emulator, notebook: str, deferrable: bool) -> None:
     losant.script(notebook, Script(notebook=0.01, ending="hibernating"))
 
     with pytest.raises(NotebookWaitTimedOut, match=r"did not end within .*: hibernating"):
@@ -380,16 +376,16 @@ def test_a_status_nobody_has_documented_is_watched_on(
 
 
 def refused(losant: Emulator, one: Task) -> str:
-    """Return what a task is told that nothing was started for."""
+    """Return the error message of a task that has submitted nothing."""
     with pytest.raises(AirflowException) as caught:
         one.run()
-    told = str(caught.value)
+    message = str(caught.value)
     assert isinstance(caught.value, LosantConfigError | NotebookExecutionError)
-    assert losant.token not in told
-    assert "\n" not in told
-    assert orders(losant) == []
+    assert losant.token not in message
+    assert "\n" not in message
+    assert submissions(losant) == []
     assert one.deferrals == []
-    return told
+    return message
 
 
 @pytest.mark.parametrize(
@@ -412,13 +408,13 @@ def refused(losant: Emulator, one: Task) -> str:
     ],
     ids=str,
 )
-@both_ways
-def test_a_wrong_argument_is_named_before_any_request(
+@BOTH_MODES
+def test_an_invalid_argument_is_named_before_any_request(
     losant: Emulator, notebook: str, options: dict[str, Any], says: str, deferrable: bool
 ) -> None:
-    told = refused(losant, task(**{"notebook": notebook, "deferrable": deferrable, **with_id(options)}))
+    message = refused(losant, task(**{"notebook": notebook, "deferrable": deferrable, **with_id(options)}))
 
-    assert told.startswith(says)
+    assert message.startswith(says)
     assert losant.requests == []
 
 
@@ -445,14 +441,14 @@ def with_id(options: dict[str, Any]) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_a_connection_that_makes_no_sense_is_named_before_any_request(
+def test_an_invalid_connection_is_named_before_any_request(
     losant: Emulator,
     monkeypatch: pytest.MonkeyPatch,
     fields: dict[str, Any],
     extra: dict[str, Any],
     says: str,
 ) -> None:
-    connect(monkeypatch, losant, extra=extra, **fields)
+    set_connection(monkeypatch, losant, extra=extra, **fields)
 
     assert refused(losant, task("0" * 24)).startswith(says)
     assert losant.requests == []
@@ -462,13 +458,13 @@ def test_a_host_that_refuses_connections_is_named_with_its_connection(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"http://127.0.0.1:{closed_port()}"
-    connect(monkeypatch, losant, host=url, extra={"max_retries": 0})
+    set_connection(monkeypatch, losant, host=url, extra={"max_retries": 0})
 
-    told = refused(losant, task(notebook))
+    message = refused(losant, task(notebook))
 
-    assert f"notebook {notebook} of application" in told
-    assert "connection 'losant_default'" in told
-    assert f"{url}: no connection" in told
+    assert f"notebook {notebook} of application" in message
+    assert "connection 'losant_default'" in message
+    assert f"{url}: no connection" in message
 
 
 @pytest.mark.parametrize(
@@ -484,29 +480,29 @@ def test_a_host_that_refuses_connections_is_named_with_its_connection(
     ],
     ids=["a page", "a missing page", "a redirect", "another API"],
 )
-def test_a_host_that_is_not_losant_is_told_from_one(
+def test_a_host_that_is_not_losant_is_recognised(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, answer: bytes, says: str
 ) -> None:
-    with Loopback(answer) as server:
-        connect(monkeypatch, losant, host=server.url, extra={"max_retries": 0})
-        told = refused(losant, task(notebook))
+    with HttpStub(answer) as server:
+        set_connection(monkeypatch, losant, host=server.url, extra={"max_retries": 0})
+        message = refused(losant, task(notebook))
 
-    assert says in told
-    assert "connection 'losant_default'" in told
+    assert says in message
+    assert "connection 'losant_default'" in message
     assert len([it for it in server.requests if it.startswith(b"POST")]) == 1
 
 
-def test_a_certificate_nobody_vouches_for_is_no_reason_to_try_again(
+def test_an_untrusted_certificate_is_not_retried(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     context, _ = self_signed(tmp_path)
-    with Loopback(None, context) as server:
-        connect(monkeypatch, losant, host=server.url)
+    with HttpStub(None, context) as server:
+        set_connection(monkeypatch, losant, host=server.url)
         with pytest.raises(LosantConfigError, match="certificate was not accepted"):
             task(notebook).run()
 
 
-def test_what_losant_refuses_for_good_is_not_retried_by_airflow(
+def test_a_permanent_refusal_is_not_retried_by_airflow(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cases = [
@@ -515,7 +511,7 @@ def test_what_losant_refuses_for_good_is_not_retried_by_airflow(
         (losant.token, "0" * 24, "Notebook was not found"),
     ]
     for token, asked, says in cases:
-        connect(monkeypatch, losant, password=token)
+        set_connection(monkeypatch, losant, password=token)
 
         with pytest.raises(LosantConfigError) as caught:
             task(asked).run()
@@ -526,10 +522,10 @@ def test_what_losant_refuses_for_good_is_not_retried_by_airflow(
     assert losant.executions(notebook) == []
 
 
-def test_a_wrong_token_is_no_reason_to_try_again(
+def test_a_wrong_token_is_not_retried(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, losant, password="eyJ.wrong.token")
+    set_connection(monkeypatch, losant, password="eyJ.wrong.token")
 
     with pytest.raises(AirflowFailException):
         task(notebook).run()
@@ -538,7 +534,7 @@ def test_a_wrong_token_is_no_reason_to_try_again(
 def test_a_wrong_token_starts_nothing_and_is_not_shown(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, losant, password="eyJ.wrong.token")
+    set_connection(monkeypatch, losant, password="eyJ.wrong.token")
 
     with pytest.raises(AirflowException, match="the API token is wrong, expired or revoked") as caught:
         task(notebook).run()
@@ -548,7 +544,7 @@ def test_a_wrong_token_starts_nothing_and_is_not_shown(
 
 
 @pytest.mark.parametrize("event", [None, {}, {"status": "success"}], ids=repr)
-def test_a_foreign_event_is_refused_and_never_taken_for_success(notebook: str, event: Any) -> None:
+def test_a_foreign_event_is_refused_and_never_read_as_success(notebook: str, event: Any) -> None:
     operator = task(notebook).make()
 
     with pytest.raises(ValueError, match="not the event of a notebook wait"):
@@ -558,7 +554,7 @@ def test_a_foreign_event_is_refused_and_never_taken_for_success(notebook: str, e
 # -- killing ----------------------------------------------------------------------------------------------
 
 
-def test_a_killed_task_cancels_its_run_once(losant: Emulator, notebook: str) -> None:
+def test_a_killed_task_cancels_its_execution_once(losant: Emulator, notebook: str) -> None:
     losant.script(notebook, Script(ending="hang"))
     one = task(notebook)
     operator = one.make()
@@ -578,7 +574,7 @@ def test_a_killed_task_cancels_its_run_once(losant: Emulator, notebook: str) -> 
     assert losant.executions(notebook)[0]["status"] == "canceled"
 
 
-def test_a_kill_leaves_a_run_alone_that_has_ended(losant: Emulator, notebook: str) -> None:
+def test_a_kill_does_not_cancel_an_ended_execution(losant: Emulator, notebook: str) -> None:
     one = task(notebook)
     operator = one.make()
     operator.execute(context_of(one.ti))
@@ -589,7 +585,7 @@ def test_a_kill_leaves_a_run_alone_that_has_ended(losant: Emulator, notebook: st
 
 
 @pytest.mark.parametrize("options", [{"deferrable": True}, {"wait_for_completion": False}], ids=str)
-def test_a_kill_leaves_a_run_alone_that_is_no_longer_the_workers(
+def test_a_kill_does_not_cancel_an_execution_that_the_worker_has_released(
     losant: Emulator, notebook: str, options: dict[str, Any]
 ) -> None:
     operator = task(notebook, **options).make()
@@ -601,10 +597,10 @@ def test_a_kill_leaves_a_run_alone_that_is_no_longer_the_workers(
     assert "notebook.cancelExecution" not in operations(losant)
 
 
-def test_a_kill_that_breaks_off_the_order_cancels_what_the_order_has_begun(
+def test_a_kill_during_the_submission_cancels_the_submitted_execution(
     losant: Emulator, notebook: str
 ) -> None:
-    """Airflow 2 raises out of its signal handler, in the midst of whatever runs; Airflow 3 does not."""
+    """Airflow 2 raises in its signal handler, at any point of the running code; Airflow 3 does not."""
     losant.script(notebook, Script(ending="hang"))
     losant.inject("notebook.execute", Fault("slow", seconds=30, processed=True))
     operator = task(notebook).make()
@@ -635,13 +631,13 @@ def test_a_kill_that_breaks_off_the_order_cancels_what_the_order_has_begun(
     assert operations(losant).count("notebook.cancelExecution") == 1
 
 
-def test_a_kill_before_anything_began_does_nothing(losant: Emulator, notebook: str) -> None:
+def test_a_kill_before_the_submission_does_nothing(losant: Emulator, notebook: str) -> None:
     task(notebook).make().on_kill()
 
     assert losant.requests == []
 
 
-# -- the constructor and the way through Airflow's database -----------------------------------------------
+# -- the constructor and the deferral ---------------------------------------------------------------------
 
 
 def test_a_constructor_only_stores(losant: Emulator) -> None:
@@ -660,7 +656,7 @@ def test_every_templated_field_is_an_argument(notebook: str) -> None:
     assert all(hasattr(operator, name) for name in operator.template_fields)
 
 
-def test_a_deferral_has_a_net_below_our_own_deadline(notebook: str) -> None:
+def test_a_deferral_has_a_timeout_after_the_providers_own_deadline(notebook: str) -> None:
     one = task(notebook, deferrable=True, timeout=100)
     one.run()
     (deferral,) = one.deferrals

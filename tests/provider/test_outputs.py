@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Output files in object storage: whole or not at all, wherever the storage is."""
+"""Output files in object storage: saved completely or not at all, in every storage."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.hooks.output_folder import atomic_write
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.transfers.notebook_outputs import LosantNotebookOutputsToObjectStorageOperator
-from tests.provider.conftest import BRIEF, Told
-from tests.provider.tasks import Task, Ti, context_of
+from tests.provider.conftest import BRIEF, TaskLog
+from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of
 from tests.support.client_kinds import steps
-from tests.support.http_stub import Loopback, http
+from tests.support.http_stub import HttpStub, http
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
 FILES = {name: bytes(content) for name, content in BRIEF.files.items()}
 
 
 class FullFileSystem(MemoryFileSystem):
-    """A storage with no room left."""
+    """A storage without free space."""
 
     store: dict[str, Any] = {}  # noqa: RUF012 - as fsspec has it
     cachable = False
@@ -50,14 +50,14 @@ class FullFileSystem(MemoryFileSystem):
 
 
 class OwnFileSystem(MemoryFileSystem):
-    """A storage that only Airflow knows how to reach."""
+    """A storage that only Airflow's configuration can reach."""
 
     store: dict[str, Any] = {}  # noqa: RUF012 - as fsspec has it
     cachable = False
 
 
 class ReadOnlyFileSystem(MemoryFileSystem):
-    """A storage that takes nothing."""
+    """A storage that refuses every write."""
 
     store: dict[str, Any] = {}  # noqa: RUF012 - as fsspec has it
     cachable = False
@@ -67,7 +67,7 @@ class ReadOnlyFileSystem(MemoryFileSystem):
 
 
 class LossyFileSystem(MemoryFileSystem):
-    """A storage that keeps less than it was given."""
+    """A storage that loses bytes."""
 
     store: dict[str, Any] = {}  # noqa: RUF012 - as fsspec has it
     cachable = False
@@ -81,14 +81,14 @@ def no_room(_: bytes) -> int:
 
 
 def store_module() -> Any:
-    """Return the module in which this Airflow keeps its storages."""
+    """Return the module of Airflow's object storage."""
     package = type(storage_path("/")).__module__.rpartition(".")[0]
     return import_module(f"{package}.store")
 
 
 @pytest.fixture(autouse=True)
 def storages() -> Iterator[None]:
-    """Make storages in memory known to Airflow: a sound one, and three that connections lead to."""
+    """Register in-memory storages in Airflow: a working one, and three that connections refer to."""
     attach = store_module().attach
     attach(protocol="memory", fs=MemoryFileSystem())
     attach(protocol="memory", conn_id="full", fs=FullFileSystem())
@@ -111,7 +111,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def ended(losant: Emulator, notebook: str) -> str:
-    """Return the id of a run that has ended."""
+    """Return the id of an ended execution."""
     losant.script(notebook, Script(notebook=0.0, files=FILES))
     return LosantHook().execute_notebook(notebook)
 
@@ -136,7 +136,7 @@ def names_in(folder: Any) -> set[str]:
 # -- the transfer -----------------------------------------------------------------------------------------
 
 
-def test_all_outputs_land_whole_under_their_names(
+def test_all_outputs_are_saved_completely_under_their_names(
     losant: Emulator, notebook: str, ended: str, folder: str
 ) -> None:
     landed = transfer(notebook, ended, folder)
@@ -146,7 +146,9 @@ def test_all_outputs_land_whole_under_their_names(
     assert names_in(folder) == set(FILES)
 
 
-def test_outputs_are_chosen_by_name_or_glob(losant: Emulator, notebook: str, ended: str, folder: str) -> None:
+def test_outputs_are_selected_by_name_or_glob(
+    losant: Emulator, notebook: str, ended: str, folder: str
+) -> None:
     assert set(transfer(notebook, ended, folder, outputs="*.csv")) == {"out.csv"}
     assert set(transfer(notebook, ended, folder, outputs=["result.html", "*.h*"])) == {"result.html"}
 
@@ -157,7 +159,7 @@ def test_the_destination_may_be_a_path_object(
     assert content(transfer(notebook, ended, storage_path(folder) / "deep" / "er")) == FILES
 
 
-def test_what_is_there_already_is_replaced_left_alone_or_an_error(
+def test_existing_files_are_replaced_kept_or_an_error(
     losant: Emulator, notebook: str, ended: str, folder: str
 ) -> None:
     landed = transfer(notebook, ended, folder)
@@ -184,7 +186,7 @@ def test_what_is_there_already_is_replaced_left_alone_or_an_error(
     ],
     ids=range(7),
 )
-def test_what_cannot_be_had_is_told_and_nothing_is_written(
+def test_an_unavailable_output_is_reported_and_nothing_is_written(
     notebook: str, ended: str, tmp_path: Path, options: dict[str, Any], says: str
 ) -> None:
     given = {"notebook_id": notebook, "execution_id": ended, "destination": f"{tmp_path}/new", **options}
@@ -194,7 +196,7 @@ def test_what_cannot_be_had_is_told_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_has_not_ended_has_no_outputs_to_land(
+def test_an_execution_that_has_not_ended_has_no_outputs_to_save(
     losant: Emulator, notebook: str, tmp_path: Path
 ) -> None:
     losant.script(notebook, Script(ending="hang"))
@@ -204,7 +206,7 @@ def test_a_run_that_has_not_ended_has_no_outputs_to_land(
         transfer(notebook, running, tmp_path)
 
 
-def test_one_file_can_be_fetched_through_the_hook(
+def test_one_file_can_be_downloaded_with_the_hook(
     losant: Emulator, notebook: str, ended: str, tmp_path: Path
 ) -> None:
     path = LosantHook().download_output(notebook, ended, "out.csv", tmp_path)
@@ -214,10 +216,10 @@ def test_one_file_can_be_fetched_through_the_hook(
         LosantHook().download_output(notebook, ended, "*.csv", tmp_path)
 
 
-def test_a_storage_is_reached_as_airflow_knows_it_and_in_no_other_way(
+def test_storage_is_reached_only_with_airflows_own_configuration(
     notebook: str, ended: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Airflow's paths have methods that make a file system of their own, without its credentials.
+    # Some methods of Airflow's paths create a file system of their own, without its credentials.
     monkeypatch.delitem(store_module()._STORE_CACHE, "memory")
     store_module().attach(protocol="memory", fs=OwnFileSystem())
 
@@ -237,28 +239,28 @@ def test_a_storage_is_reached_as_airflow_knows_it_and_in_no_other_way(
 # -- destinations that fail -------------------------------------------------------------------------------
 
 
-def test_a_full_storage_keeps_nothing_under_the_name(losant: Emulator, notebook: str, ended: str) -> None:
+def test_a_full_storage_has_no_file_under_the_final_name(losant: Emulator, notebook: str, ended: str) -> None:
     with pytest.raises(NotebookOutputError, match=r"Could not write .*No space left on device"):
         transfer(notebook, ended, "memory://full@bucket/reports")
 
     assert FullFileSystem.store == {}
 
 
-def test_a_storage_that_takes_nothing_is_told(losant: Emulator, notebook: str, ended: str) -> None:
+def test_a_read_only_storage_is_reported(losant: Emulator, notebook: str, ended: str) -> None:
     with pytest.raises(NotebookOutputError, match=r"Could not write .*Access Denied"):
         transfer(notebook, ended, "memory://readonly@bucket/reports")
 
     assert ReadOnlyFileSystem.store == {}
 
 
-def test_a_storage_that_loses_bytes_is_found_out(losant: Emulator, notebook: str, ended: str) -> None:
+def test_a_storage_that_loses_bytes_is_detected(losant: Emulator, notebook: str, ended: str) -> None:
     with pytest.raises(NotebookOutputError, match="stored only"):
         transfer(notebook, ended, "memory://lossy@bucket/reports")
 
     assert LossyFileSystem.store == {}
 
 
-def test_a_folder_that_cannot_be_made_is_told(
+def test_a_folder_that_cannot_be_created_is_reported(
     losant: Emulator, notebook: str, ended: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -268,7 +270,7 @@ def test_a_folder_that_cannot_be_made_is_told(
     assert [it.name for it in tmp_path.iterdir()] == ["file"]
 
 
-def test_an_error_while_a_file_is_written_leaves_what_was_there(tmp_path: Path) -> None:
+def test_an_error_while_writing_keeps_the_existing_file(tmp_path: Path) -> None:
     (tmp_path / "out.csv").write_text("before")
 
     def break_off() -> None:
@@ -285,8 +287,8 @@ def test_an_error_while_a_file_is_written_leaves_what_was_there(tmp_path: Path) 
 # -- the host of the files --------------------------------------------------------------------------------
 
 
-def test_an_address_that_expires_on_the_way_is_replaced_by_a_fresh_one(
-    losant: Emulator, notebook: str, ended: str, tmp_path: Path, told: Told
+def test_a_url_that_expires_during_the_download_is_renewed(
+    losant: Emulator, notebook: str, ended: str, tmp_path: Path, task_log: TaskLog
 ) -> None:
     hook = LosantHook()
     signer, verified = losant.backend.signer, []
@@ -302,11 +304,11 @@ def test_an_address_that_expires_on_the_way_is_replaced_by_a_fresh_one(
 
     assert content(landed) == FILES
     assert [it.operation for it in losant.requests].count("notebook.logs") == 2
-    assert "the signed URL has expired" in told()
-    assert "signature" not in told()
+    assert "the signed URL has expired" in task_log()
+    assert "signature" not in task_log()
 
 
-def test_an_address_that_stays_refused_fails_the_task_so_that_airflow_may_retry(
+def test_a_url_that_is_always_refused_fails_the_task_with_a_retryable_error(
     losant: Emulator, notebook: str, ended: str, tmp_path: Path
 ) -> None:
     losant.switches.file_url_ttl = -10
@@ -321,8 +323,8 @@ def fetch(url: str, open_sink: Any, **more: Any) -> Any:
     return client.run(steps(Fetch(url=url, open_sink=open_sink, **more)))
 
 
-def test_the_token_never_goes_to_the_host_of_the_files(tmp_path: Path) -> None:
-    with Loopback(http(b"hello")) as host:
+def test_the_token_is_never_sent_to_the_file_host(tmp_path: Path) -> None:
+    with HttpStub(http(b"hello")) as host:
         got = fetch(
             f"{host.url}/x?signature=s%2Bx", lambda: atomic_write(storage_path(tmp_path / "x")), size=5
         )
@@ -330,7 +332,7 @@ def test_the_token_never_goes_to_the_host_of_the_files(tmp_path: Path) -> None:
     assert got == 5
     assert b"authorization" not in host.requests[0].lower()
     assert b"secret-token" not in host.requests[0]
-    # The signature covers the address as it is.
+    # The signature covers the exact URL.
     assert b"GET /x?signature=s%2Bx HTTP" in host.requests[0]
     assert (tmp_path / "x").read_bytes() == b"hello"
 
@@ -350,10 +352,10 @@ def test_the_token_never_goes_to_the_host_of_the_files(tmp_path: Path) -> None:
     ],
     ids=["short", "long", "too large", "cut off", "403", "410", "404", "503", "reset"],
 )
-def test_a_download_that_goes_wrong_leaves_nothing_and_tells_no_address(
+def test_a_failed_download_leaves_no_file_and_reports_no_url(
     tmp_path: Path, answer: Any, more: dict[str, Any], error: type[Exception]
 ) -> None:
-    with Loopback(answer, is_last=True) as host, pytest.raises(error) as caught:
+    with HttpStub(answer, close_after=True) as host, pytest.raises(error) as caught:
         fetch(f"{host.url}/x?signature=secret", lambda: atomic_write(storage_path(tmp_path / "x")), **more)
 
     assert "signature" not in str(caught.value)
@@ -361,13 +363,13 @@ def test_a_download_that_goes_wrong_leaves_nothing_and_tells_no_address(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_its_host_packs_is_unpacked_and_only_then_has_its_size(tmp_path: Path) -> None:
+def test_a_compressed_file_is_decompressed_before_its_size_is_checked(tmp_path: Path) -> None:
     import gzip
 
     content = b"hello" * 100
     packed = gzip.compress(content)
-    with Loopback(http(packed, Content_Encoding="gzip")) as host:
-        # It may be kept packed, or be packed on the way.
+    with HttpStub(http(packed, Content_Encoding="gzip")) as host:
+        # It may be stored compressed, or be compressed in transit.
         for size in (len(packed), len(content), None):
             assert (
                 fetch(f"{host.url}/x", lambda: atomic_write(storage_path(tmp_path / "x")), size=size) == 500
@@ -377,19 +379,19 @@ def test_a_file_that_its_host_packs_is_unpacked_and_only_then_has_its_size(tmp_p
             fetch(f"{host.url}/x", lambda: atomic_write(storage_path(tmp_path / "x")), size=len(packed) + 1)
 
 
-def test_a_kill_stops_a_download_between_two_pieces(tmp_path: Path) -> None:
+def test_a_kill_stops_a_download_between_two_chunks(tmp_path: Path) -> None:
     client = Client(Settings(token="t", timeout=2), lambda *_: None)
 
     def opened() -> Any:
         client.is_interrupted = True
         return atomic_write(storage_path(tmp_path / "x"))
 
-    with Loopback(http(b"hello")) as host, pytest.raises(Interrupted):
+    with HttpStub(http(b"hello")) as host, pytest.raises(Interrupted):
         client.run(steps(Fetch(url=f"{host.url}/x", open_sink=opened)))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_address_of_a_file_gets_into_the_log(
+def test_no_url_of_a_file_is_logged(
     losant: Emulator, notebook: str, ended: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -407,8 +409,8 @@ def task(notebook: str, **options: Any) -> Task:
     return Task(lambda: LosantNotebookExecuteOperator(**given))
 
 
-@pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
-def test_a_run_can_land_all_its_outputs_by_one_argument(
+@BOTH_MODES
+def test_all_outputs_can_be_saved_with_one_argument(
     losant: Emulator, notebook: str, folder: str, *, deferrable: bool
 ) -> None:
     result = task(notebook, deferrable=deferrable, save_outputs_to=folder).run()
@@ -417,7 +419,7 @@ def test_a_run_can_land_all_its_outputs_by_one_argument(
     assert set(result["outputs"]) == set(FILES)
 
 
-def test_a_retry_whose_run_has_completed_only_copies_again(
+def test_a_retry_after_a_completed_execution_only_saves_the_outputs(
     losant: Emulator, notebook: str, tmp_path: Path
 ) -> None:
     ti = Ti()
@@ -433,7 +435,7 @@ def test_a_retry_whose_run_has_completed_only_copies_again(
     assert len(losant.executions(notebook)) == 1
 
 
-def test_a_run_without_outputs_is_no_error_and_a_failed_one_lands_nothing(
+def test_no_outputs_is_not_an_error_and_a_failed_execution_saves_nothing(
     losant: Emulator, notebook: str, tmp_path: Path
 ) -> None:
     losant.script(notebook, Script(notebook=0.0))
@@ -453,7 +455,7 @@ def test_a_run_without_outputs_is_no_error_and_a_failed_one_lands_nothing(
     ],
     ids=["storage", "no wait"],
 )
-def test_a_destination_that_cannot_be_is_named_before_anything_is_started(
+def test_an_invalid_destination_is_named_before_the_submission(
     losant: Emulator, notebook: str, options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(LosantConfigError, match=says):
@@ -461,7 +463,7 @@ def test_a_destination_that_cannot_be_is_named_before_anything_is_started(
     assert losant.requests == []
 
 
-def test_a_hidden_fault_of_losant_while_listing_is_forgiven(
+def test_a_temporary_error_while_listing_is_retried(
     losant: Emulator, notebook: str, ended: str, tmp_path: Path
 ) -> None:
     losant.inject("notebook.logs", Fault("server_error"))

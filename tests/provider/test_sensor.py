@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sensor: alike in poke, reschedule and deferrable mode, with an id and without."""
+"""The sensor: equal in poke, reschedule and deferrable mode, with an execution id and without."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
-from tests.provider.conftest import BRIEF, connect
+from tests.provider.conftest import BRIEF, set_connection
 from tests.provider.tasks import Task, Ti, context_of
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
 MODES: dict[str, dict[str, Any]] = {"poke": {}, "deferred": {"deferrable": True}}
-both_ways = pytest.mark.parametrize("mode", MODES)
-"""Rescheduling needs a scheduler: test_in_process has it."""
+ALL_MODES = pytest.mark.parametrize("mode", MODES)
+"""Rescheduling needs a scheduler; test_in_process.py tests it."""
 
 A_YEAR_AGO = datetime.now(UTC) - timedelta(days=365)
 FAILING = Script(notebook=0.04, ending="errored", errors=(("ValueError", "boom"),))
@@ -43,8 +43,8 @@ def start(notebook: str) -> Callable[[], str]:
     return lambda: LosantHook().execute_notebook(notebook)
 
 
-@both_ways
-def test_the_run_is_waited_for_and_its_result_returned(
+@ALL_MODES
+def test_the_sensor_waits_for_the_execution_and_returns_its_result(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str
 ) -> None:
     losant.script(notebook, Script(notebook=0.1, files=BRIEF.files))
@@ -66,7 +66,7 @@ def test_both_modes_return_the_same_result(notebook: str, start: Callable[[], st
     assert results[0] == results[1]
 
 
-def test_a_run_that_has_ended_already_is_not_deferred_for(notebook: str, start: Callable[[], str]) -> None:
+def test_the_sensor_does_not_defer_for_an_ended_execution(notebook: str, start: Callable[[], str]) -> None:
     execution = start()
     time.sleep(0.05)
     one = sensor(notebook, "deferred", execution_id=execution)
@@ -75,8 +75,10 @@ def test_a_run_that_has_ended_already_is_not_deferred_for(notebook: str, start: 
     assert one.deferrals == []
 
 
-@both_ways
-def test_a_run_is_found_by_its_id_in_capitals(notebook: str, start: Callable[[], str], mode: str) -> None:
+@ALL_MODES
+def test_an_execution_is_found_by_its_id_in_capitals(
+    notebook: str, start: Callable[[], str], mode: str
+) -> None:
     assert sensor(notebook, mode, execution_id=start().upper()).run()["status"] == "completed"
 
 
@@ -89,8 +91,8 @@ def test_a_wait_for_an_id_in_capitals_has_an_end_too(
         resumed(sensor(notebook, "deferred", execution_id=start().upper(), timeout=0.1))
 
 
-@both_ways
-def test_without_an_id_the_first_that_was_queued_since_and_ended_is_meant(
+@ALL_MODES
+def test_without_an_id_the_first_queued_since_that_ended_is_selected(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str
 ) -> None:
     before = start()
@@ -107,8 +109,8 @@ def test_without_an_id_the_first_that_was_queued_since_and_ended_is_meant(
     assert result["execution_id"] not in {before, second}
 
 
-@both_ways
-def test_without_an_id_a_run_that_is_still_to_come_is_waited_for(
+@ALL_MODES
+def test_without_an_id_the_sensor_waits_for_a_later_execution(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str
 ) -> None:
     losant.script(notebook, Script(notebook=0.15))
@@ -120,8 +122,8 @@ def test_without_an_id_a_run_that_is_still_to_come_is_waited_for(
     assert sensor(notebook, mode, since=since and since.isoformat()).run()["execution_id"] == expected
 
 
-@both_ways
-def test_a_run_that_did_not_end_well_fails_the_sensor_for_good(
+@ALL_MODES
+def test_an_unsuccessful_execution_fails_the_sensor_without_retry(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str
 ) -> None:
     losant.script(notebook, FAILING)
@@ -133,8 +135,8 @@ def test_a_run_that_did_not_end_well_fails_the_sensor_for_good(
         sensor(notebook, mode, execution_id=execution).run()
 
 
-@both_ways
-def test_a_run_that_the_token_may_not_look_at_fails_the_sensor_for_good(
+@ALL_MODES
+def test_an_execution_that_the_token_may_not_read_fails_the_sensor_without_retry(
     start: Callable[[], str], mode: str
 ) -> None:
     execution = start()
@@ -147,9 +149,9 @@ def test_a_run_that_the_token_may_not_look_at_fails_the_sensor_for_good(
     assert "retry" not in str(caught.value)
 
 
-@both_ways
+@ALL_MODES
 @pytest.mark.parametrize("status", ["reset_before", "server_error", "html", "truncated", "rate_limited"])
-def test_a_look_that_fails_is_forgiven(
+def test_a_failed_poll_does_not_fail_the_sensor(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str, status: Any
 ) -> None:
     execution = start()
@@ -158,14 +160,14 @@ def test_a_look_that_fails_is_forgiven(
     assert sensor(notebook, mode, execution_id=execution).run()["status"] == "completed"
 
 
-@both_ways
+@ALL_MODES
 @pytest.mark.parametrize("soft_fail", [False, True], ids=["hard", "soft"])
 def test_a_wait_that_lasts_too_long_times_out_and_cancels_nothing(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str, soft_fail: bool
 ) -> None:
     losant.script(notebook, Script(ending="hang"))
     execution = start()
-    # A deferred sensor's skip is Airflow's own, on the way into execute_complete.
+    # Airflow itself skips a deferred sensor, before it calls execute_complete.
     expected = AirflowSkipException if soft_fail and mode == "poke" else AirflowSensorTimeout
 
     with pytest.raises(expected):
@@ -176,7 +178,7 @@ def test_a_wait_that_lasts_too_long_times_out_and_cancels_nothing(
 
 
 def resumed(one: Task) -> Any:
-    """Resume a deferred task the way that Airflow does."""
+    """Resume a deferred task as Airflow does."""
     from tests.provider.tasks import fire
 
     with pytest.raises(TaskDeferred) as deferral:
@@ -190,7 +192,7 @@ def resumed(one: Task) -> Any:
     [(FAILING, {}), (Script(ending="hang"), {"timeout": 0.15})],
     ids=["errored", "too long"],
 )
-def test_a_soft_sensor_is_skipped_when_resumed_too(
+def test_a_soft_fail_sensor_is_skipped_when_resumed_too(
     losant: Emulator, notebook: str, start: Callable[[], str], script: Script, options: dict[str, Any]
 ) -> None:
     losant.script(notebook, script)
@@ -200,8 +202,8 @@ def test_a_soft_sensor_is_skipped_when_resumed_too(
         resumed(sensor(notebook, "deferred", execution_id=execution, soft_fail=True, **options))
 
 
-@both_ways
-def test_a_soft_sensor_is_skipped_when_the_run_had_failed_already(
+@ALL_MODES
+def test_a_soft_fail_sensor_is_skipped_when_the_execution_had_failed_already(
     losant: Emulator, notebook: str, start: Callable[[], str], mode: str
 ) -> None:
     losant.script(notebook, FAILING)
@@ -212,7 +214,7 @@ def test_a_soft_sensor_is_skipped_when_the_run_had_failed_already(
         sensor(notebook, mode, execution_id=execution, soft_fail=True).run()
 
 
-def test_a_run_with_many_younger_ones_is_found_by_a_poke(
+def test_an_execution_with_many_newer_ones_is_found_by_a_poke(
     losant: Emulator, notebook: str, start: Callable[[], str]
 ) -> None:
     execution = start()
@@ -222,7 +224,7 @@ def test_a_run_with_many_younger_ones_is_found_by_a_poke(
     assert sensor(notebook, execution_id=execution).run()["execution_id"] == execution
 
 
-@both_ways
+@ALL_MODES
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -236,7 +238,7 @@ def test_a_run_with_many_younger_ones_is_found_by_a_poke(
     ],
     ids=str,
 )
-def test_a_wrong_argument_is_named_before_any_request(
+def test_an_invalid_argument_is_named_before_any_request(
     losant: Emulator, notebook: str, mode: str, options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(LosantConfigError) as caught:
@@ -246,17 +248,17 @@ def test_a_wrong_argument_is_named_before_any_request(
     assert losant.requests == []
 
 
-@both_ways
-def test_a_token_that_may_not_look_fails_the_sensor_for_good(
+@ALL_MODES
+def test_a_token_that_may_not_poll_fails_the_sensor_without_retry(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    connect(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
+    set_connection(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
 
     with pytest.raises(AirflowFailException, match=r"needs the scope notebook\.logs"):
         sensor(notebook, mode, execution_id="0" * 24).run()
 
 
-def test_a_deferral_has_a_net_below_our_own_deadline(losant: Emulator, notebook: str) -> None:
+def test_a_deferral_has_a_timeout_after_the_providers_own_deadline(losant: Emulator, notebook: str) -> None:
     losant.script(notebook, Script(ending="hang"))
     execution = LosantHook().execute_notebook(notebook)
 
@@ -268,7 +270,7 @@ def test_a_deferral_has_a_net_below_our_own_deadline(losant: Emulator, notebook:
     assert deferral.value.trigger.serialize()[1]["cancel_on_kill"] is False
 
 
-def test_without_an_id_an_event_about_another_notebook_is_not_believed(
+def test_without_an_id_an_event_of_another_notebook_is_refused(
     losant: Emulator, notebook: str, start: Callable[[], str]
 ) -> None:
     other = losant.add_notebook("Other")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many triggers in one event loop: what Losant sees of them, and what they feel of each other."""
+"""Many triggers in one event loop: their requests to Losant, and their effects on each other."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.triggers import shared_poll
 from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
-from tests.provider.conftest import connect
+from tests.provider.conftest import set_connection
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
 INTERVAL = 0.1
 Event = dict[str, Any]
@@ -29,7 +29,7 @@ Event = dict[str, Any]
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """Hold every test to it that with the last wait all is closed."""
+    """Assert after every test that everything is closed after the last wait."""
     yield
     assert shared_poll._polls == {}
     assert async_client._shared == {}
@@ -37,7 +37,7 @@ def nothing_left_behind() -> Iterator[None]:
 
 
 def wait(losant: Emulator, notebook: str, execution: str | None, **more: Any) -> Coroutine[Any, Any, Event]:
-    """Return the wait of one trigger for its event."""
+    """Wait for the event of one trigger."""
     given: dict[str, Any] = {
         "losant_conn_id": "losant_default",
         "application_id": losant.application_id,
@@ -64,23 +64,21 @@ def execute(losant: Emulator, notebook: str, script: Script) -> str:
     return LosantHook().execute_notebook(notebook)
 
 
-def looks(losant: Emulator, notebook: str = "") -> list[float]:
-    """Return when Losant was asked for a log."""
+def poll_times(losant: Emulator, notebook: str = "") -> list[float]:
+    """Return the times of the polls."""
     return [it.at for it in losant.requests if it.operation == "notebook.logs" and notebook in it.path]
 
 
-async def until(probe: Callable[[], object]) -> None:
+async def wait_until(probe: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
         while not probe():  # noqa: ASYNC110 - Losant lives in another thread
             await asyncio.sleep(0.01)
 
 
-# -- what Losant sees -------------------------------------------------------------------------------------
+# -- the requests to Losant -------------------------------------------------------------------------------
 
 
-def test_all_waits_on_a_notebook_are_answered_by_one_request_per_interval(
-    losant: Emulator, notebook: str
-) -> None:
+def test_all_waits_for_a_notebook_share_one_request_per_interval(losant: Emulator, notebook: str) -> None:
     runs = [execute(losant, notebook, Script(notebook=0.05 + number / 60)) for number in range(30)]
 
     async def main() -> tuple[float, list[Event]]:
@@ -92,13 +90,13 @@ def test_all_waits_on_a_notebook_are_answered_by_one_request_per_interval(
 
     assert [it["result"]["execution_id"] for it in events] == runs
     assert all(it["is_success"] for it in events)
-    assert len(looks(losant)) <= ceil(took / (0.9 * INTERVAL)) + 2
+    assert len(poll_times(losant)) <= ceil(took / (0.9 * INTERVAL)) + 2
 
 
 def test_each_notebook_has_its_own_poll_and_all_of_them_one_client(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, losant, conn_id="losant_other")
+    set_connection(monkeypatch, losant, conn_id="losant_other")
     notebooks = [notebook, losant.add_notebook("Other")]
     runs = [execute(losant, it, Script(ending="hang")) for it in notebooks]
 
@@ -108,19 +106,19 @@ def test_each_notebook_has_its_own_poll_and_all_of_them_one_client(
             for it, run in zip(notebooks, runs, strict=True)
             for conn_id in ("losant_default", "losant_other", "losant_default")
         ]
-        await until(lambda: all(looks(losant, it) for it in notebooks))
+        await wait_until(lambda: all(poll_times(losant, it) for it in notebooks))
         found = len(async_client._shared), [len(polls) for polls in shared_poll._polls.values()]
         await end(waits)
         return found
 
-    # Connections that lead to the same place with the same token are one.
+    # Connections with the same host and token share a client.
     assert asyncio.run(main()) == (1, [2])
 
 
 def test_waits_with_another_token_have_another_client(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, losant, conn_id="losant_wrong", password="wrong")
+    set_connection(monkeypatch, losant, conn_id="losant_wrong", password="wrong")
     run = execute(losant, notebook, Script(notebook=0.2))
 
     async def main() -> list[Event]:
@@ -136,11 +134,11 @@ def test_waits_with_another_token_have_another_client(
 
 
 @pytest.mark.parametrize(("recent", "second"), [(60.0, "first"), (0.0, "rotated")])
-def test_waits_that_begin_together_read_their_connection_once(
+def test_waits_that_begin_together_load_their_connection_once(
     losant: Emulator, monkeypatch: pytest.MonkeyPatch, recent: float, second: str
 ) -> None:
     monkeypatch.setattr("airflow_provider_losant.hooks.base.SETTINGS_TTL", recent)
-    connect(monkeypatch, losant, password="first")
+    set_connection(monkeypatch, losant, password="first")
 
     async def token() -> str:
         async with await LosantHook().aclient() as client:
@@ -148,14 +146,14 @@ def test_waits_that_begin_together_read_their_connection_once(
 
     async def main() -> list[str]:
         before = await token()
-        connect(monkeypatch, losant, password="rotated")
+        set_connection(monkeypatch, losant, password="rotated")
         await asyncio.sleep(0.01)
         return [before, await token()]
 
     assert asyncio.run(main()) == ["first", second]
 
 
-def test_overdue_looks_at_many_notebooks_do_not_come_all_at_once(losant: Emulator) -> None:
+def test_overdue_polls_of_many_notebooks_are_spread_out(losant: Emulator) -> None:
     notebooks = [losant.add_notebook(str(number)) for number in range(20)]
     runs = [execute(losant, it, Script(ending="hang")) for it in notebooks]
 
@@ -164,17 +162,17 @@ def test_overdue_looks_at_many_notebooks_do_not_come_all_at_once(losant: Emulato
             asyncio.create_task(wait(losant, it, run, poll_interval=1.0))
             for it, run in zip(notebooks, runs, strict=True)
         ]
-        await until(lambda: all(looks(losant, it) for it in notebooks))
+        await wait_until(lambda: all(poll_times(losant, it) for it in notebooks))
         await end(waits)
 
     asyncio.run(main())
 
-    first = sorted(looks(losant, it)[0] for it in notebooks)
+    first = sorted(poll_times(losant, it)[0] for it in notebooks)
     assert first[-1] - first[0] > 0.7
     assert first[10] - first[0] > 0.3
 
 
-# -- what they feel of each other -------------------------------------------------------------------------
+# -- effects on each other --------------------------------------------------------------------------------
 
 
 async def end(waits: list[asyncio.Task[Event]]) -> None:
@@ -190,14 +188,14 @@ def test_a_wait_that_is_cancelled_disturbs_no_other(losant: Emulator, notebook: 
     async def main() -> Event:
         first = asyncio.create_task(wait(losant, notebook, for_ever))
         other = asyncio.create_task(wait(losant, notebook, brief))
-        await until(lambda: looks(losant))
+        await wait_until(lambda: poll_times(losant))
         await end([first])
         return await other
 
     assert asyncio.run(main())["is_success"]
 
 
-def test_a_wait_whose_time_is_up_disturbs_no_other(losant: Emulator, notebook: str) -> None:
+def test_a_timed_out_wait_disturbs_no_other(losant: Emulator, notebook: str) -> None:
     for_ever = execute(losant, notebook, Script(ending="hang"))
     brief = execute(losant, notebook, Script(notebook=0.4))
 
@@ -211,9 +209,9 @@ def test_a_wait_whose_time_is_up_disturbs_no_other(losant: Emulator, notebook: s
     assert ended["is_success"]
 
 
-def test_a_wait_that_cannot_tell_its_news_disturbs_no_other(losant: Emulator, notebook: str) -> None:
+def test_a_wait_that_fails_to_write_its_log_disturbs_no_other(losant: Emulator, notebook: str) -> None:
     runs = [execute(losant, notebook, Script(notebook=0.3)) for _ in range(2)]
-    told: list[str] = []
+    logged: list[str] = []
 
     def broken(*_: Any) -> None:
         raise OSError("no space left on device")
@@ -227,28 +225,28 @@ def test_a_wait_that_cannot_tell_its_news_disturbs_no_other(losant: Emulator, no
             await shared_poll.wait_until_done(watch, client, log)
         return watch
 
-    def tell(_: int, text: str, *arguments: object) -> None:
-        told.append(text % arguments)
+    def log_line(_: int, text: str, *arguments: object) -> None:
+        logged.append(text % arguments)
 
     async def main() -> list[Any]:
         return await asyncio.gather(
-            wait_until_done(runs[0], broken), wait_until_done(runs[1], tell), return_exceptions=True
+            wait_until_done(runs[0], broken), wait_until_done(runs[1], log_line), return_exceptions=True
         )
 
     failed, well = asyncio.run(main())
 
     assert isinstance(failed, OSError)
     assert well.ending == "ended"
-    assert "completed" in told[-1]
+    assert "completed" in logged[-1]
 
 
-def test_a_newcomer_who_is_in_a_hurry_is_not_kept_waiting(losant: Emulator, notebook: str) -> None:
+def test_an_urgent_new_wait_is_polled_at_once(losant: Emulator, notebook: str) -> None:
     run = execute(losant, notebook, Script(notebook=0.05))
     slow = execute(losant, notebook, Script(ending="hang"))
 
     async def main() -> Event:
         patient = asyncio.create_task(wait(losant, notebook, slow, poll_interval=30.0))
-        await until(lambda: shared_poll._polls)
+        await wait_until(lambda: shared_poll._polls)
         async with asyncio.timeout(5):
             event = await wait(losant, notebook, run)
         await end([patient])
@@ -265,7 +263,7 @@ def test_a_notebook_whose_log_hangs_delays_no_other(losant: Emulator, notebook: 
 
     async def main() -> Event:
         hanging = asyncio.create_task(wait(losant, ill, stuck))
-        await until(lambda: looks(losant, ill))
+        await wait_until(lambda: poll_times(losant, ill))
         async with asyncio.timeout(2):
             event = await wait(losant, notebook, run)
         await end([hanging])
@@ -274,10 +272,10 @@ def test_a_notebook_whose_log_hangs_delays_no_other(losant: Emulator, notebook: 
     assert asyncio.run(main())["is_success"]
 
 
-def test_no_fault_of_a_look_ends_a_wait(
+def test_no_fault_during_a_poll_ends_a_wait(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, losant, extra={"timeout": 0.3})
+    set_connection(monkeypatch, losant, extra={"timeout": 0.3})
     soon = formatdate(time.time() + 2, usegmt=True)
     faults = [
         *(Fault("server_error", status=status) for status in (408, 425, 500, 502, 503, 504)),
@@ -291,10 +289,10 @@ def test_no_fault_of_a_look_ends_a_wait(
         losant.inject("notebook.logs", fault)
 
     assert asyncio.run(wait(losant, notebook, run))["is_success"]
-    assert len(looks(losant)) == len(faults) + 1
+    assert len(poll_times(losant)) == len(faults) + 1
 
 
-def test_after_all_have_left_whoever_comes_begins_anew(losant: Emulator, notebook: str) -> None:
+def test_after_all_waits_have_left_a_new_wait_starts_a_new_poll(losant: Emulator, notebook: str) -> None:
     run = execute(losant, notebook, Script(notebook=0.05))
 
     async def main() -> list[Event]:
@@ -303,14 +301,12 @@ def test_after_all_have_left_whoever_comes_begins_anew(losant: Emulator, noteboo
     assert [it["is_success"] for it in asyncio.run(main())] == [True] * 3
 
 
-def test_whoever_comes_in_the_moment_the_last_one_leaves_is_looked_after(
-    losant: Emulator, notebook: str
-) -> None:
+def test_a_wait_that_joins_while_the_last_one_leaves_is_polled(losant: Emulator, notebook: str) -> None:
     run = execute(losant, notebook, Script(notebook=0.3))
 
     async def main() -> list[Event]:
         last = asyncio.create_task(wait(losant, notebook, run))
-        await until(lambda: looks(losant))
+        await wait_until(lambda: poll_times(losant))
         last.cancel()
         waits = []
         for _ in range(8):  # each a step of the loop later than the one before
@@ -321,15 +317,15 @@ def test_whoever_comes_in_the_moment_the_last_one_leaves_is_looked_after(
     assert all(it["is_success"] for it in asyncio.run(main()))
 
 
-def test_what_nobody_expected_ends_all_waits_instead_of_leaving_them_waiting(
+def test_an_unexpected_exception_ends_all_waits_instead_of_blocking_them(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [execute(losant, notebook, Script(ending="hang")) for _ in range(3)]
 
     async def main() -> list[Any]:
         waits = [asyncio.create_task(wait(losant, notebook, run)) for run in runs]
-        await until(lambda: looks(losant))
-        # A refused token makes us read the connection again, and now there is none.
+        await wait_until(lambda: poll_times(losant))
+        # After a refused token the connection is loaded again, and now there is none.
         monkeypatch.delenv("AIRFLOW_CONN_LOSANT_DEFAULT")
         losant.inject("notebook.logs", Fault("unauthorized"))
         async with asyncio.timeout(10):
@@ -340,7 +336,7 @@ def test_what_nobody_expected_ends_all_waits_instead_of_leaving_them_waiting(
     assert all(isinstance(it, Exception) and "losant_default" in str(it) for it in ends)
 
 
-def test_two_waits_for_the_same_execution_are_both_told(losant: Emulator, notebook: str) -> None:
+def test_two_waits_for_the_same_execution_both_get_the_result(losant: Emulator, notebook: str) -> None:
     run = execute(losant, notebook, Script(notebook=0.2))
 
     async def main() -> list[Event]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sensor that begins in the triggerer: what the scheduler stores for it, and what comes of it there."""
+"""A sensor that starts in the triggerer: what the scheduler stores, and what the trigger does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from airflow_provider_losant.triggers import start_args
 from airflow_provider_losant.triggers.sensor import LosantNotebookSensorTrigger
 from tests.provider.tasks import Task, Ti, context_of
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = pytest.mark.usefixtures("losant_connection")
 where_it_can = pytest.mark.airflow(since="3.3")  # from then on the triggerer renders templates
 
 QUICK: dict[str, Any] = {"poke_interval": 0.02, "timeout": 20.0, "deferrable": True}
@@ -45,24 +45,28 @@ def dag() -> Any:
     return DAG("energy", schedule=None, start_date=DAY, user_defined_macros={"known": "0" * 24})
 
 
-# -- what the DAG says ------------------------------------------------------------------------------------
+# -- the arguments in the DAG -----------------------------------------------------------------------------
 
 
 @where_it_can
-def test_the_scheduler_gets_flat_json_that_the_trigger_understands(notebook: str) -> None:
-    told = sensor(notebook, since=DAY, timeout=timedelta(minutes=5)).start_trigger_args
+def test_the_scheduler_stores_flat_json_that_the_trigger_accepts(notebook: str) -> None:
+    arguments = sensor(notebook, since=DAY, timeout=timedelta(minutes=5)).start_trigger_args
 
-    assert told.trigger_cls == start_args.TRIGGER
-    assert json.loads(json.dumps(told.trigger_kwargs)) == told.trigger_kwargs
-    assert told.trigger_kwargs["since"] == "2026-01-01T00:00:00+00:00"
-    assert told.timeout == timedelta(seconds=told.trigger_kwargs["deferral_timeout"]) > timedelta(minutes=7)
-    assert LosantNotebookSensorTrigger(**told.trigger_kwargs).serialize() == (
-        told.trigger_cls,
-        told.trigger_kwargs,
+    assert arguments.trigger_cls == start_args.TRIGGER
+    assert json.loads(json.dumps(arguments.trigger_kwargs)) == arguments.trigger_kwargs
+    assert arguments.trigger_kwargs["since"] == "2026-01-01T00:00:00+00:00"
+    assert (
+        arguments.timeout
+        == timedelta(seconds=arguments.trigger_kwargs["deferral_timeout"])
+        > timedelta(minutes=7)
+    )
+    assert LosantNotebookSensorTrigger(**arguments.trigger_kwargs).serialize() == (
+        arguments.trigger_cls,
+        arguments.trigger_kwargs,
     )
 
 
-def test_a_sensor_begins_in_a_worker_unless_it_is_to_begin_elsewhere(notebook: str) -> None:
+def test_a_sensor_starts_in_a_worker_by_default(notebook: str) -> None:
     for options in ({"start_from_trigger": False}, {"deferrable": False}):
         one = sensor(notebook, execution_id="0" * 24, **options)
 
@@ -70,7 +74,7 @@ def test_a_sensor_begins_in_a_worker_unless_it_is_to_begin_elsewhere(notebook: s
 
 
 @pytest.mark.airflow(before="3.3")
-def test_where_nobody_would_render_its_arguments_a_sensor_begins_in_a_worker(
+def test_a_sensor_with_templates_that_would_not_be_rendered_starts_in_a_worker(
     losant: Emulator, notebook: str
 ) -> None:
     losant.script(notebook, Script(ending="hang"))
@@ -85,7 +89,7 @@ def test_where_nobody_would_render_its_arguments_a_sensor_begins_in_a_worker(
 
 
 @where_it_can
-def test_an_argument_that_has_no_text_form_takes_the_sensor_to_a_worker(dag: Any, notebook: str) -> None:
+def test_a_sensor_with_an_unserializable_argument_starts_in_a_worker(dag: Any, notebook: str) -> None:
     with dag:
         first = LosantNotebookExecuteOperator(task_id="first", notebook_id=notebook)
         one = sensor(notebook, execution_id=first.output.map(lambda it: it["execution_id"]))
@@ -94,7 +98,7 @@ def test_an_argument_that_has_no_text_form_takes_the_sensor_to_a_worker(dag: Any
 
 
 @where_it_can
-def test_mapped_sensors_begin_in_workers(dag: Any, notebook: str) -> None:
+def test_mapped_sensors_start_in_workers(dag: Any, notebook: str) -> None:
     from airflow.serialization.serialized_objects import DagSerialization
 
     with dag:
@@ -106,14 +110,14 @@ def test_mapped_sensors_begin_in_workers(dag: Any, notebook: str) -> None:
     assert stored.start_trigger_args is None
 
 
-# -- what the triggerer makes of it -----------------------------------------------------------------------
+# -- in the triggerer -------------------------------------------------------------------------------------
 
 
 class Supervisor:
     """
-    Answer a triggerer's process as the process above it does.
+    Responds to a triggerer's process as its supervisor does.
 
-    :param xcoms: What tasks that are not mapped have pushed, by task and key.
+    :param xcoms: The XComs of tasks that are not mapped, by task and key.
     """
 
     def __init__(self, xcoms: dict[tuple[str, str], Any]) -> None:
@@ -150,10 +154,10 @@ def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
 @dataclass
 class Triggerer:
     """
-    Airflow's own code to run triggers, and those around it.
+    Airflow's own code that runs triggers.
 
-    :param dag: Whose sensor begins here.
-    :param supervisor: Who answers it.
+    :param dag: The DAG whose sensor starts here.
+    :param supervisor: Responds to the requests of the trigger.
     """
 
     dag: Any
@@ -200,7 +204,7 @@ def workload_of(dag: Any, since_start: float) -> Any:
 
     stored = json.loads(json.dumps(DagSerialization.to_dict(dag)))
     found = DagSerialization.from_dict(stored).get_task("await")
-    told = found.start_trigger_args
+    arguments = found.start_trigger_args
     ti = {"task_id": "await", "dag_id": dag.dag_id, "run_id": "manual", "try_number": 1, "map_index": -1}
     more = {"pool_slots": 1, "priority_weight": 1, "queue": "default"}
     ids = {"id": uuid4(), "dag_version_id": uuid4()}
@@ -208,11 +212,11 @@ def workload_of(dag: Any, since_start: float) -> Any:
     days = dict.fromkeys(
         ("logical_date", "data_interval_start", "data_interval_end", "run_after", "start_date"), DAY
     )
-    allowed = min(told.timeout, found.execution_timeout or told.timeout)
+    allowed = min(arguments.timeout, found.execution_timeout or arguments.timeout)
     return RunTrigger(
         id=1,
-        classpath=told.trigger_cls,
-        encrypted_kwargs=Trigger(told.trigger_cls, told.trigger_kwargs).encrypted_kwargs,
+        classpath=arguments.trigger_cls,
+        encrypted_kwargs=Trigger(arguments.trigger_cls, arguments.trigger_kwargs).encrypted_kwargs,
         ti=TaskInstanceDTO(**ti, **more, **ids),
         timeout_after=datetime.now(UTC) + allowed - timedelta(seconds=since_start),
         dag_data=stored,
@@ -222,7 +226,7 @@ def workload_of(dag: Any, since_start: float) -> Any:
 
 @where_it_can
 @pytest.mark.parametrize("since", ["{{ data_interval_end }}", "{{ ds }}", DAY, "2026-01-01"], ids=str)
-def test_the_first_to_end_since_an_instant_is_awaited(
+def test_the_trigger_waits_for_the_first_execution_to_end_since_a_timestamp(
     notebook: str, execution: str, triggerer: Triggerer, since: Any
 ) -> None:
     with triggerer.dag:
@@ -238,7 +242,7 @@ def test_the_first_to_end_since_an_instant_is_awaited(
 
 @where_it_can
 @pytest.mark.parametrize("spelling", ["output", "{{ ti.xcom_pull(task_ids='first', key='execution_id') }}"])
-def test_the_execution_that_a_task_has_started_is_awaited(
+def test_the_trigger_waits_for_the_execution_of_an_upstream_task(
     notebook: str, execution: str, triggerer: Triggerer, spelling: str
 ) -> None:
     triggerer.supervisor.xcoms["first", "execution_id"] = execution
@@ -253,7 +257,7 @@ def test_the_execution_that_a_task_has_started_is_awaited(
 
 
 @where_it_can
-def test_a_restart_of_the_triggerer_does_not_lengthen_the_wait(
+def test_a_restart_of_the_triggerer_does_not_extend_the_wait(
     losant: Emulator, notebook: str, triggerer: Triggerer
 ) -> None:
     losant.script(notebook, Script(ending="hang"))
@@ -270,7 +274,7 @@ def test_a_restart_of_the_triggerer_does_not_lengthen_the_wait(
 
 
 @where_it_can
-def test_an_execution_timeout_leaves_the_deadline_where_it_is(
+def test_an_execution_timeout_does_not_move_the_deadline(
     losant: Emulator, notebook: str, triggerer: Triggerer
 ) -> None:
     losant.script(notebook, Script(notebook=0.2))
@@ -284,7 +288,7 @@ def test_an_execution_timeout_leaves_the_deadline_where_it_is(
     assert triggerer.begin(since_start=15)["ending"] == "ended"
 
 
-# -- what only a worker can begin -------------------------------------------------------------------------
+# -- waits that only a worker can start -------------------------------------------------------------------
 
 
 @where_it_can
@@ -301,7 +305,7 @@ def test_an_execution_timeout_leaves_the_deadline_where_it_is(
     ],
     ids=str,
 )
-def test_what_the_triggerer_cannot_begin_is_left_to_a_worker(
+def test_a_wait_that_cannot_start_in_the_triggerer_is_left_to_a_worker(
     losant: Emulator,
     notebook: str,
     triggerer: Triggerer,
@@ -316,7 +320,7 @@ def test_what_the_triggerer_cannot_begin_is_left_to_a_worker(
     assert losant.requests == []
 
 
-def test_a_worker_that_has_to_begin_does(notebook: str, execution: str) -> None:
+def test_the_worker_then_starts_the_wait(notebook: str, execution: str) -> None:
     time.sleep(0.05)
 
     result = sensor(notebook, execution_id=execution).execute_complete(context_of(Ti()), None)
@@ -324,6 +328,6 @@ def test_a_worker_that_has_to_begin_does(notebook: str, execution: str) -> None:
     assert result["execution_id"] == execution
 
 
-def test_what_is_wrong_with_the_arguments_is_said_by_the_worker(notebook: str) -> None:
+def test_invalid_arguments_are_reported_by_the_worker(notebook: str) -> None:
     with pytest.raises(LosantConfigError, match="since: 'yesterday' is not a timestamp"):
         sensor(notebook, since="yesterday").execute_complete(context_of(Ti()), None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cost and concurrency: what a task does before it starts a run, waiting in a worker or deferred."""
+"""Cost and concurrency: the checks before a submission, waiting in a worker or deferred."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import LosantConfigError, NotebookNotStarted, NotebookWaitTimedOut
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
-from tests.provider.conftest import BRIEF, connect
-from tests.provider.tasks import Task, Ti, context_of
+from tests.provider.conftest import BRIEF, operations, set_connection
+from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of
 
-pytestmark = pytest.mark.usefixtures("connection")
-both_ways = pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
 
 def operator(notebook: str, **options: Any) -> LosantNotebookExecuteOperator:
@@ -30,8 +29,8 @@ def task(notebook: str, **options: Any) -> Task:
     return Task(lambda: operator(notebook, **options))
 
 
-def hanging(losant: Emulator, notebook: str, **options: Any) -> str:
-    """Start a run of somebody else's that does not end by itself; later ones are brief."""
+def start_hanging(losant: Emulator, notebook: str, **options: Any) -> str:
+    """Start an execution outside of the task that does not end by itself; later ones are short."""
     losant.script(notebook, Script(ending="hang"))
     started = LosantHook().execute_notebook(notebook, **options)
     losant.script(notebook, BRIEF)
@@ -39,15 +38,11 @@ def hanging(losant: Emulator, notebook: str, **options: Any) -> str:
     return started
 
 
-def operations(losant: Emulator) -> list[str]:
-    return [it.operation for it in losant.requests]
-
-
 def statuses(losant: Emulator, notebook: str) -> dict[str, str]:
     return {it["id"]: it["status"] for it in losant.executions(notebook)}
 
 
-@both_ways
+@BOTH_MODES
 def test_without_conditions_no_request_is_added(losant: Emulator, notebook: str, *, deferrable: bool) -> None:
     task(notebook, deferrable=deferrable).run()
 
@@ -55,11 +50,11 @@ def test_without_conditions_no_request_is_added(losant: Emulator, notebook: str,
     assert set(operations(losant)[1:]) == {"notebook.logs"}
 
 
-@both_ways
-def test_a_task_skips_or_fails_while_another_run_goes_on(
+@BOTH_MODES
+def test_a_task_skips_or_fails_while_another_execution_is_active(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
-    running = hanging(losant, notebook)
+    running = start_hanging(losant, notebook)
 
     with pytest.raises(AirflowSkipException, match=running):
         task(notebook, deferrable=deferrable, if_running="skip").run()
@@ -68,8 +63,8 @@ def test_a_task_skips_or_fails_while_another_run_goes_on(
     assert statuses(losant, notebook) == {running: "inProgress"}
 
 
-@both_ways
-def test_a_task_waits_for_the_end_of_another_run_and_then_starts_its_own(
+@BOTH_MODES
+def test_a_task_waits_for_another_execution_to_end_and_then_submits_its_own(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
     losant.script(notebook, Script(notebook=0.3))
@@ -88,40 +83,40 @@ def test_a_task_waits_for_the_end_of_another_run_and_then_starts_its_own(
     )
 
 
-@both_ways
-def test_waiting_for_another_run_ends_with_the_timeout_and_leaves_that_run_alone(
+@BOTH_MODES
+def test_waiting_for_another_execution_ends_with_the_timeout_without_cancelling_it(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
-    running = hanging(losant, notebook)
+    running = start_hanging(losant, notebook)
 
     with pytest.raises(NotebookNotStarted, match="the time to wait for it is over"):
         task(notebook, deferrable=deferrable, if_running="wait", timeout=0.2).run()
     assert statuses(losant, notebook) == {running: "inProgress"}
 
 
-def test_a_deferred_wait_for_another_run_ends_with_execution_timeout_too(
+def test_a_deferred_wait_for_another_execution_ends_with_execution_timeout_too(
     losant: Emulator, notebook: str
 ) -> None:
-    hanging(losant, notebook)
+    start_hanging(losant, notebook)
 
     with pytest.raises(NotebookNotStarted, match="the time to wait for it is over"):
         task(notebook, deferrable=True, if_running="wait", execution_timeout=timedelta(seconds=0.2)).run()
 
 
-def test_a_deferred_wait_for_another_run_may_stop_nothing(losant: Emulator, notebook: str) -> None:
-    hanging(losant, notebook)
+def test_a_deferred_wait_for_another_execution_never_cancels_it(losant: Emulator, notebook: str) -> None:
+    start_hanging(losant, notebook)
 
     with pytest.raises(TaskDeferred) as deferred:
         operator(notebook, deferrable=True, if_running="wait").execute(context_of(Ti()))
 
-    told = deferred.value.trigger.serialize()[1]
-    assert (told["cancel_on_kill"], told["cancel_on_timeout"]) == (False, False)
+    arguments = deferred.value.trigger.serialize()[1]
+    assert (arguments["cancel_on_kill"], arguments["cancel_on_timeout"]) == (False, False)
 
 
-def test_a_kill_while_a_worker_waits_for_another_run_stops_nothing_and_starts_nothing(
+def test_a_kill_while_waiting_for_another_execution_cancels_and_submits_nothing(
     losant: Emulator, notebook: str
 ) -> None:
-    running = hanging(losant, notebook)
+    running = start_hanging(losant, notebook)
     waiting = operator(notebook, if_running="wait")
     threading.Timer(0.2, waiting.on_kill).start()
 
@@ -130,8 +125,8 @@ def test_a_kill_while_a_worker_waits_for_another_run_stops_nothing_and_starts_no
     assert statuses(losant, notebook) == {running: "inProgress"}
 
 
-@both_ways
-def test_a_task_adopts_a_run_that_was_ordered_for_the_same(
+@BOTH_MODES
+def test_a_task_adopts_an_execution_with_the_same_arguments(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
     asked = {"relative_to": "2026-01-01T00:00:00Z", "template_context": {"site": "north"}}
@@ -146,9 +141,11 @@ def test_a_task_adopts_a_run_that_was_ordered_for_the_same(
     assert list(statuses(losant, notebook)) == [other]
 
 
-@both_ways
-def test_a_run_for_another_site_is_not_adopted(losant: Emulator, notebook: str, *, deferrable: bool) -> None:
-    other = hanging(losant, notebook, template_context={"site": "south"})
+@BOTH_MODES
+def test_an_execution_with_another_context_is_not_adopted(
+    losant: Emulator, notebook: str, *, deferrable: bool
+) -> None:
+    other = start_hanging(losant, notebook, template_context={"site": "south"})
 
     result = task(
         notebook, deferrable=deferrable, if_running="adopt", template_context={"site": "north"}
@@ -158,19 +155,19 @@ def test_a_run_for_another_site_is_not_adopted(losant: Emulator, notebook: str, 
     assert statuses(losant, notebook)[other] == "inProgress"
 
 
-@both_ways
-def test_an_adopted_run_outlives_the_timeout_of_the_task(
+@BOTH_MODES
+def test_an_adopted_execution_is_not_cancelled_by_the_tasks_timeout(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
-    other = hanging(losant, notebook)
+    other = start_hanging(losant, notebook)
 
     with pytest.raises(NotebookWaitTimedOut, match="was not cancelled"):
         task(notebook, deferrable=deferrable, if_running="adopt", timeout=0.2).run()
     assert statuses(losant, notebook) == {other: "inProgress"}
 
 
-def test_an_adopted_run_outlives_a_kill_of_the_task(losant: Emulator, notebook: str) -> None:
-    other = hanging(losant, notebook)
+def test_an_adopted_execution_is_not_cancelled_by_a_kill_of_the_task(losant: Emulator, notebook: str) -> None:
+    other = start_hanging(losant, notebook)
     adopting = operator(notebook, if_running="adopt")
     threading.Timer(0.2, adopting.on_kill).start()
 
@@ -179,8 +176,8 @@ def test_an_adopted_run_outlives_a_kill_of_the_task(losant: Emulator, notebook: 
     assert statuses(losant, notebook) == {other: "inProgress"}
 
 
-def test_an_adopted_run_is_not_held_after_its_trigger_crashed_either(losant: Emulator, notebook: str) -> None:
-    other = hanging(losant, notebook)
+def test_an_adopted_execution_is_not_cancelled_after_a_trigger_crash(losant: Emulator, notebook: str) -> None:
+    other = start_hanging(losant, notebook)
     ti = Ti()
     with pytest.raises(TaskDeferred) as first:
         operator(notebook, deferrable=True, if_running="adopt").execute(context_of(ti))
@@ -190,20 +187,20 @@ def test_an_adopted_run_is_not_held_after_its_trigger_crashed_either(losant: Emu
         )
 
     for deferred in (first, second):
-        told = deferred.value.trigger.serialize()[1]
-        assert (told["execution_id"], told["cancel_on_kill"], told["cancel_on_timeout"]) == (
+        arguments = deferred.value.trigger.serialize()[1]
+        assert (arguments["execution_id"], arguments["cancel_on_kill"], arguments["cancel_on_timeout"]) == (
             other,
             False,
             False,
         )
 
 
-@both_ways
-def test_previous_runs_are_cancelled_before_a_new_one_is_started(
+@BOTH_MODES
+def test_previous_executions_are_cancelled_before_a_new_submission(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
     losant.switches.cancel_delay = 0.2
-    previous = [hanging(losant, notebook) for _ in range(2)]
+    previous = [start_hanging(losant, notebook) for _ in range(2)]
 
     result = task(notebook, deferrable=deferrable, if_running="cancel_previous").run()
 
@@ -212,15 +209,15 @@ def test_previous_runs_are_cancelled_before_a_new_one_is_started(
         **dict.fromkeys(previous, "canceled"),
     }
     assert operations(losant).count("notebook.cancelExecution") == 2
-    # Not before the others had ended.
+    # Not before the other executions had ended.
     cancelled = [it.at for it in losant.requests if it.operation == "notebook.cancelExecution"]
     (ordered,) = [it.at for it in losant.requests if it.operation == "notebook.execute"]
     assert ordered - max(cancelled) >= 0.2
 
 
-@both_ways
+@BOTH_MODES
 @pytest.mark.parametrize("window", ["day", "billing_period"])
-def test_when_the_minutes_are_used_up_nothing_is_started(
+def test_nothing_is_submitted_when_the_minutes_are_used_up(
     losant: Emulator, notebook: str, window: str, *, deferrable: bool
 ) -> None:
     options = {"deferrable": deferrable, "max_minutes": 1, "minutes_window": window}
@@ -233,7 +230,9 @@ def test_when_the_minutes_are_used_up_nothing_is_started(
     assert len(losant.executions(notebook)) == 1
 
 
-def test_a_retry_takes_over_its_own_run_whatever_the_conditions(losant: Emulator, notebook: str) -> None:
+def test_a_retry_reconnects_to_its_own_execution_whatever_the_conditions(
+    losant: Emulator, notebook: str
+) -> None:
     ti = Ti()
     losant.script(notebook, Script(notebook=0.2))
     with pytest.raises(TaskDeferred):
@@ -245,16 +244,16 @@ def test_a_retry_takes_over_its_own_run_whatever_the_conditions(losant: Emulator
     assert list(statuses(losant, notebook)) == [result["execution_id"]]
 
 
-def test_conditions_that_cannot_be_judged_start_nothing(
+def test_nothing_is_submitted_when_conditions_cannot_be_checked(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
+    set_connection(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
     with pytest.raises(LosantConfigError, match=r"needs the scope notebook\.notebookMinuteCounts"):
         task(notebook, max_minutes=5).run()
     with pytest.raises(LosantConfigError, match=r"needs the scope notebook\.logs"):
         task(notebook, if_running="skip").run()
 
-    connect(monkeypatch, losant)
+    set_connection(monkeypatch, losant)
     losant.inject("notebook.notebookMinuteCounts", Fault("server_error"), times=2)
     with pytest.raises(AirflowException, match="503"):
         task(notebook, max_minutes=5).run()
@@ -271,7 +270,7 @@ def test_conditions_that_cannot_be_judged_start_nothing(
     ],
     ids=range(4),
 )
-def test_a_condition_that_makes_no_sense_is_named_before_any_request(
+def test_an_invalid_condition_is_named_before_any_request(
     losant: Emulator, notebook: str, options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(LosantConfigError, match=says):

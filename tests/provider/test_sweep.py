@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The orphan sweep: what it refuses, and whose executions it can tell; what it finds is in the journeys."""
+"""The orphan sweep: invalid arguments, and how it recognises its own executions; see also the journeys."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from airflow_provider_losant.operators.sweep import LosantNotebookOrphanSweepOpe
 from tests.provider.tasks import Ti, context_of
 
 pytestmark = [
-    pytest.mark.usefixtures("connection"),
-    # Airflow 3.0 and 3.1 about their own look-up, where a supervisor could be asked
+    pytest.mark.usefixtures("losant_connection"),
+    # a warning of Airflow 3.0 and 3.1 about their own way to load a connection
     pytest.mark.filterwarnings(r"ignore:Using Connection\.\w+ from .airflow:DeprecationWarning:airflow\."),
 ]
 
 
 @pytest.mark.parametrize("age", ["min_age", "max_age"])
-def test_an_age_that_makes_no_sense_is_refused_before_any_request(losant: Emulator, age: str) -> None:
+def test_an_invalid_age_is_refused_before_any_request(losant: Emulator, age: str) -> None:
     with pytest.raises(LosantConfigError, match=f"^{age}: "):
         LosantNotebookOrphanSweepOperator(task_id="sweep", **{age: -1}).execute({})
 
@@ -31,7 +31,7 @@ def test_an_age_that_makes_no_sense_is_refused_before_any_request(losant: Emulat
 
 
 class Supervisor:
-    """Stands for whom a task of Airflow 3 asks: it knows the run, and that the task has failed."""
+    """Replaces the supervisor of an Airflow 3 task: it has the DAG run, and the task's state ``failed``."""
 
     def __init__(self, ti: Ti) -> None:
         self._ti = ti
@@ -65,12 +65,12 @@ def sweep() -> dict[str, Any]:
 
 
 @pytest.mark.airflow(since="3.2")
-def test_an_orphan_is_known_by_the_start_of_its_run_where_no_base_url_is_set(orphan: str) -> None:
+def test_without_a_base_url_an_orphan_is_recognised_by_its_dag_runs_start_date(orphan: str) -> None:
     assert sweep()["cancelled"] == [orphan]
 
 
 @pytest.mark.airflow(since="3.0", before="3.2")
-def test_where_airflow_does_not_tell_the_start_of_a_run_the_sweep_says_what_to_set(orphan: str) -> None:
+def test_without_dag_run_start_dates_the_sweep_reports_which_setting_is_required(orphan: str) -> None:
     assert sweep() == {
         "checked": 1,
         "cancelled": [],
@@ -79,7 +79,7 @@ def test_where_airflow_does_not_tell_the_start_of_a_run_the_sweep_says_what_to_s
 
 
 @pytest.mark.airflow(since="3.0")
-def test_an_orphan_is_known_by_the_base_url(
+def test_an_orphan_is_recognised_by_the_base_url(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example")

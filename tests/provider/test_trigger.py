@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trigger: its wire format, its one event, and whom it cancels for."""
+"""The trigger: its serialized form, its event, and when it cancels the execution."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from airflow_provider_losant.api.flows.wait import Target, WaitConfig
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.triggers.notebook import MIN_DEFERRAL, LosantNotebookExecutionTrigger
-from tests.provider.conftest import connect
+from tests.provider.conftest import set_connection
 from tests.provider.tasks import Ti, fire
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
 
 def trigger(
@@ -42,7 +42,7 @@ def trigger(
 
 @pytest.fixture
 def running(losant: Emulator, notebook: str) -> str:
-    """Return the id of a run that goes on until it is cancelled."""
+    """Return the id of an execution that is active until it is cancelled."""
     losant.script(notebook, Script(ending="hang"))
     return LosantHook().execute_notebook(notebook)
 
@@ -51,10 +51,10 @@ def cancels(losant: Emulator) -> int:
     return sum(it.operation == "notebook.cancelExecution" for it in losant.requests)
 
 
-# -- the wire format --------------------------------------------------------------------------------------
+# -- the serialized form ----------------------------------------------------------------------------------
 
 
-def test_the_arguments_are_flat_json_and_all_there(losant: Emulator, notebook: str) -> None:
+def test_the_serialized_arguments_are_flat_json_and_complete(losant: Emulator, notebook: str) -> None:
     path, stored = trigger(losant, notebook, None).serialize()
 
     assert path == "airflow_provider_losant.triggers.notebook.LosantNotebookExecutionTrigger"
@@ -63,11 +63,11 @@ def test_the_arguments_are_flat_json_and_all_there(losant: Emulator, notebook: s
     assert list(stored) == list(inspect.signature(LosantNotebookExecutionTrigger).parameters)
 
 
-def test_the_arguments_hold_no_secret(losant: Emulator, notebook: str) -> None:
+def test_the_serialized_arguments_have_no_secret(losant: Emulator, notebook: str) -> None:
     assert losant.token not in json.dumps(trigger(losant, notebook, None).serialize())
 
 
-def test_what_the_first_release_stored_can_still_be_read(losant: Emulator, notebook: str) -> None:
+def test_serialized_triggers_of_the_first_release_can_be_loaded(losant: Emulator, notebook: str) -> None:
     first: dict[str, Any] = {
         "losant_conn_id": "losant_default",
         "application_id": losant.application_id,
@@ -92,7 +92,7 @@ def test_what_the_first_release_stored_can_still_be_read(losant: Emulator, noteb
 # -- its event --------------------------------------------------------------------------------------------
 
 
-def test_it_fires_once_with_what_a_dag_may_see(losant: Emulator, notebook: str) -> None:
+def test_the_trigger_fires_once_with_the_public_result(losant: Emulator, notebook: str) -> None:
     execution = LosantHook().execute_notebook(notebook)
 
     event = fire(trigger(losant, notebook, execution))
@@ -103,7 +103,7 @@ def test_it_fires_once_with_what_a_dag_may_see(losant: Emulator, notebook: str) 
     assert losant.token not in json.dumps(event)
 
 
-def test_it_does_not_look_before_looking_makes_sense(losant: Emulator, notebook: str) -> None:
+def test_the_trigger_does_not_poll_before_not_before(losant: Emulator, notebook: str) -> None:
     execution = LosantHook().execute_notebook(notebook)
     not_before = time.time() + 0.1
 
@@ -112,7 +112,7 @@ def test_it_does_not_look_before_looking_makes_sense(losant: Emulator, notebook:
     assert losant.requests[1].at >= not_before - 0.01
 
 
-def test_a_deferred_task_is_not_resumed_before_the_scheduler_has_noticed_that_it_went(
+def test_a_deferred_task_is_not_resumed_before_the_scheduler_knows_it_was_deferred(
     losant: Emulator, notebook: str
 ) -> None:
     target = Target.of(LosantHook().execution_ref(notebook, LosantHook().execute_notebook(notebook)))
@@ -123,7 +123,7 @@ def test_a_deferred_task_is_not_resumed_before_the_scheduler_has_noticed_that_it
     assert taken.not_before >= time.time() + MIN_DEFERRAL - 1
 
 
-def test_a_deadline_that_passed_while_no_triggerer_ran_still_shows_a_run_that_ended(
+def test_a_deadline_passed_without_a_triggerer_still_finds_an_ended_execution(
     losant: Emulator, notebook: str
 ) -> None:
     execution = LosantHook().execute_notebook(notebook)
@@ -142,16 +142,18 @@ def test_a_deadline_that_passed_ends_the_wait(
     assert cancels(losant) == cancel
 
 
-def test_a_connection_that_makes_no_sense_ends_the_trigger_with_its_reason(
+def test_an_invalid_connection_ends_the_trigger_with_its_reason(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, losant, password="")
+    set_connection(monkeypatch, losant, password="")
 
     with pytest.raises(Exception, match="Connection 'losant_default': password: is empty"):
         fire(trigger(losant, notebook, "0" * 24))
 
 
-def test_the_event_loop_goes_on_while_losant_is_silent(losant: Emulator, notebook: str, running: str) -> None:
+def test_the_event_loop_is_not_blocked_while_losant_is_silent(
+    losant: Emulator, notebook: str, running: str
+) -> None:
     losant.inject("notebook.logs", Fault("slow", seconds=0.2), times=5)
     gaps: list[float] = []
 
@@ -173,13 +175,13 @@ def test_the_event_loop_goes_on_while_losant_is_silent(losant: Emulator, noteboo
     assert sorted(gaps)[len(gaps) * 9 // 10] < 0.05
 
 
-# -- killing: Airflow 3 asks its API, Airflow 2 its database; see test_airflow_2.py ------------------------
+# -- killing: Airflow 3 asks its API, Airflow 2 its database; see test_airflow_2.py -----------------------
 
 ON_3 = pytest.mark.airflow(since="3.0")
 
 
-def tell_state(monkeypatch: pytest.MonkeyPatch, state: str | None) -> list[dict[str, Any]]:
-    """Stand for Airflow's answer about the state of a task instance."""
+def set_task_state(monkeypatch: pytest.MonkeyPatch, state: str | None) -> list[dict[str, Any]]:
+    """Replace Airflow's response about the state of a task instance."""
     asked: list[dict[str, Any]] = []
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
@@ -211,10 +213,10 @@ def test_a_kill_cancels_only_when_the_task_has_left_its_deferral(
     running: str,
     notebook: str,
     monkeypatch: pytest.MonkeyPatch,
-    told_of: tuple[str | None, int, int],
+    cancels_for: tuple[str | None, int, int],
 ) -> None:
-    state, cancelled, map_index = told_of
-    asked = tell_state(monkeypatch, state)
+    state, cancelled, map_index = cancels_for
+    asked = set_task_state(monkeypatch, state)
     killed: Any = trigger(losant, notebook, running, cancel_on_kill=True)
     killed.task_instance = Ti(map_index=map_index)
 
@@ -225,7 +227,7 @@ def test_a_kill_cancels_only_when_the_task_has_left_its_deferral(
 
 
 @pytest.fixture
-def told_of(state: str | None, cancelled: int, map_index: int) -> tuple[str | None, int, int]:
+def cancels_for(state: str | None, cancelled: int, map_index: int) -> tuple[str | None, int, int]:
     return state, cancelled, map_index
 
 
@@ -233,10 +235,10 @@ def told_of(state: str | None, cancelled: int, map_index: int) -> tuple[str | No
 @pytest.mark.parametrize(
     "more", [{"cancel_on_kill": False}, {"execution": None, "cancel_on_kill": True}], ids=str
 )
-def test_a_kill_cancels_nothing_that_is_not_ours_to_cancel(
+def test_a_kill_does_not_cancel_an_execution_owned_by_another_task(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
 ) -> None:
-    asked = tell_state(monkeypatch, "failed")
+    asked = set_task_state(monkeypatch, "failed")
     killed: Any = trigger(**{"losant": losant, "notebook": notebook, "execution": running, **more})
     killed.task_instance = Ti()
 
@@ -247,10 +249,10 @@ def test_a_kill_cancels_nothing_that_is_not_ours_to_cancel(
 
 
 @ON_3
-def test_a_cancel_of_a_kill_is_repeated_while_losant_is_away(
+def test_the_cancel_after_a_kill_is_retried_while_losant_is_unavailable(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell_state(monkeypatch, "failed")
+    set_task_state(monkeypatch, "failed")
     losant.inject("notebook.cancelExecution", Fault("reset_before"))
     killed: Any = trigger(losant, notebook, running, cancel_on_kill=True)
     killed.task_instance = Ti()
@@ -261,10 +263,10 @@ def test_a_cancel_of_a_kill_is_repeated_while_losant_is_away(
 
 
 @ON_3
-def test_a_kill_that_airflow_repeats_every_second_is_carried_out_to_its_end(
+def test_a_kill_that_airflow_repeats_every_second_is_completed(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell_state(monkeypatch, "failed")
+    set_task_state(monkeypatch, "failed")
     losant.inject("notebook.cancelExecution", Fault("slow", seconds=0.2))
     killed: Any = trigger(losant, notebook, running, cancel_on_kill=True)
     killed.task_instance = Ti()
@@ -287,7 +289,7 @@ def test_a_kill_that_airflow_repeats_every_second_is_carried_out_to_its_end(
 def test_a_triggerer_that_stops_cancels_nothing(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell_state(monkeypatch, "failed")
+    set_task_state(monkeypatch, "failed")
     interrupt(trigger(losant, notebook, running, cancel_on_kill=True))
 
     assert cancels(losant) == 0
@@ -295,10 +297,10 @@ def test_a_triggerer_that_stops_cancels_nothing(
 
 
 @ON_3
-def test_where_airflow_only_interrupts_a_trigger_whose_triggerer_stops_nothing_is_cancelled(
+def test_without_on_kill_a_stopping_triggerer_cancels_no_execution(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell_state(monkeypatch, "deferred")
+    set_task_state(monkeypatch, "deferred")
     monkeypatch.delattr(BaseTrigger, "on_kill", raising=False)
     interrupt(trigger(losant, notebook, running, cancel_on_kill=True))
 
@@ -307,10 +309,10 @@ def test_where_airflow_only_interrupts_a_trigger_whose_triggerer_stops_nothing_i
 
 
 @ON_3
-def test_where_airflow_only_interrupts_a_killed_trigger_it_cancels_all_the_same(
+def test_without_on_kill_an_interrupted_trigger_of_a_killed_task_cancels(
     losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell_state(monkeypatch, "failed")
+    set_task_state(monkeypatch, "failed")
     monkeypatch.delattr(BaseTrigger, "on_kill", raising=False)
     interrupt(trigger(losant, notebook, running, cancel_on_kill=True))
 
@@ -318,7 +320,7 @@ def test_where_airflow_only_interrupts_a_killed_trigger_it_cancels_all_the_same(
 
 
 def interrupt(waiting: Any) -> None:
-    """Cancel a trigger's coroutine in the midst of its wait."""
+    """Cancel a trigger's coroutine during its wait."""
     waiting.task_instance = Ti()
 
     async def first() -> Any:

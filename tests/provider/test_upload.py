@@ -16,9 +16,10 @@ from airflow_provider_losant.emulator import Emulator, Fault
 from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.operators.export import LosantNotebookInputDataExportOperator
 from airflow_provider_losant.operators.upload import LosantNotebookUploadOperator
+from tests.provider.conftest import operations
 from tests.provider.tasks import Ti, context_of
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = pytest.mark.usefixtures("losant_connection")
 
 OUTPUTS = [{"outputType": "executionResult", "fileName": "result.html"}]
 
@@ -46,11 +47,7 @@ def upload(path: Any, **options: Any) -> dict[str, Any]:
     return result
 
 
-def saw(losant: Emulator) -> list[str]:
-    return [it.operation for it in losant.requests]
-
-
-def test_a_notebook_is_made_set_up_and_uploaded_once_and_then_left_alone(
+def test_a_notebook_is_created_configured_and_uploaded_once_and_then_not_changed(
     losant: Emulator, file: Path
 ) -> None:
     options = {"name": "Report", "create": True, "description": "Daily", "outputs": OUTPUTS}
@@ -63,13 +60,11 @@ def test_a_notebook_is_made_set_up_and_uploaded_once_and_then_left_alone(
     assert (second["created"], second["changed"], second["uploaded"]) == (False, False, False)
     assert first["notebook_id"] == second["notebook_id"]
     assert first["url"].endswith(f"/notebooks/{first['notebook_id']}")
-    assert saw(losant) == ["notebooks.get"]
+    assert operations(losant) == ["notebooks.get"]
     assert losant.backend.notebook_path(first["notebook_id"]).read_bytes() == file.read_bytes()
 
 
-def test_a_change_in_the_file_is_uploaded_and_another_layout_of_it_is_not(
-    losant: Emulator, file: Path
-) -> None:
+def test_a_changed_file_is_uploaded_and_a_reformatted_one_is_not(losant: Emulator, file: Path) -> None:
     made = upload(file, name="Report", create=True)["notebook_id"]
 
     file.write_text(json.dumps(json.loads(file.read_text()), indent=2))
@@ -80,9 +75,7 @@ def test_a_change_in_the_file_is_uploaded_and_another_layout_of_it_is_not(
     assert losant.backend.notebook_path(made).read_bytes() == file.read_bytes()
 
 
-def test_a_file_address_that_has_expired_only_means_that_the_file_is_uploaded(
-    losant: Emulator, file: Path
-) -> None:
+def test_an_expired_file_url_only_causes_an_upload(losant: Emulator, file: Path) -> None:
     losant.switches.file_url_ttl = -10
 
     upload(file, name="Report", create=True)
@@ -90,7 +83,7 @@ def test_a_file_address_that_has_expired_only_means_that_the_file_is_uploaded(
     assert upload(file, name="Report")["uploaded"]
 
 
-def test_a_notebook_may_come_from_any_object_storage(losant: Emulator, file: Path) -> None:
+def test_a_notebook_can_be_read_from_object_storage(losant: Emulator, file: Path) -> None:
     made = upload(storage_path(f"file://{file}"), name="Report", create=True)
 
     assert made["file_name"] == "report.ipynb"
@@ -112,7 +105,7 @@ def test_a_notebook_may_come_from_any_object_storage(losant: Emulator, file: Pat
     ],
     ids=range(7),
 )
-def test_a_file_that_is_no_notebook_is_refused_before_any_request(
+def test_a_file_that_is_not_a_notebook_is_refused_before_any_request(
     losant: Emulator, file: Path, content: bytes, says: str
 ) -> None:
     file.write_bytes(content)
@@ -136,7 +129,7 @@ def test_a_file_that_is_no_notebook_is_refused_before_any_request(
     ],
     ids=range(6),
 )
-def test_a_wrong_argument_is_named_before_any_request(
+def test_an_invalid_argument_is_named_before_any_request(
     losant: Emulator, file: Path, options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(LosantConfigError) as caught:
@@ -156,10 +149,10 @@ def test_an_unknown_name_and_an_ambiguous_one_change_nothing(losant: Emulator, f
     with pytest.raises(LosantConfigError, match="404 NotFound"):
         upload(file, notebook_id="f" * 24)
 
-    assert set(saw(losant)) == {"notebooks.get", "notebook.get"}
+    assert set(operations(losant)) == {"notebooks.get", "notebook.get"}
 
 
-def test_a_notebook_is_not_made_twice_when_the_answer_gets_lost(losant: Emulator, file: Path) -> None:
+def test_a_notebook_is_not_created_twice_when_the_response_is_lost(losant: Emulator, file: Path) -> None:
     losant.inject("notebooks.post", Fault("reset_after"))
 
     made = upload(file, name="Report", create=True)
@@ -168,7 +161,7 @@ def test_a_notebook_is_not_made_twice_when_the_answer_gets_lost(losant: Emulator
     assert made["created"]
 
 
-def test_without_nbformat_the_task_says_what_to_install(
+def test_without_nbformat_the_error_names_the_extra_to_install(
     losant: Emulator, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "nbformat", None)
@@ -187,7 +180,7 @@ def export(notebook: str, **options: Any) -> dict[str, Any]:
     return result
 
 
-def test_an_export_is_asked_for_once(losant: Emulator, notebook: str) -> None:
+def test_an_export_is_requested_once(losant: Emulator, notebook: str) -> None:
     job = export(
         notebook,
         relative_to="2026-01-01T00:00Z",
@@ -211,9 +204,7 @@ def test_an_export_is_asked_for_once(losant: Emulator, notebook: str) -> None:
     ]
 
 
-def test_an_export_that_comes_too_soon_fails_so_that_airflow_may_retry_it(
-    losant: Emulator, notebook: str
-) -> None:
+def test_an_export_that_is_too_early_fails_with_a_retryable_error(losant: Emulator, notebook: str) -> None:
     export(notebook)
 
     with pytest.raises(RateLimited, match="one per notebook in 15 minutes"):
@@ -225,9 +216,7 @@ def test_an_export_that_comes_too_soon_fails_so_that_airflow_may_retry_it(
     assert len(losant.requests) == 3
 
 
-def test_an_export_whose_answer_was_lost_is_not_asked_for_again_by_itself(
-    losant: Emulator, notebook: str
-) -> None:
+def test_an_export_with_a_lost_response_is_not_requested_again(losant: Emulator, notebook: str) -> None:
     losant.inject("notebook.requestInputDataExport", Fault("reset_after"))
 
     with pytest.raises(TransportError):
@@ -244,7 +233,7 @@ def test_an_export_whose_answer_was_lost_is_not_asked_for_again_by_itself(
     ],
     ids=range(3),
 )
-def test_a_wrong_argument_of_an_export_is_named_before_any_request(
+def test_an_invalid_argument_of_an_export_is_named_before_any_request(
     losant: Emulator, notebook: str, options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(LosantConfigError, match=says):

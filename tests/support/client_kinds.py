@@ -28,7 +28,7 @@ class Driver:
     """
 
     kind: str
-    notes: list[str] = field(default_factory=list)
+    log_lines: list[str] = field(default_factory=list)
     levels: list[int] = field(default_factory=list)
 
     def run(self, settings: Settings, flow: Flow[Any], refresh: Callable[[], Settings] | None = None) -> Any:
@@ -39,12 +39,12 @@ class Driver:
             finally:
                 client.close()
 
-        async def again() -> Settings:
+        async def refresh_async() -> Settings:
             assert refresh is not None
             return refresh()
 
         async def main() -> Any:
-            async with SharedClient(settings, refresh and again) as client:
+            async with SharedClient(settings, refresh and refresh_async) as client:
                 return await client.run(flow, self._log)
 
         return asyncio.run(main())
@@ -53,13 +53,13 @@ class Driver:
         return self.run(settings, steps(call), refresh)
 
     def _log(self, level: int, text: str, *arguments: object) -> None:
-        self.notes.append(text % arguments)
+        self.log_lines.append(text % arguments)
         self.levels.append(level)
 
 
-def steps(*wanted: Any) -> Generator[Any, Any, Any]:
+def steps(*yielded: Any) -> Generator[Any, Any, Any]:
     """Return a flow that yields these steps; its result is that of the last one."""
-    answer = None
-    for step in wanted:
-        answer = yield step
-    return answer
+    result = None
+    for step in yielded:
+        result = yield step
+    return result

@@ -14,14 +14,14 @@ from airflow_provider_losant.api.model import Execution, ExecutionRef
 from tests.support.paths import ROOT
 
 PUBLISHED = ROOT.parent / "shared" / "losant-api"
-APPLICATION = "575ec8687ae143cd83dc4a97"
-NOTEBOOK = "5c782b8d4f3a8e51c1db42e4"
-RUN = "65a0f1d0d32c87a49f04c260"
-MADE = float(int(RUN[:8], 16))
+APPLICATION_ID = "575ec8687ae143cd83dc4a97"
+NOTEBOOK_ID = "5c782b8d4f3a8e51c1db42e4"
+EXECUTION_ID = "65a0f1d0d32c87a49f04c260"
+CREATED_AT = float(int(EXECUTION_ID[:8], 16))
 """Epoch seconds at which the execution was created, which its id contains."""
-briefly = settings(max_examples=40, deadline=None)
+few_examples = settings(max_examples=40, deadline=None)
 """Few examples for each property, without a deadline for slow machines."""
-REF = ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=RUN)
+REF = ExecutionRef(application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, execution_id=EXECUTION_ID)
 
 
 def published(name: str) -> Any:
@@ -36,15 +36,15 @@ def iso(epoch: float) -> str:
     return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def entry(status: str = "inProgress", run: str = RUN, **more: Any) -> dict[str, Any]:
+def entry(status: str = "inProgress", execution_id: str = EXECUTION_ID, **more: Any) -> dict[str, Any]:
     """Return an entry of a notebook's execution log."""
     return {
-        "id": run,
-        "notebookExecutionId": run,
-        "notebookId": NOTEBOOK,
-        "applicationId": APPLICATION,
+        "id": execution_id,
+        "notebookExecutionId": execution_id,
+        "notebookId": NOTEBOOK_ID,
+        "applicationId": APPLICATION_ID,
         "status": status,
-        "runQueuedAt": iso(int(run[:8], 16)),
+        "runQueuedAt": iso(int(execution_id[:8], 16)),
         "inputInfo": {},
         "outputInfo": {},
         "executionErrors": [],
@@ -52,10 +52,10 @@ def entry(status: str = "inProgress", run: str = RUN, **more: Any) -> dict[str, 
     }
 
 
-def execution(status: str = "inProgress", run: str = RUN, **more: Any) -> Execution:
-    return Execution.from_api(entry(status, run, **more))
+def execution(status: str = "inProgress", execution_id: str = EXECUTION_ID, **more: Any) -> Execution:
+    return Execution.from_api(entry(status, execution_id, **more))
 
 
-def run_id(number: int) -> str:
-    """Return the id of an execution that was created so many seconds after :data:`RUN`."""
-    return f"{int(MADE) + number:08x}{number % 2**64:016x}"
+def execution_id_at(seconds: int) -> str:
+    """Return the id of an execution that was created so many seconds after :data:`EXECUTION_ID`."""
+    return f"{int(CREATED_AT) + seconds:08x}{seconds % 2**64:016x}"

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-Answer = bytes | Iterator[bytes] | None
+StubResponse = bytes | Iterator[bytes] | None
 """Bytes that are sent as they are, or in pieces until the client disconnects; None closes the connection."""
 
 
@@ -32,27 +32,27 @@ def http(body: Any = b"", status: str = "200 OK", kind: str = "application/json"
     return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + content
 
 
-class Loopback:
+class HttpStub:
     """
     Send the same response to every request while the ``with`` block lasts.
 
-    :param answer: The bytes of the response, or a function of the request's bytes.
+    :param response: The bytes of the response, or a function of the request's bytes.
     :param tls: Use TLS with this context.
-    :param is_last: Close the connection after each response, as when it breaks off.
+    :param close_after: Close the connection after each response, as when it breaks off.
     :param greeting: Sent to every client that connects; then the connection is closed.
     """
 
     def __init__(
         self,
-        answer: Answer | Callable[[bytes], Answer],
+        response: StubResponse | Callable[[bytes], StubResponse],
         tls: ssl.SSLContext | None = None,
         *,
-        is_last: bool = False,
+        close_after: bool = False,
         greeting: bytes = b"",
     ) -> None:
-        self._answer = answer
+        self._response = response
         self._tls = tls
-        self._is_last = is_last
+        self._close_after = close_after
         self._greeting = greeting
         self._threads: list[threading.Thread] = []
         self._open: list[socket.socket] = []
@@ -68,10 +68,10 @@ class Loopback:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for it in [self._listener, *self._open]:
+        for opened in [self._listener, *self._open]:
             with contextlib.suppress(OSError):
-                it.shutdown(socket.SHUT_RDWR)
-            it.close()
+                opened.shutdown(socket.SHUT_RDWR)
+            opened.close()
         for thread in self._threads:
             thread.join(5)
 
@@ -99,7 +99,7 @@ class Loopback:
                 connection, _ = self._listener.accept()
                 self.connections += 1
                 self._open.append(connection)
-                self._start(lambda taken=connection: self._serve(taken))  # type: ignore[misc]
+                self._start(lambda accepted=connection: self._serve(accepted))  # type: ignore[misc]
 
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -112,12 +112,12 @@ class Loopback:
                     return
                 while request := _read(stream):
                     self.requests.append(request)
-                    answer = self._answer(request) if callable(self._answer) else self._answer
-                    if answer is None:
+                    response = self._response(request) if callable(self._response) else self._response
+                    if response is None:
                         return
-                    for piece in [answer] if isinstance(answer, bytes) else answer:
-                        connection.sendall(piece)
-                    if self._is_last:
+                    for chunk in [response] if isinstance(response, bytes) else response:
+                        connection.sendall(chunk)
+                    if self._close_after:
                         return
 
 

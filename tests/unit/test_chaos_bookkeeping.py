@@ -24,14 +24,14 @@ TASK = Task(
 CANCELLED = replace(EXECUTION, id="cancelled", queued=1.0, stopped=9.0, is_complete=False)
 
 
-def test_one_run_for_one_task_is_clean() -> None:
+def test_one_execution_for_one_task_is_clean() -> None:
     findings = compare([EXECUTION], [TASK])
 
     assert findings.is_clean
     assert (findings.tasks, findings.executions, findings.reconnected) == (1, 1, 0)
 
 
-def test_a_run_after_one_that_was_cancelled_is_clean() -> None:
+def test_an_execution_after_a_canceled_one_is_clean() -> None:
     findings = compare([CANCELLED, replace(EXECUTION, try_number=2)], [replace(TASK, try_number=2)])
 
     assert findings.is_clean
@@ -41,7 +41,9 @@ def test_a_run_after_one_that_was_cancelled_is_clean() -> None:
 @pytest.mark.parametrize(
     ("run", "task"), [(EXECUTION, replace(TASK, try_number=2)), (replace(EXECUTION, is_answered=False), TASK)]
 )
-def test_the_run_of_another_try_or_of_a_lost_answer_counts_as_adopted(run: Execution, task: Task) -> None:
+def test_executions_of_another_try_or_a_lost_response_count_as_reconnected(
+    run: Execution, task: Task
+) -> None:
     findings = compare([run], [task])
 
     assert findings.is_clean
@@ -57,7 +59,7 @@ def test_the_run_of_another_try_or_of_a_lost_answer_counts_as_adopted(run: Execu
     ],
     ids=["at once for a moment", "at once for ever", "one after the other, both completed"],
 )
-def test_two_runs_worth_having_are_a_duplicate(second: Execution) -> None:
+def test_two_good_executions_are_a_duplicate(second: Execution) -> None:
     findings = compare([EXECUTION, second], [replace(TASK, ended=50.0)])
 
     assert len(findings.duplicates) == 1
@@ -74,7 +76,7 @@ def test_two_runs_worth_having_are_a_duplicate(second: Execution) -> None:
     ],
     ids=["long after its task", "for ever", "unmarked", "of an unknown task"],
 )
-def test_a_run_that_no_task_waits_for_is_an_orphan(run: Execution) -> None:
+def test_an_execution_that_no_task_waits_for_is_an_orphan(run: Execution) -> None:
     findings = compare([EXECUTION, run], [TASK])
 
     assert len(findings.orphans) == 1
@@ -92,14 +94,14 @@ def test_a_run_that_no_task_waits_for_is_an_orphan(run: Execution) -> None:
     ],
     ids=["failed", "never ended", "no result", "half a result", "an unknown execution's"],
 )
-def test_a_task_without_the_result_of_its_run_is_lost(task: Task) -> None:
+def test_a_task_without_the_result_of_its_execution_is_lost(task: Task) -> None:
     findings = compare([EXECUTION], [task])
 
     assert len(findings.lost) == 1
     assert not findings.is_clean
 
 
-def test_the_result_of_another_task_s_run_is_no_result() -> None:
+def test_the_result_of_another_tasks_execution_does_not_count() -> None:
     other = replace(TASK, key=("dag", "run", 1))
 
     assert len(compare([EXECUTION], [TASK, other]).lost) == 1

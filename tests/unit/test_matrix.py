@@ -33,7 +33,7 @@ def test_passed_failed_and_skipped_are_counted_and_an_error_is_a_failure(report:
 
 
 @pytest.mark.parametrize("text", [None, "", "<testsuites><testsuite tests="])
-def test_without_a_readable_report_nothing_is_good(report: Path, text: str | None) -> None:
+def test_without_a_readable_report_the_result_is_not_ok(report: Path, text: str | None) -> None:
     if text is not None:
         report.write_text(text)
 
@@ -43,7 +43,7 @@ def test_without_a_readable_report_nothing_is_good(report: Path, text: str | Non
     assert "no report" in result.problem
 
 
-def test_an_exit_code_that_no_failure_explains_is_problem(report: Path) -> None:
+def test_an_unexplained_exit_code_is_a_problem(report: Path) -> None:
     report.write_text('<testsuites><testsuite tests="1" failures="0" errors="0" skipped="0"/></testsuites>')
 
     assert counted(report, 0).is_good
@@ -51,11 +51,11 @@ def test_an_exit_code_that_no_failure_explains_is_problem(report: Path) -> None:
     assert not counted(report, 3).is_good
 
 
-def test_tests_that_never_end_are_given_up(report: Path) -> None:
+def test_tests_that_never_end_are_stopped(report: Path) -> None:
     assert not counted(report, None).is_good
 
 
-def test_no_tests_at_all_are_not_good() -> None:
+def test_no_tests_at_all_are_not_ok() -> None:
     assert not Result(skipped=7).is_good
 
 
@@ -80,7 +80,7 @@ def test_only_the_newest_airflow_on_this_python_shares_the_environment_of_the_ot
     ]
 
 
-def test_an_interpreter_that_does_not_work_is_passed_over(tmp_path: Path) -> None:
+def test_a_broken_interpreter_is_skipped(tmp_path: Path) -> None:
     shim, real = tmp_path / "shims" / f"python{NEXT}", tmp_path / "real" / f"python{NEXT}"
     for file, code in ((shim, 127), (real, 0)):
         file.parent.mkdir()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The newcomer, who follows a page to the letter, overlooks nothing."""
+"""The reader of the quickstart saves every file and types every command of a page."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ run
 """
 
 
-def test_files_with_a_name_are_saved_and_every_command_is_typed(tmp_path: Path) -> None:
+def test_named_files_are_saved_and_every_command_is_typed(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "dag.py").write_text("# [START it]\na = 1\n\nb = 2\n# [END it]\n")
     (tmp_path / "page.md").write_text(PAGE)
@@ -62,5 +62,5 @@ def test_files_with_a_name_are_saved_and_every_command_is_typed(tmp_path: Path) 
         ("one\n… three", "three\none", False),
     ],
 )
-def test_what_is_shown_has_to_be_how_the_output_ends(shown: str, printed: str, fits: bool) -> None:
+def test_the_shown_text_must_be_the_end_of_the_output(shown: str, printed: str, fits: bool) -> None:
     assert Command(text="run", shown=shown).fits(printed) is fits

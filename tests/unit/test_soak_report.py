@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the soak reports, and when it says that all is as promised."""
+"""The report of the soak, and when it says that everything holds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def report(last: Size = EARLY, **more: Any) -> Report:
     return Report(waits=1000, minutes=10, faults=147, lags=[3.0, 36.1], sizes=[EARLY, last], **more)
 
 
-def test_a_soak_holds_when_nothing_is_lost_and_little_is_added() -> None:
+def test_a_soak_passes_when_nothing_is_lost_and_growth_is_small() -> None:
     it = report(Size(memory=104_900_000, files=1001))
 
     assert it.holds
@@ -37,6 +37,6 @@ def test_a_soak_holds_when_nothing_is_lost_and_little_is_added() -> None:
     ],
     ids=["a wait is lost", "a wait is wrong", "memory", "open files"],
 )
-def test_a_soak_does_not_hold_when_a_wait_or_much_of_the_machine_is_gone(it: Report) -> None:
+def test_a_soak_fails_when_a_wait_is_lost_or_resources_grow(it: Report) -> None:
     assert not it.holds
     assert str(it).endswith("DOES NOT HOLD")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Feed a flow by hand: no sockets, no threads, and a clock that only sleeping moves."""
+"""Run flows without sockets or threads, with a clock that advances only when a flow sleeps."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ T = TypeVar("T")
 
 
 @dataclass
-class Hand:
+class FlowDriver:
     """
-    Carry out a flow.
+    Runs flows with given responses.
 
-    :param answers: What the calls get, in turn: a value, an error, or a function of the call. The last one
-        is for all further calls.
+    :param responses: Results of the calls, in order: a value, an error, or a function of the call. The last
+        one is used for all further calls.
     :param now: Epoch seconds.
-    :param tail: What reading the end of a file gives.
-    :param files: What fetching files gives, in turn: their content, or an error.
+    :param tail: Result of reading the end of a file.
+    :param files: Results of downloads, in order: the content, or an error.
     """
 
-    answers: Iterable[Any]
+    responses: Iterable[Any]
     now: float = 1_800_000_000.0
     tail: str | LosantError = ""
     files: Iterable[bytes | LosantError] = ()
     calls: list[Call[Any]] = field(default_factory=list)
-    looks: list[float] = field(default_factory=list)
+    request_times: list[float] = field(default_factory=list)
     sleeps: list[float] = field(default_factory=list)
-    notes: list[LogLine] = field(default_factory=list)
+    log_lines: list[LogLine] = field(default_factory=list)
     tails: list[Tail] = field(default_factory=list)
     fetches: list[Fetch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._left = list(self.answers)
+        self._remaining = list(self.responses)
         self._files = list(self.files)
 
     def clock(self) -> float:
@@ -51,25 +51,25 @@ class Hand:
 
     @property
     def log(self) -> str:
-        return "\n".join(note.text for note in self.notes)
+        return "\n".join(line.text for line in self.log_lines)
 
     def operations(self) -> list[str]:
         return [call.operation for call in self.calls]
 
-    def drive(self, flow: Flow[T] | FileFlow[T], most: int = 5_000) -> T:
+    def drive(self, flow: Flow[T] | FileFlow[T], max_steps: int = 5_000) -> T:
         send: Callable[[], Any] = partial(next, flow)
-        for _ in range(most):
+        for _ in range(max_steps):
             try:
                 step = send()
             except StopIteration as end:
                 value: T = end.value
                 return value
-            answer = self._do(step)
-            if isinstance(answer, LosantError):
-                send = partial(flow.throw, answer)
+            response = self._do(step)
+            if isinstance(response, LosantError):
+                send = partial(flow.throw, response)
             else:
-                send = partial(flow.send, answer)
-        raise AssertionError(f"the flow goes on after {most} steps")
+                send = partial(flow.send, response)
+        raise AssertionError(f"the flow has not ended after {max_steps} steps")
 
     def _do(self, step: Any) -> Any:
         if isinstance(step, Sleep):
@@ -77,7 +77,7 @@ class Hand:
             self.now += step.seconds
             self.sleeps.append(step.seconds)
         elif isinstance(step, LogLine):
-            self.notes.append(step)
+            self.log_lines.append(step)
         elif isinstance(step, Tail):
             self.tails.append(step)
             return self.tail
@@ -86,9 +86,9 @@ class Hand:
             return self._fetch(step)
         else:
             self.calls.append(step)
-            self.looks.append(self.now)
-            answer = self._left.pop(0) if len(self._left) > 1 else self._left[0]
-            return _as_losant_would(step, answer(step) if callable(answer) else answer)
+            self.request_times.append(self.now)
+            response = self._remaining.pop(0) if len(self._remaining) > 1 else self._remaining[0]
+            return _parse_log(step, response(step) if callable(response) else response)
         return None
 
     def _fetch(self, fetch: Fetch) -> int | LosantError:
@@ -100,23 +100,23 @@ class Hand:
         return len(content)
 
 
-def _as_losant_would(call: Call[Any], answer: Any) -> Any:
-    """Let a list of executions, newest first, stand for a notebook's log."""
-    if call.operation == "notebook.logs" and isinstance(answer, list):
-        return ExecutionLog([execution.raw for execution in answer])
-    return answer
+def _parse_log(call: Call[Any], response: Any) -> Any:
+    """Convert a list of executions, newest first, to the log of a notebook; keep any other response."""
+    if call.operation == "notebook.logs" and isinstance(response, list):
+        return ExecutionLog([execution.raw for execution in response])
+    return response
 
 
-def highest(_: float, top: float) -> float:
-    """Stand for randomness that always gives the most."""
+def maximum(_: float, top: float) -> float:
+    """Replace a random number by the upper bound."""
     return top
 
 
-def middle(low: float, top: float) -> float:
-    """Stand for randomness that always gives the mean."""
+def mean(low: float, top: float) -> float:
+    """Replace a random number by the mean."""
     return (low + top) / 2
 
 
-def calm(low: float, top: float) -> float:
-    """Stand for randomness that gives a mean pause after a failure, and stretches no interval."""
-    return middle(low, top) if low == 0 else low
+def mean_delay(low: float, top: float) -> float:
+    """Replace random numbers: the mean pause after a failure, and the exact interval otherwise."""
+    return mean(low, top) if low == 0 else low

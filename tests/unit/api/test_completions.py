@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every execution that ends is told once: in any order, whoever takes over, however late it is listed."""
+"""Every completion is delivered once: in any order, across restarts, however late it is listed."""
 
 from __future__ import annotations
 
@@ -24,16 +24,24 @@ from airflow_provider_losant.api.flows.poll_schedule import FIRST_LIMIT, PollSch
 from airflow_provider_losant.api.flows.polling import poll_once
 from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
 from airflow_provider_losant.api.model import ExecutionLog
-from tests.support.factories import APPLICATION, MADE, NOTEBOOK, briefly, entry, iso, run_id
-from tests.unit.api.flow_driver import Hand, calm
+from tests.support.factories import (
+    APPLICATION_ID,
+    CREATED_AT,
+    NOTEBOOK_ID,
+    entry,
+    execution_id_at,
+    few_examples,
+    iso,
+)
+from tests.unit.api.flow_driver import FlowDriver, mean_delay
 
 INTERVAL = 60.0
 GONE = TransportError("connection lost")
 
 
 @dataclass(frozen=True)
-class Run:
-    """One execution: seconds after the first moment of the story at which something happens to it."""
+class FakeExecution:
+    """One execution, with the times of its events in seconds after the first execution was created."""
 
     number: int
     queued: float
@@ -43,119 +51,129 @@ class Run:
 
     @property
     def id(self) -> str:
-        return f"{int(MADE + self.queued):08x}{self.number:016x}"
+        return f"{int(CREATED_AT + self.queued):08x}{self.number:016x}"
 
     def entry(self, now: float) -> dict[str, Any]:
-        has_ended = now >= MADE + self.ends
+        has_ended = now >= CREATED_AT + self.ends
         return entry(
             self.status if has_ended else "inProgress",
             self.id,
-            runQueuedAt=iso(MADE + self.queued),
-            outputsCompletedAt=iso(MADE + self.ends) if has_ended else None,
+            runQueuedAt=iso(CREATED_AT + self.queued),
+            outputsCompletedAt=iso(CREATED_AT + self.ends) if has_ended else None,
         )
 
 
-class Losant:
-    """Answers with the log of its runs, as long and as far back as it is asked for."""
+class FakeLosant:
+    """Responds with the log of its executions, limited by ``limit`` and ``since``."""
 
-    def __init__(self, *runs: Run) -> None:
-        self.runs = sorted(runs, key=lambda run: run.queued, reverse=True)
-        self.hand = Hand([self.answer], now=MADE)
+    def __init__(self, *executions: FakeExecution) -> None:
+        self.executions = sorted(executions, key=lambda execution: execution.queued, reverse=True)
+        self.driver = FlowDriver([self.respond], now=CREATED_AT)
 
-    def answer(self, call: Any) -> ExecutionLog:
-        now, since = self.hand.now, int(call.query["since"]) / 1000
-        listed = [run for run in self.runs if MADE + max(run.queued, run.listed) <= now]
-        wanted = [run.entry(now) for run in listed if MADE + run.queued >= since]
+    def respond(self, call: Any) -> ExecutionLog:
+        now, since = self.driver.now, int(call.query["since"]) / 1000
+        listed = [
+            execution
+            for execution in self.executions
+            if CREATED_AT + max(execution.queued, execution.listed) <= now
+        ]
+        wanted = [execution.entry(now) for execution in listed if CREATED_AT + execution.queued >= since]
         return ExecutionLog(wanted[: int(call.query["limit"])])
 
 
-class Teller:
-    """Looks as a triggerer does, from a process that may be a new one every time."""
+class FeedPoller:
+    """Polls as a triggerer does; a new poller stands for a new process."""
 
-    def __init__(self, losant: Losant, checkpoint: Checkpoint | None = None, **more: Any) -> None:
+    def __init__(self, losant: FakeLosant, checkpoint: Checkpoint | None = None, **more: Any) -> None:
         self.losant = losant
         given: dict[str, Any] = {"statuses": ["completed"], "poll_interval": INTERVAL, **more}
-        self.feed = CompletionFeed(APPLICATION, NOTEBOOK, now=losant.hand.now, checkpoint=checkpoint, **given)
-        self.schedule = PollSchedule.of(self.feed, calm)
-        self.notes: list[str] = []
+        self.feed = CompletionFeed(
+            APPLICATION_ID, NOTEBOOK_ID, now=losant.driver.now, checkpoint=checkpoint, **given
+        )
+        self.schedule = PollSchedule.of(self.feed, mean_delay)
+        self.log_lines: list[str] = []
 
     def poll_once(self) -> list[Completion]:
-        hand = self.losant.hand
-        hand.now += self.schedule.delay(hand.now)
-        hand.drive(poll_once(self.schedule, hand.clock))
-        self.notes += [note.text for note in self.feed.drain_logs()]
+        driver = self.losant.driver
+        driver.now += self.schedule.delay(driver.now)
+        driver.drive(poll_once(self.schedule, driver.clock))
+        self.log_lines += [line.text for line in self.feed.drain_logs()]
         return list(self.feed.drain_completions())
 
-    def until(self, seconds: float) -> list[Completion]:
-        """Look until so many seconds after the first moment."""
-        news: list[Completion] = []
-        while self.losant.hand.now < MADE + seconds:
-            news += self.poll_once()
-        return news
+    def poll_until(self, seconds: float) -> list[Completion]:
+        """Poll until this many seconds after the first execution was created."""
+        completions: list[Completion] = []
+        while self.losant.driver.now < CREATED_AT + seconds:
+            completions += self.poll_once()
+        return completions
 
 
-def ids(news: list[Completion]) -> list[str]:
-    return [it.execution.ref.execution_id for it in news if it.execution is not None]
+def ids(completions: list[Completion]) -> list[str]:
+    return [it.execution.ref.execution_id for it in completions if it.execution is not None]
 
 
-def over_the_wire(checkpoint: Checkpoint) -> Checkpoint:
+def through_json(checkpoint: Checkpoint) -> Checkpoint:
     return Checkpoint.from_json(json.loads(json.dumps(checkpoint.to_json())))
 
 
-# -- what is news -----------------------------------------------------------------------------------------
+# -- completions ------------------------------------------------------------------------------------------
 
 
-def test_what_had_ended_before_the_first_look_is_no_news_and_what_was_under_way_is() -> None:
-    old, under_way, new = Run(1, -500, -100), Run(2, -600, 100), Run(3, 50, 90)
+def test_executions_ended_before_the_first_poll_are_not_delivered_and_active_ones_are() -> None:
+    old, under_way, new = FakeExecution(1, -500, -100), FakeExecution(2, -600, 100), FakeExecution(3, 50, 90)
 
-    assert ids(Teller(Losant(old, under_way, new)).until(300)) == [new.id, under_way.id]
-
-
-def test_the_first_look_has_something_to_remember_even_if_there_is_nothing_to_tell() -> None:
-    (news,) = Teller(Losant(Run(1, -500, -100))).poll_once()
-
-    assert news.execution is None
-    assert list(news.checkpoint.delivered) == [Run(1, -500, -100).id]
+    assert ids(FeedPoller(FakeLosant(old, under_way, new)).poll_until(300)) == [new.id, under_way.id]
 
 
-def test_only_ends_of_the_wanted_kind_are_told() -> None:
-    runs = [
-        Run(number, 10, 20, status=name) for number, name in enumerate(("completed", "errored", "timeout"))
+def test_the_first_poll_has_a_checkpoint_even_without_a_completion() -> None:
+    (completion,) = FeedPoller(FakeLosant(FakeExecution(1, -500, -100))).poll_once()
+
+    assert completion.execution is None
+    assert list(completion.checkpoint.delivered) == [FakeExecution(1, -500, -100).id]
+
+
+def test_only_completions_with_a_selected_status_are_delivered() -> None:
+    executions = [
+        FakeExecution(number, 10, 20, status=name)
+        for number, name in enumerate(("completed", "errored", "timeout"))
     ]
 
-    assert ids(Teller(Losant(*runs), statuses=["errored", "timeout"]).until(120)) == [runs[1].id, runs[2].id]
+    assert ids(FeedPoller(FakeLosant(*executions), statuses=["errored", "timeout"]).poll_until(120)) == [
+        executions[1].id,
+        executions[2].id,
+    ]
 
 
-def test_what_ends_at_once_is_told_in_the_order_of_the_ends() -> None:
-    late, early = Run(1, 10, 50), Run(2, 20, 30)
+def test_simultaneous_completions_are_delivered_in_the_order_of_their_ends() -> None:
+    late, early = FakeExecution(1, 10, 50), FakeExecution(2, 20, 30)
 
-    assert ids(Teller(Losant(late, early)).until(120)) == [early.id, late.id]
-
-
-def test_another_one_goes_on_where_the_first_left_off() -> None:
-    losant = Losant(*(Run(number, 40 * number, 40 * number + 100) for number in range(1, 9)))
-
-    first = Teller(losant).until(200)
-    losant.hand.now += 100  # nobody looks
-    second = Teller(losant, over_the_wire(first[-1].checkpoint)).until(600)
-
-    assert ids(first + second) == [run.id for run in reversed(losant.runs)]
+    assert ids(FeedPoller(FakeLosant(late, early)).poll_until(120)) == [early.id, late.id]
 
 
-def test_what_was_not_remembered_is_told_again_and_not_lost() -> None:
-    losant = Losant(Run(1, 10, 20), Run(2, 10, 30), Run(3, 10, 40))
+def test_another_feed_continues_from_the_checkpoint_of_the_first() -> None:
+    losant = FakeLosant(*(FakeExecution(number, 40 * number, 40 * number + 100) for number in range(1, 9)))
 
-    first = Teller(losant).until(120)
-    second = Teller(losant, over_the_wire(first[1].checkpoint)).until(240)
+    first = FeedPoller(losant).poll_until(200)
+    losant.driver.now += 100  # time without polls
+    second = FeedPoller(losant, through_json(first[-1].checkpoint)).poll_until(600)
 
-    assert ids(second) == [Run(2, 10, 30).id, Run(3, 10, 40).id]
+    assert ids(first + second) == [execution.id for execution in reversed(losant.executions)]
 
 
-@briefly
+def test_completions_without_a_saved_checkpoint_are_delivered_again() -> None:
+    losant = FakeLosant(FakeExecution(1, 10, 20), FakeExecution(2, 10, 30), FakeExecution(3, 10, 40))
+
+    first = FeedPoller(losant).poll_until(120)
+    second = FeedPoller(losant, through_json(first[1].checkpoint)).poll_until(240)
+
+    assert ids(second) == [FakeExecution(2, 10, 30).id, FakeExecution(3, 10, 40).id]
+
+
+@few_examples
 @given(data=st.data())
-def test_each_is_told_once_whatever_the_order_the_lag_and_the_restarts(data: st.DataObject) -> None:
-    runs = [
-        Run(
+def test_each_completion_is_delivered_once_whatever_the_order_lag_and_restarts(data: st.DataObject) -> None:
+    executions = [
+        FakeExecution(
             number,
             queued=(queued := data.draw(st.integers(-2_000, 4_000))),
             ends=queued + data.draw(st.integers(0, 3_000)),
@@ -163,92 +181,99 @@ def test_each_is_told_once_whatever_the_order_the_lag_and_the_restarts(data: st.
         )
         for number in range(data.draw(st.integers(0, 30)))
     ]
-    losant, delivered, checkpoint = Losant(*runs), Counter[str](), None
+    losant, delivered, checkpoint = FakeLosant(*executions), Counter[str](), None
     for _ in range(data.draw(st.integers(1, 5))):
-        teller = Teller(losant, checkpoint)
-        news = teller.until(losant.hand.now - MADE + data.draw(st.integers(1, 3_000)))
-        delivered.update(ids(news))
-        if news:
-            checkpoint = over_the_wire(news[-1].checkpoint)
-        losant.hand.now += data.draw(st.integers(0, 2_000))
-    delivered.update(ids(Teller(losant, checkpoint).until(12_000)))
+        poller = FeedPoller(losant, checkpoint)
+        completions = poller.poll_until(losant.driver.now - CREATED_AT + data.draw(st.integers(1, 3_000)))
+        delivered.update(ids(completions))
+        if completions:
+            checkpoint = through_json(completions[-1].checkpoint)
+        losant.driver.now += data.draw(st.integers(0, 2_000))
+    delivered.update(ids(FeedPoller(losant, checkpoint).poll_until(12_000)))
 
-    assert delivered == Counter(run.id for run in runs if max(run.ends, run.listed) > 0)
-
-
-# -- how far back -----------------------------------------------------------------------------------------
-
-
-def reach(teller: Teller) -> float:
-    """Return how many seconds before the first moment the last request reached."""
-    return MADE - int(teller.losant.hand.calls[-1].query["since"]) / 1000
-
-
-def test_the_first_look_reaches_a_day_back_and_later_ones_only_as_far_as_they_must() -> None:
-    teller = Teller(Losant(Run(1, -10, -5)))
-    teller.poll_once()
-    assert reach(teller) > INITIAL_LOOKBACK
-    teller.poll_once()
-    assert reach(teller) < 2 * OVERLAP
-
-
-def test_one_that_is_under_way_keeps_the_log_long_but_not_for_ever() -> None:
-    stuck = Run(1, -3_000, 10 * STALE_AFTER)
-    losant = Losant(stuck, Run(2, STALE_AFTER, STALE_AFTER + 10))
-    teller = Teller(losant, poll_interval=3_600.0)
-
-    teller.until(STALE_AFTER - 7_200)
-    assert reach(teller) >= 3_000
-    teller.until(STALE_AFTER + 7_200)
-    assert reach(teller) < 0
-
-
-def test_a_busy_notebook_is_read_with_a_longer_log() -> None:
-    losant = Losant(*(Run(number, number, number + 30) for number in range(5 * FIRST_LIMIT)))
-
-    assert len(ids(Teller(losant).until(300))) == 5 * FIRST_LIMIT
-
-
-def test_a_wait_on_the_same_notebook_is_answered_by_the_same_request() -> None:
-    losant = Losant(Run(1, 10, 20))
-    teller = Teller(losant)
-    target = Target(
-        application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=Run(1, 10, 20).id, since=MADE
+    assert delivered == Counter(
+        execution.id for execution in executions if max(execution.ends, execution.listed) > 0
     )
-    watch = Wait(target, WaitConfig(poll_interval=INTERVAL, deadline=MADE + 3_600, max_poll_outage=600.0))
-    teller.schedule.join(watch)
 
-    news = teller.poll_once() + teller.poll_once()
 
-    assert ids(news) == [target.execution_id]
+# -- the lookback -----------------------------------------------------------------------------------------
+
+
+def lookback(poller: FeedPoller) -> float:
+    """Return by how many seconds ``since`` of the last request precedes the first execution."""
+    return CREATED_AT - int(poller.losant.driver.calls[-1].query["since"]) / 1000
+
+
+def test_the_first_poll_reaches_a_day_back_and_later_ones_only_as_far_as_required() -> None:
+    poller = FeedPoller(FakeLosant(FakeExecution(1, -10, -5)))
+    poller.poll_once()
+    assert lookback(poller) > INITIAL_LOOKBACK
+    poller.poll_once()
+    assert lookback(poller) < 2 * OVERLAP
+
+
+def test_an_active_execution_keeps_the_window_long_but_not_forever() -> None:
+    stuck = FakeExecution(1, -3_000, 10 * STALE_AFTER)
+    losant = FakeLosant(stuck, FakeExecution(2, STALE_AFTER, STALE_AFTER + 10))
+    poller = FeedPoller(losant, poll_interval=3_600.0)
+
+    poller.poll_until(STALE_AFTER - 7_200)
+    assert lookback(poller) >= 3_000
+    poller.poll_until(STALE_AFTER + 7_200)
+    assert lookback(poller) < 0
+
+
+def test_a_busy_notebook_is_polled_with_a_higher_limit() -> None:
+    losant = FakeLosant(*(FakeExecution(number, number, number + 30) for number in range(5 * FIRST_LIMIT)))
+
+    assert len(ids(FeedPoller(losant).poll_until(300))) == 5 * FIRST_LIMIT
+
+
+def test_a_wait_for_the_same_notebook_shares_the_request() -> None:
+    losant = FakeLosant(FakeExecution(1, 10, 20))
+    poller = FeedPoller(losant)
+    target = Target(
+        application_id=APPLICATION_ID,
+        notebook_id=NOTEBOOK_ID,
+        execution_id=FakeExecution(1, 10, 20).id,
+        since=CREATED_AT,
+    )
+    watch = Wait(
+        target, WaitConfig(poll_interval=INTERVAL, deadline=CREATED_AT + 3_600, max_poll_outage=600.0)
+    )
+    poller.schedule.join(watch)
+
+    completions = poller.poll_once() + poller.poll_once()
+
+    assert ids(completions) == [target.execution_id]
     assert watch.ending == "ended"
-    assert len(losant.hand.calls) == 2
+    assert len(losant.driver.calls) == 2
 
 
-# -- trouble ----------------------------------------------------------------------------------------------
+# -- errors -----------------------------------------------------------------------------------------------
 
 
-def test_a_row_of_failures_is_worth_one_line_and_costs_nothing_but_time() -> None:
-    losant = Losant(Run(1, 10, 20))
-    teller = Teller(losant)
-    teller.poll_once()
-    losant.hand._left = [GONE, GONE, Forbidden(403, "Forbidden", "no"), losant.answer]
+def test_consecutive_failures_are_logged_once_and_lose_no_completion() -> None:
+    losant = FakeLosant(FakeExecution(1, 10, 20))
+    poller = FeedPoller(losant)
+    poller.poll_once()
+    losant.driver._remaining = [GONE, GONE, Forbidden(403, "Forbidden", "no"), losant.respond]
 
-    assert ids(teller.until(600)) == [Run(1, 10, 20).id]
-    assert len(teller.notes) == 1
-
-
-def test_an_entry_that_cannot_be_read_hides_no_other_and_is_named_once() -> None:
-    losant = Losant(Run(1, 10, 20))
-    odd = {"id": run_id(5), "status": "completed"}
-    losant.hand._left = [lambda call: ExecutionLog([odd, *(it.raw for it in losant.answer(call))])]
-    teller = Teller(losant)
-
-    assert ids(teller.until(300)) == [Run(1, 10, 20).id]
-    assert [run_id(5) in note for note in teller.notes] == [True]
+    assert ids(poller.poll_until(600)) == [FakeExecution(1, 10, 20).id]
+    assert len(poller.log_lines) == 1
 
 
-def test_what_a_later_version_has_kept_can_be_read() -> None:
+def test_an_unreadable_entry_hides_no_other_and_is_logged_once() -> None:
+    losant = FakeLosant(FakeExecution(1, 10, 20))
+    odd = {"id": execution_id_at(5), "status": "completed"}
+    losant.driver._remaining = [lambda call: ExecutionLog([odd, *(it.raw for it in losant.respond(call))])]
+    poller = FeedPoller(losant)
+
+    assert ids(poller.poll_until(300)) == [FakeExecution(1, 10, 20).id]
+    assert [execution_id_at(5) in line for line in poller.log_lines] == [True]
+
+
+def test_a_checkpoint_of_a_later_version_can_be_loaded() -> None:
     assert Checkpoint.from_json({"since": 1.0, "delivered": {"a": 2.0}, "more": []}) == Checkpoint(
         since=1.0, delivered={"a": 2.0}
     )

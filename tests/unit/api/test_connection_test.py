@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is read in a token, and what follows from it."""
+"""The expiry of a token, and what the connection test makes of it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from airflow_provider_losant.api.endpoints import Page
 from airflow_provider_losant.api.errors import NotFound
 from airflow_provider_losant.api.flows.connection_test import check_connection, expiry
-from tests.support.factories import APPLICATION
-from tests.unit.api.flow_driver import Hand
+from tests.support.factories import APPLICATION_ID
+from tests.unit.api.flow_driver import FlowDriver
 
 END = datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
 
@@ -22,12 +22,12 @@ def token(claims: object) -> str:
     return ".".join(urlsafe_b64encode(json.dumps(it).encode()).decode().rstrip("=") for it in ({}, claims, 1))
 
 
-def hand() -> Hand:
-    return Hand([Page(notebooks=[], total=0), NotFound(404, "NotFound", "Notebook was not found")])
+def driver() -> FlowDriver:
+    return FlowDriver([Page(notebooks=[], total=0), NotFound(404, "NotFound", "Notebook was not found")])
 
 
 @pytest.mark.parametrize("pad", ["", "a", "aa", "aaa"])
-def test_a_token_tells_when_it_expires(pad: str) -> None:
+def test_the_expiry_is_read_from_the_token(pad: str) -> None:
     assert expiry(token({"exp": END.timestamp(), "pad": pad})) == END
 
 
@@ -48,19 +48,19 @@ def test_a_token_tells_when_it_expires(pad: str) -> None:
         token({"exp": float("nan")}),
     ],
 )
-def test_a_token_that_does_not_tell_is_left_to_losant(text: str) -> None:
+def test_a_token_without_a_readable_expiry_is_left_to_losant(text: str) -> None:
     assert expiry(text) is None
 
-    losant = hand()
-    assert losant.drive(check_connection(APPLICATION, text, losant.clock))[0]
+    losant = driver()
+    assert losant.drive(check_connection(APPLICATION_ID, text, losant.clock))[0]
 
 
 @pytest.mark.parametrize(("left", "is_well"), [(1.0, True), (0.0, False), (-1.0, False)])
-def test_a_token_is_good_until_the_second_it_names(left: float, is_well: bool) -> None:
-    losant = hand()
+def test_a_token_is_valid_until_the_second_of_its_expiry(left: float, is_well: bool) -> None:
+    losant = driver()
     losant.now = END.timestamp() - left
 
-    answer = losant.drive(check_connection(APPLICATION, token({"exp": END.timestamp()}), losant.clock))
+    answer = losant.drive(check_connection(APPLICATION_ID, token({"exp": END.timestamp()}), losant.clock))
 
     assert answer[0] is is_well
     assert ("; the token expires on 2027-01-15" in answer[1]) is is_well

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""By which names lineage knows what an execution has read and written."""
+"""The dataset names of the inputs and outputs of an execution."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from airflow_provider_losant.openlineage.datasets import (
     output_datasets,
     storage_dataset,
 )
-from tests.support.factories import APPLICATION, NOTEBOOK
+from tests.support.factories import APPLICATION_ID, NOTEBOOK_ID
 
 HOST = "https://api.losant.com"
-TABLE, DEVICE, ANOTHER = "5c782b8d4f3a8e51c1db42e5", "5c782b8d4f3a8e51c1db42e6", "5c782b8d4f3a8e51c1db42e7"
-FILES = f"{APPLICATION}/notebooks/{NOTEBOOK}"
+TABLE, DEVICE, OTHER_DEVICE = (
+    "5c782b8d4f3a8e51c1db42e5",
+    "5c782b8d4f3a8e51c1db42e6",
+    "5c782b8d4f3a8e51c1db42e7",
+)
+FILES = f"{APPLICATION_ID}/notebooks/{NOTEBOOK_ID}"
 
 
 def result(inputs: dict[str, int] | None = None, outputs: dict[str, int] | None = None) -> dict[str, Any]:
     return {
-        "application_id": APPLICATION,
-        "notebook_id": NOTEBOOK,
+        "application_id": APPLICATION_ID,
+        "notebook_id": NOTEBOOK_ID,
         "inputs": {name: {"size": size} for name, size in (inputs or {}).items()},
         "outputs": {name: {"size": size} for name, size in (outputs or {}).items()},
     }
@@ -32,12 +36,16 @@ def result(inputs: dict[str, int] | None = None, outputs: dict[str, int] | None 
 
 def notebook(inputs: Any = (), outputs: Any = ()) -> Notebook:
     return Notebook(
-        id=NOTEBOOK, application_id=APPLICATION, name="Report", inputs=tuple(inputs), outputs=tuple(outputs)
+        id=NOTEBOOK_ID,
+        application_id=APPLICATION_ID,
+        name="Report",
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
     )
 
 
 def names(datasets: list[Dataset]) -> list[str]:
-    return [it.name.removeprefix(f"{APPLICATION}/") for it in datasets]
+    return [it.name.removeprefix(f"{APPLICATION_ID}/") for it in datasets]
 
 
 @pytest.mark.parametrize(
@@ -51,18 +59,18 @@ def names(datasets: list[Dataset]) -> list[str]:
             ["private-files/rates/eur.csv"],
         ),
         (
-            {"inputType": "deviceData", "deviceIds": [DEVICE, ANOTHER]},
-            [f"devices/{DEVICE}", f"devices/{ANOTHER}"],
+            {"inputType": "deviceData", "deviceIds": [DEVICE, OTHER_DEVICE]},
+            [f"devices/{DEVICE}", f"devices/{OTHER_DEVICE}"],
         ),
         ({"inputType": "deviceMetadata", "deviceTags": [{"key": "site"}]}, ["devices"]),
         ({"inputType": "deviceConnectionHistory", "deviceIds": ["{{device}}"]}, ["devices"]),
         ({"inputType": "deviceData", "deviceIds": [DEVICE], "deviceTags": [{"key": "site"}]}, ["devices"]),
     ],
 )
-def test_an_input_is_named_by_what_it_was_made_from(given: dict[str, Any], sources: list[str]) -> None:
-    wanted = {"fileName": "in.csv", **given}
+def test_an_input_is_named_after_its_source(given: dict[str, Any], sources: list[str]) -> None:
+    configured = {"fileName": "in.csv", **given}
 
-    assert names(input_datasets(result({"in.csv": 7}), notebook([wanted]), HOST)) == sources
+    assert names(input_datasets(result({"in.csv": 7}), notebook([configured]), HOST)) == sources
 
 
 @pytest.mark.parametrize(
@@ -73,55 +81,57 @@ def test_an_input_is_named_by_what_it_was_made_from(given: dict[str, Any], sourc
         {"inputType": "externalUrl", "sourceUrl": "https://u:p@files.example/secret/in.csv?sig=abc"},
     ],
 )
-def test_an_input_whose_source_cannot_be_told_is_a_file_of_the_notebook(given: dict[str, Any]) -> None:
-    wanted = {"fileName": "in.csv", **given}
+def test_an_input_with_an_unknown_source_is_a_file_of_the_notebook(given: dict[str, Any]) -> None:
+    configured = {"fileName": "in.csv", **given}
 
-    assert input_datasets(result({"in.csv": 7}), notebook([wanted]), HOST) == [
+    assert input_datasets(result({"in.csv": 7}), notebook([configured]), HOST) == [
         Dataset(namespace="losant://api.losant.com", name=f"{FILES}/inputs/in.csv", size=7)
     ]
 
 
 def test_without_the_notebook_inputs_are_files() -> None:
-    assert names(input_datasets(result({"in.csv": 7}), None, HOST)) == [f"notebooks/{NOTEBOOK}/inputs/in.csv"]
+    assert names(input_datasets(result({"in.csv": 7}), None, HOST)) == [
+        f"notebooks/{NOTEBOOK_ID}/inputs/in.csv"
+    ]
 
 
-def test_a_file_is_known_by_the_template_of_its_name() -> None:
+def test_a_file_is_matched_by_the_template_of_its_name() -> None:
     tables = [
         {"inputType": "dataTable", "fileName": "{{site}}-meters.csv", "dataTableId": TABLE},
-        {"inputType": "dataTable", "fileName": "rates.csv", "dataTableId": ANOTHER},
+        {"inputType": "dataTable", "fileName": "rates.csv", "dataTableId": OTHER_DEVICE},
     ]
 
     read = input_datasets(result({"north-meters.csv": 7, "rates.csv": 8}), notebook(tables), HOST)
 
-    assert names(read) == [f"data-tables/{TABLE}", f"data-tables/{ANOTHER}"]
+    assert names(read) == [f"data-tables/{TABLE}", f"data-tables/{OTHER_DEVICE}"]
 
 
-def test_a_file_that_two_templates_fit_is_no_more_than_a_file() -> None:
+def test_a_file_that_matches_two_templates_has_no_source() -> None:
     tables = [
         {"inputType": "dataTable", "fileName": "{{a}}.csv", "dataTableId": TABLE},
-        {"inputType": "dataTable", "fileName": "{{b}}.csv", "dataTableId": ANOTHER},
+        {"inputType": "dataTable", "fileName": "{{b}}.csv", "dataTableId": OTHER_DEVICE},
     ]
 
     assert names(input_datasets(result({"in.csv": 7}), notebook(tables), HOST)) == [
-        f"notebooks/{NOTEBOOK}/inputs/in.csv"
+        f"notebooks/{NOTEBOOK_ID}/inputs/in.csv"
     ]
 
 
-def test_what_several_files_were_made_from_is_named_once_with_all_that_was_read() -> None:
+def test_a_source_of_several_files_is_one_dataset_with_the_total_read() -> None:
     inputs = [{"inputType": "deviceData", "fileName": name, "deviceIds": [DEVICE]} for name in ("a", "b")]
 
     assert input_datasets(result({"a": 7, "b": 8}), notebook(inputs), HOST) == [
-        Dataset(namespace="losant://api.losant.com", name=f"{APPLICATION}/devices/{DEVICE}", size=15)
+        Dataset(namespace="losant://api.losant.com", name=f"{APPLICATION_ID}/devices/{DEVICE}", size=15)
     ]
 
 
-def test_how_much_each_of_several_devices_gave_to_a_file_nobody_knows() -> None:
-    inputs = [{"inputType": "deviceData", "fileName": "a", "deviceIds": [DEVICE, ANOTHER]}]
+def test_a_file_of_several_devices_has_no_row_count_for_each_device() -> None:
+    inputs = [{"inputType": "deviceData", "fileName": "a", "deviceIds": [DEVICE, OTHER_DEVICE]}]
 
     assert [it.size for it in input_datasets(result({"a": 7}), notebook(inputs), HOST)] == [None, None]
 
 
-def test_an_output_is_named_as_its_asset_and_by_what_it_fills() -> None:
+def test_an_output_is_named_like_its_asset_and_its_destination() -> None:
     outputs = [
         {"outputType": "dataTable", "fileName": "kwh per/hour.csv", "dataTableId": TABLE},
         {"outputType": "executionResult", "fileName": "result.html"},
@@ -137,19 +147,19 @@ def test_an_output_is_named_as_its_asset_and_by_what_it_fills() -> None:
     ended = result(outputs={"kwh per/hour.csv": 7, "result.html": 8})
 
     assert names(output_datasets(ended, notebook(outputs=outputs), HOST, is_success=True)) == [
-        f"notebooks/{NOTEBOOK}/outputs/kwh%20per%2Fhour.csv",
-        f"notebooks/{NOTEBOOK}/outputs/result.html",
+        f"notebooks/{NOTEBOOK_ID}/outputs/kwh%20per%2Fhour.csv",
+        f"notebooks/{NOTEBOOK_ID}/outputs/result.html",
         f"data-tables/{TABLE}",
         "files/charts/latest.png",
     ]
 
 
-def test_a_run_that_failed_is_not_said_to_have_filled_anything() -> None:
+def test_a_failed_execution_has_no_output_destinations() -> None:
     table = {"outputType": "dataTable", "fileName": "out.csv", "dataTableId": TABLE}
     ended = result(outputs={"result.error.log": 9})
 
     assert names(output_datasets(ended, notebook(outputs=[table]), HOST, is_success=False)) == [
-        f"notebooks/{NOTEBOOK}/outputs/result.error.log"
+        f"notebooks/{NOTEBOOK_ID}/outputs/result.error.log"
     ]
 
 
@@ -163,5 +173,5 @@ def test_a_run_that_failed_is_not_said_to_have_filled_anything() -> None:
         ("/srv/reports/out.csv", "file", "/srv/reports/out.csv"),
     ],
 )
-def test_a_file_that_landed_is_named_as_openlineage_names_it(path: str, namespace: str, name: str) -> None:
+def test_a_saved_file_is_named_as_openlineage_names_it(path: str, namespace: str, name: str) -> None:
     assert storage_dataset(path, 7) == Dataset(namespace=namespace, name=name, size=7)

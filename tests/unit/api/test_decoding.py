@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What comes in is unpacked whole, and a few bytes never become a flood."""
+"""Response bodies are decoded completely, and a small body never expands without limit."""
 
 from __future__ import annotations
 
@@ -15,80 +15,82 @@ from hypothesis import strategies as st
 from airflow_provider_losant.api.errors import ProtocolError, ResponseTooLarge
 from airflow_provider_losant.api.http import decoding
 from airflow_provider_losant.api.http.decoding import GzipDecoder, ResponseBody
-from tests.support.factories import briefly
+from tests.support.factories import few_examples
 
-PACKED = {"content-encoding": "gzip"}
+GZIP = {"content-encoding": "gzip"}
 
 
-def in_pieces(content: bytes, size: int) -> Iterator[bytes]:
+def in_chunks(content: bytes, size: int) -> Iterator[bytes]:
     return (content[at : at + size] for at in range(0, len(content), size))
 
 
-def read(content: bytes, headers: dict[str, str], size: int = 1_000) -> bytes:
-    gathered = ResponseBody("notebook.logs", headers)
-    for piece in in_pieces(content, size):
-        gathered.feed(piece)
-    return gathered.finish()
+def decode(content: bytes, headers: dict[str, str], size: int = 1_000) -> bytes:
+    body = ResponseBody("notebook.logs", headers)
+    for chunk in in_chunks(content, size):
+        body.feed(chunk)
+    return body.finish()
 
 
-@briefly
+@few_examples
 @given(st.binary(max_size=2_000), st.integers(1, 300), st.integers(1, 3))
-def test_what_was_packed_comes_out_whole_however_it_arrives(content: bytes, size: int, parts: int) -> None:
-    assert read(content, {}, size) == content
-    assert read(gzip.compress(content) * parts, PACKED, size) == content * parts
+def test_a_compressed_body_is_decoded_completely_whatever_the_chunks(
+    content: bytes, size: int, parts: int
+) -> None:
+    assert decode(content, {}, size) == content
+    assert decode(gzip.compress(content) * parts, GZIP, size) == content * parts
 
 
 @pytest.mark.parametrize(
     "length", [decoding.CHUNK_SIZE - 1, decoding.CHUNK_SIZE, decoding.CHUNK_SIZE + 1, 3 * decoding.CHUNK_SIZE]
 )
-def test_what_does_not_fit_into_one_piece_is_not_lost(length: int) -> None:
+def test_data_beyond_one_chunk_is_not_lost(length: int) -> None:
     for size in (1, 100_000):
-        assert read(gzip.compress(b"0" * length), PACKED, size) == b"0" * length
+        assert decode(gzip.compress(b"0" * length), GZIP, size) == b"0" * length
 
 
-def test_a_flood_comes_piece_by_piece() -> None:
-    unpacking = GzipDecoder(PACKED)
+def test_a_gzip_bomb_is_decoded_in_chunks() -> None:
+    decoder = GzipDecoder(GZIP)
 
-    sizes = [len(piece) for piece in unpacking.feed(gzip.compress(bytes(20 * decoding.CHUNK_SIZE)))]
+    sizes = [len(chunk) for chunk in decoder.feed(gzip.compress(bytes(20 * decoding.CHUNK_SIZE)))]
 
     assert max(sizes) <= decoding.CHUNK_SIZE
     assert sum(sizes) == 20 * decoding.CHUNK_SIZE
 
 
-def test_an_answer_without_end_is_given_up_in_time() -> None:
-    gathered = ResponseBody("notebook.logs", PACKED)
+def test_an_endless_response_is_aborted_at_the_limit() -> None:
+    body = ResponseBody("notebook.logs", GZIP)
     bomb = zlib.compressobj(wbits=31)
 
     for _ in range(decoding.MAX_BODY // 1024**2 - 1):
-        gathered.feed(bomb.compress(bytes(1024**2)))
+        body.feed(bomb.compress(bytes(1024**2)))
     with pytest.raises(
         ResponseTooLarge, match=r"the response to notebook\.logs has more than 67,108,864 bytes"
     ):
-        gathered.feed(bomb.compress(bytes(3 * 1024**2)))
+        body.feed(bomb.compress(bytes(3 * 1024**2)))
 
 
 @pytest.mark.parametrize(
     ("content", "headers"),
     [
-        (b"not packed", PACKED),
-        (gzip.compress(b"whole")[:-3], PACKED),
-        (gzip.compress(b"whole") + b"rest", PACKED),
+        (b"not packed", GZIP),
+        (gzip.compress(b"whole")[:-3], GZIP),
+        (gzip.compress(b"whole") + b"rest", GZIP),
         (b"anything", {"content-encoding": "br"}),
         (b"anything", {"content-encoding": "gzip, gzip"}),
     ],
-    ids=["not packed", "cut off", "with a rest", "another packing", "packed twice"],
+    ids=["not compressed", "truncated", "with trailing data", "another encoding", "compressed twice"],
 )
-def test_what_cannot_be_unpacked_is_an_error_of_ours(content: bytes, headers: dict[str, str]) -> None:
+def test_an_undecodable_body_is_a_losant_error(content: bytes, headers: dict[str, str]) -> None:
     with pytest.raises(ProtocolError) as caught:
-        read(content, headers)
+        decode(content, headers)
 
     assert caught.value.is_transient
     assert caught.value.may_have_taken_effect
 
 
-@pytest.mark.parametrize("packing", ["", "identity", "GZIP", " gzip ", "x-gzip"])
-def test_packings_go_by_any_of_their_names(packing: str) -> None:
+@pytest.mark.parametrize("encoding", ["", "identity", "GZIP", " gzip ", "x-gzip"])
+def test_all_names_of_content_encodings_are_known(encoding: str) -> None:
     content: Any = b"content"
-    packed = gzip.compress(content) if "gzip" in packing.lower() else content
+    body = gzip.compress(content) if "gzip" in encoding.lower() else content
 
-    assert read(packed, {"content-encoding": packing}) == content
+    assert decode(body, {"content-encoding": encoding}) == content

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deploying a notebook: what is done, and above all what is not."""
+"""Deploying a notebook: which requests are sent and which are not."""
 
 from __future__ import annotations
 
@@ -12,104 +12,115 @@ from airflow_provider_losant.api.endpoints import Page
 from airflow_provider_losant.api.errors import FileAccessDenied, InvalidArgument, NotFound, TransportError
 from airflow_provider_losant.api.flows.deploy import Deployed, NotebookFile, Plan, deploy
 from airflow_provider_losant.api.model import Notebook
-from tests.support.factories import APPLICATION, NOTEBOOK
-from tests.unit.api.flow_driver import Hand
+from tests.support.factories import APPLICATION_ID, NOTEBOOK_ID
+from tests.unit.api.flow_driver import FlowDriver
 
 CONTENT = NotebookFile(name="report.ipynb", raw=b'{"cells": [1]}')
 OUTPUTS = [{"outputType": "executionResult", "fileName": "result.html"}]
 
 
-def notebook(name: str = "Report", notebook_id: str = NOTEBOOK, **more: Any) -> Notebook:
-    return Notebook.from_api({"id": notebook_id, "applicationId": APPLICATION, "name": name, **more})
+def notebook(name: str = "Report", notebook_id: str = NOTEBOOK_ID, **more: Any) -> Notebook:
+    return Notebook.from_api({"id": notebook_id, "applicationId": APPLICATION_ID, "name": name, **more})
 
 
 def listed(*notebooks: Notebook) -> Page:
     return Page(notebooks=notebooks, total=len(notebooks))
 
 
-def carry_out(answers: list[Any], files: list[Any] | None = None, **plan: Any) -> tuple[Hand, Deployed]:
-    hand = Hand(answers, files=files or [])
-    given = {"application_id": APPLICATION, "content": CONTENT, "name": "Report", **plan}
-    return hand, hand.drive(deploy(Plan(**given), retries=1))
+def deploy_with(
+    responses: list[Any], files: list[Any] | None = None, **plan: Any
+) -> tuple[FlowDriver, Deployed]:
+    driver = FlowDriver(responses, files=files or [])
+    given = {"application_id": APPLICATION_ID, "content": CONTENT, "name": "Report", **plan}
+    return driver, driver.drive(deploy(Plan(**given), retries=1))
 
 
-def test_what_is_right_already_is_left_alone() -> None:
-    there = notebook(jupyterFileUrl="https://files.example/x", outputs=OUTPUTS)
+def test_an_up_to_date_notebook_is_not_changed() -> None:
+    existing = notebook(jupyterFileUrl="https://files.example/x", outputs=OUTPUTS)
 
-    hand, done = carry_out(
-        [listed(there)], [json.dumps({"cells": [1]}, indent=4).encode()], body={"outputs": OUTPUTS}
+    driver, deployed = deploy_with(
+        [listed(existing)], [json.dumps({"cells": [1]}, indent=4).encode()], body={"outputs": OUTPUTS}
     )
 
-    assert hand.operations() == ["notebooks.get"]
-    assert (done.notebook, done.is_created, done.is_changed, done.is_uploaded) == (there, False, False, False)
+    assert driver.operations() == ["notebooks.get"]
+    assert (deployed.notebook, deployed.is_created, deployed.is_changed, deployed.is_uploaded) == (
+        existing,
+        False,
+        False,
+        False,
+    )
 
 
 @pytest.mark.parametrize(
-    "present", [b'{"cells": [2]}', b"not even JSON", FileAccessDenied("403"), TransportError("gone")]
+    "current_file", [b'{"cells": [2]}', b"not even JSON", FileAccessDenied("403"), TransportError("gone")]
 )
-def test_a_file_that_differs_or_cannot_be_compared_is_uploaded(present: Any) -> None:
-    there = notebook(jupyterFileUrl="https://files.example/x")
+def test_a_file_that_differs_or_cannot_be_compared_is_uploaded(current_file: Any) -> None:
+    existing = notebook(jupyterFileUrl="https://files.example/x")
 
-    hand, done = carry_out([listed(there), there], [present])
+    driver, deployed = deploy_with([listed(existing), existing], [current_file])
 
-    assert hand.operations() == ["notebooks.get", "notebook.upload"]
-    assert hand.calls[-1].upload is CONTENT
-    assert done.is_uploaded
+    assert driver.operations() == ["notebooks.get", "notebook.upload"]
+    assert driver.calls[-1].upload is CONTENT
+    assert deployed.is_uploaded
 
 
 def test_only_the_settings_that_differ_are_changed() -> None:
-    there = notebook(description="Daily", outputs=[])
+    existing = notebook(description="Daily", outputs=[])
 
-    hand, done = carry_out([listed(there), there, there], body={"description": "Daily", "outputs": OUTPUTS})
+    driver, deployed = deploy_with(
+        [listed(existing), existing, existing], body={"description": "Daily", "outputs": OUTPUTS}
+    )
 
-    assert hand.operations() == ["notebooks.get", "notebook.patch", "notebook.upload"]
-    assert hand.calls[1].json == {"outputs": OUTPUTS}
-    assert done.is_changed
+    assert driver.operations() == ["notebooks.get", "notebook.patch", "notebook.upload"]
+    assert driver.calls[1].json == {"outputs": OUTPUTS}
+    assert deployed.is_changed
 
 
-def test_a_notebook_is_made_only_when_that_is_asked_for() -> None:
+def test_a_notebook_is_created_only_on_request() -> None:
     with pytest.raises(InvalidArgument, match="the application has no notebook named 'Report'"):
-        carry_out([listed()])
+        deploy_with([listed()])
 
-    hand, done = carry_out([listed(), notebook(outputs=OUTPUTS)], may_create=True, body={"outputs": OUTPUTS})
+    driver, deployed = deploy_with(
+        [listed(), notebook(outputs=OUTPUTS)], may_create=True, body={"outputs": OUTPUTS}
+    )
 
-    assert hand.operations() == ["notebooks.get", "notebooks.post", "notebook.upload"]
-    assert hand.calls[1].json == {"name": "Report", "outputs": OUTPUTS}
-    assert (done.is_created, done.is_changed, done.is_uploaded) == (True, False, True)
+    assert driver.operations() == ["notebooks.get", "notebooks.post", "notebook.upload"]
+    assert driver.calls[1].json == {"name": "Report", "outputs": OUTPUTS}
+    assert (deployed.is_created, deployed.is_changed, deployed.is_uploaded) == (True, False, True)
 
 
-def test_a_notebook_whose_making_got_no_answer_is_looked_for_instead_of_made_again() -> None:
-    hand, done = carry_out(
+def test_after_a_lost_create_response_the_notebook_is_searched_not_created_again() -> None:
+    driver, deployed = deploy_with(
         [listed(), TransportError("lost"), listed(notebook()), notebook()], may_create=True
     )
 
-    assert hand.operations() == ["notebooks.get", "notebooks.post", "notebooks.get", "notebook.upload"]
-    assert done.is_created
+    assert driver.operations() == ["notebooks.get", "notebooks.post", "notebooks.get", "notebook.upload"]
+    assert deployed.is_created
 
 
-def test_two_notebooks_of_the_same_name_are_both_named_and_neither_is_touched() -> None:
-    other = NOTEBOOK.replace("5", "6")
+def test_two_notebooks_of_the_same_name_are_reported_and_not_changed() -> None:
+    other = NOTEBOOK_ID.replace("5", "6")
 
-    with pytest.raises(InvalidArgument, match=f"2 notebooks are named 'Report' \\({NOTEBOOK}, {other}\\)"):
-        carry_out([listed(notebook(), notebook(notebook_id=other))])
+    with pytest.raises(InvalidArgument, match=f"2 notebooks are named 'Report' \\({NOTEBOOK_ID}, {other}\\)"):
+        deploy_with([listed(notebook(), notebook(notebook_id=other))])
 
 
-def test_a_name_is_matched_exactly_though_losants_filter_is_a_glob() -> None:
-    hand, done = carry_out(
+def test_a_name_is_matched_exactly_although_losants_filter_is_a_glob() -> None:
+    driver, deployed = deploy_with(
         [listed(notebook("Report [1]", "6" * 24), notebook("Report 1")), notebook()], name="Report [1]"
     )
-    assert "filter" not in hand.calls[0].query
-    assert hand.calls[-1].path.endswith(f"{'6' * 24}/upload")
+    assert "filter" not in driver.calls[0].query
+    assert driver.calls[-1].path.endswith(f"{'6' * 24}/upload")
 
-    hand, done = carry_out([listed(notebook("report"), notebook("Report", "6" * 24)), notebook()])
-    assert hand.calls[0].query["filter"] == "Report"
-    assert hand.calls[-1].path.endswith(f"{'6' * 24}/upload")
-    assert done.is_uploaded
+    driver, deployed = deploy_with([listed(notebook("report"), notebook("Report", "6" * 24)), notebook()])
+    assert driver.calls[0].query["filter"] == "Report"
+    assert driver.calls[-1].path.endswith(f"{'6' * 24}/upload")
+    assert deployed.is_uploaded
 
 
 def test_an_id_needs_no_search() -> None:
-    hand, _ = carry_out([notebook()], name=None, notebook_id=NOTEBOOK)
-    assert hand.operations() == ["notebook.get", "notebook.upload"]
+    driver, _ = deploy_with([notebook()], name=None, notebook_id=NOTEBOOK_ID)
+    assert driver.operations() == ["notebook.get", "notebook.upload"]
 
     with pytest.raises(NotFound):
-        carry_out([NotFound(404, "NotFound", "Notebook was not found")], name=None, notebook_id=NOTEBOOK)
+        deploy_with([NotFound(404, "NotFound", "Notebook was not found")], name=None, notebook_id=NOTEBOOK_ID)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each endpoint as a value: what is sent, and how the answer is read."""
+"""Each endpoint as a value: the request, and the parsing of the response."""
 
 from __future__ import annotations
 
@@ -32,72 +32,85 @@ from airflow_provider_losant.api.errors import (
 )
 from airflow_provider_losant.api.http.response import parse_response
 from airflow_provider_losant.api.payloads import MAX_CONTEXT, encode_context, execution_options, notebook_body
-from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN, briefly, entry, published
+from tests.support.factories import (
+    APPLICATION_ID,
+    EXECUTION_ID,
+    NOTEBOOK_ID,
+    REF,
+    entry,
+    few_examples,
+    published,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.endpoints import Call
 
-BELOW = f"/applications/{APPLICATION}/notebooks"
+BELOW = f"/applications/{APPLICATION_ID}/notebooks"
 COMPACT = {"_actions": "false", "_links": "false", "_embedded": "false"}
 OPTIONS = {"relativeTo": "2026-01-01T00:00:00.000Z", "templateContext": "{}"}
 FILE = Path("report.ipynb")
-NOTEBOOK_ANSWER = {"id": NOTEBOOK, "applicationId": APPLICATION, "name": "Report"}
+NOTEBOOK_BODY = {"id": NOTEBOOK_ID, "applicationId": APPLICATION_ID, "name": "Report"}
 
 TABLE: dict[str, tuple[Call[Any], str, str, Mapping[str, str], Any, bool]] = {
     "application.get": (
-        endpoints.get_application(APPLICATION), "GET", f"/applications/{APPLICATION}", COMPACT, None, True,
+        endpoints.get_application(APPLICATION_ID),
+        "GET", f"/applications/{APPLICATION_ID}", COMPACT, None, True,
     ),
     "notebooks.get": (
-        endpoints.list_notebooks(APPLICATION, page=2, per_page=7, sortField="name"),
+        endpoints.list_notebooks(APPLICATION_ID, page=2, per_page=7, sortField="name"),
         "GET", BELOW, {"page": "2", "perPage": "7", "sortField": "name", **COMPACT}, None, True,
     ),
     "notebooks.post": (
-        endpoints.create_notebook(APPLICATION, {"name": "Report", "description": "Daily"}),
+        endpoints.create_notebook(APPLICATION_ID, {"name": "Report", "description": "Daily"}),
         "POST", BELOW, {}, {"name": "Report", "description": "Daily"}, False,
     ),
     "notebook.get": (
-        endpoints.get_notebook(APPLICATION, NOTEBOOK), "GET", f"{BELOW}/{NOTEBOOK}", COMPACT, None, True,
+        endpoints.get_notebook(APPLICATION_ID, NOTEBOOK_ID),
+        "GET", f"{BELOW}/{NOTEBOOK_ID}", COMPACT, None, True,
     ),
     "notebook.patch": (
-        endpoints.update_notebook(APPLICATION, NOTEBOOK, {"inputs": []}),
-        "PATCH", f"{BELOW}/{NOTEBOOK}", {}, {"inputs": []}, True,
+        endpoints.update_notebook(APPLICATION_ID, NOTEBOOK_ID, {"inputs": []}),
+        "PATCH", f"{BELOW}/{NOTEBOOK_ID}", {}, {"inputs": []}, True,
     ),
     "notebook.delete": (
-        endpoints.delete_notebook(APPLICATION, NOTEBOOK), "DELETE", f"{BELOW}/{NOTEBOOK}", {}, None, True,
+        endpoints.delete_notebook(APPLICATION_ID, NOTEBOOK_ID),
+        "DELETE", f"{BELOW}/{NOTEBOOK_ID}", {}, None, True,
     ),
     "notebook.notebookMinuteCounts": (
-        endpoints.minute_counts(APPLICATION, NOTEBOOK, start=1_767_225_600.25),
-        "GET", f"{BELOW}/{NOTEBOOK}/notebookMinuteCounts", {"start": "1767225600250", **COMPACT}, None, True,
+        endpoints.minute_counts(APPLICATION_ID, NOTEBOOK_ID, start=1_767_225_600.25),
+        "GET", f"{BELOW}/{NOTEBOOK_ID}/notebookMinuteCounts",
+        {"start": "1767225600250", **COMPACT}, None, True,
     ),
     "notebook.requestInputDataExport": (
-        endpoints.request_export(APPLICATION, NOTEBOOK, OPTIONS),
-        "POST", f"{BELOW}/{NOTEBOOK}/requestInputDataExport", {}, OPTIONS, False,
+        endpoints.request_export(APPLICATION_ID, NOTEBOOK_ID, OPTIONS),
+        "POST", f"{BELOW}/{NOTEBOOK_ID}/requestInputDataExport", {}, OPTIONS, False,
     ),
     "notebook.upload": (
-        endpoints.upload_notebook(APPLICATION, NOTEBOOK, FILE),
-        "POST", f"{BELOW}/{NOTEBOOK}/upload", {}, None, True,
+        endpoints.upload_notebook(APPLICATION_ID, NOTEBOOK_ID, FILE),
+        "POST", f"{BELOW}/{NOTEBOOK_ID}/upload", {}, None, True,
     ),
     "notebook.execute": (
-        endpoints.execute(APPLICATION, NOTEBOOK, OPTIONS),
-        "POST", f"{BELOW}/{NOTEBOOK}/execute", {}, OPTIONS, False,
+        endpoints.execute(APPLICATION_ID, NOTEBOOK_ID, OPTIONS),
+        "POST", f"{BELOW}/{NOTEBOOK_ID}/execute", {}, OPTIONS, False,
     ),
     "notebook.cancelExecution": (
         endpoints.cancel_execution(REF),
-        "POST", f"{BELOW}/{NOTEBOOK}/cancelExecution", {"executionId": RUN}, None, True,
+        "POST", f"{BELOW}/{NOTEBOOK_ID}/cancelExecution", {"executionId": EXECUTION_ID}, None, True,
     ),
     "notebook.logs": (
-        endpoints.execution_logs(APPLICATION, NOTEBOOK, limit=20, since=1_767_225_600.25),
-        "GET", f"{BELOW}/{NOTEBOOK}/logs", {"limit": "20", "since": "1767225600250", **COMPACT}, None, True,
+        endpoints.execution_logs(APPLICATION_ID, NOTEBOOK_ID, limit=20, since=1_767_225_600.25),
+        "GET", f"{BELOW}/{NOTEBOOK_ID}/logs",
+        {"limit": "20", "since": "1767225600250", **COMPACT}, None, True,
     ),
 }  # fmt: skip
 
 
 def fill(path: str) -> str:
-    return path.format(applicationId=APPLICATION, notebookId=NOTEBOOK)
+    return path.format(applicationId=APPLICATION_ID, notebookId=NOTEBOOK_ID)
 
 
 @pytest.mark.parametrize("operation", TABLE)
-def test_each_call_says_exactly_what_is_sent(operation: str) -> None:
+def test_each_call_has_exactly_the_request_that_is_sent(operation: str) -> None:
     call, method, path, query, body, idempotent = TABLE[operation]
 
     assert (call.operation, call.method, call.path, dict(call.query)) == (operation, method, path, query)
@@ -120,7 +133,7 @@ def test_each_call_is_an_operation_that_losant_publishes(operation: str) -> None
     assert any(it["in"] == "multipart" for it in real["params"]) == (call.upload is not None)
 
 
-def test_the_module_has_no_call_that_the_table_does_not_check() -> None:
+def test_every_call_of_the_module_is_in_the_table() -> None:
     source = Path(endpoints.__file__).read_text()
 
     assert set(re.findall(r'operation="([\w.]+)"', source)) == set(TABLE)
@@ -130,20 +143,20 @@ def test_the_module_has_no_call_that_the_table_does_not_check() -> None:
     ("make", "field"),
     [
         (endpoints.list_notebooks, "application_id"),
-        (lambda bad: endpoints.get_notebook(bad, NOTEBOOK), "application_id"),
-        (lambda bad: endpoints.get_notebook(APPLICATION, bad), "notebook_id"),
-        (lambda bad: endpoints.execute(APPLICATION, bad, {}), "notebook_id"),
-        (lambda bad: endpoints.execution_logs(APPLICATION, bad, limit=1, since=0), "notebook_id"),
+        (lambda bad: endpoints.get_notebook(bad, NOTEBOOK_ID), "application_id"),
+        (lambda bad: endpoints.get_notebook(APPLICATION_ID, bad), "notebook_id"),
+        (lambda bad: endpoints.execute(APPLICATION_ID, bad, {}), "notebook_id"),
+        (lambda bad: endpoints.execution_logs(APPLICATION_ID, bad, limit=1, since=0), "notebook_id"),
     ],
     ids=["list", "get by application", "get", "execute", "logs"],
 )
 @pytest.mark.parametrize("bad", ["../../secrets", "", None, "x" * 24])
-def test_what_is_no_id_never_gets_into_a_path(make: Any, field: str, bad: Any) -> None:
+def test_an_invalid_id_never_gets_into_a_path(make: Any, field: str, bad: Any) -> None:
     with pytest.raises(InvalidArgument, match=f"^{field}: "):
         make(bad)
 
 
-def test_only_what_is_given_of_a_notebook_is_sent_in_losants_spelling() -> None:
+def test_only_the_given_fields_of_a_notebook_are_sent_in_losants_spelling() -> None:
     assert notebook_body({}) == {}
     assert notebook_body({"image_version": "v4", "inputs": [], "description": ""}) == {
         "imageVersion": "v4",
@@ -152,10 +165,10 @@ def test_only_what_is_given_of_a_notebook_is_sent_in_losants_spelling() -> None:
     }
 
 
-def test_minute_counts_are_read_as_losant_publishes_them() -> None:
-    (answer,) = published("schemas.json")["notebookMinuteCounts"]["examples"]
+def test_minute_counts_are_parsed_as_losant_publishes_them() -> None:
+    (example,) = published("schemas.json")["notebookMinuteCounts"]["examples"]
 
-    read = endpoints.minute_counts(APPLICATION, NOTEBOOK).parse(answer)
+    read = endpoints.minute_counts(APPLICATION_ID, NOTEBOOK_ID).parse(example)
 
     (day,) = read.days
     assert (read.minutes, day.minutes, day.completed, day.errored, day.canceled, day.timeout) == (
@@ -164,7 +177,7 @@ def test_minute_counts_are_read_as_losant_publishes_them() -> None:
     assert (read.start, day.date.tzinfo, read.raw) == (
         datetime(1999, 5, 20, 5, tzinfo=UTC),
         UTC,
-        answer,
+        example,
     )
 
 
@@ -233,7 +246,7 @@ def test_a_context_that_is_not_json_is_refused(value: Any) -> None:
         encode_context(value)
 
 
-def test_a_context_may_be_as_long_as_losant_takes_and_no_longer() -> None:
+def test_a_context_may_be_as_long_as_losant_accepts_and_no_longer() -> None:
     longest = json.dumps("é" * (MAX_CONTEXT - 2), ensure_ascii=False)
 
     assert encode_context(longest) == longest
@@ -241,7 +254,7 @@ def test_a_context_may_be_as_long_as_losant_takes_and_no_longer() -> None:
         encode_context(longest[:-1] + 'x"')
 
 
-def answer(
+def parse_response_of(
     status: int = 200,
     body: Any = None,
     kind: str = "application/json",
@@ -255,14 +268,16 @@ def answer(
     return parse_response(call or TABLE["notebook.get"][0], status, given, content)
 
 
-def test_an_answer_becomes_what_the_call_promises() -> None:
-    read = answer(200, NOTEBOOK_ANSWER)
-    page = answer(200, {"items": [NOTEBOOK_ANSWER], "totalCount": 5}, call=TABLE["notebooks.get"][0])
-    started = answer(200, {"success": True, "executionId": RUN}, call=TABLE["notebook.execute"][0])
-    (run,) = answer(200, [entry("completed")], call=TABLE["notebook.logs"][0])
-    cancelled = answer(200, {"success": True}, call=TABLE["notebook.cancelExecution"][0])
+def test_a_response_is_parsed_into_the_promised_type() -> None:
+    read = parse_response_of(200, NOTEBOOK_BODY)
+    page = parse_response_of(200, {"items": [NOTEBOOK_BODY], "totalCount": 5}, call=TABLE["notebooks.get"][0])
+    started = parse_response_of(
+        200, {"success": True, "executionId": EXECUTION_ID}, call=TABLE["notebook.execute"][0]
+    )
+    (run,) = parse_response_of(200, [entry("completed")], call=TABLE["notebook.logs"][0])
+    cancelled = parse_response_of(200, {"success": True}, call=TABLE["notebook.cancelExecution"][0])
 
-    assert (read.id, page.total, page.notebooks[0].id) == (NOTEBOOK, 5, NOTEBOOK)
+    assert (read.id, page.total, page.notebooks[0].id) == (NOTEBOOK_ID, 5, NOTEBOOK_ID)
     assert (started, run.ref, cancelled) == (REF, REF, None)
 
 
@@ -288,7 +303,7 @@ def test_an_answer_becomes_what_the_call_promises() -> None:
         (200, b"", "text/plain", ProtocolError, "is not complete JSON (0 bytes)"),
         (204, b"", "", ProtocolError, "is not complete JSON (0 bytes)"),
         (301, b"", "text/html", NotLosantApi, "was redirected (301)"),
-        (302, {"id": NOTEBOOK}, "json", NotLosantApi, "was redirected (302)"),
+        (302, {"id": NOTEBOOK_ID}, "json", NotLosantApi, "was redirected (302)"),
         (304, b"", "text/plain", NotLosantApi, "was redirected (304)"),
         (
             200,
@@ -299,18 +314,18 @@ def test_an_answer_becomes_what_the_call_promises() -> None:
         ),
         (200, b"", "application/json", ProtocolError, "is not complete JSON (0 bytes)"),
         (200, b"\xff\xfe", "application/json", ProtocolError, "is not complete JSON"),
-        (200, {"id": NOTEBOOK}, "json", ProtocolError, "unknown shape: KeyError 'applicationId'"),
+        (200, {"id": NOTEBOOK_ID}, "json", ProtocolError, "unknown shape: KeyError 'applicationId'"),
         (200, [], "json", ProtocolError, "unknown shape"),
         (200, None, "json", ProtocolError, "unknown shape"),
         (200, "text", "json", ProtocolError, "unknown shape"),
     ],
     ids=str,
 )
-def test_every_other_answer_is_the_error_it_means(
+def test_every_error_response_raises_its_own_error(
     status: int, body: Any, kind: str, expected: type[LosantError], says: str
 ) -> None:
     with pytest.raises(LosantError) as caught:
-        answer(status, body, "application/json" if kind == "json" else kind)
+        parse_response_of(status, body, "application/json" if kind == "json" else kind)
 
     assert type(caught.value) is expected
     assert says in str(caught.value)
@@ -323,7 +338,7 @@ def test_every_other_answer_is_the_error_it_means(
         ("notebook.execute", {"executionId": "not-an-id"}),
         ("notebook.execute", {"executionId": None}),
         ("notebook.logs", {"items": []}),
-        ("notebook.logs", [{"id": RUN}]),
+        ("notebook.logs", [{"id": EXECUTION_ID}]),
         ("notebook.logs", [entry(runQueuedAt="yesterday")]),
         ("notebook.logs", [entry(executionErrors=["boom"])]),
         ("notebooks.get", {"items": {}}),
@@ -331,36 +346,34 @@ def test_every_other_answer_is_the_error_it_means(
     ],
     ids=str,
 )
-def test_an_answer_of_another_shape_is_never_a_bare_key_error(operation: str, body: Any) -> None:
+def test_a_response_of_another_shape_is_never_a_bare_key_error(operation: str, body: Any) -> None:
     with pytest.raises(ProtocolError, match="unknown shape"):
-        list(answer(200, body, call=TABLE[operation][0]))  # of a log, only what is looked at is read
+        list(parse_response_of(200, body, call=TABLE[operation][0]))  # a log parses its entries on access
 
 
-def test_a_lost_shape_of_execute_may_have_landed() -> None:
+def test_an_unreadable_execute_response_may_have_taken_effect() -> None:
     with pytest.raises(ProtocolError) as caught:
-        answer(200, {"success": True}, call=TABLE["notebook.execute"][0])
+        parse_response_of(200, {"success": True}, call=TABLE["notebook.execute"][0])
 
     assert caught.value.may_have_taken_effect
 
 
-def test_a_missing_scope_for_a_cancel_is_that_of_execute() -> None:
+def test_a_refused_cancel_names_the_scope_of_execute() -> None:
     with pytest.raises(Forbidden, match=r"needs the scope notebook\.execute"):
-        answer(403, {}, call=TABLE["notebook.cancelExecution"][0])
+        parse_response_of(403, {}, call=TABLE["notebook.cancelExecution"][0])
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("nonsense", None)])
-def test_the_pause_that_losant_asks_for_is_on_the_error(header: str, seconds: float | None) -> None:
+def test_retry_after_is_stored_on_the_error(header: str, seconds: float | None) -> None:
     with pytest.raises(RateLimited) as caught:
-        answer(429, {}, Retry_After=header)
+        parse_response_of(429, {}, Retry_After=header)
 
     assert caught.value.retry_after == seconds
 
 
-@briefly
+@few_examples
 @given(st.integers(min_value=200, max_value=599), st.binary(max_size=40), st.sampled_from(list(TABLE)))
-def test_no_answer_whatever_raises_anything_but_our_own_errors(
-    status: int, body: bytes, operation: str
-) -> None:
+def test_any_response_raises_only_losant_errors(status: int, body: bytes, operation: str) -> None:
     with contextlib.suppress(ResponseError, ProtocolError):
-        answer(status, body, call=TABLE[operation][0])
+        parse_response_of(status, body, call=TABLE[operation][0])
         assert status < 300

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each error answers two questions itself: may it pass, and may Losant have acted all the same."""
+"""Each error knows whether it is transient and whether the request may have taken effect."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from airflow_provider_losant.api.errors import (
         (599, ServerError, True, True),
     ],
 )
-def test_each_status_is_an_error_that_knows_what_may_follow(
+def test_each_status_raises_an_error_with_the_right_flags(
     status: int, kind: type[ResponseError], passing: bool, landed: bool
 ) -> None:
     error = error_class(status)(status, "Type", "Message")
@@ -68,11 +68,13 @@ def test_each_status_is_an_error_that_knows_what_may_follow(
     ],
     ids=str,
 )
-def test_an_error_without_a_status_knows_it_too(error: LosantError, passing: bool, landed: bool) -> None:
+def test_errors_without_a_status_have_the_right_flags(
+    error: LosantError, passing: bool, landed: bool
+) -> None:
     assert (error.is_transient, error.may_have_taken_effect, error.retry_after) == (passing, landed, None)
 
 
-def test_a_message_says_what_was_asked_what_came_back_and_what_to_do() -> None:
+def test_a_message_has_the_request_the_response_and_a_remedy() -> None:
     error = Forbidden(403, "Forbidden", "Access is forbidden", operation="notebook.logs", hint="add a scope")
 
     assert str(error) == (
@@ -94,7 +96,7 @@ def test_a_message_says_what_was_asked_what_came_back_and_what_to_do() -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_an_error_survives_the_way_to_another_process(error: LosantError) -> None:
+def test_an_error_survives_pickling(error: LosantError) -> None:
     back = pickle.loads(pickle.dumps(error))
 
     assert (type(back), str(back), vars(back)) == (type(error), str(error), vars(error))

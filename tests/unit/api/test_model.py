@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nouns, read from what Losant answers."""
+"""Executions and notebooks, parsed from Losant's responses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,17 @@ from airflow_provider_losant.api.model import (
     Status,
     losant_id,
 )
-from tests.support.factories import APPLICATION, MADE, NOTEBOOK, REF, RUN, entry, execution, iso, published
+from tests.support.factories import (
+    APPLICATION_ID,
+    CREATED_AT,
+    EXECUTION_ID,
+    NOTEBOOK_ID,
+    REF,
+    entry,
+    execution,
+    iso,
+    published,
+)
 
 SIGNED = "https://storage.example/result.csv?X-Amz-Signature=deadbeef"
 
@@ -51,7 +61,7 @@ def test_the_status_table_has_exactly_the_published_statuses() -> None:
     assert set(STATUSES) == set(schema["enum"])
 
 
-def test_a_status_nobody_has_documented_is_not_final_and_still_running() -> None:
+def test_an_undocumented_status_is_active() -> None:
     status = Status.of("hibernating")
 
     assert not status.is_final
@@ -61,34 +71,43 @@ def test_a_status_nobody_has_documented_is_not_final_and_still_running() -> None
 
 
 def test_an_id_is_24_hexadecimal_digits() -> None:
-    assert losant_id(f" {RUN}\n", field="notebook_id") == RUN
+    assert losant_id(f" {EXECUTION_ID}\n", field="notebook_id") == EXECUTION_ID
 
 
-def test_an_id_in_capitals_names_the_same_thing() -> None:
-    assert losant_id(RUN.upper(), field="notebook_id") == RUN
+def test_an_id_in_capitals_is_the_same_id() -> None:
+    assert losant_id(EXECUTION_ID.upper(), field="notebook_id") == EXECUTION_ID
 
 
 @pytest.mark.parametrize(
     "value",
-    ["abc", "g" * 24, RUN + "0", "../" + RUN[3:], 5, RUN.encode(), f"{RUN[:12]} {RUN[13:]}", "٣" * 24],
+    [
+        "abc",
+        "g" * 24,
+        EXECUTION_ID + "0",
+        "../" + EXECUTION_ID[3:],
+        5,
+        EXECUTION_ID.encode(),
+        f"{EXECUTION_ID[:12]} {EXECUTION_ID[13:]}",
+        "٣" * 24,
+    ],
 )
-def test_what_is_no_id_is_refused_under_the_name_of_its_field(value: object) -> None:
+def test_an_invalid_id_is_refused_with_the_name_of_its_field(value: object) -> None:
     with pytest.raises(InvalidArgument, match=r"^notebook_id: .* is not a Losant id"):
         losant_id(value, field="notebook_id")
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_a_missing_id_is_told_from_a_wrong_one(value: object) -> None:
+def test_a_missing_id_is_reported_differently_from_an_invalid_one(value: object) -> None:
     with pytest.raises(InvalidArgument, match=r"^execution_id: is missing$"):
         losant_id(value, field="execution_id")
 
 
-def test_an_execution_id_tells_when_it_was_made() -> None:
-    assert REF.created_at == MADE
-    assert str(REF) == f"execution {RUN} of notebook {NOTEBOOK}"
+def test_an_execution_id_contains_its_creation_time() -> None:
+    assert REF.created_at == CREATED_AT
+    assert str(REF) == f"execution {EXECUTION_ID} of notebook {NOTEBOOK_ID}"
 
 
-def test_every_published_execution_can_be_read() -> None:
+def test_every_published_execution_can_be_parsed() -> None:
     schemas = published("schemas.json")
     logs = [it for log in schemas["notebookExecutionLogs"]["examples"] for it in log]
     examples = [*schemas["notebookExecution"]["examples"], *logs]
@@ -102,7 +121,7 @@ def test_every_published_execution_can_be_read() -> None:
     assert len(examples) >= 3
 
 
-def test_every_published_notebook_can_be_read() -> None:
+def test_every_published_notebook_can_be_parsed() -> None:
     schemas = published("schemas.json")
     pages = [it for page in schemas["notebooks"]["examples"] for it in page["items"]]
     examples = [*schemas["notebook"]["examples"], *pages]
@@ -116,32 +135,32 @@ def test_every_published_notebook_can_be_read() -> None:
     assert len(examples) >= 2
 
 
-def test_keys_that_losant_adds_later_do_no_harm() -> None:
+def test_unknown_keys_are_ignored() -> None:
     assert execution("completed", brandNew={"a": 1}).status.is_success
 
 
-def test_a_finished_execution_becomes_the_result_that_dags_get() -> None:
+def test_an_ended_execution_becomes_the_result_for_dags() -> None:
     read = execution(
         "completed",
-        executionRelativeTo=iso(MADE - 60),
-        runStartedAt=iso(MADE + 1),
-        inputsCompletedAt=iso(MADE + 3.5),
-        notebookCompletedAt=iso(MADE + 13.5),
-        outputsCompletedAt=iso(MADE + 14.25),
+        executionRelativeTo=iso(CREATED_AT - 60),
+        runStartedAt=iso(CREATED_AT + 1),
+        inputsCompletedAt=iso(CREATED_AT + 3.5),
+        notebookCompletedAt=iso(CREATED_AT + 13.5),
+        outputsCompletedAt=iso(CREATED_AT + 14.25),
         maxAllowedRunMinutes=5,
         inputInfo={"in.csv": {"size": 5, "contentType": "text/csv", "url": SIGNED}},
         outputInfo={"out.csv": {"size": 7, "contentType": "text/csv", "url": SIGNED}},
     )
 
     assert read.to_result() == {
-        "execution_id": RUN,
-        "notebook_id": NOTEBOOK,
-        "application_id": APPLICATION,
+        "execution_id": EXECUTION_ID,
+        "notebook_id": NOTEBOOK_ID,
+        "application_id": APPLICATION_ID,
         "status": "completed",
-        "relative_to": iso(MADE - 60),
-        "queued_at": iso(MADE),
-        "started_at": iso(MADE + 1),
-        "finished_at": iso(MADE + 14.25),
+        "relative_to": iso(CREATED_AT - 60),
+        "queued_at": iso(CREATED_AT),
+        "started_at": iso(CREATED_AT + 1),
+        "finished_at": iso(CREATED_AT + 14.25),
         "durations": {"queue": 1.0, "inputs": 2.5, "notebook": 10.0, "outputs": 0.75, "total": 14.25},
         "max_run_minutes": 5,
         "inputs": {"in.csv": {"size": 5}},
@@ -149,7 +168,7 @@ def test_a_finished_execution_becomes_the_result_that_dags_get() -> None:
     }
 
 
-def test_what_has_not_happened_yet_is_none_in_the_result() -> None:
+def test_timestamps_of_later_phases_are_none_in_the_result() -> None:
     result = execution("queued").to_result()
 
     assert (result["started_at"], result["finished_at"], result["relative_to"]) == (None, None, None)
@@ -159,14 +178,14 @@ def test_what_has_not_happened_yet_is_none_in_the_result() -> None:
 
 
 @pytest.mark.parametrize("status", ["timeout", "canceled"])
-def test_a_run_that_was_cut_off_is_not_said_to_have_finished_when_its_inputs_were_there(status: str) -> None:
-    read = execution(status, runStartedAt=iso(MADE + 1), inputsCompletedAt=iso(MADE + 2))
+def test_an_aborted_execution_does_not_end_when_its_inputs_were_ready(status: str) -> None:
+    read = execution(status, runStartedAt=iso(CREATED_AT + 1), inputsCompletedAt=iso(CREATED_AT + 2))
 
     assert read.to_result()["finished_at"] is None
 
 
-def test_a_run_that_is_still_going_has_not_finished() -> None:
-    assert execution("inProgress", notebookCompletedAt=iso(MADE)).to_result()["finished_at"] is None
+def test_an_active_execution_has_no_end_time() -> None:
+    assert execution("inProgress", notebookCompletedAt=iso(CREATED_AT)).to_result()["finished_at"] is None
 
 
 @pytest.mark.parametrize(
@@ -182,14 +201,14 @@ def test_a_run_that_is_still_going_has_not_finished() -> None:
         ("errored", 3, "errored"),
     ],
 )
-def test_a_phase_says_which_part_of_the_work_is_going_on(status: str, done: int, phase: str) -> None:
+def test_the_phase_names_the_current_step(status: str, done: int, phase: str) -> None:
     keys = ("runStartedAt", "inputsCompletedAt", "notebookCompletedAt", "outputsCompletedAt")
-    marks = {key: iso(MADE + 1 + n) for n, key in enumerate(keys[:done])}
+    marks = {key: iso(CREATED_AT + 1 + n) for n, key in enumerate(keys[:done])}
 
     assert execution(status, **marks).phase == phase
 
 
-def test_a_signed_address_is_in_no_result_and_in_no_repr() -> None:
+def test_a_signed_url_is_in_no_result_and_no_repr() -> None:
     files = {"result.html": {"size": 7, "url": SIGNED}}
     read = execution("completed", inputInfo=files, outputInfo=files)
 
@@ -198,18 +217,20 @@ def test_a_signed_address_is_in_no_result_and_in_no_repr() -> None:
 
 
 @pytest.mark.parametrize("missing", ["inputInfo", "outputInfo", "executionErrors", "runQueuedAt"])
-def test_an_entry_may_lack_what_losant_leaves_out(missing: str) -> None:
+def test_an_entry_may_lack_optional_fields(missing: str) -> None:
     sparse: dict[str, Any] = {key: value for key, value in entry().items() if key != missing}
 
-    assert Execution.from_api(sparse).queued_time == MADE
+    assert Execution.from_api(sparse).queued_time == CREATED_AT
 
 
-def test_an_entry_that_has_only_an_id_is_known_by_it() -> None:
+def test_an_entry_with_only_an_id_is_parsed() -> None:
     sparse = {key: value for key, value in entry().items() if key != "notebookExecutionId"}
 
     assert Execution.from_api(sparse).ref == REF
 
 
-def test_executions_are_compared_by_what_they_say_and_not_by_losants_spelling() -> None:
+def test_executions_are_compared_by_value_and_not_by_losants_spelling() -> None:
     assert execution() == replace(execution(), raw={})
-    assert ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=RUN) == REF
+    assert (
+        ExecutionRef(application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, execution_id=EXECUTION_ID) == REF
+    )

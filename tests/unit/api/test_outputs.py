@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fetching the files of a run: which, how large, and when to ask for another address."""
+"""Downloading the files of an execution: which, how large, and when to request a new URL."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from airflow_provider_losant.api.errors import (
     TransportError,
 )
 from airflow_provider_losant.api.flows.outputs import OutputSelection, download, find_execution
-from tests.support.factories import MADE, REF, execution, run_id
-from tests.unit.api.flow_driver import Hand
+from tests.support.factories import CREATED_AT, REF, execution, execution_id_at
+from tests.unit.api.flow_driver import FlowDriver
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.steps import OpenSink
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """What is kept of files, by name."""
+    """Stores the content of files by name."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -44,135 +44,145 @@ class Store:
         self.files[name] = sink.getvalue()
 
 
-def run(*names: str, status: str = "completed", url: str | None = "https://x/1", size: Any = 3) -> Execution:
+def with_outputs(
+    *names: str, status: str = "completed", url: str | None = "https://x/1", size: Any = 3
+) -> Execution:
     return execution(status, outputInfo={name: {"url": url, "size": size} for name in names})
 
 
-def fetch(
-    hand: Hand, *names: str, max_bytes: int | None = None, retries: int = 2, place: Any = None
+def download_outputs(
+    driver: FlowDriver, *names: str, max_bytes: int | None = None, retries: int = 2, place: Any = None
 ) -> tuple[dict[str, bytes], Any]:
     store = Store()
     choice = OutputSelection.parse(names or ("*",), max_bytes)
-    return store.files, hand.drive(download(REF, choice, place or store.place, retries))
+    return store.files, driver.drive(download(REF, choice, place or store.place, retries))
 
 
-def test_all_files_are_fetched_unless_some_are_chosen() -> None:
-    listed = run("result.html", "a.csv", "b.csv", "plots/a.png")
-    everything, saved = fetch(Hand([[listed]], files=[b"one", b"two", b"3", b"four"]))
-    some, _ = fetch(Hand([[listed]], files=[b"one", b"two"]), "*.csv")
-    deep, _ = fetch(Hand([[listed]], files=[b"one"]), "plots/*")
+def test_all_files_are_downloaded_unless_some_are_selected() -> None:
+    listed = with_outputs("result.html", "a.csv", "b.csv", "plots/a.png")
+    all_files, saved = download_outputs(FlowDriver([[listed]], files=[b"one", b"two", b"3", b"four"]))
+    some, _ = download_outputs(FlowDriver([[listed]], files=[b"one", b"two"]), "*.csv")
+    nested, _ = download_outputs(FlowDriver([[listed]], files=[b"one"]), "plots/*")
 
-    assert everything == {"result.html": b"one", "a.csv": b"two", "b.csv": b"3", "plots/a.png": b"four"}
+    assert all_files == {"result.html": b"one", "a.csv": b"two", "b.csv": b"3", "plots/a.png": b"four"}
     assert saved == {"result.html": 3, "a.csv": 3, "b.csv": 1, "plots/a.png": 4}
     assert list(some) == ["a.csv", "b.csv"]
-    assert list(deep) == ["plots/a.png"]
+    assert list(nested) == ["plots/a.png"]
 
 
-def test_a_run_without_outputs_has_nothing_to_fetch() -> None:
-    assert fetch(Hand([[run()]])) == ({}, {})
+def test_an_execution_without_outputs_has_nothing_to_download() -> None:
+    assert download_outputs(FlowDriver([[with_outputs()]])) == ({}, {})
 
 
 @pytest.mark.parametrize(
     ("listed", "names", "max_bytes", "says"),
     [
-        (run("a.csv"), ["a.csv", "b.csv"], None, r"has no output 'b\.csv'; its outputs: a\.csv"),
-        (run(), ["*.csv"], None, r"has no output '\*\.csv'; its outputs: none"),
-        (run("a.csv", status="inProgress"), ["a.csv"], None, r"has not ended \(inProgress\)"),
-        (run("a.csv", "b.csv"), ["*"], 5, r"a\.csv, b\.csv: 6 bytes, more than max_bytes \(5\)"),
-        (run("a.csv", url=None), ["*"], None, r"no URL for a\.csv"),
-        (run("../a"), ["*"], None, "is not a valid file name"),
-        (run("a/../../b"), ["*"], None, "is not a valid file name"),
-        (run("/etc/passwd"), ["*"], None, "is not a valid file name"),
-        (run("s3://bucket/a"), ["*"], None, "is not a valid file name"),
-        (run("a\\b"), ["*"], None, "is not a valid file name"),
-        (run(".."), ["*"], None, "is not a valid file name"),
-        (run("a\n"), ["*"], None, "is not a valid file name"),
+        (with_outputs("a.csv"), ["a.csv", "b.csv"], None, r"has no output 'b\.csv'; its outputs: a\.csv"),
+        (with_outputs(), ["*.csv"], None, r"has no output '\*\.csv'; its outputs: none"),
+        (with_outputs("a.csv", status="inProgress"), ["a.csv"], None, r"has not ended \(inProgress\)"),
+        (with_outputs("a.csv", "b.csv"), ["*"], 5, r"a\.csv, b\.csv: 6 bytes, more than max_bytes \(5\)"),
+        (with_outputs("a.csv", url=None), ["*"], None, r"no URL for a\.csv"),
+        (with_outputs("../a"), ["*"], None, "is not a valid file name"),
+        (with_outputs("a/../../b"), ["*"], None, "is not a valid file name"),
+        (with_outputs("/etc/passwd"), ["*"], None, "is not a valid file name"),
+        (with_outputs("s3://bucket/a"), ["*"], None, "is not a valid file name"),
+        (with_outputs("a\\b"), ["*"], None, "is not a valid file name"),
+        (with_outputs(".."), ["*"], None, "is not a valid file name"),
+        (with_outputs("a\n"), ["*"], None, "is not a valid file name"),
     ],
     ids=range(12),
 )
-def test_outputs_that_are_not_as_wanted_are_refused_before_anything_is_fetched(
+def test_unexpected_outputs_are_refused_before_any_download(
     listed: Execution, names: list[str], max_bytes: int | None, says: str
 ) -> None:
-    hand = Hand([[listed]])
+    driver = FlowDriver([[listed]])
 
     with pytest.raises(OutputError, match=says):
-        fetch(hand, *names, max_bytes=max_bytes)
-    assert hand.fetches == []
+        download_outputs(driver, *names, max_bytes=max_bytes)
+    assert driver.fetches == []
 
 
-def test_dots_in_a_name_are_no_way_out() -> None:
-    stored, _ = fetch(Hand([[run("..a", "b..csv", ".hidden")]], files=[b"1", b"2", b"3"]))
+def test_dots_in_a_name_do_not_leave_the_folder() -> None:
+    stored, _ = download_outputs(
+        FlowDriver([[with_outputs("..a", "b..csv", ".hidden")]], files=[b"1", b"2", b"3"])
+    )
 
     assert list(stored) == ["..a", "b..csv", ".hidden"]
 
 
-def test_what_is_to_be_left_alone_is_asked_about_first_and_not_fetched() -> None:
-    store, asked = Store(), []
+def test_existing_files_are_checked_first_and_not_downloaded() -> None:
+    store, checked = Store(), []
 
     def place(file: File) -> Any:
-        asked.append(file.name)
+        checked.append(file.name)
         return None if file.name == "a.csv" else store.place(file)
 
-    hand = Hand([[run("a.csv", "b.csv")]], files=[b"one"])
-    _, saved = fetch(hand, place=place)
+    driver = FlowDriver([[with_outputs("a.csv", "b.csv")]], files=[b"one"])
+    _, saved = download_outputs(driver, place=place)
 
-    assert asked == ["a.csv", "b.csv"]
+    assert checked == ["a.csv", "b.csv"]
     assert saved == {"a.csv": None, "b.csv": 3}
 
 
-def test_an_address_that_has_expired_is_asked_for_again_once() -> None:
-    again = run("a.csv", url="https://x/2")
-    hand = Hand([[run("a.csv")], [again]], files=[FileAccessDenied("403"), b"one"])
+def test_an_expired_url_is_renewed_once() -> None:
+    renewed = with_outputs("a.csv", url="https://x/2")
+    driver = FlowDriver([[with_outputs("a.csv")], [renewed]], files=[FileAccessDenied("403"), b"one"])
 
-    stored, _ = fetch(hand)
+    stored, _ = download_outputs(driver)
 
-    assert [it.url for it in hand.fetches] == ["https://x/1", "https://x/2"]
+    assert [it.url for it in driver.fetches] == ["https://x/1", "https://x/2"]
     assert stored == {"a.csv": b"one"}
-    assert "https" not in hand.log
+    assert "https" not in driver.log
 
-    hand = Hand([[run("a.csv")], [again]], files=[FileAccessDenied("403"), FileAccessDenied("403"), b"one"])
+    driver = FlowDriver(
+        [[with_outputs("a.csv")], [renewed]], files=[FileAccessDenied("403"), FileAccessDenied("403"), b"one"]
+    )
     with pytest.raises(FileAccessDenied):
-        fetch(hand)
+        download_outputs(driver)
 
 
-def test_an_output_that_is_gone_when_it_is_listed_again_is_an_error() -> None:
+def test_an_output_missing_from_the_renewed_list_is_an_error() -> None:
     with pytest.raises(OutputError, match="no longer has"):
-        fetch(Hand([[run("a.csv")], [run()]], files=[FileAccessDenied("403")]))
+        download_outputs(
+            FlowDriver([[with_outputs("a.csv")], [with_outputs()]], files=[FileAccessDenied("403")])
+        )
 
 
-def test_an_interrupted_download_begins_again_a_few_times() -> None:
-    hand = Hand([[run("a.csv")]], files=[TransportError("broke off"), TransportError("broke off"), b"one"])
-    stored, _ = fetch(hand)
+def test_an_interrupted_download_is_retried_a_few_times() -> None:
+    driver = FlowDriver(
+        [[with_outputs("a.csv")]], files=[TransportError("broke off"), TransportError("broke off"), b"one"]
+    )
+    stored, _ = download_outputs(driver)
     assert stored == {"a.csv": b"one"}
-    assert len(hand.sleeps) == 2
+    assert len(driver.sleeps) == 2
 
-    hand = Hand([[run("a.csv")]], files=[TransportError("broke off")] * 3)
+    driver = FlowDriver([[with_outputs("a.csv")]], files=[TransportError("broke off")] * 3)
     with pytest.raises(TransportError):
-        fetch(hand)
+        download_outputs(driver)
 
 
-def test_files_whose_sizes_losant_does_not_tell_share_the_limit() -> None:
-    hand = Hand([[run("a", "b", size=None)]], files=[b"12345", b"67"])
+def test_files_of_unknown_size_share_the_limit() -> None:
+    driver = FlowDriver([[with_outputs("a", "b", size=None)]], files=[b"12345", b"67"])
 
-    fetch(hand, max_bytes=10)
+    download_outputs(driver, max_bytes=10)
 
-    assert [it.limit for it in hand.fetches] == [10, 5]
+    assert [it.limit for it in driver.fetches] == [10, 5]
 
 
-def test_an_execution_is_looked_for_near_its_making_and_then_everywhere() -> None:
-    hand = Hand([[execution(run=run_id(1))], [execution()]])
+def test_an_execution_is_searched_near_its_creation_time_and_then_everywhere() -> None:
+    driver = FlowDriver([[execution(execution_id=execution_id_at(1))], [execution()]])
 
-    assert hand.drive(find_execution(REF, 0)).ref == REF
-    assert [float(it.query["since"]) / 1000 for it in hand.calls] == [MADE - 300, 0]
+    assert driver.drive(find_execution(REF, 0)).ref == REF
+    assert [float(it.query["since"]) / 1000 for it in driver.calls] == [CREATED_AT - 300, 0]
     with pytest.raises(NotFound, match="does not list"):
-        Hand([[]]).drive(find_execution(REF, 0))
+        FlowDriver([[]]).drive(find_execution(REF, 0))
     with pytest.raises(ServerError):
-        Hand([ServerError(503, "", "away")]).drive(find_execution(REF, 1))
+        FlowDriver([ServerError(503, "", "away")]).drive(find_execution(REF, 1))
 
 
 @pytest.mark.parametrize(
     ("names", "max_bytes", "field"), [("", None, "outputs"), ([], None, "outputs"), ("*", 0, "max_bytes")]
 )
-def test_a_choice_of_nothing_is_refused(names: Any, max_bytes: Any, field: str) -> None:
+def test_an_empty_selection_is_refused(names: Any, max_bytes: Any, field: str) -> None:
     with pytest.raises(InvalidArgument, match=f"^{field}: "):
         OutputSelection.parse(names, max_bytes)

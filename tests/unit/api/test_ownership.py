@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mark by which a task finds its run again."""
+"""The marker by which a task finds its execution again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_losant.api.flows.ownership import MARKER_KEY, Owner, read_marker
-from tests.support.factories import briefly, execution
+from tests.support.factories import execution, few_examples
 
 OWNER = Owner(
     dag_id="energy",
@@ -25,21 +25,21 @@ OWNER = Owner(
 )
 
 
-def run_of(owner: Owner, **context: Any) -> Any:
+def execution_of(owner: Owner, **context: Any) -> Any:
     return execution(templateContext=json.dumps(owner.add_marker(context)))
 
 
-def test_a_chain_owns_the_run_of_each_of_its_tries() -> None:
-    assert OWNER.owns(run_of(OWNER, site="north"))
-    assert OWNER.owns(run_of(replace(OWNER, try_number=2)))
-    assert not OWNER.owns_older(run_of(replace(OWNER, try_number=2)))
+def test_an_owner_owns_the_execution_of_each_of_its_tries() -> None:
+    assert OWNER.owns(execution_of(OWNER, site="north"))
+    assert OWNER.owns(execution_of(replace(OWNER, try_number=2)))
+    assert not OWNER.owns_older(execution_of(replace(OWNER, try_number=2)))
 
 
-def test_a_clear_begins_another_chain_of_the_same_task() -> None:
+def test_a_clear_starts_a_new_owner_of_the_same_task() -> None:
     cleared = replace(OWNER, max_tries=5)
 
-    assert not cleared.owns(run_of(OWNER))
-    assert cleared.owns_older(run_of(OWNER))
+    assert not cleared.owns(execution_of(OWNER))
+    assert cleared.owns_older(execution_of(OWNER))
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,14 @@ def test_a_clear_begins_another_chain_of_the_same_task() -> None:
     ],
     ids=lambda changed: next(iter(changed)),
 )
-def test_nobody_elses_run_is_ours(changed: dict[str, Any]) -> None:
-    other = replace(OWNER, **changed)
+def test_an_execution_of_another_owner_is_not_owned(changed: dict[str, Any]) -> None:
+    second = replace(OWNER, **changed)
 
-    assert not OWNER.owns(run_of(other))
-    assert OWNER.owns_older(run_of(other)) is ("max_tries" in changed)
+    assert not OWNER.owns(execution_of(second))
+    assert OWNER.owns_older(execution_of(second)) is ("max_tries" in changed)
 
 
-def test_a_mark_is_lineage_for_the_author_of_the_notebook() -> None:
+def test_a_marker_names_the_task_for_the_author_of_the_notebook() -> None:
     marked = OWNER.add_marker({"site": "north"})
 
     assert marked["site"] == "north"
@@ -76,30 +76,30 @@ def test_a_mark_is_lineage_for_the_author_of_the_notebook() -> None:
     "context",
     [None, "", "not json", "5", "[]", "null", '{"a": 1}', '{"airflow": "mine"}', '{"airflow": null}', "{}"],
 )
-def test_a_run_without_a_mark_of_ours_is_nobodys(context: str | None) -> None:
-    read = execution(templateContext=context)
+def test_an_execution_without_a_marker_has_no_owner(context: str | None) -> None:
+    parsed = execution(templateContext=context)
 
-    assert read_marker(read) == {}
-    assert not OWNER.owns(read)
-    assert not OWNER.owns_older(read)
+    assert read_marker(parsed) == {}
+    assert not OWNER.owns(parsed)
+    assert not OWNER.owns_older(parsed)
 
 
-@briefly
+@few_examples
 @given(st.text())
-def test_no_context_whatever_breaks_the_search(context: str) -> None:
-    read = execution(templateContext=context)
+def test_any_context_can_be_searched_for_a_marker(context: str) -> None:
+    parsed = execution(templateContext=context)
 
-    assert not OWNER.owns(read)
-    assert not OWNER.owns_older(read)
+    assert not OWNER.owns(parsed)
+    assert not OWNER.owns_older(parsed)
 
 
-@briefly
+@few_examples
 @given(st.text(), st.text(), st.text())
-def test_names_that_look_alike_when_joined_stay_apart(dag: str, task: str, run: str) -> None:
-    one = replace(OWNER, dag_id=dag, task_id=f"{task}.{run}", run_id="")
-    other = replace(OWNER, dag_id=f"{dag}.{task}", task_id=run, run_id="")
+def test_names_that_are_equal_when_joined_have_different_owners(dag: str, task: str, run: str) -> None:
+    first = replace(OWNER, dag_id=dag, task_id=f"{task}.{run}", run_id="")
+    second = replace(OWNER, dag_id=f"{dag}.{task}", task_id=run, run_id="")
 
-    assert one.task_id_hash != other.task_id_hash or (one.dag_id, one.task_id) == (
-        other.dag_id,
-        other.task_id,
+    assert first.task_id_hash != second.task_id_hash or (first.dag_id, first.task_id) == (
+        second.dag_id,
+        second.task_id,
     )

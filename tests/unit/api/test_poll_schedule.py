@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One request for all who wait on a notebook: how far it reaches, when it is due, and who is told what."""
+"""One request for all waits for a notebook: its ``since``, ``limit`` and time, and the waits it notifies."""
 
 from __future__ import annotations
 
@@ -23,26 +23,36 @@ from airflow_provider_losant.api.flows.poll_schedule import FIRST_LIMIT, MAX_LIM
 from airflow_provider_losant.api.flows.polling import poll_once
 from airflow_provider_losant.api.flows.wait import SINCE_MARGIN, Target, Wait, WaitConfig
 from airflow_provider_losant.api.model import ExecutionLog
-from tests.support.factories import APPLICATION, MADE, NOTEBOOK, briefly, entry, run_id
-from tests.unit.api.flow_driver import Hand, calm, highest
+from tests.support.factories import (
+    APPLICATION_ID,
+    CREATED_AT,
+    NOTEBOOK_ID,
+    entry,
+    execution_id_at,
+    few_examples,
+)
+from tests.unit.api.flow_driver import FlowDriver, maximum, mean_delay
 
 GONE = TransportError("connection lost")
 
 
 def wait(number: int = 0, *, interval: float = 20.0, not_before: float = 0.0, **more: float) -> Wait:
-    """Begin to wait for the run that was made ``number`` seconds after the first one."""
+    """Make a wait for the execution that was created ``number`` seconds after the first one."""
     target = Target(
-        application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=run_id(number), since=MADE + number
+        application_id=APPLICATION_ID,
+        notebook_id=NOTEBOOK_ID,
+        execution_id=execution_id_at(number),
+        since=CREATED_AT + number,
     )
-    given = {"deadline": MADE + 86_400, "max_poll_outage": 600.0, **more}
+    given = {"deadline": CREATED_AT + 86_400, "max_poll_outage": 600.0, **more}
     return Wait(target, WaitConfig(poll_interval=interval, **given), not_before=not_before)
 
 
-def schedule(*watches: Wait, **more: Any) -> PollSchedule:
-    together = PollSchedule(APPLICATION, NOTEBOOK, **{"jitter": calm, **more})
-    for watch in watches:
-        together.join(watch)
-    return together
+def make_schedule(*waits: Wait, **more: Any) -> PollSchedule:
+    schedule = PollSchedule(APPLICATION_ID, NOTEBOOK_ID, **{"jitter": mean_delay, **more})
+    for one_wait in waits:
+        schedule.join(one_wait)
+    return schedule
 
 
 def log(*entries: dict[str, Any]) -> ExecutionLog:
@@ -50,421 +60,429 @@ def log(*entries: dict[str, Any]) -> ExecutionLog:
 
 
 def running(*numbers: int) -> ExecutionLog:
-    return log(*(entry("inProgress", run_id(it)) for it in numbers))
+    return log(*(entry("inProgress", execution_id_at(it)) for it in numbers))
 
 
 def done(*numbers: int) -> ExecutionLog:
-    return log(*(entry("completed", run_id(it)) for it in numbers))
+    return log(*(entry("completed", execution_id_at(it)) for it in numbers))
 
 
-class Story:
-    """Look again and again, as a poller does; each answer stands for one request."""
+class PollRun:
+    """Poll repeatedly, as the shared poll does; each response belongs to one request."""
 
-    def __init__(self, together: PollSchedule, *answers: Any) -> None:
-        self.together = together
-        self.hand = Hand(answers, now=MADE)
-        self.news: list[list[Wait]] = []
+    def __init__(self, schedule: PollSchedule, *responses: Any) -> None:
+        self.schedule = schedule
+        self.driver = FlowDriver(responses, now=CREATED_AT)
+        self.notified: list[list[Wait]] = []
         self.ended: list[Wait] = []
 
-    def go_on(self, looks: int = 1) -> Story:
-        """Look so many times, also where no request came of it."""
-        for _ in range(looks):
-            self.hand.now += self.together.delay(self.hand.now)
-            news = list(self.hand.drive(poll_once(self.together, self.hand.clock)))
-            self.news.append(news)
-            self.ended += [watch for watch in news if watch.ending is not None]
-            for watch in news:
-                watch.drain_logs()
+    def poll(self, count: int = 1) -> PollRun:
+        """Poll ``count`` times, also if a poll sends no request."""
+        for _ in range(count):
+            self.driver.now += self.schedule.delay(self.driver.now)
+            notified = list(self.driver.drive(poll_once(self.schedule, self.driver.clock)))
+            self.notified.append(notified)
+            self.ended += [one_wait for one_wait in notified if one_wait.ending is not None]
+            for one_wait in notified:
+                one_wait.drain_logs()
         return self
 
     @property
     def windows(self) -> list[tuple[int, float]]:
-        return [(int(it.query["limit"]), int(it.query["since"]) / 1000) for it in self.hand.calls]
+        return [(int(it.query["limit"]), int(it.query["since"]) / 1000) for it in self.driver.calls]
 
     @property
-    def times(self) -> list[float]:
-        return [at - MADE for at in self.hand.looks]
+    def poll_times(self) -> list[float]:
+        return [at - CREATED_AT for at in self.driver.request_times]
 
 
-# -- one request answers all ------------------------------------------------------------------------------
+# -- one request for all waits ----------------------------------------------------------------------------
 
 
-def test_one_request_tells_all_who_wait() -> None:
+def test_one_response_is_delivered_to_all_waits() -> None:
     waits = [wait(number) for number in range(3)]
 
-    story = Story(schedule(*waits), done(2, 1, 0)).go_on()
+    polls = PollRun(make_schedule(*waits), done(2, 1, 0)).poll()
 
     assert [it.ending for it in waits] == ["ended"] * 3
-    assert story.news == [waits]
-    assert len(story.hand.calls) == 1
+    assert polls.notified == [waits]
+    assert len(polls.driver.calls) == 1
 
 
-def test_it_reaches_back_to_the_oldest_and_forward_for_as_many_as_wait() -> None:
+def test_since_covers_the_oldest_wait_and_limit_the_number_of_waits() -> None:
     waits = [wait(number) for number in range(5, 55)]
 
-    story = Story(schedule(*waits), running()).go_on()
+    polls = PollRun(make_schedule(*waits), running()).poll()
 
-    assert story.windows == [(100, MADE + 5 - SINCE_MARGIN)]
+    assert polls.windows == [(100, CREATED_AT + 5 - SINCE_MARGIN)]
 
 
-def test_it_reaches_back_no_further_than_those_who_are_left_need() -> None:
+def test_since_is_no_earlier_than_the_remaining_waits_require() -> None:
     old, young = wait(0), wait(900)
-    together = schedule(old, young)
-    story = Story(together, running(900, 0)).go_on()
+    schedule = make_schedule(old, young)
+    polls = PollRun(schedule, running(900, 0)).poll()
 
-    together.leave(old)
-    story.go_on()
+    schedule.leave(old)
+    polls.poll()
 
-    assert [since for _, since in story.windows] == [MADE - SINCE_MARGIN, MADE + 900 - SINCE_MARGIN]
+    assert [since for _, since in polls.windows] == [
+        CREATED_AT - SINCE_MARGIN,
+        CREATED_AT + 900 - SINCE_MARGIN,
+    ]
 
 
-def test_whoever_has_nothing_new_to_hear_is_not_told() -> None:
+def test_a_wait_without_a_change_is_not_notified() -> None:
     first, second = wait(0), wait(1)
-    together = schedule(first, second)
+    schedule = make_schedule(first, second)
 
-    ended = log(entry("completed", run_id(1)), entry("inProgress", run_id(0)))
-    story = Story(together, running(1, 0), running(1, 0), ended).go_on(3)
+    ended = log(entry("completed", execution_id_at(1)), entry("inProgress", execution_id_at(0)))
+    polls = PollRun(schedule, running(1, 0), running(1, 0), ended).poll(3)
 
-    assert story.news == [[first, second], [], [second]]
+    assert polls.notified == [[first, second], [], [second]]
 
 
-def test_a_newcomer_is_not_judged_by_an_answer_that_was_not_for_it() -> None:
+def test_a_new_wait_ignores_the_response_to_an_earlier_request() -> None:
     first = wait(0)
-    together = schedule(first)
-    together.next_request(MADE)
-    together.join(wait(1))
+    schedule = make_schedule(first)
+    schedule.next_request(CREATED_AT)
+    schedule.join(wait(1))
 
-    assert together.on_response(running(0), MADE) == [first]
+    assert schedule.on_response(running(0), CREATED_AT) == [first]
 
 
-def test_nothing_is_seen_before_the_first_look_even_when_others_look() -> None:
-    early, late = wait(0), wait(1, not_before=MADE + 30)
-    story = Story(schedule(early, late), done(1), done(1), done(1)).go_on(2)
+def test_a_wait_gets_no_response_before_its_first_poll_even_if_others_poll() -> None:
+    early, late = wait(0), wait(1, not_before=CREATED_AT + 30)
+    polls = PollRun(make_schedule(early, late), done(1), done(1), done(1)).poll(2)
 
     assert late.ending is None
-    story.go_on()
-    assert (late.ending, story.times[-1]) == ("ended", 40)
+    polls.poll()
+    assert (late.ending, polls.poll_times[-1]) == ("ended", 40)
 
 
-def test_a_newcomer_alone_is_looked_at_when_it_wants_to_be() -> None:
+def test_a_single_new_wait_is_polled_when_it_asks_for_it() -> None:
     first = wait(0)
-    together = schedule(first)
-    together.next_request(MADE)
-    together.leave(first)
-    together.join(wait(1, not_before=MADE + 9))
+    schedule = make_schedule(first)
+    schedule.next_request(CREATED_AT)
+    schedule.leave(first)
+    schedule.join(wait(1, not_before=CREATED_AT + 9))
 
-    together.on_response(running(0), MADE)
-    together.reschedule()
+    schedule.on_response(running(0), CREATED_AT)
+    schedule.reschedule()
 
-    assert together.delay(MADE) == 20
+    assert schedule.delay(CREATED_AT) == 20
 
 
-def test_whoever_has_left_is_not_told() -> None:
+def test_a_wait_that_has_left_is_not_notified() -> None:
     first, second = wait(0), wait(1)
-    together = schedule(first, second)
-    together.next_request(MADE)
-    together.leave(first)
+    schedule = make_schedule(first, second)
+    schedule.next_request(CREATED_AT)
+    schedule.leave(first)
 
-    assert together.on_response(done(1, 0), MADE) == [second]
-
-
-def test_an_execution_that_cannot_be_read_is_the_trouble_of_its_own_wait_alone() -> None:
-    well, ill = wait(0), wait(1, max_poll_outage=30.0)
-    answer = log(entry("completed", run_id(1), runQueuedAt="yesterday"), entry("inProgress", run_id(0)))
-
-    story = Story(schedule(well, ill), answer).go_on(4)
-
-    assert (well.ending, ill.ending) == (None, "outage")
-    assert "unknown shape" in str(ill.problem)
-    assert len(story.hand.calls) == 4
+    assert schedule.on_response(done(1, 0), CREATED_AT) == [second]
 
 
-def test_an_execution_that_cannot_be_read_is_nobody_elses_trouble_in_a_full_log_either() -> None:
-    whichever = Target(application_id=APPLICATION, notebook_id=NOTEBOOK, since=MADE)
-    anyone = Wait(whichever, WaitConfig(poll_interval=20.0, deadline=MADE + 3_600, max_poll_outage=30.0))
-    well = wait(0)
-    others = [entry("completed", run_id(number)) for number in range(FIRST_LIMIT + 5, 2, -1)]
-    answer = log(
-        *others[: FIRST_LIMIT - 2],
-        entry("completed", run_id(2), runQueuedAt="yesterday"),
-        entry(run=run_id(0)),
+def test_an_unreadable_execution_fails_only_its_own_wait() -> None:
+    healthy, unreadable = wait(0), wait(1, max_poll_outage=30.0)
+    response = log(
+        entry("completed", execution_id_at(1), runQueuedAt="yesterday"),
+        entry("inProgress", execution_id_at(0)),
     )
 
-    Story(schedule(well, anyone), answer).go_on(4)
+    polls = PollRun(make_schedule(healthy, unreadable), response).poll(4)
 
-    assert (well.ending, anyone.ending) == (None, "outage")
-    assert well.execution is not None
+    assert (healthy.ending, unreadable.ending) == (None, "outage")
+    assert "unknown shape" in str(unreadable.problem)
+    assert len(polls.driver.calls) == 4
+
+
+def test_an_unreadable_execution_in_a_full_log_fails_only_its_own_wait() -> None:
+    any_execution = Target(application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, since=CREATED_AT)
+    wait_for_any = Wait(
+        any_execution, WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 3_600, max_poll_outage=30.0)
+    )
+    healthy = wait(0)
+    others = [entry("completed", execution_id_at(number)) for number in range(FIRST_LIMIT + 5, 2, -1)]
+    response = log(
+        *others[: FIRST_LIMIT - 2],
+        entry("completed", execution_id_at(2), runQueuedAt="yesterday"),
+        entry(execution_id=execution_id_at(0)),
+    )
+
+    PollRun(make_schedule(healthy, wait_for_any), response).poll(4)
+
+    assert (healthy.ending, wait_for_any.ending) == (None, "outage")
+    assert healthy.execution is not None
 
 
 # -- when it is due ---------------------------------------------------------------------------------------
 
 
-def test_the_shortest_interval_asked_for_counts() -> None:
-    hurried = wait(0, interval=5.0)
-    together = schedule(wait(1, interval=60.0), hurried)
-    story = Story(together, running(1, 0)).go_on(3)
+def test_the_shortest_poll_interval_is_used() -> None:
+    frequent = wait(0, interval=5.0)
+    schedule = make_schedule(wait(1, interval=60.0), frequent)
+    polls = PollRun(schedule, running(1, 0)).poll(3)
 
-    together.leave(hurried)
-    story.go_on(3)
+    schedule.leave(frequent)
+    polls.poll(3)
 
-    assert story.times == pytest.approx([0, 5, 10, 15, 75, 135])
-
-
-def test_a_newcomer_waits_for_the_next_look_of_all() -> None:
-    together = schedule(wait(0))
-    story = Story(together, running(1, 0)).go_on()
-    story.hand.now += 7
-
-    together.join(wait(1, not_before=MADE + 12))
-    story.go_on(2)
-
-    assert story.times == pytest.approx([0, 20, 40])
+    assert polls.poll_times == pytest.approx([0, 5, 10, 15, 75, 135])
 
 
-@pytest.mark.parametrize(("took", "looks"), [(3.0, [0, 20, 40]), (18.0, [0, 28, 56])])
-def test_an_interval_counts_from_the_question_but_a_slow_losant_gets_its_rest(
-    took: float, looks: list[float]
+def test_a_new_wait_joins_the_next_shared_poll() -> None:
+    schedule = make_schedule(wait(0))
+    polls = PollRun(schedule, running(1, 0)).poll()
+    polls.driver.now += 7
+
+    schedule.join(wait(1, not_before=CREATED_AT + 12))
+    polls.poll(2)
+
+    assert polls.poll_times == pytest.approx([0, 20, 40])
+
+
+@pytest.mark.parametrize(("duration", "polls_at"), [(3.0, [0, 20, 40]), (18.0, [0, 28, 56])])
+def test_an_interval_starts_at_the_request_but_a_slow_losant_gets_a_pause(
+    duration: float, polls_at: list[float]
 ) -> None:
-    def answer(_: Any) -> ExecutionLog:
-        story.hand.now += took
+    def respond(_: Any) -> ExecutionLog:
+        polls.driver.now += duration
         return running(0)
 
-    story = Story(schedule(wait()), answer)
+    polls = PollRun(make_schedule(wait()), respond)
 
-    assert story.go_on(3).times == pytest.approx(looks)
-
-
-def test_a_newcomer_who_is_in_a_hurry_is_not_kept_waiting() -> None:
-    together = schedule(wait(0, interval=60.0))
-    story = Story(together, running(1, 0)).go_on()
-
-    together.join(wait(1, interval=2.0))
-
-    assert together.delay(MADE) == pytest.approx(2.0)
-    story.go_on(3)
-    assert story.times == pytest.approx([0, 2, 4, 6])
+    assert polls.poll(3).poll_times == pytest.approx(polls_at)
 
 
-@briefly
+def test_an_urgent_new_wait_is_polled_at_once() -> None:
+    schedule = make_schedule(wait(0, interval=60.0))
+    polls = PollRun(schedule, running(1, 0)).poll()
+
+    schedule.join(wait(1, interval=2.0))
+
+    assert schedule.delay(CREATED_AT) == pytest.approx(2.0)
+    polls.poll(3)
+    assert polls.poll_times == pytest.approx([0, 2, 4, 6])
+
+
+@few_examples
 @given(st.lists(st.floats(0.0, 100.0), min_size=1, max_size=40))
-def test_however_many_come_there_is_one_look_per_interval(arrivals: list[float]) -> None:
-    together = schedule(wait(0))
-    story = Story(together, running(*range(41)))
+def test_there_is_one_poll_per_interval_however_many_waits_join(arrivals: list[float]) -> None:
+    schedule = make_schedule(wait(0))
+    polls = PollRun(schedule, running(*range(41)))
     for number, arrival in enumerate(sorted(arrivals), 1):
-        while MADE + arrival > story.hand.now + together.delay(story.hand.now):
-            story.go_on()
-        story.hand.now = max(story.hand.now, MADE + arrival)
-        together.join(wait(number, not_before=MADE + arrival + 20))
-    while story.hand.now < MADE + 120:
-        story.go_on()
+        while CREATED_AT + arrival > polls.driver.now + schedule.delay(polls.driver.now):
+            polls.poll()
+        polls.driver.now = max(polls.driver.now, CREATED_AT + arrival)
+        schedule.join(wait(number, not_before=CREATED_AT + arrival + 20))
+    while polls.driver.now < CREATED_AT + 120:
+        polls.poll()
 
-    assert len(story.times) <= 120 / 20 + 2
+    assert len(polls.poll_times) <= 120 / 20 + 2
 
 
-def test_looks_at_many_notebooks_spread_out() -> None:
+def test_polls_of_many_notebooks_are_spread_out() -> None:
     intervals = []
-    for jitter in (lambda low, _: low, highest):
-        story = Story(schedule(wait(), jitter=jitter), running(0)).go_on(2)
-        intervals.append(story.times[1])
+    for jitter in (lambda low, _: low, maximum):
+        polls = PollRun(make_schedule(wait(), jitter=jitter), running(0)).poll(2)
+        intervals.append(polls.poll_times[1])
 
     assert intervals == pytest.approx([20, 21])
 
 
-def test_nobody_looks_sooner_than_somebody_wants_except_for_a_deadline() -> None:
-    together = schedule()
+def test_no_poll_comes_earlier_than_requested_except_for_a_deadline() -> None:
+    schedule = make_schedule()
 
-    for watch, opens_at, pause in [(wait(), 9, 9), (wait(deadline=MADE + 7), 12, 7), (wait(), 4, 4)]:
-        together.join(watch, MADE + opens_at)
-        assert together.delay(MADE) == pause
+    for one_wait, opens_at, pause in [(wait(), 9, 9), (wait(deadline=CREATED_AT + 7), 12, 7), (wait(), 4, 4)]:
+        schedule.join(one_wait, CREATED_AT + opens_at)
+        assert schedule.delay(CREATED_AT) == pause
 
 
-def test_a_run_that_stays_in_the_queue_is_looked_at_more_and_more_seldom_up_to_a_ceiling() -> None:
-    queued = log(entry("queued", run_id(0)))
-    story = Story(schedule(wait()), *[queued] * 7, running(0)).go_on(9)
+def test_a_queued_execution_is_polled_less_and_less_often_up_to_a_maximum() -> None:
+    queued = log(entry("queued", execution_id_at(0)))
+    polls = PollRun(make_schedule(wait()), *[queued] * 7, running(0)).poll(9)
 
-    pauses = [after - before for before, after in zip(story.times, story.times[1:], strict=False)]
+    pauses = [after - before for before, after in zip(polls.poll_times, polls.poll_times[1:], strict=False)]
     assert pauses == pytest.approx([20, 30, 45, 60, 60, 60, 60, 20])
 
 
-def test_deadlines_that_pass_together_share_a_look() -> None:
-    waits = [wait(number, deadline=MADE + 10 + number / 100) for number in range(100)]
+def test_deadlines_that_pass_together_share_a_poll() -> None:
+    waits = [wait(number, deadline=CREATED_AT + 10 + number / 100) for number in range(100)]
 
-    story = Story(schedule(*waits), running(*range(100))).go_on(3)
+    polls = PollRun(make_schedule(*waits), running(*range(100))).poll(3)
 
     assert [it.ending for it in waits] == ["deadline"] * 100
-    assert story.times == pytest.approx([0, 10, 11])
+    assert polls.poll_times == pytest.approx([0, 10, 11])
 
 
-def test_when_nobody_is_left_no_look_is_due() -> None:
+def test_without_waits_no_poll_is_due() -> None:
     first = wait()
-    together = schedule(first)
+    schedule = make_schedule(first)
 
-    Story(together, done(0)).go_on()
+    PollRun(schedule, done(0)).poll()
 
-    assert together.delay(MADE) == inf
+    assert schedule.delay(CREATED_AT) == inf
 
 
 # -- when it fails ----------------------------------------------------------------------------------------
 
 
-def test_a_failure_is_one_failure_however_many_wait() -> None:
+def test_a_failed_poll_counts_once_however_many_waits_share_it() -> None:
     drawn: list[tuple[float, float]] = []
 
     def jitter(low: float, top: float) -> float:
         drawn.append((low, top))
         return top
 
-    together = schedule(*(wait(number) for number in range(50)), jitter=jitter)
-    story = Story(together, GONE).go_on(7)
+    schedule = make_schedule(*(wait(number) for number in range(50)), jitter=jitter)
+    polls = PollRun(schedule, GONE).poll(7)
 
     assert drawn == [(0.0, pause) for pause in (1, 2, 4, 8, 16, 20, 20)]
-    assert story.times == pytest.approx([0, 1, 3, 7, 15, 31, 51])
+    assert polls.poll_times == pytest.approx([0, 1, 3, 7, 15, 31, 51])
 
 
-def test_a_failure_ends_only_the_waits_whose_patience_it_exhausts() -> None:
+def test_a_failed_poll_ends_only_the_waits_whose_max_poll_outage_has_passed() -> None:
     short, long = wait(0, max_poll_outage=5.0), wait(1)
 
-    Story(schedule(short, long, jitter=highest), GONE).go_on(4)
+    PollRun(make_schedule(short, long, jitter=maximum), GONE).poll(4)
 
     assert (short.ending, long.ending) == ("outage", None)
 
 
-def test_what_losant_refuses_ends_all_waits_at_once() -> None:
+def test_a_permanent_refusal_ends_all_waits_at_once() -> None:
     waits = [wait(0), wait(1)]
 
-    Story(schedule(*waits), Forbidden(403, "Forbidden", "no")).go_on()
+    PollRun(make_schedule(*waits), Forbidden(403, "Forbidden", "no")).poll()
 
     assert [it.ending for it in waits] == ["refused"] * 2
 
 
-def test_a_deadline_that_passes_while_losant_asks_for_quiet_ends_its_wait_without_a_look() -> None:
-    brief, patient = wait(0, deadline=MADE + 30), wait(1)
+def test_a_deadline_during_retry_after_ends_its_wait_without_a_poll() -> None:
+    brief, patient = wait(0, deadline=CREATED_AT + 30), wait(1)
     slow_down = RateLimited(429, "", "slow down", retry_after=120.0)
 
-    story = Story(schedule(brief, patient), slow_down, running(1, 0)).go_on(3)
+    polls = PollRun(make_schedule(brief, patient), slow_down, running(1, 0)).poll(3)
 
     assert (brief.ending, patient.ending) == ("deadline", None)
-    assert story.times[0] == 0
-    assert story.times[1] >= 120
+    assert polls.poll_times[0] == 0
+    assert polls.poll_times[1] >= 120
 
 
-def test_a_newcomer_does_not_look_sooner_than_losant_asked() -> None:
-    together = schedule(wait(0))
-    story = Story(together, RateLimited(429, "", "slow down", retry_after=120.0), running(1, 0)).go_on()
+def test_a_new_wait_is_not_polled_before_retry_after() -> None:
+    schedule = make_schedule(wait(0))
+    polls = PollRun(schedule, RateLimited(429, "", "slow down", retry_after=120.0), running(1, 0)).poll()
 
-    together.join(wait(1))
-    story.go_on()
+    schedule.join(wait(1))
+    polls.poll()
 
-    assert story.times[1] >= 120
-
-
-# -- how far it reaches -----------------------------------------------------------------------------------
+    assert polls.poll_times[1] >= 120
 
 
-def paged(*entries: dict[str, Any], most: float = inf) -> Any:
-    """Answer as Losant does, with the latest of what there is, and at the most so many at once."""
+# -- the window of the log --------------------------------------------------------------------------------
 
-    def answer(call: Any) -> Any:
+
+def paged(*entries: dict[str, Any], max_limit: float = inf) -> Any:
+    """Respond as Losant does: the newest entries up to ``limit``, which must not exceed ``max_limit``."""
+
+    def respond(call: Any) -> Any:
         limit = int(call.query["limit"])
-        if limit > most:
+        if limit > max_limit:
             return BadRequest(400, "Validation", "limit is too large")
         return log(*entries[:limit])
 
-    return answer
+    return respond
 
 
-def crowd(count: int) -> list[dict[str, Any]]:
-    """Make younger runs of somebody else, newest first."""
-    return [entry("completed", run_id(number)) for number in range(count + 100, 100, -1)]
+def newer_entries(count: int) -> list[dict[str, Any]]:
+    """Make newer executions that no wait is for, newest first."""
+    return [entry("completed", execution_id_at(number)) for number in range(count + 100, 100, -1)]
 
 
-def test_a_log_that_is_longer_than_any_answer_may_be_is_asked_for_in_less() -> None:
-    def answer(call: Any) -> Any:
+def test_a_log_too_large_for_one_response_is_requested_with_a_lower_limit() -> None:
+    def respond(call: Any) -> Any:
         limit = int(call.query["limit"])
         return (
-            log(*crowd(1_000)[:limit])
+            log(*newer_entries(1_000)[:limit])
             if limit < 1_000
             else ResponseTooLarge("it has more than there is room for")
         )
 
     deep = wait(0)
-    story = Story(schedule(deep), answer).go_on(4)
+    polls = PollRun(make_schedule(deep), respond).poll(4)
 
-    assert [limit for limit, _ in story.windows] == [20, 160, 1280, 640]
+    assert [limit for limit, _ in polls.windows] == [20, 160, 1280, 640]
     assert deep.demand is not None
 
 
-def test_a_log_that_does_not_reach_far_enough_is_asked_for_again_at_once_and_longer() -> None:
+def test_a_log_that_is_too_short_is_requested_again_at_once_with_a_higher_limit() -> None:
     deep, shallow = wait(0), wait(400)
-    together = schedule(deep, shallow)
+    schedule = make_schedule(deep, shallow)
 
-    story = Story(together, paged(*crowd(300), entry("inProgress", run_id(0)))).go_on(3)
+    polls = PollRun(schedule, paged(*newer_entries(300), entry("inProgress", execution_id_at(0)))).poll(3)
 
-    assert [limit for limit, _ in story.windows] == [20, 160, 1280]
-    assert story.times == [0, 0, 0]
+    assert [limit for limit, _ in polls.windows] == [20, 160, 1280]
+    assert polls.poll_times == [0, 0, 0]
     assert shallow.ending == "ended"
-    story.go_on()
-    assert story.windows[-1][0] == 1280
+    polls.poll()
+    assert polls.windows[-1][0] == 1280
 
 
-def test_a_run_that_even_the_longest_log_does_not_show_does_not_make_each_look_long() -> None:
-    story = Story(schedule(wait(0)), paged(*crowd(10_000))).go_on(40)
+def test_an_execution_missing_from_the_longest_log_does_not_raise_every_limit() -> None:
+    polls = PollRun(make_schedule(wait(0)), paged(*newer_entries(10_000))).poll(40)
 
-    longest = [limit for limit, _ in story.windows if limit == MAX_LIMIT]
+    longest = [limit for limit, _ in polls.windows if limit == MAX_LIMIT]
     assert 3 <= len(longest) <= 6
-    assert sum(limit for limit, _ in story.windows) / len(story.windows) < MAX_LIMIT / 3
+    assert sum(limit for limit, _ in polls.windows) / len(polls.windows) < MAX_LIMIT / 3
 
 
-def test_where_losant_gives_no_log_as_long_as_ours_it_is_asked_for_a_shorter_one() -> None:
+def test_a_refused_limit_is_lowered() -> None:
     waits = [wait(number) for number in range(400)]
-    entries = [entry("inProgress", run_id(number)) for number in range(399, -1, -1)]
+    entries = [entry("inProgress", execution_id_at(number)) for number in range(399, -1, -1)]
 
-    story = Story(schedule(*waits), paged(*entries, most=500)).go_on(3)
+    polls = PollRun(make_schedule(*waits), paged(*entries, max_limit=500)).poll(3)
 
-    assert [limit for limit, _ in story.windows] == [800, 400, 400]
+    assert [limit for limit, _ in polls.windows] == [800, 400, 400]
     assert {it.ending for it in waits} == {None}
     assert all(it.execution is not None for it in waits)
 
 
-def test_those_who_are_left_see_as_far_as_all_did_together() -> None:
+def test_the_remaining_waits_keep_the_limit_of_all_waits() -> None:
     waits = [wait(number) for number in range(2_000)]
     states = dict.fromkeys(range(2_000), "inProgress")
-    together = schedule(*waits)
+    schedule = make_schedule(*waits)
 
-    def answer(call: Any) -> Any:
-        entries = [entry(states[number], run_id(number)) for number in range(1_999, -1, -1)]
+    def respond(call: Any) -> Any:
+        entries = [entry(states[number], execution_id_at(number)) for number in range(1_999, -1, -1)]
         return log(*entries[: int(call.query["limit"])])
 
-    story = Story(together, answer).go_on()
-    for number in range(1_900):  # the younger ones end first; the oldest are the last in the log
+    polls = PollRun(schedule, respond).poll()
+    for number in range(1_900):  # the newer ones end first; the oldest are the last in the log
         states[1_999 - number] = "completed"
-    story.go_on()
-    for watch in story.ended:
-        together.leave(watch)
-    story.go_on(3)
+    polls.poll()
+    for one_wait in polls.ended:
+        schedule.leave(one_wait)
+    polls.poll(3)
 
-    assert len(story.ended) == 1_900
-    assert len(story.windows) == 5
-    assert not any(watch.drain_logs() for watch in waits[:100])
+    assert len(polls.ended) == 1_900
+    assert len(polls.windows) == 5
+    assert not any(one_wait.drain_logs() for one_wait in waits[:100])
 
 
-def test_a_refusal_that_is_not_about_the_length_ends_the_wait_all_the_same() -> None:
+def test_a_refusal_not_caused_by_the_limit_ends_the_wait() -> None:
     first = wait()
     waits = [first, *(wait(number) for number in range(1, 100))]
 
-    story = Story(schedule(*waits), BadRequest(400, "Validation", "no")).go_on(5)
+    polls = PollRun(make_schedule(*waits), BadRequest(400, "Validation", "no")).poll(5)
 
     assert {it.ending for it in waits} == {"refused"}
-    assert [limit for limit, _ in story.windows][-1] <= FIRST_LIMIT
-    assert len(story.windows) <= 5
+    assert [limit for limit, _ in polls.windows][-1] <= FIRST_LIMIT
+    assert len(polls.windows) <= 5
 
 
-@briefly
+@few_examples
 @given(st.data())
-def test_no_sequence_of_answers_and_losses_loses_a_wait(data: st.DataObject) -> None:
+def test_no_sequence_of_responses_and_failures_loses_a_wait(data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 8))
-    waits = [wait(number, deadline=MADE + 3_600) for number in range(count)]
-    together = schedule(*waits)
+    waits = [wait(number, deadline=CREATED_AT + 3_600) for number in range(count)]
+    schedule = make_schedule(*waits)
     faults: tuple[LosantError, ...] = (
         GONE,
         ServerError(503, "", "no"),
@@ -472,19 +490,19 @@ def test_no_sequence_of_answers_and_losses_loses_a_wait(data: st.DataObject) -> 
     )
     ends = [data.draw(st.integers(0, 400)) for _ in waits]
 
-    def answer(_: Any) -> Any:
+    def respond(_: Any) -> Any:
         if data.draw(st.booleans()):
             return data.draw(st.sampled_from(faults))
-        now = story.hand.now - MADE
+        now = polls.driver.now - CREATED_AT
         states = ["completed" if now >= end else "inProgress" for end in ends]
-        return log(*(entry(state, run_id(number)) for number, state in enumerate(states)))
+        return log(*(entry(state, execution_id_at(number)) for number, state in enumerate(states)))
 
-    story = Story(together, answer)
+    polls = PollRun(schedule, respond)
     for _ in range(400):
-        if together.delay(story.hand.now) == inf:
+        if schedule.delay(polls.driver.now) == inf:
             break
-        story.go_on()
+        polls.poll()
 
     assert {it.ending for it in waits} <= {"ended", "outage"}
     assert all(it.ending is not None for it in waits)
-    assert sorted(map(id, story.ended)) == sorted(map(id, waits))
+    assert sorted(map(id, polls.ended)) == sorted(map(id, waits))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Repeating and cancelling: what is done again, and what never."""
+"""Retrying and cancelling: which requests are repeated and which never."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from airflow_provider_losant.api.flows.notebooks import list_notebooks
 from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.flows.steps import Tail
 from airflow_provider_losant.api.model import Notebook
-from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN
-from tests.unit.api.flow_driver import Hand, highest
+from tests.support.factories import APPLICATION_ID, EXECUTION_ID, NOTEBOOK_ID, REF
+from tests.unit.api.flow_driver import FlowDriver, maximum
 
-ANSWER = Notebook(id=NOTEBOOK, application_id=APPLICATION, name="Report")
-READ = endpoints.get_notebook(APPLICATION, NOTEBOOK)
-EXECUTE = endpoints.execute(APPLICATION, NOTEBOOK, {})
+RESULT = Notebook(id=NOTEBOOK_ID, application_id=APPLICATION_ID, name="Report")
+READ = endpoints.get_notebook(APPLICATION_ID, NOTEBOOK_ID)
+EXECUTE = endpoints.execute(APPLICATION_ID, NOTEBOOK_ID, {})
 REFUSED = TransportError("refused", was_sent=False)
 LOST = TransportError("connection lost")
 BUSY = RateLimited(429, "", "slow down")
@@ -39,28 +39,28 @@ DOWN = ServerError(503, "", "no message")
 
 
 @pytest.mark.parametrize("error", [REFUSED, LOST, BUSY, DOWN, ProtocolError("cut short")], ids=str)
-def test_a_call_that_does_no_harm_is_repeated_while_its_error_may_pass(error: LosantError) -> None:
-    hand = Hand([error, error, ANSWER])
+def test_an_idempotent_call_is_retried_after_a_transient_error(error: LosantError) -> None:
+    driver = FlowDriver([error, error, RESULT])
 
-    assert hand.drive(call_with_retry(READ, 2)) == ANSWER
-    assert hand.calls == [READ] * 3
-    assert "retrying (2 of 2)" in hand.log
+    assert driver.drive(call_with_retry(READ, 2)) == RESULT
+    assert driver.calls == [READ] * 3
+    assert "retrying (2 of 2)" in driver.log
 
 
 @pytest.mark.parametrize("error", [LOST, DOWN, ProtocolError("cut short")], ids=str)
-def test_an_execute_that_may_have_landed_is_never_repeated(error: LosantError) -> None:
-    hand = Hand([error])
+def test_a_submission_that_may_have_taken_effect_is_never_repeated(error: LosantError) -> None:
+    driver = FlowDriver([error])
 
     with pytest.raises(type(error)):
-        hand.drive(call_with_retry(EXECUTE, 5))
-    assert hand.calls == [EXECUTE]
+        driver.drive(call_with_retry(EXECUTE, 5))
+    assert driver.calls == [EXECUTE]
 
 
 @pytest.mark.parametrize("error", [REFUSED, BUSY], ids=str)
-def test_an_execute_that_losant_did_not_take_is_repeated(error: LosantError) -> None:
-    hand = Hand([error, REF])
+def test_a_submission_without_effect_is_repeated(error: LosantError) -> None:
+    driver = FlowDriver([error, REF])
 
-    assert hand.drive(call_with_retry(EXECUTE, 5)) == REF
+    assert driver.drive(call_with_retry(EXECUTE, 5)) == REF
 
 
 @pytest.mark.parametrize(
@@ -74,94 +74,99 @@ def test_an_execute_that_losant_did_not_take_is_repeated(error: LosantError) -> 
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_cannot_pass_is_not_repeated(error: LosantError) -> None:
-    hand = Hand([error])
+def test_permanent_errors_are_not_retried(error: LosantError) -> None:
+    driver = FlowDriver([error])
 
     with pytest.raises(type(error)):
-        hand.drive(call_with_retry(READ, 5))
-    assert (len(hand.calls), hand.sleeps) == (1, [])
+        driver.drive(call_with_retry(READ, 5))
+    assert (len(driver.calls), driver.sleeps) == (1, [])
 
 
-def test_repeating_ends_with_the_last_error() -> None:
-    hand = Hand([LOST, LOST, DOWN])
+def test_retries_end_with_the_last_error() -> None:
+    driver = FlowDriver([LOST, LOST, DOWN])
 
     with pytest.raises(ServerError):
-        hand.drive(call_with_retry(READ, 2))
-    assert len(hand.calls) == 3
+        driver.drive(call_with_retry(READ, 2))
+    assert len(driver.calls) == 3
 
 
-def test_pauses_between_repetitions_grow() -> None:
-    hand = Hand([LOST, LOST, LOST, ANSWER])
+def test_pauses_between_retries_grow() -> None:
+    driver = FlowDriver([LOST, LOST, LOST, RESULT])
 
-    hand.drive(call_with_retry(READ, 3, jitter=highest))
+    driver.drive(call_with_retry(READ, 3, jitter=maximum))
 
-    assert hand.sleeps == [1.0, 2.0, 4.0]
+    assert driver.sleeps == [1.0, 2.0, 4.0]
 
 
-def test_a_pause_is_at_least_as_long_as_losant_asked_for() -> None:
-    hand = Hand([RateLimited(429, "", "slow down", retry_after=30.0), ANSWER])
+def test_a_pause_is_at_least_retry_after() -> None:
+    driver = FlowDriver([RateLimited(429, "", "slow down", retry_after=30.0), RESULT])
 
-    hand.drive(call_with_retry(READ, 1))
+    driver.drive(call_with_retry(READ, 1))
 
-    assert 30.0 <= hand.sleeps[0] <= 31.0
+    assert 30.0 <= driver.sleeps[0] <= 31.0
 
 
 @pytest.mark.parametrize(
-    ("call", "gone"),
+    ("call", "error"),
     [
-        (endpoints.delete_notebook(APPLICATION, NOTEBOOK), NotFound(404, "NotFound", "no such notebook")),
+        (
+            endpoints.delete_notebook(APPLICATION_ID, NOTEBOOK_ID),
+            NotFound(404, "NotFound", "no such notebook"),
+        ),
         (endpoints.cancel_execution(REF), NotFound(404, "NotFound", "no such execution")),
         (endpoints.cancel_execution(REF), BadRequest(400, "Validation", "it has ended")),
     ],
     ids=["delete", "cancel", "cancel that is refused"],
 )
-def test_that_nothing_is_left_proves_an_attempt_whose_answer_was_lost(call: Any, gone: LosantError) -> None:
-    assert Hand([LOST, gone]).drive(call_with_retry(call, 3)) is None
-    for certain in (REFUSED, BUSY):
-        with pytest.raises(type(gone)):
-            Hand([certain, gone]).drive(call_with_retry(call, 3))
+def test_not_found_confirms_a_delete_with_a_lost_response(call: Any, error: LosantError) -> None:
+    assert FlowDriver([LOST, error]).drive(call_with_retry(call, 3)) is None
+    for without_effect in (REFUSED, BUSY):
+        with pytest.raises(type(error)):
+            FlowDriver([without_effect, error]).drive(call_with_retry(call, 3))
 
 
-def test_a_host_that_gives_the_same_page_over_and_over_is_not_asked_for_ever() -> None:
-    hand = Hand([Page(notebooks=[ANSWER], total=1_000_000)])
+def test_a_host_that_repeats_the_same_page_is_not_paged_forever() -> None:
+    driver = FlowDriver([Page(notebooks=[RESULT], total=1_000_000)])
 
-    assert set(hand.drive(list_notebooks(APPLICATION, {}, 0))) == {ANSWER}
-    assert len(hand.calls) == 2
+    assert set(driver.drive(list_notebooks(APPLICATION_ID, {}, 0))) == {RESULT}
+    assert len(driver.calls) == 2
 
 
-def test_cancelling_asks_losant_once() -> None:
-    hand = Hand([None])
+def test_cancelling_sends_one_request() -> None:
+    driver = FlowDriver([None])
 
-    assert hand.drive(cancel(REF, "the task was killed")) == "requested"
-    assert [(call.operation, dict(call.query)) for call in hand.calls] == [
-        ("notebook.cancelExecution", {"executionId": RUN})
+    assert driver.drive(cancel(REF, "the task was killed")) == "requested"
+    assert [(call.operation, dict(call.query)) for call in driver.calls] == [
+        ("notebook.cancelExecution", {"executionId": EXECUTION_ID})
     ]
-    assert RUN in hand.log
-    assert "the task was killed" in hand.log
+    assert EXECUTION_ID in driver.log
+    assert "the task was killed" in driver.log
 
 
 @pytest.mark.parametrize("error", [NotFound(404, "", "no"), BadRequest(400, "", "has ended")], ids=str)
-def test_a_run_that_has_ended_needs_no_cancelling(error: LosantError) -> None:
-    hand = Hand([error])
+def test_an_ended_execution_is_not_cancelled(error: LosantError) -> None:
+    driver = FlowDriver([error])
 
-    assert hand.drive(cancel(REF, "the task was killed", retries=2)) == "not_needed"
-    assert len(hand.calls) == 1
-
-
-@pytest.mark.parametrize(("error", "asked"), [(DOWN, 3), (LOST, 3), (Forbidden(403, "", "no"), 1)], ids=repr)
-def test_a_cancel_that_fails_is_told_and_not_raised(error: Any, asked: int) -> None:
-    hand = Hand([error])
-
-    assert hand.drive(cancel(REF, "the task was killed", retries=2)) == "failed"
-    assert len(hand.calls) == asked
-    assert RUN in hand.notes[-1].text
+    assert driver.drive(cancel(REF, "the task was killed", retries=2)) == "not_needed"
+    assert len(driver.calls) == 1
 
 
-def test_a_cancel_is_repeated_as_it_does_no_harm_twice() -> None:
-    hand = Hand([LOST, None])
+@pytest.mark.parametrize(
+    ("error", "requests"), [(DOWN, 3), (LOST, 3), (Forbidden(403, "", "no"), 1)], ids=repr
+)
+def test_a_failed_cancel_is_logged_and_not_raised(error: Any, requests: int) -> None:
+    driver = FlowDriver([error])
 
-    assert hand.drive(cancel(REF, "the task was killed", retries=2))
+    assert driver.drive(cancel(REF, "the task was killed", retries=2)) == "failed"
+    assert len(driver.calls) == requests
+    assert EXECUTION_ID in driver.log_lines[-1].text
 
 
-def test_a_signed_address_is_in_no_repr_of_a_step() -> None:
+def test_a_cancel_is_retried_because_it_is_idempotent() -> None:
+    driver = FlowDriver([LOST, None])
+
+    assert driver.drive(cancel(REF, "the task was killed", retries=2))
+
+
+def test_a_signed_url_is_in_no_repr_of_a_step() -> None:
     assert "secret" not in repr(Tail("https://storage.example/?sig=secret"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a connection may say, and what it is told when it makes no sense."""
+"""Which connections are valid, and the errors of those that are not."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import pytest
 
 from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.settings import Settings
-from tests.support.factories import APPLICATION, NOTEBOOK, RUN
+from tests.support.factories import APPLICATION_ID, EXECUTION_ID, NOTEBOOK_ID
 
 TOKEN = "eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl"
 
 
-def read(
+def from_connection(
     host: str | None = None, port: int | None = None, token: str | None = TOKEN, **extra: Any
 ) -> Settings:
     return Settings.from_connection(host=host, port=port, token=token, extra=extra, user_agent="test")
 
 
-def test_a_token_is_all_a_connection_needs() -> None:
-    assert read() == Settings(token=TOKEN, user_agent="test")
-    assert read().base_url == "https://api.losant.com"
+def test_a_connection_needs_only_a_token() -> None:
+    assert from_connection() == Settings(token=TOKEN, user_agent="test")
+    assert from_connection().base_url == "https://api.losant.com"
 
 
 @pytest.mark.parametrize("extra", [{}, dict.fromkeys(["timeout", "max_retries", "app_url", "verify"], "")])
-def test_a_field_that_the_form_left_empty_is_as_if_it_were_not_there(extra: dict[str, Any]) -> None:
-    assert read(host="", application_id="", allow_http="", **extra) == read()
+def test_an_empty_field_of_the_form_is_ignored(extra: dict[str, Any]) -> None:
+    assert from_connection(host="", application_id="", allow_http="", **extra) == from_connection()
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_field_that_the_form_left_empty_is_as_if_it_were_not_there(extra: dict
     ],
 )
 def test_a_host_is_a_name_or_an_address_in_any_spelling(host: str, port: int | None, url: str) -> None:
-    assert read(host, port).base_url == url
+    assert from_connection(host, port).base_url == url
 
 
 @pytest.mark.parametrize(
@@ -71,63 +71,63 @@ def test_a_host_is_a_name_or_an_address_in_any_spelling(host: str, port: int | N
         "://",
     ],
 )
-def test_a_host_that_is_none_is_refused_by_name_without_showing_a_password(host: str) -> None:
+def test_an_invalid_host_is_refused_by_name_without_showing_a_password(host: str) -> None:
     with pytest.raises(InvalidArgument, match=r"^host: ") as caught:
-        read(host)
+        from_connection(host)
 
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
-def test_a_port_that_is_none_is_refused_by_name(port: int) -> None:
+def test_an_invalid_port_is_refused_by_name(port: int) -> None:
     with pytest.raises(InvalidArgument, match=r"^port: "):
-        read("api.losant.com", port)
+        from_connection("api.losant.com", port)
 
 
 @pytest.mark.parametrize(
     "host", ["http://api.losant.com", "http://10.0.0.1", "http://0.0.0.0", "http://localhost.example"]
 )
-def test_a_token_never_goes_unencrypted_to_another_machine(host: str) -> None:
+def test_a_token_is_never_sent_unencrypted_to_another_machine(host: str) -> None:
     with pytest.raises(InvalidArgument, match="unencrypted"):
-        read(host)
+        from_connection(host)
 
 
 @pytest.mark.parametrize("flag", [True, "true", "True", "1", "yes", "y", 1], ids=repr)
-def test_a_token_goes_unencrypted_to_another_machine_when_the_connection_insists(flag: object) -> None:
-    assert read("http://10.0.0.1", allow_http=flag).base_url == "http://10.0.0.1"
+def test_a_token_is_sent_unencrypted_only_with_the_explicit_option(flag: object) -> None:
+    assert from_connection("http://10.0.0.1", allow_http=flag).base_url == "http://10.0.0.1"
 
 
 @pytest.mark.parametrize("flag", [False, "false", "0", "no", "", None, 0], ids=repr)
 def test_a_flag_that_is_off_in_any_spelling_is_off(flag: object) -> None:
     with pytest.raises(InvalidArgument, match="unencrypted"):
-        read("http://10.0.0.1", allow_http=flag)
+        from_connection("http://10.0.0.1", allow_http=flag)
 
 
 def test_a_flag_that_is_neither_on_nor_off_is_refused_by_name() -> None:
     with pytest.raises(InvalidArgument, match=r"^allow_http: 'perhaps' is neither true nor false"):
-        read(allow_http="perhaps")
+        from_connection(allow_http="perhaps")
 
 
 @pytest.mark.parametrize("token", [None, "", "  "])
-def test_a_missing_token_is_asked_for(token: str | None) -> None:
+def test_a_missing_token_is_reported(token: str | None) -> None:
     with pytest.raises(InvalidArgument, match=r"^password: is empty; set it to the Losant API token$"):
-        read(token=token)
+        from_connection(token=token)
 
 
 @pytest.mark.parametrize("token", ["two words", "tok\nen", "tökén", "tok\x00en"])
-def test_a_token_that_fits_into_no_header_is_refused_without_showing_it(token: str) -> None:
+def test_a_token_that_cannot_be_a_header_is_refused_without_showing_it(token: str) -> None:
     with pytest.raises(InvalidArgument, match=r"^password: ") as caught:
-        read(token=token)
+        from_connection(token=token)
 
     assert token not in str(caught.value)
 
 
-def test_blanks_around_a_pasted_token_do_no_harm() -> None:
-    assert read(token=f" {TOKEN}\n").token == TOKEN
+def test_spaces_around_a_token_are_ignored() -> None:
+    assert from_connection(token=f" {TOKEN}\n").token == TOKEN
 
 
 def test_the_token_is_in_no_repr() -> None:
-    assert TOKEN not in repr(read()) + str(read())
+    assert TOKEN not in repr(from_connection()) + str(from_connection())
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_the_token_is_in_no_repr() -> None:
         ("timeout", "2.5", 2.5),
         ("max_retries", 0, 0),
         ("max_retries", "7", 7),
-        ("application_id", APPLICATION.upper(), APPLICATION),
+        ("application_id", APPLICATION_ID.upper(), APPLICATION_ID),
         ("app_url", "https://ui.example/", "https://ui.example"),
         ("verify", False, False),
         ("verify", "False", False),
@@ -146,8 +146,8 @@ def test_the_token_is_in_no_repr() -> None:
     ],
     ids=repr,
 )
-def test_each_extra_is_taken_as_json_or_as_text(name: str, value: Any, kept: object) -> None:
-    assert getattr(read(**{name: value}), name) == kept
+def test_each_extra_is_accepted_as_json_or_as_text(name: str, value: Any, kept: object) -> None:
+    assert getattr(from_connection(**{name: value}), name) == kept
 
 
 @pytest.mark.parametrize(
@@ -166,28 +166,36 @@ def test_each_extra_is_taken_as_json_or_as_text(name: str, value: Any, kept: obj
     ],
     ids=repr,
 )
-def test_an_extra_that_makes_no_sense_is_refused_by_name(name: str, value: Any) -> None:
+def test_an_invalid_extra_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(InvalidArgument, match=f"^{name}: "):
-        read(**{name: value})
+        from_connection(**{name: value})
 
 
-def test_a_bundle_of_certificates_is_named_by_its_path(tmp_path: Path) -> None:
+def test_a_ca_bundle_is_given_by_its_path(tmp_path: Path) -> None:
     bundle = tmp_path / "ca.pem"
     bundle.touch()
 
-    assert read(verify=str(bundle)).verify == str(bundle)
+    assert from_connection(verify=str(bundle)).verify == str(bundle)
 
 
 @pytest.mark.parametrize(
     ("app_url", "link"),
     [
-        (None, f"https://app.losant.com/applications/{APPLICATION}/notebooks/{NOTEBOOK}"),
-        ("https://ui.example/", f"https://ui.example/applications/{APPLICATION}/notebooks/{NOTEBOOK}"),
-        ("https://ui.example/{notebook_id}#{execution_id}", f"https://ui.example/{NOTEBOOK}#{RUN}"),
-        ("https://ui.example/{application_id}/{other}", f"https://ui.example/{APPLICATION}/{{other}}"),
+        (None, f"https://app.losant.com/applications/{APPLICATION_ID}/notebooks/{NOTEBOOK_ID}"),
+        ("https://ui.example/", f"https://ui.example/applications/{APPLICATION_ID}/notebooks/{NOTEBOOK_ID}"),
+        (
+            "https://ui.example/{notebook_id}#{execution_id}",
+            f"https://ui.example/{NOTEBOOK_ID}#{EXECUTION_ID}",
+        ),
+        ("https://ui.example/{application_id}/{other}", f"https://ui.example/{APPLICATION_ID}/{{other}}"),
     ],
 )
-def test_a_link_leads_to_the_notebook_on_whatever_address(app_url: str | None, link: str) -> None:
-    settings = read(app_url=app_url)
+def test_a_link_leads_to_the_notebook_on_the_web_url(app_url: str | None, link: str) -> None:
+    settings = from_connection(app_url=app_url)
 
-    assert settings.notebook_url(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id=RUN) == link
+    assert (
+        settings.notebook_url(
+            application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, execution_id=EXECUTION_ID
+        )
+        == link
+    )

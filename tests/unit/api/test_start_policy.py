@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judging before a start: other runs, and minutes."""
+"""Conditions that are checked before a submission: other executions and run minutes."""
 
 from __future__ import annotations
 
@@ -16,24 +16,34 @@ from airflow_provider_losant.api.flows.submission import Started, Submission, Su
 from airflow_provider_losant.api.flows.submit import submit_once
 from airflow_provider_losant.api.model import Execution, ExecutionRef, Notebook
 from airflow_provider_losant.api.usage import MinuteCounts
-from tests.support.factories import APPLICATION, NOTEBOOK, REF, RUN, execution, iso, run_id
-from tests.unit.api.flow_driver import Hand, middle
+from tests.support.factories import (
+    APPLICATION_ID,
+    EXECUTION_ID,
+    NOTEBOOK_ID,
+    REF,
+    execution,
+    execution_id_at,
+    iso,
+)
+from tests.unit.api.flow_driver import FlowDriver, mean
 
 NOW = 1_800_000_000.0
-NEW = ExecutionRef(application_id=APPLICATION, notebook_id=NOTEBOOK, execution_id="6" * 24)
+SUBMITTED = ExecutionRef(application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, execution_id="6" * 24)
 OWNER = Owner(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=0, deployment="here")
 SUBMISSION = Submission(
-    application_id=APPLICATION,
-    notebook_id=NOTEBOOK,
+    application_id=APPLICATION_ID,
+    notebook_id=NOTEBOOK_ID,
     options={"templateContext": json.dumps(OWNER.add_marker({"site": "north"}))},
     owner=OWNER,
 )
 POLICY = SubmitPolicy(retries=1, max_log_lag=60.0, max_poll_outage=600.0, lookback=90_000.0)
 
 
-def other(status: str = "inProgress", run: str = RUN, context: Any = None, **more: Any) -> Execution:
-    told = {"site": "north"} if context is None else context
-    return execution(status, run, templateContext=json.dumps(told), **more)
+def other_execution(
+    status: str = "inProgress", execution_id: str = EXECUTION_ID, context: Any = None, **more: Any
+) -> Execution:
+    template_context = {"site": "north"} if context is None else context
+    return execution(status, execution_id, templateContext=json.dumps(template_context), **more)
 
 
 def counts(minutes: int) -> MinuteCounts:
@@ -41,8 +51,8 @@ def counts(minutes: int) -> MinuteCounts:
     return MinuteCounts.from_api({"start": iso(NOW), "end": iso(NOW), "counts": days})
 
 
-def come(
-    hand: Hand,
+def submit(
+    driver: FlowDriver,
     *,
     submission: Submission = SUBMISSION,
     is_retry: bool = False,
@@ -56,211 +66,237 @@ def come(
         "may_wait_here": may_wait_here,
     }
     conditions = StartPolicy(**{**given, **start_policy}).validate()
-    return hand.drive(
+    return driver.drive(
         submit_once(
-            submission, POLICY, start_policy=conditions, is_retry=is_retry, clock=hand.clock, jitter=middle
+            submission, POLICY, start_policy=conditions, is_retry=is_retry, clock=driver.clock, jitter=mean
         )
     )
 
 
-def test_without_conditions_nothing_is_asked() -> None:
-    hand = Hand([NEW])
-    started = come(hand)
+def test_without_conditions_no_request_is_sent() -> None:
+    driver = FlowDriver([SUBMITTED])
+    started = submit(driver)
 
     assert isinstance(started, Started)
-    assert hand.operations() == ["notebook.execute"]
+    assert driver.operations() == ["notebook.execute"]
     assert StartPolicy(waiting_since=0, give_up_at=0, poll_interval=1).is_unconditional
 
 
 @pytest.mark.parametrize("choice", ["wait", "adopt", "skip", "fail", "cancel_previous"])
 @pytest.mark.parametrize("before", [[], [execution("completed")], [execution("canceled")]])
-def test_when_no_other_run_goes_on_one_is_started(choice: str, before: list[Execution]) -> None:
-    # cancel_previous looks once more, whether what it cancelled has ended.
-    looks = 2 if choice == "cancel_previous" else 1
-    hand = Hand([*[before] * looks, NEW])
+def test_without_another_active_execution_one_is_submitted(choice: str, before: list[Execution]) -> None:
+    # cancel_previous polls once more to see that the cancelled executions have ended.
+    polls = 2 if choice == "cancel_previous" else 1
+    driver = FlowDriver([*[before] * polls, SUBMITTED])
 
-    started = come(hand, if_running=choice)
+    started = submit(driver, if_running=choice)
 
-    assert hand.operations() == [*["notebook.logs"] * looks, "notebook.execute"]
+    assert driver.operations() == [*["notebook.logs"] * polls, "notebook.execute"]
     assert isinstance(started, Started)
     assert started.is_owned
 
 
 @pytest.mark.parametrize("status", ["queued", "inProgress", "canceling", "pondering"])
-def test_another_run_makes_the_task_skip_or_fail_and_nothing_is_started(status: str) -> None:
+def test_another_execution_makes_the_task_skip_or_fail_without_submitting(status: str) -> None:
     for choice, error in (("skip", StartSkipped), ("fail", StartDenied)):
-        hand = Hand([[other(status)]])
-        with pytest.raises(error, match=rf"{RUN} \({status}\)"):
-            come(hand, if_running=choice)
-        assert hand.operations() == ["notebook.logs"]
+        driver = FlowDriver([[other_execution(status)]])
+        with pytest.raises(error, match=rf"{EXECUTION_ID} \({status}\)"):
+            submit(driver, if_running=choice)
+        assert driver.operations() == ["notebook.logs"]
 
 
-def test_waiting_looks_every_interval_until_no_other_run_goes_on() -> None:
-    hand = Hand([[other()], [other("canceling")], [other("completed")], NEW])
+def test_waiting_polls_every_interval_until_no_other_execution_is_active() -> None:
+    driver = FlowDriver(
+        [[other_execution()], [other_execution("canceling")], [other_execution("completed")], SUBMITTED]
+    )
 
-    come(hand, if_running="wait")
+    submit(driver, if_running="wait")
 
-    assert hand.sleeps == [20.0, 20.0]
-    assert hand.operations() == [*["notebook.logs"] * 3, "notebook.execute"]
-    assert "waiting for it to end" in hand.log
+    assert driver.sleeps == [20.0, 20.0]
+    assert driver.operations() == [*["notebook.logs"] * 3, "notebook.execute"]
+    assert "waiting for it to end" in driver.log
 
 
-def test_waiting_ends_when_its_time_is_over() -> None:
-    hand = Hand([[other()]])
+def test_waiting_for_another_execution_ends_at_the_deadline() -> None:
+    driver = FlowDriver([[other_execution()]])
 
     with pytest.raises(StartDenied, match="the time to wait for it is over"):
-        come(hand, if_running="wait", give_up_at=NOW + 50)
-    assert hand.sleeps == [20.0, 20.0, 10.0]
+        submit(driver, if_running="wait", give_up_at=NOW + 50)
+    assert driver.sleeps == [20.0, 20.0, 10.0]
 
 
-def test_who_does_not_wait_here_is_told_what_for() -> None:
-    hand = Hand([[other()]])
+def test_a_deferrable_wait_gets_the_execution_that_blocks_it() -> None:
+    driver = FlowDriver([[other_execution()]])
 
-    waiting = come(hand, if_running="wait", may_wait_here=False)
+    waiting = submit(driver, if_running="wait", may_wait_here=False)
 
     assert isinstance(waiting, Blocked)
     assert waiting.by.ref == REF
 
 
-def test_the_newest_run_of_the_same_context_and_query_time_is_adopted() -> None:
+def test_the_newest_execution_with_equal_context_and_query_time_is_adopted() -> None:
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     submission = Submission(
-        application_id=APPLICATION,
-        notebook_id=NOTEBOOK,
+        application_id=APPLICATION_ID,
+        notebook_id=NOTEBOOK_ID,
         options={**SUBMISSION.options, "relativeTo": iso(moment.timestamp())},
         owner=OWNER,
     )
-    fitting = {"executionRelativeTo": iso(moment.timestamp())}
+    matching = {"executionRelativeTo": iso(moment.timestamp())}
     listed = [
-        other(run=run_id(9), executionRelativeTo=iso(0)),
-        other(run=run_id(8), context={"site": "south"}, **fitting),
-        other("canceling", run=run_id(7), **fitting),
-        other(run=run_id(6), context={"site": "north", "airflow": {"dag_id": "another"}}, **fitting),
-        other(run=run_id(5), **fitting),
+        other_execution(execution_id=execution_id_at(9), executionRelativeTo=iso(0)),
+        other_execution(execution_id=execution_id_at(8), context={"site": "south"}, **matching),
+        other_execution("canceling", execution_id=execution_id_at(7), **matching),
+        other_execution(
+            execution_id=execution_id_at(6),
+            context={"site": "north", "airflow": {"dag_id": "another"}},
+            **matching,
+        ),
+        other_execution(execution_id=execution_id_at(5), **matching),
     ]
-    hand = Hand([listed])
+    driver = FlowDriver([listed])
 
-    adopted = come(hand, submission=submission, if_running="adopt")
+    adopted = submit(driver, submission=submission, if_running="adopt")
 
     assert isinstance(adopted, Started)
-    assert (adopted.ref.execution_id, adopted.is_owned) == (run_id(6), False)
-    assert hand.operations() == ["notebook.logs"]
+    assert (adopted.ref.execution_id, adopted.is_owned) == (execution_id_at(6), False)
+    assert driver.operations() == ["notebook.logs"]
 
 
 @pytest.mark.parametrize(
-    "listed", [[other(context={"site": "south"})], [other("canceling")], [other(context="not an object")]]
+    "listed",
+    [
+        [other_execution(context={"site": "south"})],
+        [other_execution("canceling")],
+        [other_execution(context="not an object")],
+    ],
 )
-def test_a_run_for_something_else_is_not_adopted_and_does_not_hold_up_a_start(
+def test_an_execution_with_other_arguments_is_not_adopted_and_does_not_block(
     listed: list[Execution],
 ) -> None:
-    hand = Hand([listed, NEW])
-    come(hand, if_running="adopt")
+    driver = FlowDriver([listed, SUBMITTED])
+    submit(driver, if_running="adopt")
 
-    assert hand.operations() == ["notebook.logs", "notebook.execute"]
+    assert driver.operations() == ["notebook.logs", "notebook.execute"]
 
 
-def test_runs_of_this_very_task_are_no_others() -> None:
+def test_executions_of_the_same_task_are_not_other_executions() -> None:
     cleared = Owner(
         dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=5, deployment="here"
     )
-    hand = Hand([[other("canceling", context=cleared.add_marker({}))], NEW])
-    come(hand, if_running="fail")
+    driver = FlowDriver([[other_execution("canceling", context=cleared.add_marker({}))], SUBMITTED])
+    submit(driver, if_running="fail")
 
-    assert hand.operations() == ["notebook.logs", "notebook.execute"]
+    assert driver.operations() == ["notebook.logs", "notebook.execute"]
 
 
-def test_previous_runs_are_cancelled_and_their_ends_awaited() -> None:
-    running = [other(run=run_id(1)), other("canceling", run=run_id(2)), other("completed", run=run_id(3))]
-    ending = [other("canceling", run=run_id(1)), other("canceled", run=run_id(2))]
-    hand = Hand([running, None, ending, [], NEW])
+def test_previous_executions_are_cancelled_and_waited_for() -> None:
+    running = [
+        other_execution(execution_id=execution_id_at(1)),
+        other_execution("canceling", execution_id=execution_id_at(2)),
+        other_execution("completed", execution_id=execution_id_at(3)),
+    ]
+    ending = [
+        other_execution("canceling", execution_id=execution_id_at(1)),
+        other_execution("canceled", execution_id=execution_id_at(2)),
+    ]
+    driver = FlowDriver([running, None, ending, [], SUBMITTED])
 
-    come(hand, if_running="cancel_previous")
+    submit(driver, if_running="cancel_previous")
 
-    assert hand.operations() == [
+    assert driver.operations() == [
         "notebook.logs",
         "notebook.cancelExecution",
         "notebook.logs",
         "notebook.logs",
         "notebook.execute",
     ]
-    assert hand.calls[1].query["executionId"] == run_id(1)
+    assert driver.calls[1].query["executionId"] == execution_id_at(1)
 
 
-def test_a_run_that_was_started_meanwhile_is_neither_cancelled_nor_awaited() -> None:
-    late = other(run=f"{int(NOW) + 5:08x}{7:016x}", runQueuedAt=iso(NOW + 5))
-    hand = Hand([[late], [late], NEW])
-    come(hand, if_running="cancel_previous")
+def test_an_execution_started_meanwhile_is_neither_cancelled_nor_waited_for() -> None:
+    late = other_execution(execution_id=f"{int(NOW) + 5:08x}{7:016x}", runQueuedAt=iso(NOW + 5))
+    driver = FlowDriver([[late], [late], SUBMITTED])
+    submit(driver, if_running="cancel_previous")
 
-    assert "notebook.cancelExecution" not in hand.operations()
+    assert "notebook.cancelExecution" not in driver.operations()
 
 
-def test_when_a_previous_run_cannot_be_cancelled_nothing_is_started() -> None:
-    hand = Hand([[other()], Forbidden(403, "Forbidden", "no")])
+def test_nothing_is_submitted_if_a_previous_execution_cannot_be_cancelled() -> None:
+    driver = FlowDriver([[other_execution()], Forbidden(403, "Forbidden", "no")])
 
     with pytest.raises(StartDenied, match="could not be cancelled"):
-        come(hand, if_running="cancel_previous")
-    assert "notebook.execute" not in hand.operations()
+        submit(driver, if_running="cancel_previous")
+    assert "notebook.execute" not in driver.operations()
 
 
 # -- minutes ----------------------------------------------------------------------------------------------
 
 
 def test_the_minutes_of_the_day_are_counted_from_midnight_in_utc() -> None:
-    hand = Hand([counts(29), NEW])
-    come(hand, max_minutes=30)
+    driver = FlowDriver([counts(29), SUBMITTED])
+    submit(driver, max_minutes=30)
 
-    assert hand.operations() == ["notebook.notebookMinuteCounts", "notebook.execute"]
+    assert driver.operations() == ["notebook.notebookMinuteCounts", "notebook.execute"]
     midnight = datetime.fromtimestamp(NOW, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    assert hand.calls[0].query["start"] == f"{midnight.timestamp() * 1000:.0f}"
+    assert driver.calls[0].query["start"] == f"{midnight.timestamp() * 1000:.0f}"
 
 
-def test_the_minutes_of_the_billing_period_are_the_notebooks_own_figure() -> None:
+def test_the_minutes_of_the_billing_period_are_read_from_the_notebook() -> None:
     def notebook(**stats: Any) -> Notebook:
-        return Notebook.from_api({"id": NOTEBOOK, "applicationId": APPLICATION, "name": "N", "stats": stats})
+        return Notebook.from_api(
+            {"id": NOTEBOOK_ID, "applicationId": APPLICATION_ID, "name": "N", "stats": stats}
+        )
 
-    hand = Hand([notebook(minutesThisPeriod=29), NEW])
-    come(hand, max_minutes=30, minutes_window="billing_period")
-    assert hand.operations() == ["notebook.get", "notebook.execute"]
+    driver = FlowDriver([notebook(minutesThisPeriod=29), SUBMITTED])
+    submit(driver, max_minutes=30, minutes_window="billing_period")
+    assert driver.operations() == ["notebook.get", "notebook.execute"]
 
     with pytest.raises(
         StartDenied, match="used 30 run minutes in this billing period, and max_minutes is 30"
     ):
-        come(Hand([notebook(minutesThisPeriod=30)]), max_minutes=30, minutes_window="billing_period")
+        submit(FlowDriver([notebook(minutesThisPeriod=30)]), max_minutes=30, minutes_window="billing_period")
     with pytest.raises(ProtocolError, match="does not report"):
-        come(Hand([notebook()]), max_minutes=30, minutes_window="billing_period")
+        submit(FlowDriver([notebook()]), max_minutes=30, minutes_window="billing_period")
 
 
 @pytest.mark.parametrize(("on_exceeded", "error"), [("fail", StartDenied), ("skip", StartSkipped)])
-def test_when_the_minutes_are_used_up_nothing_is_started(on_exceeded: str, error: type[Exception]) -> None:
-    hand = Hand([counts(31)])
+def test_nothing_is_submitted_when_the_minutes_are_used_up(on_exceeded: str, error: type[Exception]) -> None:
+    driver = FlowDriver([counts(31)])
 
     with pytest.raises(error, match=r"used 31 run minutes today \(UTC\), and max_minutes is 30"):
-        come(hand, max_minutes=30, on_exceeded=on_exceeded)
-    assert hand.operations() == ["notebook.notebookMinuteCounts"]
+        submit(driver, max_minutes=30, on_exceeded=on_exceeded)
+    assert driver.operations() == ["notebook.notebookMinuteCounts"]
 
 
-def test_no_run_is_cancelled_for_one_that_is_not_started() -> None:
-    hand = Hand([counts(31)])
+def test_no_execution_is_cancelled_if_none_will_be_submitted() -> None:
+    driver = FlowDriver([counts(31)])
 
     with pytest.raises(StartDenied):
-        come(hand, max_minutes=30, if_running="cancel_previous")
-    assert hand.operations() == ["notebook.notebookMinuteCounts"]
+        submit(driver, max_minutes=30, if_running="cancel_previous")
+    assert driver.operations() == ["notebook.notebookMinuteCounts"]
 
 
-def test_a_run_that_is_adopted_needs_no_minutes() -> None:
-    hand = Hand([[other()]])
-    come(hand, max_minutes=1, if_running="adopt")
+def test_adopting_an_execution_needs_no_minutes() -> None:
+    driver = FlowDriver([[other_execution()]])
+    submit(driver, max_minutes=1, if_running="adopt")
 
-    assert hand.operations() == ["notebook.logs"]
+    assert driver.operations() == ["notebook.logs"]
 
 
-def test_a_look_that_fails_for_a_moment_is_repeated_and_nothing_is_started_before_it_succeeds() -> None:
-    hand = Hand(
-        [ServerError(503, "", "away"), [other("completed")], ServerError(503, "", "away"), counts(0), NEW]
+def test_a_check_is_retried_and_nothing_is_submitted_before_it_succeeds() -> None:
+    driver = FlowDriver(
+        [
+            ServerError(503, "", "away"),
+            [other_execution("completed")],
+            ServerError(503, "", "away"),
+            counts(0),
+            SUBMITTED,
+        ]
     )
-    come(hand, if_running="fail", max_minutes=30)
+    submit(driver, if_running="fail", max_minutes=30)
 
-    assert hand.operations() == [
+    assert driver.operations() == [
         "notebook.logs",
         "notebook.logs",
         "notebook.notebookMinuteCounts",
@@ -272,20 +308,20 @@ def test_a_look_that_fails_for_a_moment_is_repeated_and_nothing_is_started_befor
 # -- retries ----------------------------------------------------------------------------------------------
 
 
-def test_a_retry_takes_over_its_own_run_before_anything_is_judged() -> None:
-    mine = other(context=OWNER.add_marker({"site": "north"}))
-    hand = Hand([[other(run=run_id(3)), mine]])
+def test_a_retry_reconnects_to_its_own_execution_before_any_check() -> None:
+    own = other_execution(context=OWNER.add_marker({"site": "north"}))
+    driver = FlowDriver([[other_execution(execution_id=execution_id_at(3)), own]])
 
-    found = come(hand, is_retry=True, if_running="fail", max_minutes=1)
+    found = submit(driver, is_retry=True, if_running="fail", max_minutes=1)
 
     assert isinstance(found, Started)
     assert (found.ref, found.is_owned) == (REF, True)
-    assert hand.operations() == ["notebook.logs"]
+    assert driver.operations() == ["notebook.logs"]
 
 
 @pytest.mark.parametrize(
     "wrong", [{"if_running": "maybe"}, {"minutes_window": "year"}, {"on_exceeded": "cry"}, {"max_minutes": 0}]
 )
-def test_a_condition_that_makes_no_sense_is_named(wrong: dict[str, Any]) -> None:
+def test_an_invalid_condition_is_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument, match=f"^{next(iter(wrong))}: "):
-        come(Hand([]), **wrong)
+        submit(FlowDriver([]), **wrong)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instants: understood here, because Losant reads what it does not understand as now."""
+"""Timestamps are parsed strictly, because Losant reads an invalid timestamp as the current time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_provider_losant.api.timestamps import (
     parse_timestamp,
     to_milliseconds,
 )
-from tests.support.factories import briefly
+from tests.support.factories import few_examples
 
 NEW_YEAR = "2026-01-01T00:00:00.000Z"
 FIRST, LAST = datetime(2001, 9, 10), datetime(2200, 1, 1)  # noqa: DTZ001
@@ -48,7 +48,7 @@ WHEN = st.datetimes(min_value=FIRST, max_value=LAST, timezones=st.just(UTC))
     ],
     ids=repr,
 )
-def test_every_spelling_of_a_dag_is_understood(value: object) -> None:
+def test_every_spelling_that_dags_use_is_parsed(value: object) -> None:
     assert format_timestamp(parse_timestamp(value, field="relative_to")) == NEW_YEAR
 
 
@@ -83,16 +83,16 @@ def test_every_spelling_of_a_dag_is_understood(value: object) -> None:
     ],
     ids=repr,
 )
-def test_what_losant_would_misread_is_refused_under_the_name_of_its_field(value: object) -> None:
+def test_timestamps_that_losant_would_misread_are_refused_with_the_field_name(value: object) -> None:
     with pytest.raises(InvalidArgument, match=r"^relative_to: ") as caught:
         parse_timestamp(value, field="relative_to")
 
     assert caught.value.field == "relative_to"
 
 
-@briefly
+@few_examples
 @given(WHEN)
-def test_an_instant_survives_being_spelt_and_read_again(moment: datetime) -> None:
+def test_a_timestamp_survives_formatting_and_parsing(moment: datetime) -> None:
     spelt = format_timestamp(moment)
 
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", spelt)
@@ -100,7 +100,7 @@ def test_an_instant_survives_being_spelt_and_read_again(moment: datetime) -> Non
     assert format_timestamp(parse_timestamp(spelt, field="x")) == spelt
 
 
-@briefly
+@few_examples
 @given(st.integers(min_value=10**12, max_value=7 * 10**12))
 def test_epoch_milliseconds_survive_as_number_and_as_query_parameter(epoch: int) -> None:
     moment = parse_timestamp(epoch, field="x")
@@ -109,20 +109,20 @@ def test_epoch_milliseconds_survive_as_number_and_as_query_parameter(epoch: int)
     assert to_milliseconds(moment.timestamp()) == str(epoch)
 
 
-@briefly
+@few_examples
 @given(WHEN)
-def test_a_query_parameter_is_never_later_than_the_instant_it_stands_for(moment: datetime) -> None:
+def test_a_query_parameter_is_never_later_than_its_timestamp(moment: datetime) -> None:
     assert parse_timestamp(to_milliseconds(moment.timestamp()), field="x") <= moment
 
 
 @pytest.mark.parametrize(("value", "expected"), [(5, 5.0), (0.02, 0.02), (timedelta(minutes=2), 120.0)])
-def test_a_span_is_seconds_or_a_timedelta(value: object, expected: float) -> None:
+def test_a_duration_is_seconds_or_a_timedelta(value: object, expected: float) -> None:
     assert parse_seconds(value, field="timeout") == expected
 
 
 @pytest.mark.parametrize(
     "value", [0, -1, None, True, "5", float("nan"), float("inf"), timedelta(0), timedelta(days=-1)], ids=repr
 )
-def test_a_span_that_is_none_is_refused(value: object) -> None:
+def test_an_invalid_duration_is_refused(value: object) -> None:
     with pytest.raises(InvalidArgument, match=r"^timeout: "):
         parse_seconds(value, field="timeout")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watching, without a loop: what each answer and each loss leads to."""
+"""Waiting without an event loop: the effect of each response and of each failed poll."""
 
 from __future__ import annotations
 
@@ -30,81 +30,87 @@ from airflow_provider_losant.api.flows.polling import wait_for_execution
 from airflow_provider_losant.api.flows.wait import Target, WaitConfig
 from airflow_provider_losant.api.model import Execution
 from tests.support.factories import (
-    APPLICATION,
-    MADE,
-    NOTEBOOK,
+    APPLICATION_ID,
+    CREATED_AT,
+    EXECUTION_ID,
+    NOTEBOOK_ID,
     REF,
-    RUN,
-    briefly,
     entry,
     execution,
+    execution_id_at,
+    few_examples,
     iso,
-    run_id,
 )
-from tests.unit.api.flow_driver import Hand, calm, highest
+from tests.unit.api.flow_driver import FlowDriver, maximum, mean_delay
 
-GONE = TransportError("connection lost")
-RUNNING = [execution("inProgress", runStartedAt=iso(MADE + 1))]
-DONE = [execution("completed", outputsCompletedAt=iso(MADE + 60))]
-PATIENCE = WaitConfig(poll_interval=20.0, deadline=MADE + 3_600, max_poll_outage=600.0)
+CONNECTION_LOST = TransportError("connection lost")
+RUNNING = [execution("inProgress", runStartedAt=iso(CREATED_AT + 1))]
+DONE = [execution("completed", outputsCompletedAt=iso(CREATED_AT + 60))]
+CONFIG = WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 3_600, max_poll_outage=600.0)
 SIGNED = "https://storage.example/result.error.log?X-Amz-Signature=deadbeef"
 
 
-def look(hand: Hand, target: Target | None = None, config: WaitConfig = PATIENCE, **more: Any) -> Outcome:
-    options = {"clock": hand.clock, "jitter": calm, **more}
-    return hand.drive(wait_for_execution(target or Target.of(REF), config, **options))
+def wait_until_done(
+    driver: FlowDriver, target: Target | None = None, config: WaitConfig = CONFIG, **more: Any
+) -> Outcome:
+    options = {"clock": driver.clock, "jitter": mean_delay, **more}
+    return driver.drive(wait_for_execution(target or Target.of(REF), config, **options))
 
 
-def at(*answers: Any, **more: Any) -> Hand:
-    return Hand(answers, now=MADE, **more)
+def make_driver(*responses: Any, **more: Any) -> FlowDriver:
+    return FlowDriver(responses, now=CREATED_AT, **more)
 
 
-def test_a_run_is_watched_until_it_has_ended() -> None:
-    hand = at([execution("queued")], RUNNING, RUNNING, DONE)
+def test_an_execution_is_polled_until_it_has_ended() -> None:
+    driver = make_driver([execution("queued")], RUNNING, RUNNING, DONE)
 
-    outcome = look(hand)
+    outcome = wait_until_done(driver)
 
     assert (outcome.ending, outcome.is_success) == ("ended", True)
     assert outcome.result["status"] == "completed"
-    assert hand.operations() == ["notebook.logs"] * 4
-    assert hand.looks == [MADE, MADE + 20, MADE + 40, MADE + 60]
+    assert driver.operations() == ["notebook.logs"] * 4
+    assert driver.request_times == [CREATED_AT, CREATED_AT + 20, CREATED_AT + 40, CREATED_AT + 60]
 
 
-def test_every_look_names_a_limit_and_a_since_with_a_margin() -> None:
-    hand = at(RUNNING, DONE)
+def test_every_poll_has_a_limit_and_a_since_with_a_margin() -> None:
+    driver = make_driver(RUNNING, DONE)
 
-    look(hand)
+    wait_until_done(driver)
 
-    since = str(int(MADE - 300) * 1000)
-    assert [(call.query["limit"], call.query["since"]) for call in hand.calls] == [("20", since)] * 2
-
-
-def test_a_run_that_has_only_just_begun_is_not_looked_at_yet() -> None:
-    hand = at(DONE)
-
-    look(hand, not_before=MADE + 20)
-
-    assert hand.looks == [MADE + 20]
+    since = str(int(CREATED_AT - 300) * 1000)
+    assert [(call.query["limit"], call.query["since"]) for call in driver.calls] == [("20", since)] * 2
 
 
-def test_each_phase_is_told_once_with_its_durations() -> None:
-    gathered = [execution("inProgress", runStartedAt=iso(MADE + 2), inputsCompletedAt=iso(MADE + 7))]
-    hand = at([execution("queued")], [execution("queued")], RUNNING, RUNNING, gathered, gathered, DONE)
+def test_a_new_execution_is_not_polled_at_once() -> None:
+    driver = make_driver(DONE)
 
-    look(hand)
+    wait_until_done(driver, not_before=CREATED_AT + 20)
 
-    assert [note.text.split(": ", 1)[1].split(" (")[0] for note in hand.notes] == [
+    assert driver.request_times == [CREATED_AT + 20]
+
+
+def test_each_phase_is_logged_once_with_its_durations() -> None:
+    gathered = [
+        execution("inProgress", runStartedAt=iso(CREATED_AT + 2), inputsCompletedAt=iso(CREATED_AT + 7))
+    ]
+    driver = make_driver(
+        [execution("queued")], [execution("queued")], RUNNING, RUNNING, gathered, gathered, DONE
+    )
+
+    wait_until_done(driver)
+
+    assert [line.text.split(": ", 1)[1].split(" (")[0] for line in driver.log_lines] == [
         "queued",
         "inProgress: reading inputs",
         "inProgress: running the notebook",
         "completed",
     ]
-    assert "(queue 2 s, inputs 5 s)" in hand.log
-    assert all(RUN in note.text for note in hand.notes)
+    assert "(queue 2 s, inputs 5 s)" in driver.log
+    assert all(EXECUTION_ID in line.text for line in driver.log_lines)
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "expected"),
     [
         (
             {"maxAllowedRunMinutes": 5},
@@ -113,35 +119,35 @@ def test_each_phase_is_told_once_with_its_durations() -> None:
         ({}, "(queue 4 s, inputs 2 s, notebook 90 s, outputs 1 s; 1.5 run minutes)"),
     ],
 )
-def test_the_minutes_that_a_run_costs_are_told_apart_from_its_time_in_the_queue(
-    more: dict[str, Any], told: str
+def test_run_minutes_are_logged_separately_from_the_time_in_the_queue(
+    more: dict[str, Any], expected: str
 ) -> None:
     ended = {
-        "runStartedAt": iso(MADE + 4),
-        "inputsCompletedAt": iso(MADE + 6),
-        "notebookCompletedAt": iso(MADE + 96),
-        "outputsCompletedAt": iso(MADE + 97),
+        "runStartedAt": iso(CREATED_AT + 4),
+        "inputsCompletedAt": iso(CREATED_AT + 6),
+        "notebookCompletedAt": iso(CREATED_AT + 96),
+        "outputsCompletedAt": iso(CREATED_AT + 97),
     }
-    hand = at([execution("completed", **ended, **more)])
+    driver = make_driver([execution("completed", **ended, **more)])
 
-    look(hand)
+    wait_until_done(driver)
 
-    assert hand.log.endswith(told)
+    assert driver.log.endswith(expected)
 
 
-def test_watchers_that_began_together_spread_out() -> None:
-    early, late = at(RUNNING, DONE), at(RUNNING, DONE)
+def test_waits_that_began_together_spread_out() -> None:
+    early, late = make_driver(RUNNING, DONE), make_driver(RUNNING, DONE)
 
-    look(early, jitter=lambda low, _: low)
-    look(late, jitter=highest)
+    wait_until_done(early, jitter=lambda low, _: low)
+    wait_until_done(late, jitter=maximum)
 
-    assert [hand.looks[1] - MADE for hand in (early, late)] == pytest.approx([20, 21])
+    assert [driver.request_times[1] - CREATED_AT for driver in (early, late)] == pytest.approx([20, 21])
 
 
 @pytest.mark.parametrize(
     "error",
     [
-        GONE,
+        CONNECTION_LOST,
         TransportError("refused", was_sent=False),
         ProtocolError("cut short"),
         NotLosantApi("a maintenance page"),
@@ -151,54 +157,58 @@ def test_watchers_that_began_together_spread_out() -> None:
     ],
     ids=lambda error: type(error).__name__ + str(error)[:3],
 )
-def test_a_lost_poll_does_not_fail_the_run(error: LosantError) -> None:
-    outcome = look(at(error, RUNNING, error, error, DONE))
+def test_a_lost_poll_does_not_fail_the_execution(error: LosantError) -> None:
+    outcome = wait_until_done(make_driver(error, RUNNING, error, error, DONE))
 
     assert outcome.is_success
 
 
-def test_a_row_of_lost_polls_is_told_once() -> None:
-    hand = at(GONE, GONE, GONE, RUNNING, GONE, GONE, DONE)
+def test_consecutive_lost_polls_are_logged_once() -> None:
+    driver = make_driver(
+        CONNECTION_LOST, CONNECTION_LOST, CONNECTION_LOST, RUNNING, CONNECTION_LOST, CONNECTION_LOST, DONE
+    )
 
-    look(hand)
+    wait_until_done(driver)
 
-    lost = [note for note in hand.notes if "connection lost" in note.text]
-    assert [note.level for note in lost] == [logging.WARNING] * 2
+    lost = [line for line in driver.log_lines if "connection lost" in line.text]
+    assert [line.level for line in lost] == [logging.WARNING] * 2
 
 
-def test_an_outage_is_forgiven_up_to_a_bound_of_time() -> None:
-    hand = at(RUNNING, GONE)
+def test_an_outage_is_tolerated_up_to_max_poll_outage() -> None:
+    driver = make_driver(RUNNING, CONNECTION_LOST)
 
-    outcome = look(hand)
+    outcome = wait_until_done(driver)
 
     assert (outcome.ending, outcome.problem) == ("outage", "connection lost")
     assert outcome.result["status"] == "inProgress"
-    assert 600 < hand.now - MADE < 600 + 2 * 20 + 1
-    assert "notebook.cancelExecution" not in hand.operations()
+    assert 600 < driver.now - CREATED_AT < 600 + 2 * 20 + 1
+    assert "notebook.cancelExecution" not in driver.operations()
 
 
-def test_a_bound_of_outage_begins_anew_with_each_answer() -> None:
+def test_max_poll_outage_restarts_with_each_response() -> None:
     def flaky(call: Any) -> Any:
         del call
-        return RUNNING if len(hand.calls) % 20 == 0 else GONE
+        return RUNNING if len(driver.calls) % 20 == 0 else CONNECTION_LOST
 
-    hand = at(flaky)
+    driver = make_driver(flaky)
 
-    assert look(hand, jitter=highest).ending == "deadline"
-
-
-def test_a_single_lost_poll_is_forgiven_however_seldom_one_looks() -> None:
-    seldom = WaitConfig(poll_interval=900.0, deadline=MADE + 7_200, max_poll_outage=600.0)
-
-    assert look(at(GONE, DONE), config=seldom, not_before=MADE + 900).is_success
+    assert wait_until_done(driver, jitter=maximum).ending == "deadline"
 
 
-@briefly
+def test_a_single_lost_poll_is_tolerated_however_long_the_interval() -> None:
+    seldom = WaitConfig(poll_interval=900.0, deadline=CREATED_AT + 7_200, max_poll_outage=600.0)
+
+    assert wait_until_done(
+        make_driver(CONNECTION_LOST, DONE), config=seldom, not_before=CREATED_AT + 900
+    ).is_success
+
+
+@few_examples
 @given(st.lists(st.booleans(), min_size=1, max_size=25))
-def test_no_pattern_of_short_losses_fails_a_healthy_run(lost: list[bool]) -> None:
-    answers = [GONE if it else RUNNING for it in lost]
+def test_no_pattern_of_short_outages_fails_a_healthy_execution(lost: list[bool]) -> None:
+    responses = [CONNECTION_LOST if it else RUNNING for it in lost]
 
-    assert look(at(*answers, DONE)).is_success
+    assert wait_until_done(make_driver(*responses, DONE)).is_success
 
 
 @pytest.mark.parametrize(
@@ -211,81 +221,86 @@ def test_no_pattern_of_short_losses_fails_a_healthy_run(lost: list[bool]) -> Non
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_looking_again_cannot_change_ends_the_wait_at_once(error: LosantError) -> None:
-    hand = at(RUNNING, error)
+def test_a_permanent_error_ends_the_wait_at_once(error: LosantError) -> None:
+    driver = make_driver(RUNNING, error)
 
-    outcome = look(hand, cancel_on_timeout=True)
+    outcome = wait_until_done(driver, cancel_on_timeout=True)
 
     assert (outcome.ending, outcome.problem) == ("refused", str(error))
-    assert outcome.result["execution_id"] == RUN
-    assert hand.operations() == ["notebook.logs"] * 2
+    assert outcome.result["execution_id"] == EXECUTION_ID
+    assert driver.operations() == ["notebook.logs"] * 2
 
 
-def test_nobody_looks_sooner_than_losant_asked() -> None:
-    hand = at(RateLimited(429, "", "slow down", retry_after=120.0), DONE)
+def test_no_poll_comes_before_retry_after() -> None:
+    driver = make_driver(RateLimited(429, "", "slow down", retry_after=120.0), DONE)
 
-    look(hand)
+    wait_until_done(driver)
 
-    assert hand.looks[1] - hand.looks[0] >= 120
+    assert driver.request_times[1] - driver.request_times[0] >= 120
 
 
-def test_a_long_pause_that_losant_asks_for_does_not_outlast_the_deadline() -> None:
-    hand = at(RateLimited(429, "", "slow down", retry_after=86_400.0), RUNNING)
+def test_a_long_retry_after_does_not_extend_the_deadline() -> None:
+    driver = make_driver(RateLimited(429, "", "slow down", retry_after=86_400.0), RUNNING)
 
-    outcome = look(hand, config=WaitConfig(poll_interval=20.0, deadline=MADE + 300, max_poll_outage=6_000.0))
+    outcome = wait_until_done(
+        driver, config=WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 300, max_poll_outage=6_000.0)
+    )
 
     assert outcome.ending == "deadline"
-    assert hand.now == MADE + 300
+    assert driver.now == CREATED_AT + 300
 
 
-def test_a_status_nobody_has_documented_is_watched_on() -> None:
-    hand = at([execution("hibernating")], [execution("hibernating")], DONE)
+def test_an_undocumented_status_is_polled_further() -> None:
+    driver = make_driver([execution("hibernating")], [execution("hibernating")], DONE)
 
-    assert look(hand).is_success
-    assert "hibernating" in hand.log
+    assert wait_until_done(driver).is_success
+    assert "hibernating" in driver.log
 
 
-def test_a_status_nobody_has_documented_is_warned_of_once() -> None:
-    hand = at([execution("hibernating")], [execution("hibernating")], DONE)
+def test_an_undocumented_status_is_warned_about_once() -> None:
+    driver = make_driver([execution("hibernating")], [execution("hibernating")], DONE)
 
-    look(hand)
+    wait_until_done(driver)
 
-    warnings = [note.text for note in hand.notes if note.level == logging.WARNING]
+    warnings = [line.text for line in driver.log_lines if line.level == logging.WARNING]
     assert len(warnings) == 1
     assert "hibernating" in warnings[0]
 
 
 @pytest.mark.parametrize("status", ["errored", "timeout", "canceled"])
-def test_a_run_that_did_not_end_well_says_so_with_losants_errors(status: str) -> None:
+def test_an_unsuccessful_execution_is_reported_with_losants_errors(status: str) -> None:
     errors = [{"name": "ValueError", "message": "boom"}]
 
-    outcome = look(at(RUNNING, [execution(status, executionErrors=errors)]))
+    outcome = wait_until_done(make_driver(RUNNING, [execution(status, executionErrors=errors)]))
 
     assert (outcome.ending, outcome.is_success, outcome.result["status"]) == ("ended", False, status)
     assert list(outcome.errors) == errors
 
 
-def test_a_run_that_is_being_cancelled_is_watched_until_it_is() -> None:
-    assert look(at([execution("canceling")], [execution("canceled")])).result["status"] == "canceled"
+def test_an_execution_in_canceling_is_polled_until_it_is_canceled() -> None:
+    assert (
+        wait_until_done(make_driver([execution("canceling")], [execution("canceled")])).result["status"]
+        == "canceled"
+    )
 
 
-def test_the_end_of_the_error_log_is_fetched_for_a_failed_run() -> None:
+def test_the_end_of_the_error_log_is_fetched_for_a_failed_execution() -> None:
     failed = execution("errored", outputInfo={"result.error.log": {"size": 9, "url": SIGNED}})
-    hand = at([failed], tail="Traceback\nValueError: boom")
+    driver = make_driver([failed], tail="Traceback\nValueError: boom")
 
-    assert look(hand).error_log == "Traceback\nValueError: boom"
-    assert [tail.url for tail in hand.tails] == [SIGNED]
-    assert "deadbeef" not in repr(hand.tails)
+    assert wait_until_done(driver).error_log == "Traceback\nValueError: boom"
+    assert [tail.url for tail in driver.tails] == [SIGNED]
+    assert "deadbeef" not in repr(driver.tails)
 
 
-def test_an_error_log_that_cannot_be_read_does_not_change_the_outcome() -> None:
+def test_an_unreadable_error_log_does_not_change_the_outcome() -> None:
     failed = execution("errored", outputInfo={"result.error.log": {"url": SIGNED}})
-    hand = at([failed], tail=TransportError("the file host returned 403"))
+    driver = make_driver([failed], tail=TransportError("the file host returned 403"))
 
-    outcome = look(hand)
+    outcome = wait_until_done(driver)
 
     assert (outcome.ending, outcome.error_log) == ("ended", None)
-    assert "result.error.log could not be read" in hand.log
+    assert "result.error.log could not be read" in driver.log
 
 
 @pytest.mark.parametrize(
@@ -295,192 +310,204 @@ def test_an_error_log_that_cannot_be_read_does_not_change_the_outcome() -> None:
         execution("errored", outputInfo={"result.log": {"url": SIGNED}}),
         execution("errored", outputInfo={"result.error.log": {"size": 1}}),
     ],
-    ids=["a run that ended well", "no error log", "an error log without an address"],
+    ids=["a completed execution", "no error log", "an error log without a URL"],
 )
-def test_no_file_is_fetched_in_vain(ended: Execution) -> None:
-    hand = at([ended])
+def test_no_error_log_is_fetched_without_need(ended: Execution) -> None:
+    driver = make_driver([ended])
 
-    look(hand)
+    wait_until_done(driver)
 
-    assert hand.tails == []
+    assert driver.tails == []
 
 
-def test_the_deadline_ends_the_wait_after_one_last_look() -> None:
-    hand = at(RUNNING)
-    config = WaitConfig(poll_interval=20.0, deadline=MADE + 50, max_poll_outage=600.0)
+def test_the_deadline_ends_the_wait_after_one_last_poll() -> None:
+    driver = make_driver(RUNNING)
+    config = WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 50, max_poll_outage=600.0)
 
-    outcome = look(hand, config=config)
+    outcome = wait_until_done(driver, config=config)
 
     assert (outcome.ending, outcome.is_success, outcome.is_cancelled) == ("deadline", False, False)
-    assert hand.looks == [MADE, MADE + 20, MADE + 40, MADE + 50]
-    assert set(hand.operations()) == {"notebook.logs"}
+    assert driver.request_times == [CREATED_AT, CREATED_AT + 20, CREATED_AT + 40, CREATED_AT + 50]
+    assert set(driver.operations()) == {"notebook.logs"}
 
 
-def test_a_run_that_ends_just_before_the_deadline_has_ended() -> None:
-    config = WaitConfig(poll_interval=40.0, deadline=MADE + 50, max_poll_outage=600.0)
+def test_an_execution_that_ends_just_before_the_deadline_has_ended() -> None:
+    config = WaitConfig(poll_interval=40.0, deadline=CREATED_AT + 50, max_poll_outage=600.0)
 
-    assert look(at(RUNNING, RUNNING, DONE), config=config).is_success
+    assert wait_until_done(make_driver(RUNNING, RUNNING, DONE), config=config).is_success
 
 
-def test_a_deadline_that_has_passed_still_allows_one_look() -> None:
+def test_a_deadline_that_has_passed_still_allows_one_poll() -> None:
     config = WaitConfig(poll_interval=20.0, deadline=0.0, max_poll_outage=600.0)
-    hand = at(RUNNING)
+    driver = make_driver(RUNNING)
 
-    assert look(hand, config=config).ending == "deadline"
-    assert hand.looks == [MADE]
-    assert look(at(DONE), config=config).is_success
+    assert wait_until_done(driver, config=config).ending == "deadline"
+    assert driver.request_times == [CREATED_AT]
+    assert wait_until_done(make_driver(DONE), config=config).is_success
 
 
-def test_the_run_is_cancelled_when_the_deadline_passes_and_the_user_wants_that() -> None:
-    config = WaitConfig(poll_interval=20.0, deadline=MADE + 30, max_poll_outage=600.0)
-    hand = at(RUNNING, RUNNING, RUNNING, None)
+def test_the_execution_is_cancelled_at_the_deadline_with_cancel_on_timeout() -> None:
+    config = WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 30, max_poll_outage=600.0)
+    driver = make_driver(RUNNING, RUNNING, RUNNING, None)
 
-    outcome = look(hand, config=config, cancel_on_timeout=True)
+    outcome = wait_until_done(driver, config=config, cancel_on_timeout=True)
 
     assert (outcome.ending, outcome.is_cancelled) == ("deadline", True)
-    assert hand.operations() == ["notebook.logs"] * 3 + ["notebook.cancelExecution"]
-    assert hand.calls[-1].query == {"executionId": RUN}
+    assert driver.operations() == ["notebook.logs"] * 3 + ["notebook.cancelExecution"]
+    assert driver.calls[-1].query == {"executionId": EXECUTION_ID}
 
 
-def test_a_cancel_that_fails_at_the_deadline_is_told_and_not_raised() -> None:
-    config = WaitConfig(poll_interval=20.0, deadline=MADE, max_poll_outage=600.0)
-    hand = at(RUNNING, ServerError(503, "", "no message"))
+def test_a_failed_cancel_at_the_deadline_is_logged_and_not_raised() -> None:
+    config = WaitConfig(poll_interval=20.0, deadline=CREATED_AT, max_poll_outage=600.0)
+    driver = make_driver(RUNNING, ServerError(503, "", "no message"))
 
-    outcome = look(hand, config=config, cancel_on_timeout=True)
+    outcome = wait_until_done(driver, config=config, cancel_on_timeout=True)
 
     assert (outcome.ending, outcome.is_cancelled) == ("deadline", False)
-    assert hand.operations().count("notebook.cancelExecution") == 3
-    assert "could not be cancelled and may still use run minutes" in hand.log
+    assert driver.operations().count("notebook.cancelExecution") == 3
+    assert "could not be cancelled and may still use run minutes" in driver.log
 
 
 @pytest.mark.parametrize("error", [NotFound(404, "", "no"), BadRequest(400, "", "has ended")], ids=str)
-def test_a_run_that_ends_while_it_is_being_cancelled_has_ended(error: LosantError) -> None:
-    config = WaitConfig(poll_interval=20.0, deadline=MADE + 10, max_poll_outage=600.0)
+def test_an_execution_that_ends_while_being_cancelled_has_ended(error: LosantError) -> None:
+    config = WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 10, max_poll_outage=600.0)
 
-    outcome = look(at(RUNNING, RUNNING, error, DONE), config=config, cancel_on_timeout=True)
+    outcome = wait_until_done(
+        make_driver(RUNNING, RUNNING, error, DONE), config=config, cancel_on_timeout=True
+    )
 
     assert (outcome.ending, outcome.is_success) == ("ended", True)
 
 
-def test_a_wait_for_whichever_run_comes_cancels_nobodys() -> None:
-    config = WaitConfig(poll_interval=20.0, deadline=MADE + 30, max_poll_outage=600.0)
-    hand = at([])
+def test_a_wait_without_an_id_cancels_no_execution() -> None:
+    config = WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 30, max_poll_outage=600.0)
+    driver = make_driver([])
 
-    outcome = look(hand, whichever(), config, cancel_on_timeout=True)
+    outcome = wait_until_done(driver, any_execution(), config, cancel_on_timeout=True)
 
     assert outcome.ending == "deadline"
-    assert set(hand.operations()) == {"notebook.logs"}
+    assert set(driver.operations()) == {"notebook.logs"}
 
 
-# -- which run is meant -----------------------------------------------------------------------------------
+# -- selection of the execution ---------------------------------------------------------------------------
 
 
-def others(count: int, status: str = "completed") -> list[Execution]:
-    """Return younger runs of the same notebook, newest first."""
-    return [execution(status, run_id(number)) for number in range(count, 0, -1)]
+def newer_executions(count: int, status: str = "completed") -> list[Execution]:
+    """Return newer executions of the same notebook, newest first."""
+    return [execution(status, execution_id_at(number)) for number in range(count, 0, -1)]
 
 
-def whichever(since: float = MADE) -> Target:
-    return Target(application_id=APPLICATION, notebook_id=NOTEBOOK, since=since)
+def any_execution(since: float = CREATED_AT) -> Target:
+    return Target(application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, since=since)
 
 
-def paged(runs: list[Execution]) -> Any:
-    return lambda call: runs[: int(call.query["limit"])]
+def paged(executions: list[Execution]) -> Any:
+    return lambda call: executions[: int(call.query["limit"])]
 
 
 @pytest.mark.parametrize(
-    ("younger", "limits"), [(19, ["20"]), (20, ["20", "160"]), (500, ["20", "160", "1280"])]
+    ("newer", "limits"), [(19, ["20"]), (20, ["20", "160"]), (500, ["20", "160", "1280"])]
 )
-def test_a_run_beyond_the_page_is_looked_for_further_at_once(younger: int, limits: list[str]) -> None:
-    hand = at(paged([*others(younger), *DONE]))
+def test_an_execution_beyond_the_page_is_searched_further_at_once(newer: int, limits: list[str]) -> None:
+    driver = make_driver(paged([*newer_executions(newer), *DONE]))
 
-    assert look(hand).is_success
-    assert [call.query["limit"] for call in hand.calls] == limits
-    assert hand.now == MADE
-
-
-def test_a_run_that_is_not_listed_yet_is_waited_for() -> None:
-    hand = at([], [], RUNNING, DONE)
-
-    assert look(hand).is_success
-    assert "does not list" in hand.log
+    assert wait_until_done(driver).is_success
+    assert [call.query["limit"] for call in driver.calls] == limits
+    assert driver.now == CREATED_AT
 
 
-def test_a_run_that_is_not_listed_for_long_is_looked_for_without_a_since() -> None:
-    hand = at(lambda call: DONE if call.query["since"] == "0" else [])
+def test_a_wait_continues_while_its_execution_is_not_listed_yet() -> None:
+    driver = make_driver([], [], RUNNING, DONE)
 
-    assert look(hand).is_success
-    assert len(hand.calls) == 3
+    assert wait_until_done(driver).is_success
+    assert "does not list" in driver.log
 
 
-def test_a_run_that_is_never_listed_ends_the_wait_with_a_reason() -> None:
-    outcome = look(at([]))
+def test_an_execution_not_listed_for_long_is_searched_without_since() -> None:
+    driver = make_driver(lambda call: DONE if call.query["since"] == "0" else [])
+
+    assert wait_until_done(driver).is_success
+    assert len(driver.calls) == 3
+
+
+def test_an_execution_that_is_never_listed_ends_the_wait_with_a_reason() -> None:
+    outcome = wait_until_done(make_driver([]))
 
     assert (outcome.ending, outcome.problem) == ("outage", "the execution log does not list the execution")
-    assert outcome.result == {"execution_id": RUN, "notebook_id": NOTEBOOK, "application_id": APPLICATION}
+    assert outcome.result == {
+        "execution_id": EXECUTION_ID,
+        "notebook_id": NOTEBOOK_ID,
+        "application_id": APPLICATION_ID,
+    }
 
 
-def test_nobody_elses_run_is_taken_for_ours() -> None:
-    hand = at(others(3), [*others(3), *DONE])
+def test_another_execution_is_never_mistaken_for_the_target() -> None:
+    driver = make_driver(newer_executions(3), [*newer_executions(3), *DONE])
 
-    assert look(hand).result["execution_id"] == RUN
+    assert wait_until_done(driver).result["execution_id"] == EXECUTION_ID
 
 
-def test_without_an_id_the_earliest_queued_that_ended_is_meant() -> None:
+def test_without_an_id_the_earliest_queued_that_ended_is_selected() -> None:
     recent = [
-        execution("completed", run_id(5)),
-        execution("inProgress", run_id(4)),
-        execution("errored", run_id(3)),
-        execution("completed", run_id(2)),
-        execution("inProgress", run_id(1)),
-        execution("completed", run_id(-9)),
+        execution("completed", execution_id_at(5)),
+        execution("inProgress", execution_id_at(4)),
+        execution("errored", execution_id_at(3)),
+        execution("completed", execution_id_at(2)),
+        execution("inProgress", execution_id_at(1)),
+        execution("completed", execution_id_at(-9)),
     ]
 
-    outcome = look(at(recent), whichever())
+    outcome = wait_until_done(make_driver(recent), any_execution())
 
-    assert outcome.result["execution_id"] == run_id(2)
-
-
-def test_without_an_id_the_first_to_end_is_meant_however_late_somebody_looks() -> None:
-    long = execution("completed", run_id(1), outputsCompletedAt=iso(MADE + 50))
-    short = execution("errored", run_id(2), notebookCompletedAt=iso(MADE + 30))
-    still = execution("inProgress", run_id(1))
-
-    outcomes = [look(at([short, earlier]), whichever()) for earlier in (still, long)]
-
-    assert [it.result["execution_id"] for it in outcomes] == [run_id(2)] * 2
+    assert outcome.result["execution_id"] == execution_id_at(2)
 
 
-def test_without_an_id_a_run_queued_at_that_very_instant_counts() -> None:
-    assert look(at(DONE), whichever(MADE)).result["execution_id"] == RUN
+def test_without_an_id_the_first_to_end_is_selected_however_late_the_poll() -> None:
+    long = execution("completed", execution_id_at(1), outputsCompletedAt=iso(CREATED_AT + 50))
+    short = execution("errored", execution_id_at(2), notebookCompletedAt=iso(CREATED_AT + 30))
+    still = execution("inProgress", execution_id_at(1))
+
+    outcomes = [wait_until_done(make_driver([short, earlier]), any_execution()) for earlier in (still, long)]
+
+    assert [it.result["execution_id"] for it in outcomes] == [execution_id_at(2)] * 2
 
 
-def test_without_an_id_a_run_that_goes_on_is_waited_for() -> None:
-    hand = at([], [execution("queued", run_id(1))], [execution("completed", run_id(1))])
+def test_without_an_id_an_execution_queued_exactly_at_since_counts() -> None:
+    assert (
+        wait_until_done(make_driver(DONE), any_execution(CREATED_AT)).result["execution_id"] == EXECUTION_ID
+    )
 
-    assert look(hand, whichever()).is_success
+
+def test_without_an_id_the_wait_continues_while_an_execution_is_active() -> None:
+    driver = make_driver(
+        [], [execution("queued", execution_id_at(1))], [execution("completed", execution_id_at(1))]
+    )
+
+    assert wait_until_done(driver, any_execution()).is_success
 
 
-def test_without_an_id_nothing_to_see_is_no_outage() -> None:
-    config = WaitConfig(poll_interval=20.0, deadline=MADE + 7_200, max_poll_outage=600.0)
+def test_without_an_id_an_empty_log_is_not_an_outage() -> None:
+    config = WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 7_200, max_poll_outage=600.0)
 
-    assert look(at([]), whichever(), config).ending == "deadline"
+    assert wait_until_done(make_driver([]), any_execution(), config).ending == "deadline"
 
 
 def test_without_an_id_the_earliest_is_found_beyond_the_page_too() -> None:
-    hand = at(paged([*others(100), execution("completed")]))
+    driver = make_driver(paged([*newer_executions(100), execution("completed")]))
 
-    assert look(hand, whichever()).result["execution_id"] == RUN
-
-
-@pytest.mark.parametrize("younger", [20, 500])
-def test_a_single_look_is_as_wide_as_it_takes(younger: int) -> None:
-    glance = WaitConfig(poll_interval=20.0, deadline=0.0, max_poll_outage=600.0)
-
-    assert look(at(paged([*others(younger), *DONE])), config=glance).is_success
+    assert wait_until_done(driver, any_execution()).result["execution_id"] == EXECUTION_ID
 
 
-# -- what crosses from the triggerer to the worker --------------------------------------------------------
+@pytest.mark.parametrize("newer", [20, 500])
+def test_a_single_poll_raises_its_limit_as_required(newer: int) -> None:
+    single_poll = WaitConfig(poll_interval=20.0, deadline=0.0, max_poll_outage=600.0)
+
+    assert wait_until_done(
+        make_driver(paged([*newer_executions(newer), *DONE])), config=single_poll
+    ).is_success
+
+
+# -- from the triggerer to the worker ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -488,12 +515,12 @@ def test_a_single_look_is_as_wide_as_it_takes(younger: int) -> None:
     [
         Outcome(ending="ended", result={"status": "completed"}, is_success=True),
         Outcome(ending="ended", result={}, errors=[{"name": "E", "message": "m"}], error_log="Traceback"),
-        Outcome(ending="deadline", result={"execution_id": RUN}, is_cancelled=True),
+        Outcome(ending="deadline", result={"execution_id": EXECUTION_ID}, is_cancelled=True),
         Outcome(ending="outage", result={}, problem="connection lost"),
     ],
     ids=["success", "failure", "deadline", "outage"],
 )
-def test_an_outcome_survives_the_way_through_airflows_database(outcome: Outcome) -> None:
+def test_an_outcome_survives_the_round_trip_through_airflows_database(outcome: Outcome) -> None:
     event = json.loads(json.dumps(outcome.to_event()))
 
     assert Outcome.from_event(event).to_event() == outcome.to_event() == event
@@ -513,27 +540,29 @@ FILES = st.dictionaries(
 )
 
 
-@briefly
+@few_examples
 @given(
     files=FILES,
     inputs=FILES,
     status=st.sampled_from(["completed", "errored", "timeout", "canceled", "inProgress", "hibernating"]),
     tail=st.sampled_from(["Traceback", TransportError("the file host returned 403")]),
 )
-def test_no_signed_address_is_in_any_outcome_event_or_note(
+def test_no_signed_url_is_in_any_outcome_event_or_log_line(
     files: dict[str, Any], inputs: dict[str, Any], status: str, tail: str | LosantError
 ) -> None:
-    hand = at([Execution.from_api(entry(status, outputInfo=files, inputInfo=inputs))], tail=tail)
-    config = WaitConfig(poll_interval=20.0, deadline=MADE + 50, max_poll_outage=600.0)
+    driver = make_driver([Execution.from_api(entry(status, outputInfo=files, inputInfo=inputs))], tail=tail)
+    config = WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 50, max_poll_outage=600.0)
 
-    outcome = look(hand, config=config)
+    outcome = wait_until_done(driver, config=config)
 
-    told = json.dumps(outcome.to_event(), allow_nan=False) + repr(outcome) + hand.log + repr(hand.calls)
-    assert "storage.example" not in told
+    expected = (
+        json.dumps(outcome.to_event(), allow_nan=False) + repr(outcome) + driver.log + repr(driver.calls)
+    )
+    assert "storage.example" not in expected
 
 
-def test_a_target_says_what_is_waited_for() -> None:
-    assert str(Target.of(REF)) == f"execution {RUN} of notebook {NOTEBOOK}"
-    assert str(whichever(MADE + timedelta(minutes=1).total_seconds())) == (
-        f"first execution of notebook {NOTEBOOK} since {iso(MADE + 60)}"
+def test_a_target_describes_what_is_waited_for() -> None:
+    assert str(Target.of(REF)) == f"execution {EXECUTION_ID} of notebook {NOTEBOOK_ID}"
+    assert str(any_execution(CREATED_AT + timedelta(minutes=1).total_seconds())) == (
+        f"first execution of notebook {NOTEBOOK_ID} since {iso(CREATED_AT + 60)}"
     )
