@@ -103,7 +103,7 @@ def go_by_execution(execution: Execution) -> None:
     input_datasets(result, None, "losant")
     output_datasets(result, None, "losant", is_success=True)
     with suppress(OutputError):
-        OutputSelection().of(execution)
+        OutputSelection().select(execution)
 
 
 def look_at(log: Any) -> None:
