@@ -47,7 +47,7 @@ def problems_of_program(program: str, *arguments: str) -> Iterator[str]:
     elif program == "bash" and not (ROOT / arguments[0]).exists():
         yield f"there is no {arguments[0]}"
     elif program.rpartition("/")[2] not in TOOLS:
-        yield f"nobody knows {program}"
+        yield f"unknown program {program}"
 
 
 def problems_of_variable(name: str, value: str) -> Iterator[str]:
@@ -106,18 +106,18 @@ def help_of(*words: str) -> str:
 def accept_connection(text: str) -> None:
     for placeholder, value in PLACEHOLDERS.items():
         text = text.replace(placeholder, value)
-    told = json.loads(text)
-    assert told["conn_type"] == "losant"
-    assert told.keys() <= {"conn_type", "host", "port", "password", "extra", "description"}
-    read_settings(told)
+    fields = json.loads(text)
+    assert fields["conn_type"] == "losant"
+    assert fields.keys() <= {"conn_type", "host", "port", "password", "extra", "description"}
+    read_settings(fields)
 
 
-def read_settings(told: dict[str, Any]) -> None:
-    extra = told.get("extra", {})
+def read_settings(fields: dict[str, Any]) -> None:
+    extra = fields.get("extra", {})
     known = {"application_id", "app_url", "timeout", "max_retries", "allow_http", "verify"}
     assert extra.keys() <= known
-    host, port = told.get("host"), told.get("port")
-    Settings.from_connection(host=host, port=port, token=told["password"], extra=extra, user_agent="docs")
+    host, port = fields.get("host"), fields.get("port")
+    Settings.from_connection(host=host, port=port, token=fields["password"], extra=extra, user_agent="docs")
 
 
 def is_setting(section: str, option: str) -> bool:

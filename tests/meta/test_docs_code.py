@@ -30,7 +30,7 @@ from tests.support.pages import Block, pages
 from tests.support.paths import ROOT
 
 pytestmark = [
-    # Pages are written for the newest Airflow; what older ones lack is told in their text.
+    # Pages are written for the newest Airflow; their text says what earlier ones lack.
     pytest.mark.airflow(since="3.3"),
     pytest.mark.skipif(find_spec("sphinx") is None, reason="the extra docs is not installed"),
 ]
@@ -135,29 +135,29 @@ def test_a_whole_dag_file_is_loaded_by_airflow(block: Block, tmp_path: Path) -> 
 
 @of("json")
 def test_what_a_json_example_is_for_takes_it(block: Block, tmp_path: Path) -> None:
-    told = json.loads(block.body)
-    if "conn_type" in told:
+    example = json.loads(block.body)
+    if "conn_type" in example:
         accept_connection(block.body)
-    elif "notebooks" in told:
+    elif "notebooks" in example:
         (tmp_path / "seed.json").write_text(block.body)
         assert Seed.load(tmp_path / "seed.json").notebooks
-    elif "outputType" in told:
-        assert body_error("newNotebook", {"name": "Example", "outputs": [told]}) is None
-    elif "execution_id" in told:
-        assert list(told) == [*an_execution().to_result(), "url"]
-        assert list(told["durations"]) == list(an_execution().durations)
-    elif "airflow" in told:
-        encode_context(told)
-        assert told["airflow"].keys() <= a_mark().keys()
+    elif "outputType" in example:
+        assert body_error("newNotebook", {"name": "Example", "outputs": [example]}) is None
+    elif "execution_id" in example:
+        assert list(example) == [*an_execution().to_result(), "url"]
+        assert list(example["durations"]) == list(an_execution().durations)
+    elif "airflow" in example:
+        encode_context(example)
+        assert example["airflow"].keys() <= a_mark().keys()
     else:
-        read_settings({"password": "token", "extra": told})
+        read_settings({"password": "token", "extra": example})
 
 
 @of("ini")
 def test_airflow_knows_every_setting_of_an_example(block: Block) -> None:
-    told = configparser.ConfigParser()
-    told.read_string(block.body)
-    named = [(section, option) for section in told.sections() for option in told[section]]
+    example = configparser.ConfigParser()
+    example.read_string(block.body)
+    named = [(section, option) for section in example.sections() for option in example[section]]
 
     assert named
     assert [it for it in named if not is_setting(*it)] == []

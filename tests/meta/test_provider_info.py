@@ -114,7 +114,8 @@ def test_the_description_costs_airflow_no_import() -> None:
     assert {name.removeprefix(PACKAGE) for name in loaded if name.startswith(PACKAGE)} == {
         "",
         ".get_provider_info",
-        ".connection_form",
+        ".hooks",
+        ".hooks.connection_form",
         ".api",
         ".api.defaults",
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first page that anybody reads says what is so."""
+"""The statements of the README are true."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def badges() -> dict[str, str]:
-    """Return what each badge says; whoever cannot see it reads the same."""
+    """Return the message of each badge; its alternative text says the same."""
     said = {}
     for alternative, path in re.findall(r"!\[([^]]+)]\(https://img\.shields\.io/badge/([^)]+)\)", README):
         label, message, _ = [it.replace("--", "-") for it in re.split("(?<!-)-(?!-)", unquote(path))]
