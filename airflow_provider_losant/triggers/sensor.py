@@ -149,7 +149,7 @@ class _TemplateTaskInstance:
     """
     The task instance in templates.
 
-    In the triggerer, ``xcom_pull`` without a map index never returns (Airflow 3.3.2), so it is called with
+    In the triggerer, ``xcom_pull`` without a map index gets no response (Airflow 3.3.2), so it is called with
     the map index of a task that is not mapped. If that finds no XCom, a worker may find one.
     """
 
