@@ -85,9 +85,9 @@ def test_the_sweep_cancels_no_execution_that_a_task_waits_for_or_may_outlive_its
     assert report["left"] == {
         "its task is running": 1,
         "its task is deferred": 1,
-        "meant to outlive its task": 2,
-        "of another Airflow": 2,
-        "not started by Airflow": 1,
+        "may outlive its task": 2,
+        "submitted by another Airflow": 2,
+        "not submitted by Airflow": 1,
     }
     assert set(statuses(journey).values()) == {"inProgress"}
     assert journey.requests_to("cancelExecution") == []
@@ -126,7 +126,7 @@ def test_the_sweep_does_not_cancel_a_young_execution(journey: Journey) -> None:
     journey.start("sweep_patient", ENDLESS, waits=False)
 
     assert journey.wait_for_end() == "success"
-    assert journey.result["left"] == {"too young": 1}
+    assert journey.result["left"] == {"younger than min_age": 1}
     assert statuses(journey)[run.execution_id] == "inProgress"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judge the commands that a page tells its readers to type, without carrying them out."""
+"""Check the commands that a page shows, without running them."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_the_layers_without_io_need_only_the_standard_library() -> None:
         for name, file in modules().items()
         if is_within(name, f"{PACKAGE}.api") and not is_within(name, f"{PACKAGE}.api.http")
         for it in imports(file)
-        if it.name.split(".")[0] not in {*sys.stdlib_module_names, PACKAGE, "pendulum"}
+        if it.name.split(".")[0] not in {*sys.stdlib_module_names, PACKAGE}
     }
 
     assert foreign == set()

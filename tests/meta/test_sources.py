@@ -18,7 +18,7 @@ from tests.support.source_files import ROOT, own_files
 LICENCE_LINE = "# SPDX-License-Identifier: Apache-2.0"
 CONSTRAINTS = sorted((ROOT / "tests" / "constraints").glob("*.txt"))
 ONLY_WITH_NEWEST = {"distributed"}
-"""Extras that are installed beside the newest Airflow alone."""
+"""Extras that are installed with the newest Airflow only."""
 
 
 def test_every_source_file_starts_with_its_licence() -> None:

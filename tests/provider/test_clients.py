@@ -331,7 +331,7 @@ def test_a_redirect_is_not_followed(driver: Driver) -> None:
 @pytest.fixture
 def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "netrc"
-    file.write_text("machine 127.0.0.1 login somebody password else\n")
+    file.write_text("machine 127.0.0.1 login user password else\n")
     file.chmod(0o600)
     monkeypatch.setenv("NETRC", str(file))
 

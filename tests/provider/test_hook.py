@@ -394,7 +394,7 @@ def test_losants_own_message_is_reported_when_it_refuses_a_request(losant: Emula
     with pytest.raises(
         BadRequest, match=r"400 Validation for notebook.execute: executionOptions\.email must be"
     ):
-        LosantHook().execute_notebook(notebook, email="nobody")
+        LosantHook().execute_notebook(notebook, email="no address")
 
 
 def test_a_missing_connection_is_named() -> None:

@@ -155,7 +155,7 @@ def test_a_redirect_of_a_file_is_followed(driver: Driver) -> None:
 def test_the_target_of_a_file_redirect_gets_no_credentials_and_is_not_logged(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "netrc").write_text("machine localhost login somebody password else\n")
+    (tmp_path / "netrc").write_text("machine localhost login user password else\n")
     (tmp_path / "netrc").chmod(0o600)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     caplog.set_level("DEBUG")

@@ -33,7 +33,7 @@ def nothing_left_behind() -> Iterator[None]:
     yield
     assert shared_poll._polls == {}
     assert async_client._shared == {}
-    gc.collect()  # a session that nobody closed complains now, and a complaint is an error
+    gc.collect()  # a session that is still open warns now, and warnings are errors
 
 
 def wait(losant: Emulator, notebook: str, execution: str | None, **more: Any) -> Coroutine[Any, Any, Event]:

@@ -74,7 +74,7 @@ def test_without_dag_run_start_dates_the_sweep_reports_which_setting_is_required
     assert sweep() == {
         "checked": 1,
         "cancelled": [],
-        "left": {"whose Airflow it is cannot be told: set [api] base_url": 1},
+        "left": {"its Airflow is unknown; set [api] base_url": 1},
     }
 
 

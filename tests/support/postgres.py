@@ -127,4 +127,4 @@ def _unprivileged_user() -> pwd.struct_passwd:
     try:
         return pwd.getpwnam("postgres")
     except KeyError:
-        return pwd.getpwnam("nobody")
+        return pwd.getpwnam("nobody")  # codespell:ignore nobody

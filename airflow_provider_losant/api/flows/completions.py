@@ -95,7 +95,7 @@ class CompletionFeed:
         self.application_id = application_id
         self.notebook_id = notebook_id
         self._poll_interval = poll_interval
-        self._is_first_poll = checkpoint is None  # before it, new executions cannot be told from old ones
+        self._is_first_poll = checkpoint is None  # before it, every execution looks new
         self._statuses = statuses
         self._since = now - INITIAL_LOOKBACK if checkpoint is None else checkpoint.since
         self._delivered = {} if checkpoint is None else dict(checkpoint.delivered)
