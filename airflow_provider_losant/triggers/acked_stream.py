@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.completions import Checkpoint
     from airflow_provider_losant.triggers.event_stream import Subscription
 
-Subscriber = tuple["Subscription", "Sequence[Any]"]
+SubscriptionAndStores = tuple["Subscription", "Sequence[Any]"]
 """What a trigger subscribes to, and the state stores of its assets."""
 
 
@@ -40,9 +40,9 @@ class LosantSharedStreamProducer(SharedStreamProducer):
 
     async def open_stream(self) -> AsyncIterator[tuple[Any, Checkpoint | None]]:
         """Yield payloads and checkpoints, without end."""
-        subscriber: asyncio.Future[Subscriber] = asyncio.get_running_loop().create_future()
-        yield subscriber, None
-        subscription, stores = await subscriber
+        resolved: asyncio.Future[SubscriptionAndStores] = asyncio.get_running_loop().create_future()
+        yield resolved, None
+        subscription, stores = await resolved
         self._store = CheckpointStore(subscription, stores)
         async with aclosing(completions(subscription, await self._store.load())) as found:
             async for payload, checkpoint in found:

@@ -215,7 +215,7 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
             losant_conn_id=losant_conn_id,
             application_id=application_id and losant_id(application_id, field="application_id"),
             notebook_id=losant_id(notebook_id, field="notebook_id"),
-            statuses=_final(statuses),
+            statuses=_check_statuses(statuses),
             poll_interval=parse_seconds(poll_interval, field="poll_interval"),
         )
 
@@ -251,7 +251,7 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
                 yield TriggerEvent(item)  # type: ignore[no-untyped-call]  # Airflow's
 
 
-def _final(statuses: Sequence[str]) -> tuple[str, ...]:
+def _check_statuses(statuses: Sequence[str]) -> tuple[str, ...]:
     known = [name for name, status in STATUSES.items() if status.is_final]
     if isinstance(statuses, str) or not statuses or not set(statuses) <= set(known):
         raise InvalidArgument("statuses", f"{statuses!r} is not a list of some of {', '.join(known)}")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.model import ExecutionLog
 
 FIRST_LIMIT = 20
-GROWTH = 8
+LIMIT_GROWTH = 8
 MAX_LIMIT = 10_000
 """The longest log that is requested where many wait: ended executions stay in it, so it only gets longer."""
 DEADLINE_SPACING = 1.0
@@ -106,9 +106,9 @@ class PollSchedule:
         self._jitter = jitter
         # A dict, because it keeps the order in which subscribers joined.
         self._subscribers: dict[Subscriber, None] = {}
-        self._asked: Sequence[Subscriber] = ()
+        self._recipients: Sequence[Subscriber] = ()
         self._needs_retry = False
-        self._last_poll = self._asked_at = -inf
+        self._last_poll = self._requested_at = -inf
         self._stretch = 1.0
         self._next_poll_at = inf
         self._failures = 0
@@ -147,9 +147,9 @@ class PollSchedule:
 
     def next_request(self, now: float) -> tuple[int, float]:
         """Return ``limit`` and ``since`` of a request whose response serves all who accept one now."""
-        self._asked, since = self._accepting(now)
-        self._asked_at, self._needs_retry = now, False
-        self._limit = max(self._limit, 2 * len(self._asked))
+        self._recipients, since = self._accepting(now)
+        self._requested_at, self._needs_retry = now, False
+        self._limit = max(self._limit, 2 * len(self._recipients))
         self._current_limit = min(self._limit, self._max_limit)
         return self._current_limit, since
 
@@ -162,12 +162,12 @@ class PollSchedule:
             for it in self._present
         )
         if hides_some and self._current_limit < self._max_limit:
-            self._limit, self._needs_retry = self._current_limit * GROWTH, True
+            self._limit, self._needs_retry = self._current_limit * LIMIT_GROWTH, True
             return []
         if hides_some:
             self._limit = FIRST_LIMIT  # the longest log did not help, so it is not requested every time
         # Counted from the request, but Losant gets a pause also where its responses are slow.
-        self._last_poll = max(self._asked_at, now - self._shortest_interval / 2)
+        self._last_poll = max(self._requested_at, now - self._shortest_interval / 2)
         self._stretch = self._jitter(1.0, 1.05)  # never sooner than requested
         return self._present
 
@@ -208,7 +208,7 @@ class PollSchedule:
     @property
     def _present(self) -> list[Subscriber]:
         """The subscribers that the request was made for and that still wait."""
-        return [it for it in self._asked if it in self._subscribers and it.demand is not None]
+        return [it for it in self._recipients if it in self._subscribers and it.demand is not None]
 
     def _next_poll_for(self, subscriber: Subscriber) -> float:
         demand = subscriber.demand
