@@ -125,7 +125,7 @@ def test_the_form_offers_exactly_the_fields_that_are_read() -> None:
 
 def test_the_page_about_the_connection_lists_what_the_form_shows() -> None:
     page = (ROOT / "docs" / "get-started" / "connection.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \(([^)]+)\) \|", page, re.MULTILINE)
 
     labels = {name: it["label"] for name, it in OWN.items()} | USUAL["relabeling"] | {"port": "Port"}
     assert {name: label for name, label in rows if name in labels} == labels

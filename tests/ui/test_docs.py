@@ -26,12 +26,17 @@ if TYPE_CHECKING:
 pytestmark = [
     # Pages are written for the newest Airflow.
     pytest.mark.airflow(since="3.3"),
+    pytest.mark.xdist_group("documentation"),  # which is built once
     pytest.mark.skipif(find_spec("sphinx") is None, reason="the extra docs is not installed"),
 ]
 
 DOCS = ROOT / "docs"
 FIRST_PAGES = ("index", "get-started/quickstart")
-GUIDES = sorted(f"{file.parent.name}/{file.stem}" for file in DOCS.glob("guides/*.md"))
+USER_PAGES = sorted(
+    f"{folder}/{file.stem}"
+    for folder in ("get-started", "guides", "operators", "operations")
+    for file in DOCS.glob(f"{folder}/*.md")
+)
 DESKTOP = ViewportSize(width=1400, height=900)
 PHONE = ViewportSize(width=390, height=844)
 FIRST_HITS = 3
@@ -91,7 +96,7 @@ def test_code_on_the_first_pages_is_not_cut_off(page: Page, name: str) -> None:
     assert code.evaluate_all(TOO_WIDE) == []
 
 
-@pytest.mark.parametrize("name", [*FIRST_PAGES, *GUIDES])
+@pytest.mark.parametrize("name", ["index", *USER_PAGES])
 def test_no_page_and_no_table_scrolls_sideways_on_a_phone(page: Page, name: str) -> None:
     page.set_viewport_size(PHONE)
     page.goto(f"/{name}.html")
