@@ -17,7 +17,7 @@ from tests.support.environment import ensure
 from tests.support.paths import ROOT
 
 EXTRAS = ("test", "docs", "distributed")
-WORKERS = ("-n", "6", "--dist", "loadgroup")
+WORKERS = ("-n", "4", "--dist", "loadgroup")
 """More workers than cores, because journeys mostly wait. Tests of one ``xdist_group`` run in one worker."""
 
 

@@ -18,6 +18,8 @@ from tests.support.airflow_versions import is_for
 # Airflow reads its settings when first imported, perhaps while pytest collects: so here and not in a fixture.
 for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "OPENLINEAGE_"))]:
     del os.environ[_name]
+LOW_PRIORITY = 5
+"""Niceness of the workers that run other tests while journeys run: Airflow times out when it gets no CPU."""
 _HOME = tempfile.mkdtemp(prefix="losant-airflow-home-")
 os.environ["AIRFLOW_HOME"] = _HOME
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
@@ -38,6 +40,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if not is_for(airflow, **mark.kwargs):
                 spans = " and ".join(f"{word} {bound}" for word, bound in mark.kwargs.items())
                 item.add_marker(pytest.mark.skip(reason=f"applies to Airflow {spans}"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let the processes of a running Airflow go first, once this worker is done with its own journeys."""
+    uses_airflow = item.get_closest_marker("journey") is not None
+    is_worker = hasattr(item.config, "workerinput")
+    if is_worker and not uses_airflow and os.nice(0) < LOW_PRIORITY:
+        os.nice(LOW_PRIORITY - os.nice(0))
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.journey)
             # Without fixtures: starting an Airflow has limits of its own.
-            item.add_marker(pytest.mark.timeout(240, func_only=True))
+            item.add_marker(pytest.mark.timeout(420, func_only=True))
             if reason := _reason_to_skip(item):
                 item.add_marker(pytest.mark.skip(reason=reason))
     # First, because they take longest, and together, so that they find the shared Airflow running.

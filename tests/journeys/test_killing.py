@@ -167,7 +167,7 @@ def test_a_triggerer_that_ends_cancels_nothing_and_the_next_one_continues_the_wa
     own_airflow: LocalAirflow, own_journey: Journey, number: Signals
 ) -> None:
     journey = own_journey
-    journey.start("deferred", Script(notebook=25))
+    journey.start("deferred", ENDLESS)
     journey.wait_for_state("deferred")
     journey.wait_for_poll()
 
@@ -178,6 +178,8 @@ def test_a_triggerer_that_ends_cancels_nothing_and_the_next_one_continues_the_wa
     wait_for_late_requests()
     assert journey.task["state"] == "deferred"
     own_airflow.triggerer.start()
+    journey.wait_for_poll()
+    journey.let_it_complete()
 
     assert journey.wait_for_end() == "success"
     assert journey.result["execution_id"] == journey.executions[0]["id"]

@@ -65,14 +65,14 @@ def endings(airflow: LocalAirflow, state: str) -> tuple[list[dict[str, Any]], li
         notebooks = [it for it in ended if it["job"]["namespace"].startswith("losant://")]
         return (tasks, notebooks) if len(tasks) == len(notebooks) == sites else None
 
-    return wait_for(emitted, what=f"{sites} events of tasks and notebooks with {state}", timeout=40)
+    return wait_for(emitted, what=f"{sites} events of tasks and notebooks with {state}", timeout=120)
 
 
 def run(airflow: LocalAirflow, *, day: int) -> str:
     """Run the DAG for a day of the sample data, and return the state in which it ended."""
     first, last = (at + timedelta(days=day) for at in DATA_INTERVAL)
     run_id = airflow.trigger(REPORT_DAG, logical_date=last, data_interval=(first, last))
-    return airflow.wait_for_run(REPORT_DAG, run_id, timeout=150)
+    return airflow.wait_for_run(REPORT_DAG, run_id, timeout=240)
 
 
 @pytest.mark.kernel

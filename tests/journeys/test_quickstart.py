@@ -77,17 +77,17 @@ def test_the_quickstart_leads_to_a_finished_run(shell: Shell) -> None:
     assert QUICKSTART["Run it"].commands[-1].shown.startswith("Energy of hamburg-harbour")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_the_dag_is_tested_as_the_guide_shows(shell: Shell) -> None:
     guide = Section.sections(ROOT / "docs" / "guides" / "local-emulator.md")["Test your DAGs"]
 
     shell.save(guide.files)
-    *_, output = [shell.type(command, timeout=120) for command in guide.commands]
+    *_, output = [shell.type(command, timeout=240) for command in guide.commands]
 
     assert re.search(r"^=+ 3 passed\b", output, re.MULTILINE)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_the_ui_shows_the_run_and_starts_another_one(shell: Shell) -> None:
     *starting, interrupting, waiting, stopping = QUICKSTART["See it in the UI"].commands
     airflow = AirflowApi("http://127.0.0.1:8080")
@@ -99,18 +99,18 @@ def test_the_ui_shows_the_run_and_starts_another_one(shell: Shell) -> None:
 
     for command in starting:
         shell.type(command, timeout=10)
-    wait_for(is_healthy, what="Airflow", timeout=120)
+    wait_for(is_healthy, what="Airflow", timeout=240)
     airflow.wait_for_dag("energy_report")
     airflow.unpause("energy_report")
     oldest, *_ = airflow.dag_runs("energy_report")
     another = airflow.trigger("energy_report", logical_date=datetime.now(UTC))  # as the form of the page does
-    ended = airflow.wait_for_run("energy_report", another, timeout=90)
+    ended = airflow.wait_for_run("energy_report", another, timeout=180)
     for command in (interrupting, waiting, stopping):
-        shell.type(command, timeout=60)
+        shell.type(command, timeout=120)
 
     assert oldest["logical_date"].startswith("2026-03-02")
     assert (oldest["state"], ended) == ("success", "success")
-    wait_for(lambda: not shell.left_behind(), what="everything to end", timeout=30)
+    wait_for(lambda: not shell.left_behind(), what="everything to end", timeout=60)
 
 
 def test_the_connection_to_an_account_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

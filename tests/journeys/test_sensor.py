@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_losant.emulator import Script
 from tests.support.journey import ENDLESS, RESULT_KEYS, Journey
 
 if TYPE_CHECKING:
@@ -44,14 +43,6 @@ def time_of(log: Path, text: str) -> datetime:
     """Return the time of the first line in a log that begins with a text."""
     lines = map(json.loads, log.read_text().splitlines())
     return next(datetime.fromisoformat(it["timestamp"]) for it in lines if it["event"].startswith(text))
-
-
-def let_it_complete(journey: Journey) -> None:
-    """Let the endless execution complete soon."""
-    backend = journey.losant.backend
-    with backend.lock:
-        for execution in backend.executions(journey.notebook_id):
-            backend.put(execution.apply(Script(notebook=backend.clock() - execution.queued_at + 1)))
 
 
 @pytest.mark.timeout(
@@ -89,7 +80,7 @@ def test_a_sensor_uses_no_worker_before_the_end_and_keeps_its_deadline_over_a_re
     assert "run minutes: inProgress (execution" in log
 
     journey.wait_for_poll()
-    let_it_complete(journey)
+    journey.let_it_complete()
     assert journey.wait_for_end() == "failed"  # because of the limited one
     assert {name: it["state"] for name, it in sensors(journey).items() if name != "limited"} == dict.fromkeys(
         ("run", "scarce", "mapped"), "success"

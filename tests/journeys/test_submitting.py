@@ -162,7 +162,7 @@ def test_the_retry_gets_the_result_of_an_execution_that_completed_without_polls(
     assert_result_of_execution(0, journey)
     assert journey.statuses == ["completed"]
     assert len(journey.requests_to("execute")) == 1
-    assert "(completed)" in journey.log(2)
+    assert "(status: completed)" in journey.log(2)
 
 
 @BOTH_MODES

@@ -8,7 +8,7 @@ import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from tests.support.airflow_api import AirflowApi
+from tests.support.airflow_api import REQUEST_TIMEOUT, AirflowApi
 from tests.support.local_airflow import LocalAirflow
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Airflow2Api(AirflowApi):
         if map_index is not None:
             form["map_index"] = str(map_index)
         headers = {"Accept": "application/json"}
-        response = self._http.post(f"{self.url}/clear", data=form, headers=headers, timeout=30)
+        response = self._http.post(f"{self.url}/clear", data=form, headers=headers, timeout=REQUEST_TIMEOUT)
         response.raise_for_status()
 
     def links(self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1) -> dict[str, str | None]:

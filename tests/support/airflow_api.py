@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 FINAL_RUN_STATES = frozenset({"success", "failed"})
 
+REQUEST_TIMEOUT = 90.0
+"""Seconds for one request; an Airflow that has just started may be slow on a busy machine."""
+
 
 class AirflowApi:
     """
@@ -36,7 +39,7 @@ class AirflowApi:
         """Send a request to a path below ``base``, and return the parsed response."""
         self._log_in()
         address, headers = f"{self.url}{self.base}{path}", {"Accept": "application/json"}
-        response = self._http.request(method, address, headers=headers, timeout=30, **kwargs)
+        response = self._http.request(method, address, headers=headers, timeout=REQUEST_TIMEOUT, **kwargs)
         if not response.ok:
             what = f"{response.status_code} {method} {path}: {response.text}"
             raise requests.HTTPError(what, response=response)
@@ -44,7 +47,7 @@ class AirflowApi:
 
     def _log_in(self) -> None:
         if "Authorization" not in self._http.headers:
-            response = self._http.get(f"{self.url}/auth/token", timeout=30)
+            response = self._http.get(f"{self.url}/auth/token", timeout=REQUEST_TIMEOUT)
             response.raise_for_status()
             self._http.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
 

@@ -89,7 +89,7 @@ class LocalAirflow(AirflowApi):
             self.migrate()
             for component in self.components:
                 component.start()
-            wait_for(self._is_healthy, what="Airflow's components to report healthy", timeout=120)
+            wait_for(self._is_healthy, what="Airflow's components to report healthy", timeout=240)
         except BaseException as error:
             self.stop()
             if isinstance(error, TimeoutError):

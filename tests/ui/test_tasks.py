@@ -34,7 +34,7 @@ HEAD, LOG = 350, 720
 def test_a_mark_in_the_ui_cancels_the_execution_of_that_deferred_task_and_no_other(
     page: Page, airflow: LocalAirflow, losant: Emulator, camera: Camera
 ) -> None:
-    airflow.wait_for_run(REPORT_DAG, RUN, timeout=90)
+    airflow.wait_for_run(REPORT_DAG, RUN, timeout=180)
     others = {it["id"] for it in losant.executions(REPORT_NOTEBOOK)}
     polls = len(saw(losant, "logs"))
     losant.script(REPORT_NOTEBOOK, ENDLESS)
@@ -58,7 +58,7 @@ def test_a_mark_in_the_ui_cancels_the_execution_of_that_deferred_task_and_no_oth
 
     started = [it for it in losant.executions(REPORT_NOTEBOOK) if it["id"] not in others]
     (lyon,) = [it["id"] for it in started if '"lyon-depot"' in it["templateContext"]]
-    wait_for(lambda: cancelled(losant), what="a cancel", timeout=30)
+    wait_for(lambda: cancelled(losant), what="a cancel", timeout=60)
     wait_for_late_requests()
     assert cancelled(losant) == [lyon]
     now = {it["id"]: it["status"] for it in losant.executions(REPORT_NOTEBOOK) if it["id"] not in others}
@@ -68,7 +68,7 @@ def test_a_mark_in_the_ui_cancels_the_execution_of_that_deferred_task_and_no_oth
 def test_the_log_of_a_failed_task_shows_the_notebooks_own_error(
     page: Page, airflow: LocalAirflow, camera: Camera
 ) -> None:
-    assert airflow.wait_for_run(REPORT_DAG, RUN, timeout=90) == "failed"
+    assert airflow.wait_for_run(REPORT_DAG, RUN, timeout=180) == "failed"
 
     page.set_viewport_size(TALL)
     page.goto(f"/dags/{REPORT_DAG}/runs/{RUN}/tasks/{REPORT_TASK}/mapped/{AUSTIN}?log_level=error")
@@ -84,7 +84,7 @@ def test_the_log_of_a_failed_task_shows_the_notebooks_own_error(
 def test_the_log_of_a_sensor_shows_each_phase_with_its_duration_and_the_sensor_leads_to_losant(
     page: Page, airflow: LocalAirflow, camera: Camera
 ) -> None:
-    assert airflow.wait_for_run(SENSOR_DAG, RUN, timeout=90) == "success"
+    assert airflow.wait_for_run(SENSOR_DAG, RUN, timeout=180) == "success"
 
     page.goto(f"/dags/{SENSOR_DAG}/runs/{RUN}/tasks/health")
 
@@ -99,7 +99,7 @@ def test_the_log_of_a_sensor_shows_each_phase_with_its_duration_and_the_sensor_l
 
 
 def test_the_result_of_a_task_is_on_its_page(page: Page, airflow: LocalAirflow) -> None:
-    airflow.wait_for_run(REPORT_DAG, RUN, timeout=90)
+    airflow.wait_for_run(REPORT_DAG, RUN, timeout=180)
 
     page.goto(f"/dags/{REPORT_DAG}/runs/{RUN}/tasks/{REPORT_TASK}/mapped/{HAMBURG}/xcom")
 
@@ -111,7 +111,7 @@ def test_the_result_of_a_task_is_on_its_page(page: Page, airflow: LocalAirflow) 
 def test_the_page_of_an_asset_shows_which_execution_brought_it_up_to_date(
     page: Page, airflow: LocalAirflow, losant: Emulator, camera: Camera
 ) -> None:
-    assert airflow.wait_for_run(ASSET_DAG, RUN, timeout=90) == "success"
+    assert airflow.wait_for_run(ASSET_DAG, RUN, timeout=180) == "success"
     execution_id = airflow.xcom(ASSET_DAG, RUN, "check")["execution_id"]
     (asset,) = airflow.request("GET", "/assets")["assets"]
 
