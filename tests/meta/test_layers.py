@@ -7,6 +7,7 @@ import ast
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ def is_import(node: ast.AST) -> bool:
     return isinstance(node, (ast.Import, ast.ImportFrom))
 
 
+@pytest.mark.skipif(find_spec("importlinter") is None, reason="the extra lint is not installed")
 def test_layers_are_respected_and_there_is_no_import_cycle() -> None:
     lint_imports = Path(sys.executable).with_name("lint-imports")
     command = [lint_imports, "--no-cache"]

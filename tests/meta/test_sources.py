@@ -17,7 +17,7 @@ from tests.support.source_files import ROOT, own_files
 
 LICENCE_LINE = "# SPDX-License-Identifier: Apache-2.0"
 CONSTRAINTS = sorted((ROOT / "tests" / "constraints").glob("*.txt"))
-ONLY_WITH_NEWEST = {"distributed"}
+ONLY_WITH_NEWEST = {"distributed", "lint"}
 """Extras that are installed with the newest Airflow only."""
 
 
