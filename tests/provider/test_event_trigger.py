@@ -376,5 +376,5 @@ def test_an_invalid_argument_is_refused_when_the_dag_is_parsed(
 
 @pytest.mark.airflow(before="3.0")
 def test_an_airflow_without_event_triggers_reports_it_in_one_sentence(notebook: str) -> None:
-    with pytest.raises(Exception, match=r"needs Airflow 3\.0 or later"):
+    with pytest.raises(Exception, match=r"need Airflow 3\.0 or later"):
         LosantNotebookEventTrigger(notebook_id=notebook)
