@@ -93,7 +93,7 @@ class ExecuteSession:
         """
         arguments, context = self._arguments, self._context
         waiting_since = self._pull(WAITING_SINCE_KEY) if is_resumed else time.time()
-        arguments.output_folder()
+        arguments.output_folder()  # refuses an invalid folder before anything is submitted
         policy = arguments.start_policy(waiting_since)
         submission = build_submission(arguments, context, self._log)
         started = self._submit(submission, policy)
