@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,8 +16,6 @@ from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.model import losant_id
 
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+")
-CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-"""Environment variables that may name a CA bundle; the first that is set to an existing path is used."""
 _MAX_PORT = 65_535
 
 
@@ -77,18 +74,6 @@ class Settings:
             verify=_verify(extra.get("verify", True)),
             user_agent=user_agent,
         )
-
-    @property
-    def ca_bundle(self) -> bool | str:
-        """
-        The CA bundle to verify with: ``verify``, or if that is just true, the one of the environment.
-
-        It is read here, because ``requests`` and ``aiohttp`` read different environment variables.
-        """
-        if self.verify is not True:
-            return self.verify
-        paths = (os.environ.get(name) for name in CA_BUNDLES)
-        return next((it for it in paths if it and Path(it).exists()), True)
 
     def notebook_url(self, *, application_id: str, notebook_id: str, execution_id: str) -> str:
         """

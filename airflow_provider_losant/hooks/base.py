@@ -80,8 +80,14 @@ class LosantConnectionHook(BaseHook):
         return Client(self.settings, self.log.log, refresh=self._read_settings)
 
     def get_conn(self) -> requests.Session:
-        """Return the authenticated session, for endpoints that this hook has no method for."""
-        return self.client.session
+        """
+        Return the authenticated session, for endpoints that this hook has no method for.
+
+        It takes no proxy and no certificate authority from the environment by itself: those that the hook's
+        own requests use are set.
+        """
+        with permanent_errors_as_config_error():
+            return self.client.session
 
     async def aclient(self) -> SharedClient:
         """Return the client that hooks with the same settings share in the running event loop."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from airflow_provider_losant.api.http.network import CA_BUNDLES, OPENSSL_CA_BUNDLES
 from airflow_provider_losant.emulator import Emulator, Script
 from tests.support.client_kinds import KINDS, Driver
 
@@ -21,7 +22,7 @@ def own_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "NETRC"):
+    for name in (*CA_BUNDLES, *OPENSSL_CA_BUNDLES, "NETRC"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import subprocess
 import threading
 import time
 import traceback
@@ -17,6 +18,7 @@ import pytest
 
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import (
+    InvalidArgument,
     LosantError,
     NotLosantApi,
     ProtocolError,
@@ -32,9 +34,10 @@ from airflow_provider_losant.api.flows.steps import Flow, Interrupted, LogLine, 
 from airflow_provider_losant.api.flows.wait import Target, WaitConfig
 from airflow_provider_losant.api.http.async_client import SharedClient
 from airflow_provider_losant.api.http.client import Client
+from airflow_provider_losant.api.http.network import CA_BUNDLES, OPENSSL_CA_BUNDLES, Network
 from airflow_provider_losant.api.model import ExecutionRef
 from airflow_provider_losant.api.payloads import encode_context, execution_options
-from airflow_provider_losant.api.settings import CA_BUNDLES, Settings
+from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.emulator import Emulator, Fault
 from tests.support.client_kinds import KINDS, Driver, steps
 from tests.support.http_stub import HttpStub, closed_port, http, self_signed
@@ -257,7 +260,7 @@ def test_a_private_ca_bundle_is_trusted(driver: Driver, tmp_path: Path) -> None:
         assert driver.call(to(server.url, verify=str(bundle)), GET).id == NOTEBOOK
 
 
-@pytest.mark.parametrize("name", CA_BUNDLES)
+@pytest.mark.parametrize("name", [*CA_BUNDLES, "SSL_CERT_FILE"])
 def test_a_ca_bundle_of_the_environment_is_trusted_by_both_clients(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -267,12 +270,47 @@ def test_a_ca_bundle_of_the_environment_is_trusted_by_both_clients(
         assert driver.call(to(server.url), GET).id == NOTEBOOK
 
 
-def test_a_missing_ca_bundle_of_the_environment_is_ignored(
-    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", [*CA_BUNDLES, "SSL_CERT_DIR"])
+def test_a_folder_of_the_environment_with_certificates_is_trusted_by_both_clients(
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
-    with HttpStub(ANSWER) as server:
+    context, bundle = self_signed(tmp_path)
+    folder = tmp_path / "certificates"
+    folder.mkdir()
+    hashed = subprocess.run(
+        ["openssl", "x509", "-hash", "-noout", "-in", bundle], capture_output=True, text=True, check=True
+    )
+    (folder / f"{hashed.stdout.strip()}.0").write_bytes(bundle.read_bytes())
+    monkeypatch.setenv(name, str(folder))
+    with HttpStub(ANSWER, context) as server:
         assert driver.call(to(server.url), GET).id == NOTEBOOK
+
+
+@pytest.mark.parametrize("name", [*CA_BUNDLES, *OPENSSL_CA_BUNDLES])
+def test_a_ca_bundle_of_the_environment_that_cannot_be_read_is_named(
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    missing = str(tmp_path / "gone.pem")
+    monkeypatch.setenv(name, missing)
+    with HttpStub(ANSWER) as server:
+        assert driver.call(to(server.url), GET).id == NOTEBOOK  # no TLS, so it is not needed
+        error = failure(driver, to(f"https://{server.address}"))
+
+    assert type(error) is InvalidArgument
+    assert str(error) == f"{name}: {missing!r} is not a readable CA bundle"
+    assert not error.may_have_taken_effect
+
+
+def test_the_certificate_authorities_of_requests_are_trusted_by_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in (*CA_BUNDLES, *OPENSSL_CA_BUNDLES):
+        monkeypatch.delenv(name, raising=False)
+
+    route = Network(verify=True).route_to("https://api.losant.com")
+
+    assert route.tls is not None
+    assert len(route.tls.get_ca_certs()) > 50
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")

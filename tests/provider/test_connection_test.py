@@ -138,16 +138,23 @@ def test_an_unknown_application_is_reported_even_if_the_token_may_not_list(
             http(b"", "302 Found", Location="https://app.example"),
             "was redirected (302): the host is not Losant",
         ),
-        (http({"detail": "Not Found"}, "404 Not Found"), "The host returned 404, but not in Losant"),
         (
-            http({"detail": "Who are you?"}, "401 Unauthorized"),
-            "The host returned 401, but not in Losant",
+            http({"detail": "Not Found"}, "404 Not Found"),
+            "notebooks.get got 404 with JSON that is not Losant's: the host is not Losant's API",
         ),
-        (http({"hello": "world"}), "has an unknown shape: KeyError 'items'; check the host"),
+        (
+            http({"detail": "Not allowed"}, "405 Method Not Allowed"),
+            "notebooks.get got 405 with JSON that is not Losant's: the host is not Losant's API",
+        ),
+        (http({"message": "Who are you?"}, "401 Unauthorized"), "The host returned 401, but not in Losant"),
+        (
+            http({"hello": "world"}),
+            "has an unknown shape: KeyError 'items'; check that the host is Losant's API",
+        ),
         (http({"type": "Busy", "message": "later"}, "503 Service Unavailable"), "503 Busy"),
         (None, "the connection broke"),
     ],
-    ids=["web page", "redirect", "other API", "other login", "other JSON", "busy", "silence"],
+    ids=["web page", "redirect", "other API", "not allowed", "other login", "other JSON", "busy", "silence"],
 )
 def stranger(request: pytest.FixtureRequest) -> Iterator[tuple[HttpStub, str]]:
     """Run a server that is not Losant, or that fails."""
@@ -175,7 +182,7 @@ def test_an_unreachable_host_is_reported(losant: Emulator, monkeypatch: pytest.M
 
     assert not is_well
     assert message.startswith(f"notebooks.get at {url}: no connection (")
-    assert message.endswith("Connection refused); check the host")
+    assert message.endswith("Connection refused); check that the host is Losant's API")
 
 
 def test_an_untrusted_certificate_is_reported(

@@ -73,7 +73,7 @@ def _explain(error: LosantError) -> str:
                 f"The host returned {error.status}, but not in Losant's format; check that it is Losant's API"
             )
         case TransportError() | ProtocolError():
-            return f"{error}; check the host"
+            return f"{error}; check that the host is Losant's API"
         case NotFound():
             return f"{error}; check application_id, and that the token belongs to that application"
         case _:

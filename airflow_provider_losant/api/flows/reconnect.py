@@ -12,7 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from airflow_provider_losant.api import endpoints
-from airflow_provider_losant.api.errors import LosantError, NotLosantApi
+from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.flows.cancel import cancel
 from airflow_provider_losant.api.flows.ownership import try_number
 from airflow_provider_losant.api.flows.retry import Jitter, backoff
@@ -99,8 +99,6 @@ class ExecutionFinder:
         for search in count():
             try:
                 recent = yield from self._read_log(lost_at - self.policy.lookback)
-            except NotLosantApi:
-                raise  # neither request reached Losant, so nothing was submitted
             except LosantError as error:
                 if not is_worth_retrying(error) or self._is_outage(lost_at):
                     raise SubmissionUnknown(

@@ -5,23 +5,29 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import ssl
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
 
 from airflow_provider_losant.api.endpoints import Call
-from airflow_provider_losant.api.errors import LosantError, TlsError, TransportError, Unauthorized
+from airflow_provider_losant.api.errors import (
+    Forbidden,
+    InvalidArgument,
+    LosantError,
+    ResponseError,
+    TransportError,
+    Unauthorized,
+)
 from airflow_provider_losant.api.flows.steps import Log, LogLine, Sleep, Tail
 from airflow_provider_losant.api.http.decoding import ACCEPT_ENCODING, GzipDecoder, ResponseBody
+from airflow_provider_losant.api.http.failures import REFRESH_FAILED, describe, transport_error
+from airflow_provider_losant.api.http.network import Network, Route
 from airflow_provider_losant.api.http.response import is_success, parse_response
 
 if TYPE_CHECKING:
@@ -32,7 +38,7 @@ T = TypeVar("T")
 Refresh = Callable[[], Awaitable["Settings"]]
 
 MAX_CONCURRENCY = 32
-"""Concurrent requests to Losant; further requests wait for a slot."""
+"""Concurrent requests to Losant, and as many cancels; further ones wait for a slot."""
 KEEP_ALIVE = 75.0
 """Seconds for which an idle connection is kept: longer than the usual poll interval."""
 
@@ -42,23 +48,27 @@ class AsyncClient:
     Runs flows over one connection pool.
 
     :param settings: Host, token, timeout and TLS.
-    :param refresh: Reads the settings again after Losant returned 401: the token may have been rotated.
+    :param refresh: Reads the settings again after Losant returned 401 or 403: the token may have been
+        rotated.
     """
 
     def __init__(self, settings: Settings, refresh: Refresh | None = None) -> None:
         self.settings = settings
         self._refresh = refresh
         self._refreshing = asyncio.Lock()
-        self._tls = _tls(settings)
+        self._network = Network(verify=settings.verify)
+        self._finding_route: asyncio.Future[Route] | None = None
         # A request waits for a slot and not for a connection, because its timeout includes the latter.
+        # Cancels have slots of their own, because polls that hang must not delay them.
         self._slots = asyncio.Semaphore(MAX_CONCURRENCY)
+        self._cancel_slots = asyncio.Semaphore(MAX_CONCURRENCY)
         # Without trust_env, because a .netrc entry would replace the token.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit_per_host=MAX_CONCURRENCY, keepalive_timeout=KEEP_ALIVE),
+            connector=aiohttp.TCPConnector(limit_per_host=2 * MAX_CONCURRENCY, keepalive_timeout=KEEP_ALIVE),
             timeout=aiohttp.ClientTimeout(total=settings.timeout),
             headers={"User-Agent": settings.user_agent},
             auto_decompress=False,
-            trace_configs=[_replay_tracing()],
+            trace_configs=[_tracing()],
         )
 
     async def close(self) -> None:
@@ -82,7 +92,7 @@ class AsyncClient:
                 result: Any = None
                 match step:
                     case Call():
-                        result = await self._call(step)
+                        result = await self._call(step, log)
                     case Sleep():
                         await asyncio.sleep(step.seconds)
                     case LogLine():
@@ -93,26 +103,41 @@ class AsyncClient:
             except LosantError as error:
                 advance = partial(flow.throw, error)
 
-    async def _call(self, call: Call[T]) -> T:
+    async def _call(self, call: Call[T], log: Log) -> T:
         token = self.settings.token
         try:
             return await self._send(call)
-        except Unauthorized:
-            if not await self._has_other_token(token):
+        except (Unauthorized, Forbidden) as error:
+            if not await self._has_other_token(token, error, log):
                 raise
-            return await self._send(call)
+        return await self._send(call)
 
-    async def _has_other_token(self, rejected: str) -> bool:
-        """Return whether there is another token than the rejected one; concurrent calls read it once."""
+    async def _has_other_token(self, refused: str, refusal: ResponseError, log: Log) -> bool:
+        """Return whether there is another token than the refused one; concurrent calls read it once."""
         async with self._refreshing:
-            if self.settings.token == rejected and self._refresh is not None:
-                refreshed = await self._refresh()
-                self.settings, self._tls = refreshed, _tls(refreshed)
-            return self.settings.token != rejected
+            if self.settings.token == refused and self._refresh is not None:
+                try:
+                    self.settings = await self._refresh()
+                except Exception as problem:  # noqa: BLE001 - whatever a secrets backend raises
+                    refusal.is_transient = True  # there may be another token
+                    log(logging.WARNING, REFRESH_FAILED, type(problem).__name__)
+                else:
+                    self._network, self._finding_route = Network(verify=self.settings.verify), None
+            return self.settings.token != refused
+
+    async def _route(self) -> Route:
+        """Return how requests reach the API: found once, in a thread, because it reads files."""
+        if self._finding_route is None:
+            finding = asyncio.to_thread(self._network.route_to, self.settings.base_url)
+            self._finding_route = asyncio.ensure_future(finding)
+        return await asyncio.shield(self._finding_route)
 
     async def _send(self, call: Call[T]) -> T:
+        route = await self._route()
+        has_body = call.json is not None or call.upload is not None
+        transmission = _Transmission(is_read=call.method == "GET", has_body=has_body)
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._slots)
+            await stack.enter_async_context(self._cancel_slots if call.deletes else self._slots)
             form = None
             if call.upload is not None:
                 form = aiohttp.FormData()
@@ -129,37 +154,41 @@ class AsyncClient:
                     data=form,
                     headers={"Authorization": f"Bearer {self.settings.token}", **_JSON},
                     # Otherwise aiohttp labels an empty body application/octet-stream.
-                    skip_auto_headers=() if call.json is not None or form else ("Content-Type",),
+                    skip_auto_headers=() if has_body else ("Content-Type",),
                     allow_redirects=False,
-                    ssl=self._tls,
-                    proxy=_proxy(self.settings.base_url),
-                    trace_request_ctx=_ReplayGuard(is_read=call.method == "GET"),
+                    ssl=route.tls or True,
+                    proxy=route.proxy,
+                    trace_request_ctx=transmission,
                 ) as response:
                     body = ResponseBody(call.operation, response.headers)
                     async for received in response.content.iter_any():
                         body.feed(received)
             except _ERRORS as error:
-                raise to_transport_error(call.operation, self.settings.base_url, error) from None
+                where = f"{call.operation} at {self.settings.base_url}"
+                raise transport_error(where, error, is_begun=transmission.is_begun) from None
         with _gc_paused():
             return parse_response(call, response.status, response.headers, body.finish())
 
     async def _tail(self, tail: Tail) -> str:
         try:
+            route = await asyncio.to_thread(self._network.route_to, tail.url)
             async with self._session.get(
                 # Encoding it again would invalidate the signature.
                 URL(tail.url, encoded=True),
                 headers={"Accept-Encoding": "identity", "Range": f"bytes=-{tail.limit}"},
-                ssl=self._tls,
-                proxy=_proxy(tail.url),
-                trace_request_ctx=_ReplayGuard(is_read=True),
+                ssl=route.tls or True,
+                proxy=route.proxy,
+                trace_request_ctx=_Transmission(is_read=True),
             ) as response:
                 body, decoder = b"", GzipDecoder(response.headers)
                 async for received in response.content.iter_any():
                     for piece in decoder.feed(received):
                         # A host that ignores Range sends the whole file, which may exceed the memory.
                         body = (body + piece)[-tail.limit :]
+        except InvalidArgument:
+            raise  # of the route; it is a ValueError too
         except _ERRORS as error:
-            raise TransportError(f"the file host did not respond ({type(error).__name__})") from None
+            raise TransportError(f"the file host did not respond ({describe(error)})") from None
         if not is_success(response.status):
             raise TransportError(f"the file host returned {response.status}")
         decoder.finish()
@@ -167,16 +196,20 @@ class AsyncClient:
 
 
 @dataclass(slots=True)
-class _ReplayGuard:
+class _Transmission:
     """
-    Restricts aiohttp's hidden retry of one request.
+    One request on its way, and how aiohttp may repeat it.
 
     When a connection breaks, aiohttp silently sends requests with idempotent methods again. This allows it
     only for a GET over a reused connection, which the server may have closed in the meantime: a second DELETE
     after a lost response would get 404, and all other retries are the flow's decision.
+
+    :ivar is_begun: Whether its body, or all of a request without one, has begun to be sent.
     """
 
     is_read: bool
+    has_body: bool = False
+    is_begun: bool = False
     is_reused: bool = False
     times: int = 0
 
@@ -186,17 +219,22 @@ class _ReplayGuard:
     async def redirect(self) -> None:
         self.times = 0
 
-    async def send(self) -> None:
+    async def send_head(self) -> None:
         self.times += 1
         if self.times > 1 and not (self.is_read and self.is_reused):
             raise aiohttp.ClientConnectionError
+        self.is_begun = self.is_begun or not self.has_body
+
+    async def send_body(self) -> None:
+        self.is_begun = True
 
 
-def _replay_tracing() -> aiohttp.TraceConfig:
+def _tracing() -> aiohttp.TraceConfig:
     tracing = aiohttp.TraceConfig()
     tracing.on_connection_reuseconn.append(lambda _, context, __: context.trace_request_ctx.reuse())
     tracing.on_request_redirect.append(lambda _, context, __: context.trace_request_ctx.redirect())
-    tracing.on_request_headers_sent.append(lambda _, context, __: context.trace_request_ctx.send())
+    tracing.on_request_headers_sent.append(lambda _, context, __: context.trace_request_ctx.send_head())
+    tracing.on_request_chunk_sent.append(lambda _, context, __: context.trace_request_ctx.send_body())
     return tracing
 
 
@@ -267,39 +305,3 @@ def _gc_paused() -> Iterator[None]:
 _JSON = {"Accept": "application/json", "Accept-Encoding": ACCEPT_ENCODING}
 
 _ERRORS = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
-_NOT_SENT = aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.ClientHttpProxyError
-
-
-def _tls(settings: Settings) -> bool | ssl.SSLContext:
-    """Build the TLS context once for all requests: aiohttp reuses a connection only with the same context."""
-    ca_bundle = settings.ca_bundle
-    if isinstance(ca_bundle, bool):
-        return ca_bundle
-    file, folder = (None, ca_bundle) if Path(ca_bundle).is_dir() else (ca_bundle, None)
-    try:
-        return ssl.create_default_context(cafile=file, capath=folder)
-    except OSError:
-        raise TlsError(f"{settings.base_url}: verify is not a readable CA bundle") from None
-
-
-def _proxy(url: str) -> str | None:
-    parts = urlsplit(url)
-    proxies = getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(parts.netloc):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def to_transport_error(operation: str, base_url: str, error: Exception) -> TransportError:
-    """Describe an error of aiohttp's without the request, because its headers contain the token."""
-    where = f"{operation} at {base_url}"
-    if isinstance(error, aiohttp.ClientConnectorSSLError | aiohttp.ClientConnectorCertificateError):
-        return TlsError(f"{where}: the server's certificate was not accepted ({error})")
-    if isinstance(error, _NOT_SENT):
-        return TransportError(f"{where}: no connection ({error})", was_sent=False)
-    if isinstance(error, ValueError):  # aiohttp's InvalidURL is a ValueError
-        return TransportError(f"{where}: not a valid URL", was_sent=False)
-    if isinstance(error, TimeoutError):
-        return TransportError(f"{where}: no response in time")
-    return TransportError(f"{where}: the connection broke ({type(error).__name__})")

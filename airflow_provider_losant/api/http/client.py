@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -12,22 +13,27 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
-from requests.auth import AuthBase
-from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
 
 from airflow_provider_losant.api.endpoints import Call
 from airflow_provider_losant.api.errors import (
     FileAccessDenied,
+    Forbidden,
+    InvalidArgument,
     LosantError,
     OutputError,
-    TlsError,
+    ResponseError,
     TransportError,
     Unauthorized,
     is_transient_status,
 )
 from airflow_provider_losant.api.flows.steps import Fetch, Interrupted, Log, LogLine, Sleep, Tail
+from airflow_provider_losant.api.http.connection import POOLS, transmission
 from airflow_provider_losant.api.http.decoding import ACCEPT_ENCODING, CHUNK_SIZE, GzipDecoder, ResponseBody
+from airflow_provider_losant.api.http.failures import REFRESH_FAILED, describe, transport_error
 from airflow_provider_losant.api.http.multipart import MultipartStream
+from airflow_provider_losant.api.http.network import Network, Route
 from airflow_provider_losant.api.http.response import is_success, parse_response
 
 if TYPE_CHECKING:
@@ -42,19 +48,52 @@ SLEEP_SLICE = 0.5
 """Seconds of sleep between checks of ``is_interrupted``, which a signal handler may set."""
 
 
-class _Bearer(AuthBase):
-    """An explicit auth object: without one, a ``.netrc`` entry would replace the token."""
+class _Adapter(HTTPAdapter):
+    """
+    Sends requests over our connections.
 
-    def __init__(self, token: str) -> None:
-        self._token = token
+    :param tls: The TLS context of the session; None if none of its requests needs one.
+    """
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._token}"
-        return request
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        self._tls = tls
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=self._tls, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(
+            proxy, ssl_context=self._tls, proxy_ssl_context=self._tls, **kwargs
+        )
+        manager.pool_classes_by_scheme = POOLS
+        return manager
+
+    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
+        """Do not add the certificate authorities of requests: the context has all that are trusted."""
 
 
 class _Session(requests.Session):
-    """A session that does not follow redirects; that of requests reads their bodies without a size limit."""
+    """
+    A session for one host.
+
+    It does not follow redirects, because that of requests reads their bodies without a size limit. It takes
+    nothing from the environment: a ``.netrc`` entry would replace the token.
+
+    :param route: How requests reach the host.
+    """
+
+    def __init__(self, settings: Settings, route: Route) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.verify = settings.verify is not False
+        self.headers["User-Agent"] = settings.user_agent
+        if route.proxy is not None:
+            self.proxies = {"http": route.proxy, "https": route.proxy}
+        adapter = _Adapter(route.tls)
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         return None
@@ -66,7 +105,8 @@ class Client:
 
     :param settings: Host, token, timeout and TLS.
     :param log: Gets the flows' log lines: a logger's ``log``.
-    :param refresh: Reads the settings again after Losant returned 401: the token may have been rotated.
+    :param refresh: Reads the settings again after Losant returned 401 or 403: the token may have been
+        rotated.
     :ivar is_interrupted: Set it, for instance in a signal handler, to stop the flow that runs.
     """
 
@@ -77,10 +117,11 @@ class Client:
         refresh: Callable[[], Settings] | None = None,
     ) -> None:
         self.settings = settings
-        self.session = new_session(settings)
         self.is_interrupted = False
         self._log = log
         self._refresh = refresh
+        self._network = Network(verify=settings.verify)
+        self._session: requests.Session | None = None
         self._handlers: Mapping[type, Callable[[Any], Any]] = {
             Call: self._call,
             Sleep: self._sleep,
@@ -110,9 +151,29 @@ class Client:
             except LosantError as error:
                 advance = partial(flow.throw, error)
 
+    @property
+    def session(self) -> requests.Session:
+        """
+        The session for Losant's API, with the token.
+
+        :raises InvalidArgument: the environment's proxy or CA bundle cannot be used.
+        """
+        if self._session is None:
+            self._session = _Session(self.settings, self._network.route_to(self.settings.base_url))
+            self._session.headers.update(
+                {
+                    "Accept": "application/json",
+                    "Accept-Encoding": ACCEPT_ENCODING,
+                    "Authorization": f"Bearer {self.settings.token}",
+                }
+            )
+        return self._session
+
     def close(self) -> None:
         """Close the pool."""
-        self.session.close()
+        if self._session is not None:
+            self._session.close()
+            self._session = None
 
     def _sleep(self, sleep: Sleep) -> None:
         until = time.monotonic() + sleep.seconds
@@ -125,23 +186,36 @@ class Client:
     def _call(self, call: Call[T]) -> T:
         try:
             return self._send(call)
-        except Unauthorized:
-            if self._refresh is None:
+        except (Unauthorized, Forbidden) as error:
+            if not self._has_other_token(error):
                 raise
+        return self._send(call)
+
+    def _has_other_token(self, refusal: ResponseError) -> bool:
+        """Read the settings again; return whether there is another token than the refused one."""
+        if self._refresh is None:
+            return False
+        try:
             refreshed = self._refresh()
-            if refreshed.token == self.settings.token:
-                raise
-            self.session.close()
-            self.settings, self.session = refreshed, new_session(refreshed)
-            return self._send(call)
+        except Exception as problem:  # noqa: BLE001 - whatever a secrets backend raises
+            refusal.is_transient = True  # there may be another token
+            self._log(logging.WARNING, REFRESH_FAILED, type(problem).__name__)
+            return False
+        if refreshed.token == self.settings.token:
+            return False
+        self.close()
+        self.settings, self._network = refreshed, Network(verify=refreshed.verify)
+        return True
 
     def _send(self, call: Call[T]) -> T:
+        session = self.session
         with ExitStack() as stack:
             form = None
             if call.upload is not None:
                 form = MultipartStream(stack.enter_context(call.upload.open("rb")), call.upload.name)
+            request = stack.enter_context(transmission())
             try:
-                response = self.session.request(
+                response = session.request(
                     call.method,
                     self.settings.base_url + call.path,
                     params=dict(call.query),
@@ -149,14 +223,13 @@ class Client:
                     data=form,
                     headers=None if form is None else {"Content-Type": form.content_type},
                     timeout=self.settings.timeout,
-                    # Passed here as well, because REQUESTS_CA_BUNDLE overrides the session's value.
-                    verify=self.settings.ca_bundle,
                     stream=True,
                 )
                 with response:
                     body = self._body(call, response)
             except _ERRORS as error:
-                raise to_transport_error(call.operation, self.settings.base_url, error) from None
+                where = f"{call.operation} at {self.settings.base_url}"
+                raise transport_error(where, error, is_begun=request.is_begun) from None
         return parse_response(call, response.status_code, response.headers, body)
 
     def _body(self, call: Call[Any], response: requests.Response) -> bytes:
@@ -166,7 +239,7 @@ class Client:
         for piece in iter_raw(response):
             body.feed(piece)
             if time.monotonic() > until:
-                raise requests.Timeout
+                raise TimeoutError
         return body.finish()
 
     def _tail(self, tail: Tail) -> str:
@@ -215,19 +288,19 @@ class Client:
                     return response
                 response.close()
                 url = urljoin(url, response.headers["Location"])
+        except InvalidArgument:
+            raise  # of the route; it is a ValueError too
         except _ERRORS as error:
-            raise TransportError(f"the file host did not respond ({type(error).__name__})") from None
+            raise TransportError(f"the file host did not respond ({describe(error)})") from None
         raise TransportError(f"the file host redirected {MAX_REDIRECTS} times in a row")
 
     def _get_file(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         _SIGNED_HOSTS.add(urlsplit(url).hostname)
-        with _Session() as session:
+        with _Session(self.settings, self._network.route_to(url)) as session:
             return session.get(
                 url,
-                headers={"User-Agent": self.settings.user_agent, "Accept-Encoding": "identity", **headers},
-                auth=_no_auth,
+                headers={"Accept-Encoding": "identity", **headers},
                 timeout=self.settings.timeout,
-                verify=self.settings.ca_bundle,
                 stream=True,
             )
 
@@ -261,55 +334,5 @@ def iter_decoded(response: requests.Response) -> Iterator[bytes]:
     decoder.finish()
 
 
-def new_session(settings: Settings) -> requests.Session:
-    """Return a session with the token, the CA bundle and the default headers."""
-    session = _Session()
-    session.auth = _Bearer(settings.token)
-    session.verify = settings.ca_bundle
-    session.headers.update(
-        {"Accept": "application/json", "Accept-Encoding": ACCEPT_ENCODING, "User-Agent": settings.user_agent}
-    )
-    return session
-
-
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Add no authentication; passing it keeps requests from using ``.netrc``."""
-    return request
-
-
 _ERRORS = (OSError, HTTPError, ValueError)
-"""OSError covers the errors of requests and an unreadable CA bundle; requests lets the others through."""
-
-_NOT_SENT = (
-    requests.exceptions.ConnectTimeout,
-    requests.exceptions.ProxyError,
-    requests.exceptions.InvalidURL,
-    requests.exceptions.InvalidSchema,
-    requests.exceptions.InvalidJSONError,
-    ValueError,  # the request could not be built
-)
-
-
-def to_transport_error(operation: str, base_url: str, error: Exception) -> TransportError:
-    """Describe an error of requests' without the request, because its headers contain the token."""
-    where = f"{operation} at {base_url}"
-    if isinstance(error, requests.exceptions.SSLError):
-        return TlsError(f"{where}: the server's certificate was not accepted ({_cause(error)})")
-    reason = getattr(error.args[0] if error.args else None, "reason", None)
-    if isinstance(error, _NOT_SENT) or isinstance(reason, NewConnectionError):
-        return TransportError(f"{where}: no connection ({_cause(error)})", was_sent=False)
-    if isinstance(error, requests.exceptions.Timeout | ReadTimeoutError):
-        return TransportError(f"{where}: no response in time")
-    if isinstance(error, requests.RequestException | HTTPError):
-        return TransportError(f"{where}: the connection broke ({type(error).__name__})")
-    return TlsError(f"{where}: verify is not a readable CA bundle")
-
-
-def _cause(error: BaseException) -> str:
-    """Return the innermost reason, which is the most specific."""
-    inner: Any = error
-    while nested := getattr(inner, "reason", None) or (inner.args and inner.args[0]):
-        if not isinstance(nested, BaseException):
-            break
-        inner = nested
-    return str(inner).rpartition(": ")[2]
+"""OSError covers the errors of requests, which lets the others through."""

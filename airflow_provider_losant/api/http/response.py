@@ -13,6 +13,7 @@ from airflow_provider_losant.api.errors import (
     NotLosantApi,
     ProtocolError,
     ResponseError,
+    TransportError,
     error_class,
 )
 from airflow_provider_losant.api.fields import one_line
@@ -36,19 +37,21 @@ def parse_response(call: Call[T], status: int, headers: Mapping[str, str], body:
     :param headers: The response's headers; case-insensitive.
     :param body: The decoded body.
     :raises ResponseError: Losant returned an error status.
-    :raises NotLosantApi: the response is a redirect or a web page.
+    :raises NotLosantApi: the response is a redirect, a web page, or an error in another form than Losant's.
+    :raises TransportError: a proxy on the way refused the request.
     :raises ProtocolError: the JSON is incomplete or has an unknown shape.
     """
     if 300 <= status < 400:  # noqa: PLR2004 - HTTP's own numbers
         raise NotLosantApi(f"{call.operation} was redirected ({status}): the host is not Losant's API")
+    if status == 407:  # noqa: PLR2004 - as above
+        raise TransportError(f"{call.operation}: the proxy returned 407", was_sent=False)
     content = _json(body)
     content_type = one_line(headers.get("content-type") or "no content type")
     if status >= 400:  # noqa: PLR2004 - as above
         error = _error(call, status, headers, content)
-        if body and content is _UNREADABLE and not error.is_transient:
-            raise NotLosantApi(
-                f"{call.operation} got {status} with {content_type}: the host is not Losant's API"
-            )
+        if body and not error.is_transient and not _is_losants_error(content):
+            what = content_type if content is _UNREADABLE else "JSON that is not Losant's"
+            raise NotLosantApi(f"{call.operation} got {status} with {what}: the host is not Losant's API")
         raise error
     if content is _UNREADABLE:
         # Without a body, the response may have broken off before its headers were complete.
@@ -75,6 +78,11 @@ def _json(body: bytes) -> Any:
         return json.loads(body)
     except JSON_ERRORS:
         return _UNREADABLE
+
+
+def _is_losants_error(content: Any) -> bool:
+    """Tell whether a body has one of the fields of Losant's errors."""
+    return isinstance(content, dict) and not content.keys().isdisjoint({"type", "code", "message"})
 
 
 def _error(call: Call[Any], status: int, headers: Mapping[str, str], content: Any) -> ResponseError:

@@ -28,6 +28,7 @@ from airflow_provider_losant.api.errors import (
     RateLimited,
     ResponseError,
     ServerError,
+    TransportError,
     Unauthorized,
 )
 from airflow_provider_losant.api.http.response import parse_response
@@ -292,7 +293,9 @@ def test_a_response_is_parsed_into_the_promised_type() -> None:
         (405, {"type": "MethodNotAllowed", "message": "No"}, "json", ResponseError, "405"),
         (413, b"", "text/plain", ResponseError, "413 for notebook.get: no message"),
         (404, b"", "text/plain", NotFound, "404"),
-        (400, [1, 2], "json", BadRequest, "no message"),
+        (400, [1, 2], "json", NotLosantApi, "got 400 with JSON that is not Losant's"),
+        (405, {"detail": "No"}, "json", NotLosantApi, "the host is not Losant's API"),
+        (403, {"message": "Forbidden"}, "json", Forbidden, "403 for notebook.get: Forbidden"),
         (400, {"type": None, "message": None}, "json", BadRequest, "400 for notebook.get: no message"),
         (429, b"<html>slow down</html>", "text/html", RateLimited, "429"),
         (502, b"<html>Bad Gateway</html>", "text/html", ServerError, "502"),
@@ -360,7 +363,7 @@ def test_an_unreadable_execute_response_may_have_taken_effect() -> None:
 
 def test_a_refused_cancel_names_the_scope_of_execute() -> None:
     with pytest.raises(Forbidden, match=r"needs the scope notebook\.execute"):
-        parse_response_of(403, {}, call=TABLE["notebook.cancelExecution"][0])
+        parse_response_of(403, {"type": "Forbidden"}, call=TABLE["notebook.cancelExecution"][0])
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("nonsense", None)])
@@ -374,6 +377,6 @@ def test_retry_after_is_stored_on_the_error(header: str, seconds: float | None) 
 @few_examples
 @given(st.integers(min_value=200, max_value=599), st.binary(max_size=40), st.sampled_from(list(TABLE)))
 def test_any_response_raises_only_losant_errors(status: int, body: bytes, operation: str) -> None:
-    with contextlib.suppress(ResponseError, ProtocolError):
+    with contextlib.suppress(ResponseError, ProtocolError, TransportError):
         parse_response_of(status, body, call=TABLE[operation][0])
         assert status < 300

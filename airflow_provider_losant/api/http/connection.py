@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Connections for ``requests`` that know how far a request has got, and that bound the time for a response.
+
+urllib3 has neither: its exceptions do not say whether the request was sent, and its timeout is one for each
+read, so that a host may send a byte at a time for ever.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+if TYPE_CHECKING:
+    import socket
+
+
+@dataclass(slots=True)
+class Transmission:
+    """
+    One request on its way.
+
+    :ivar is_begun: Whether its body, or all of a request without one, has begun to be sent.
+    """
+
+    is_begun: bool = False
+
+
+_current: ContextVar[Transmission] = ContextVar("_current")
+
+
+@contextmanager
+def transmission() -> Iterator[Transmission]:
+    """Observe the request that is sent in the block, in this thread."""
+    token = _current.set(Transmission())
+    try:
+        yield _current.get()
+    finally:
+        _current.reset(token)
+
+
+class _HeadReader(io.RawIOBase):
+    """
+    Reads from a socket within the socket's timeout, counted once from now on instead of anew for each read.
+
+    It takes the place of the socket for ``http.client``, which reads from ``makefile()``.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._raw: Any = sock.makefile("rb", buffering=0)
+        self._timeout = sock.gettimeout()
+        self._until = None if self._timeout is None else time.monotonic() + self._timeout
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._until is None:
+            return self._raw.readinto(buffer)  # type: ignore[no-any-return]  # a raw file's
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left)
+        size: int | None = self._raw.readinto(buffer)
+        self._sock.settimeout(self._timeout)
+        return size
+
+    def end_head(self) -> None:
+        """From now on, each read may take the socket's timeout."""
+        self._until = None
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """A response whose head, with all ``100 Continue`` before it, has to come within the socket's timeout."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        self._reader = _HeadReader(sock)
+        super().__init__(self._reader, *args, **kwargs)  # type: ignore[arg-type]  # it only calls makefile()
+
+    def begin(self) -> None:
+        super().begin()
+        self._reader.end_head()
+
+
+class _Observed(HTTPConnection):
+    response_class = _Response
+    _has_body = False
+
+    def request(self, method: str, url: str, body: Any = None, *args: Any, **kwargs: Any) -> None:
+        self._has_body = body is not None
+        super().request(method, url, body, *args, **kwargs)
+
+    def endheaders(self, *args: Any, **kwargs: Any) -> None:
+        """Send the request's head; the body follows, if there is one."""
+        if self.sock is None:
+            self.connect()  # as sending would, but a failure of this is one before the request
+        if not self._has_body:
+            _begin()
+        super().endheaders(*args, **kwargs)
+        _begin()
+
+
+def _begin() -> None:
+    if (current := _current.get(None)) is not None:
+        current.is_begun = True
+
+
+class _ObservedTls(_Observed, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Observed
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _ObservedTls
+
+
+POOLS = {"http": _Pool, "https": _TlsPool}
+"""urllib3's ``pool_classes_by_scheme``."""
