@@ -133,6 +133,6 @@ def closed_port() -> int:
 
 
 def self_signed(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """Make a CA of its own; return a server's context with a certificate of it, and the path of the bundle."""
+    """Make a CA; return a server's context with a certificate of it, and the path of the CA bundle."""
     authority = CertificateAuthority(folder)
     return authority.server_context("127.0.0.1"), authority.bundle
