@@ -69,21 +69,28 @@ class Server(ABC):
 
     async def _run(self, started: threading.Event) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        accepting = self._loop.create_task(self._accept())
+        # No task accepts: one that is cancelled at the wrong time would lose an accepted socket.
+        self._loop.add_reader(self._listener, self._accept)
         started.set()
         await self._stopping.wait()
-        ending = [accepting, *self._tasks]
-        for task in ending:
+        self._loop.remove_reader(self._listener)
+        serving = list(self._tasks)
+        for task in serving:
             task.cancel()
-        await asyncio.gather(*ending, return_exceptions=True)
+        await asyncio.gather(*serving, return_exceptions=True)
 
-    async def _accept(self) -> None:
-        while True:
-            accepted, _ = await self._loop.sock_accept(self._listener)
-            self.connections += 1
-            task = self._loop.create_task(self._serve(Connection(accepted)))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _accept(self) -> None:
+        try:
+            accepted, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # the client has left already
+        self.connections += 1
+        connection = Connection(accepted)
+        task = self._loop.create_task(self._serve(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        # A task that is cancelled before its first step would not do this itself.
+        task.add_done_callback(lambda _: connection.close())
 
     async def _serve(self, connection: Connection) -> None:
         try:
@@ -97,5 +104,3 @@ class Server(ABC):
             pass  # the peer left, the handshake failed, or the server stops
         except BaseException as error:  # noqa: BLE001 - raised where the with block ends
             self._errors.append(error)
-        finally:
-            connection.close()
