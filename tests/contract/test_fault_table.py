@@ -51,7 +51,6 @@ from tests.contract.fault_table import (
     Promise,
     Row,
 )
-from tests.provider.conftest import own_surroundings  # noqa: F401 - for all tests here
 from tests.support.client_kinds import KINDS, Driver
 from tests.support.http_stub import HttpStub, closed_port, http, self_signed
 from tests.support.network import Network

@@ -21,7 +21,6 @@ from airflow_provider_losant.api.flows.submit import submit_once
 from airflow_provider_losant.api.payloads import compact_json, execution_options
 from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.emulator import Emulator
-from tests.provider.conftest import own_surroundings  # noqa: F401 - for all tests here
 from tests.support.client_kinds import KINDS, Driver, steps
 from tests.support.network import Network, NetworkFault
 

@@ -31,8 +31,9 @@ from airflow_provider_losant.exceptions import (
 )
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
-from tests.provider.conftest import BRIEF, TaskLog, operations, set_connection
+from tests.provider.conftest import TaskLog, operations, set_connection
 from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of
+from tests.support.factories import BRIEF
 from tests.support.http_stub import HttpStub, closed_port, http, self_signed
 
 pytestmark = pytest.mark.usefixtures("losant_connection")
