@@ -310,7 +310,7 @@ class OneTask(RuleBasedStateMachine):
 
 
 TestOneTask = OneTask.TestCase
-TestOneTask.settings = settings(max_examples=400, stateful_step_count=30, deadline=None, database=None)
+TestOneTask.settings = settings(max_examples=200, stateful_step_count=30, deadline=None, database=None)
 
 
 def test_an_execution_of_an_older_try_does_not_stand_for_the_previous_try() -> None:
