@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 KILL_BUDGET = 3.5
 """Seconds for a cancellation inside the signal handler; SIGKILL follows 5 s after SIGTERM."""
+CANCEL_RETRIES = 3
+CANCEL_PAUSE = 0.5
+"""Seconds between two of them, because there is no time for the usual backoff."""
+WHY = "its task was killed"
 
 
 class Canceller:
@@ -35,12 +39,14 @@ class Canceller:
     :param client: The client whose flows a kill interrupts.
     :param log: The task's log: a logger's ``log``.
     :param may_cancel: Whether a kill cancels the execution.
+    :param max_log_lag: Seconds that Losant may lag behind a submission.
     """
 
-    def __init__(self, client: Client, log: Log, *, may_cancel: bool) -> None:
+    def __init__(self, client: Client, log: Log, *, may_cancel: bool, max_log_lag: float) -> None:
         self._client = client
         self._log = log
         self._may_cancel = may_cancel
+        self._max_log_lag = max_log_lag
         self._is_killed = False
         # A list, since pop() gives the execution to one of two callers, even if one interrupts the other.
         self._tracked: list[ExecutionRef] = []
@@ -86,7 +92,9 @@ class Canceller:
             ref = self._tracked.pop()
         except IndexError:
             return
-        self._within_budget(cancel(ref, "its task was killed"))
+        self._within_budget(
+            cancel(ref, WHY, max_log_lag=self._max_log_lag, retries=CANCEL_RETRIES, jitter=_short_pause)
+        )
 
     def _within_budget(self, flow: Flow[Any]) -> None:
         """Carry out a flow in the little time that a kill leaves."""
@@ -96,6 +104,10 @@ class Canceller:
         thread = Thread(target=_run_alone, args=(settings, self._log, flow), daemon=True)
         thread.start()
         thread.join(KILL_BUDGET)
+
+
+def _short_pause(_: float, most: float) -> float:
+    return min(CANCEL_PAUSE, most)
 
 
 def _run_alone(settings: Settings, log: Log, flow: Flow[Any]) -> None:

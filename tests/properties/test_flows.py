@@ -214,6 +214,10 @@ FLOWS: dict[str, tuple[Callable[[RandomLosant], Any], float]] = {
     ),
     "list": (lambda _: list_notebooks(APPLICATION_ID, {}, 2), 3 * HOUR),
     "cancel": (lambda _: cancel(REF, "a test", retries=4), HOUR + 100),
+    "cancel a new execution": (
+        lambda it: cancel(REF, "a test", retries=4, max_log_lag=300.0, clock=it.clock),
+        2 * HOUR,
+    ),
     "submit": (lambda it: submitting(it, is_retry=False), 3 * HOUR),
     "retry of a submission": (submitting, 4 * HOUR),
     "retry of a submission with a saved id": (
