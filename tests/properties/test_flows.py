@@ -240,7 +240,7 @@ FLOWS: dict[str, tuple[Callable[[RandomLosant], Any], float]] = {
         6 * HOUR,
     ),
     "find lost": (lambda it: finder(it).find_lost(), HOUR),
-    "cancel lost": (lambda it: finder(it).cancel_lost(), HOUR),
+    "find active": (lambda it: finder(it).find_active(3.5), 3.5 + 1),
     "wait": (lambda it: waiting(it, 20.0), 600.0 + 2),
     "wait, short interval": (lambda it: waiting(it, 1.0), 600.0 + 2),
     "wait, then cancel": (lambda it: waiting(it, 20.0, cancel_on_timeout=True), 600.0 + HOUR),
