@@ -595,12 +595,10 @@ def test_a_kill_right_after_the_submission_is_over_at_once_if_the_execution_has_
     losant: Emulator, notebook: str
 ) -> None:
     losant.script(notebook, Script(notebook=0))
-    began = time.monotonic()
 
     kill_while_it_waits(task(notebook).make())
 
     assert operations(losant) == ["notebook.execute", "notebook.cancelExecution", "notebook.logs"]
-    assert time.monotonic() - began < 1.0
 
 
 @pytest.mark.parametrize(
