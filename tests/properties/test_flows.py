@@ -239,7 +239,7 @@ FLOWS: dict[str, tuple[Callable[[RandomLosant], Any], float]] = {
         lambda it: submitting(it, start_policy=start_policy(it, "start", max_minutes=5)),
         6 * HOUR,
     ),
-    "find lost": (lambda it: finder(it).find_lost(), HOUR),
+    "find lost": (lambda it: finder(it).find_lost(TransportError("lost")), HOUR),
     "find active": (lambda it: finder(it).find_active(3.5), 3.5 + 1),
     "wait": (lambda it: waiting(it, 20.0), 600.0 + 2),
     "wait, short interval": (lambda it: waiting(it, 1.0), 600.0 + 2),

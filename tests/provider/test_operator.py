@@ -471,7 +471,6 @@ def test_a_host_that_refuses_connections_is_named_with_its_connection(
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (http(b"<html>Welcome</html>", kind="text/html"), "got text/html instead of JSON"),
         (http(b"<html>Nothing here</html>", "404 Not Found", "text/html"), "got 404 with text/html"),
         (http(status="302 Found", Location="https://login.example/"), "was redirected (302)"),
         (
@@ -479,7 +478,7 @@ def test_a_host_that_refuses_connections_is_named_with_its_connection(
             "405 MethodNotAllowed",
         ),
     ],
-    ids=["a page", "a missing page", "a redirect", "another API"],
+    ids=["a missing page", "a redirect", "another API"],
 )
 def test_a_host_that_is_not_losant_is_recognised(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, answer: bytes, says: str
@@ -491,6 +490,19 @@ def test_a_host_that_is_not_losant_is_recognised(
     assert says in message
     assert "connection 'losant_default'" in message
     assert len([it for it in server.requests if it.startswith(b"POST")]) == 1
+
+
+def test_after_a_page_that_a_gateway_may_have_sent_the_log_is_searched_before_the_host_is_given_up(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with HttpStub(http(b"<html>Welcome</html>", kind="text/html")) as server:
+        set_connection(monkeypatch, losant, host=server.url, extra={"max_retries": 0})
+        with pytest.raises(NotebookExecutionError, match="got text/html instead of JSON") as caught:
+            task(notebook, max_log_lag=1.5).run()
+
+    assert "is unknown, a retry searches again" in str(caught.value)
+    assert len([it for it in server.requests if it.startswith(b"POST")]) == 1
+    assert 1 < len([it for it in server.requests if it.startswith(b"GET")]) < 5
 
 
 def test_an_untrusted_certificate_is_not_retried(

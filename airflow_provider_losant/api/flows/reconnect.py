@@ -12,7 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from airflow_provider_losant.api import endpoints
-from airflow_provider_losant.api.errors import LosantError
+from airflow_provider_losant.api.errors import LosantError, NotLosantApi
 from airflow_provider_losant.api.flows.cancel import cancel
 from airflow_provider_losant.api.flows.ownership import try_number
 from airflow_provider_losant.api.flows.retry import Jitter, backoff
@@ -89,26 +89,31 @@ class ExecutionFinder:
         recent = yield from self._read_log_or_wait(self.clock() - self.policy.lookback)
         return [it for it in recent if not (it.status.is_final or self.submission.is_same_task(it))]
 
-    def find_lost(self) -> Flow[Execution | None]:
+    def find_lost(self, failure: LosantError) -> Flow[Execution | None]:
         """
         Return the execution of this try after the response to ``execute`` was lost; None if there is none.
 
         It is searched for as far back as a retry would, because Losant's clock may be far behind.
 
+        :param failure: What came instead of the response. If that was a web page, and only web pages follow,
+            the host is probably not Losant's, so the search ends after ``max_log_lag``.
         :raises SubmissionUnknown: the log cannot be read.
         """
         lost_at = self.clock()
+        only_pages = isinstance(failure, NotLosantApi)
         for search in count():
             try:
                 recent = yield from self._read_log(lost_at - self.policy.lookback)
             except LosantError as error:
-                if not is_worth_retrying(error) or self._is_outage(lost_at):
+                only_pages = only_pages and isinstance(error, NotLosantApi)
+                limit = self.policy.max_log_lag if only_pages else self.policy.max_poll_outage
+                if not is_worth_retrying(error) or self.clock() - lost_at > limit:
                     raise SubmissionUnknown(
                         f"{error}; whether Losant runs {self.submission} is unknown, a retry searches again"
                     ) from error
                 floor = error.retry_after or 0.0
             else:
-                floor = 0.0
+                floor, only_pages = 0.0, False
                 found = next((it for it in recent if self._is_of_this_try(it)), None)
                 if found is not None or self.clock() - lost_at >= self.policy.max_log_lag:
                     return found

@@ -81,7 +81,7 @@ def _after_failure(error: LosantError, finder: ExecutionFinder, *, is_last: bool
     if finder.submission.owner is None:
         raise SubmissionUnknown(f"{error}; without a marker the execution cannot be found") from error
     yield LogLine(f"{error}; searching the execution log for what Losant may have started", logging.WARNING)
-    found = yield from finder.find_lost()
+    found = yield from finder.find_lost(error)
     if found is not None:
         yield LogLine(f"Reconnecting to execution {found.ref.execution_id} (status: {found.status})")
         return found

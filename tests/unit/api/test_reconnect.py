@@ -18,7 +18,7 @@ from airflow_provider_losant.api.errors import (
     TransportError,
 )
 from airflow_provider_losant.api.flows.ownership import Owner, read_marker
-from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
+from airflow_provider_losant.api.flows.reconnect import ExecutionFinder, SubmissionUnknown
 from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
 from tests.support.factories import APPLICATION_ID, NOTEBOOK_ID, execution, execution_id_at
 from tests.unit.api.flow_driver import FlowDriver, maximum
@@ -26,12 +26,12 @@ from tests.unit.api.flow_driver import FlowDriver, maximum
 if TYPE_CHECKING:
     from airflow_provider_losant.api.model import Execution, ExecutionRef
 
-MAX_LOG_LAG = 60.0
+MAX_LOG_LAG, MAX_POLL_OUTAGE = 60.0, 600.0
 OWNER = Owner(
     dag_id="dag", task_id="task", run_id="run", map_index=-1, try_number=3, max_tries=5, deployment="here"
 )
 SUBMISSION = Submission(application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, options={}, owner=OWNER)
-POLICY = SubmitPolicy(retries=0, max_log_lag=MAX_LOG_LAG, max_poll_outage=600.0, lookback=86_400.0)
+POLICY = SubmitPolicy(retries=0, max_log_lag=MAX_LOG_LAG, max_poll_outage=MAX_POLL_OUTAGE, lookback=86_400.0)
 
 
 def execution_of_try(number: int, status: str, **more: Any) -> Execution:
@@ -79,11 +79,14 @@ def test_a_lost_submission_is_searched_for_without_using_the_local_clock(skew: f
 
     driver = FlowDriver([log])
 
-    flow = ExecutionFinder(
-        submission=SUBMISSION, policy=POLICY, clock=driver.clock, jitter=maximum
-    ).find_lost()
-    assert driver.drive(flow) == submitted
+    assert find_lost(driver) == submitted
     assert driver.sleeps == []
+
+
+def find_lost(driver: FlowDriver, failure: LosantError | None = None) -> Execution | None:
+    finder = ExecutionFinder(submission=SUBMISSION, policy=POLICY, clock=driver.clock, jitter=maximum)
+    found: Execution | None = driver.drive(finder.find_lost(failure or TransportError("lost")))
+    return found
 
 
 def test_the_search_for_a_lost_submission_respects_retry_after() -> None:
@@ -91,11 +94,39 @@ def test_the_search_for_a_lost_submission_respects_retry_after() -> None:
         [RateLimited(429, "", "slow down", retry_after=40.0), [execution_of_try(3, "queued")]]
     )
 
-    driver.drive(
-        ExecutionFinder(submission=SUBMISSION, policy=POLICY, clock=driver.clock, jitter=maximum).find_lost()
-    )
+    find_lost(driver)
 
     assert driver.sleeps == [40.0]
+
+
+PAGE = NotLosantApi("a page", may_have_taken_effect=True)
+
+
+def test_pages_of_a_gateway_do_not_end_the_search_for_a_lost_submission() -> None:
+    submitted = execution_of_try(3, "queued")
+
+    assert find_lost(FlowDriver([*[PAGE] * 20, [submitted]]), ServerError(504, "", "timeout")) == submitted
+    assert find_lost(FlowDriver([*[PAGE] * 3, [submitted]]), PAGE) == submitted
+
+
+@pytest.mark.parametrize(
+    ("failure", "responses", "longest"),
+    [
+        (PAGE, [PAGE], MAX_LOG_LAG),
+        (ServerError(504, "", "timeout"), [PAGE], MAX_POLL_OUTAGE),
+        (PAGE, [[], PAGE], MAX_POLL_OUTAGE),
+        (PAGE, [ServerError(503, "", "busy"), PAGE], MAX_POLL_OUTAGE),
+    ],
+    ids=["only pages", "no page at first", "a log before the pages", "another error before the pages"],
+)
+def test_a_host_that_has_sent_nothing_but_pages_is_given_up_sooner(
+    failure: LosantError, responses: list[Any], longest: float
+) -> None:
+    driver = FlowDriver([*responses, *[PAGE] * 100])
+
+    with pytest.raises(SubmissionUnknown):
+        find_lost(driver, failure)
+    assert longest < sum(driver.sleeps) <= longest + 30
 
 
 def test_a_context_nested_too_deeply_to_parse_has_no_owner() -> None:
