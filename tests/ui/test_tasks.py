@@ -98,6 +98,23 @@ def test_the_log_of_a_sensor_shows_each_phase_with_its_duration_and_the_sensor_l
     expect(link).to_have_attribute("href", f"{NOTEBOOKS}/{BATTERIES}")
 
 
+def test_while_a_sensor_is_deferred_the_task_that_submitted_the_execution_has_ended(
+    page: Page, airflow: LocalAirflow, losant: Emulator, camera: Camera
+) -> None:
+    for dag_id in (SENSOR_DAG, ASSET_DAG):
+        airflow.wait_for_run(dag_id, RUN, timeout=180)  # they run the same notebook
+    losant.script(BATTERIES, ENDLESS)
+    run_id = start(airflow, SENSOR_DAG, days=1)
+    airflow.wait_for_task(SENSOR_DAG, run_id, "health", lambda it: bool(it["state"] == "deferred"))
+
+    page.goto(f"/dags/{SENSOR_DAG}/runs/{run_id}")
+
+    tasks = page.get_by_role("row")
+    expect(tasks.filter(has_text="start").filter(has_text="Success")).to_be_visible()
+    expect(tasks.filter(has_text="health").filter(has_text="Deferred")).to_be_visible()
+    camera("deferred-sensor", page)
+
+
 def test_the_result_of_a_task_is_on_its_page(page: Page, airflow: LocalAirflow) -> None:
     airflow.wait_for_run(REPORT_DAG, RUN, timeout=180)
 
