@@ -104,6 +104,22 @@ def test_both_clients_understand_no_proxy_alike(
         assert driver.call(to(server.url), GET).id == NOTEBOOK
 
 
+def test_the_target_of_a_redirect_is_reached_as_its_own_host(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        HttpStub(http(b"the end", kind="text/plain")) as storage,
+        HttpStub(http(status="302 Found", Location=f"{storage.url}/moved")) as proxy,
+    ):
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        read = driver.run(to("http://127.0.0.1:9"), steps(Tail("http://files.invalid/log?signature=secret")))
+
+    assert read == "the end"
+    assert proxy.first_lines == ["GET http://files.invalid/log?signature=secret HTTP/1.1"]
+    assert storage.first_lines == ["GET /moved HTTP/1.1"]
+
+
 def test_the_proxy_is_decided_once_for_all_requests_of_a_session(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +292,27 @@ def test_after_the_connection_could_not_be_read_the_next_request_reads_it_again(
 
     assert read.id == NOTEBOOK
     assert len(server.requests) == 3
+
+
+def test_parallel_requests_that_are_refused_read_a_connection_that_cannot_be_read_once() -> None:
+    readings: list[int] = []
+
+    async def refresh() -> Any:
+        readings.append(1)
+        await asyncio.sleep(0.5)
+        return unreadable()
+
+    async def main(url: str) -> list[Any]:
+        async with SharedClient(to(url), refresh) as client:
+            calls = (client.run(steps(GET), logging.log) for _ in range(20))
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    with HttpStub(UNAUTHORIZED) as server:
+        errors = asyncio.run(main(server.url))
+
+    assert {type(it) for it in errors} == {Unauthorized}
+    assert all(it.is_transient for it in errors)
+    assert len(readings) == 1
 
 
 @REFUSALS

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urljoin
 
 import aiohttp
 from yarl import URL
@@ -28,7 +29,7 @@ from airflow_provider_losant.api.flows.steps import Log, LogLine, Sleep, Tail
 from airflow_provider_losant.api.http.decoding import ACCEPT_ENCODING, GzipDecoder, ResponseBody
 from airflow_provider_losant.api.http.failures import REFRESH_FAILED, describe, transport_error
 from airflow_provider_losant.api.http.network import Network, Route
-from airflow_provider_losant.api.http.response import is_success, parse_response
+from airflow_provider_losant.api.http.response import MAX_REDIRECTS, is_redirect, is_success, parse_response
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.steps import Flow, Step
@@ -55,7 +56,7 @@ class AsyncClient:
     def __init__(self, settings: Settings, refresh: Refresh | None = None) -> None:
         self.settings = settings
         self._refresh = refresh
-        self._refreshing = asyncio.Lock()
+        self._reading: asyncio.Future[str | None] | None = None
         self._network = Network(verify=settings.verify)
         self._finding_route: asyncio.Future[Route] | None = None
         # A request waits for a slot and not for a connection, because its timeout includes the latter.
@@ -114,16 +115,27 @@ class AsyncClient:
 
     async def _has_other_token(self, refused: str, refusal: ResponseError, log: Log) -> bool:
         """Return whether there is another token than the refused one; concurrent calls read it once."""
-        async with self._refreshing:
-            if self.settings.token == refused and self._refresh is not None:
-                try:
-                    self.settings = await self._refresh()
-                except Exception as problem:  # noqa: BLE001 - whatever a secrets backend raises
-                    refusal.is_transient = True  # there may be another token
-                    log(logging.WARNING, REFRESH_FAILED, type(problem).__name__)
-                else:
-                    self._network, self._finding_route = Network(verify=self.settings.verify), None
-            return self.settings.token != refused
+        if self.settings.token == refused and self._refresh is not None:
+            if self._reading is None:
+                self._reading = asyncio.ensure_future(self._read_settings(refused, self._refresh))
+            problem = await asyncio.shield(self._reading)
+            if problem is not None:
+                refusal.is_transient = True  # there may be another token
+                log(logging.WARNING, REFRESH_FAILED, problem)
+        return self.settings.token != refused
+
+    async def _read_settings(self, refused: str, refresh: Refresh) -> str | None:
+        """Replace the settings if they have another token now; return what kept them from being read."""
+        try:
+            refreshed = await refresh()
+        except Exception as problem:  # noqa: BLE001 - whatever a secrets backend raises
+            return type(problem).__name__
+        finally:
+            self._reading = None
+        if refreshed.token != refused:
+            self.settings, self._network = refreshed, Network(verify=refreshed.verify)
+            self._finding_route = None
+        return None
 
     async def _route(self) -> Route:
         """Return how requests reach the API: found once, in a thread, because it reads files."""
@@ -170,29 +182,43 @@ class AsyncClient:
             return parse_response(call, response.status, response.headers, body.finish())
 
     async def _tail(self, tail: Tail) -> str:
+        url = tail.url
         try:
-            route = await asyncio.to_thread(self._network.route_to, tail.url)
-            async with self._session.get(
-                # Encoding it again would invalidate the signature.
-                URL(tail.url, encoded=True),
-                headers={"Accept-Encoding": "identity", "Range": f"bytes=-{tail.limit}"},
-                ssl=route.tls or True,
-                proxy=route.proxy,
-                trace_request_ctx=_Transmission(is_read=True),
-            ) as response:
-                body, decoder = b"", GzipDecoder(response.headers)
-                async for received in response.content.iter_any():
-                    for piece in decoder.feed(received):
-                        # A host that ignores Range sends the whole file, which may exceed the memory.
-                        body = (body + piece)[-tail.limit :]
+            for _ in range(MAX_REDIRECTS):
+                async with await self._open_file(url, tail.limit) as response:
+                    if not is_redirect(response.status, response.headers):
+                        return await _read_tail(response, tail.limit)
+                    url = urljoin(url, response.headers["Location"])
         except InvalidArgument:
             raise  # of the route; it is a ValueError too
         except _ERRORS as error:
             raise TransportError(f"the file host did not respond ({describe(error)})") from None
-        if not is_success(response.status):
-            raise TransportError(f"the file host returned {response.status}")
-        decoder.finish()
-        return body.decode(errors="replace")
+        raise TransportError(f"the file host redirected {MAX_REDIRECTS} times in a row")
+
+    async def _open_file(self, url: str, limit: int) -> aiohttp.ClientResponse:
+        """Request the end of a file by its signed URL, without the token."""
+        route = await asyncio.to_thread(self._network.route_to, url)
+        return await self._session.get(
+            # Encoding it again would invalidate the signature.
+            URL(url, encoded=True),
+            headers={"Accept-Encoding": "identity", "Range": f"bytes=-{limit}"},
+            allow_redirects=False,
+            ssl=route.tls or True,
+            proxy=route.proxy,
+            trace_request_ctx=_Transmission(is_read=True),
+        )
+
+
+async def _read_tail(response: aiohttp.ClientResponse, limit: int) -> str:
+    if not is_success(response.status):
+        raise TransportError(f"the file host returned {response.status}")
+    body, decoder = b"", GzipDecoder(response.headers)
+    async for received in response.content.iter_any():
+        for piece in decoder.feed(received):
+            # A host that ignores Range sends the whole file, which may exceed the memory.
+            body = (body + piece)[-limit:]
+    decoder.finish()
+    return body.decode(errors="replace")
 
 
 @dataclass(slots=True)
@@ -216,9 +242,6 @@ class _Transmission:
     async def reuse(self) -> None:
         self.is_reused = True
 
-    async def redirect(self) -> None:
-        self.times = 0
-
     async def send_head(self) -> None:
         self.times += 1
         if self.times > 1 and not (self.is_read and self.is_reused):
@@ -232,7 +255,6 @@ class _Transmission:
 def _tracing() -> aiohttp.TraceConfig:
     tracing = aiohttp.TraceConfig()
     tracing.on_connection_reuseconn.append(lambda _, context, __: context.trace_request_ctx.reuse())
-    tracing.on_request_redirect.append(lambda _, context, __: context.trace_request_ctx.redirect())
     tracing.on_request_headers_sent.append(lambda _, context, __: context.trace_request_ctx.send_head())
     tracing.on_request_chunk_sent.append(lambda _, context, __: context.trace_request_ctx.send_body())
     return tracing

@@ -34,7 +34,7 @@ from airflow_provider_losant.api.http.decoding import ACCEPT_ENCODING, CHUNK_SIZ
 from airflow_provider_losant.api.http.failures import REFRESH_FAILED, describe, transport_error
 from airflow_provider_losant.api.http.multipart import MultipartStream
 from airflow_provider_losant.api.http.network import Network, Route
-from airflow_provider_losant.api.http.response import is_success, parse_response
+from airflow_provider_losant.api.http.response import MAX_REDIRECTS, is_redirect, is_success, parse_response
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.steps import FileFlow, Flow, Sink, Step
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_REDIRECTS = 5
-"""Requests for one file, each after the first caused by a redirect."""
 SLEEP_SLICE = 0.5
 """Seconds of sleep between checks of ``is_interrupted``, which a signal handler may set."""
 
@@ -284,7 +282,7 @@ class Client:
         try:
             for _ in range(MAX_REDIRECTS):
                 response = self._get_file(url, headers)
-                if not response.is_redirect:
+                if not is_redirect(response.status_code, response.headers):
                     return response
                 response.close()
                 url = urljoin(url, response.headers["Location"])

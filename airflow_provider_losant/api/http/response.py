@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+MAX_REDIRECTS = 5
+"""Requests for one file, each after the first caused by a redirect."""
+_REDIRECTS = {301, 302, 303, 307, 308}
+
+
+def is_redirect(status: int, headers: Mapping[str, str]) -> bool:
+    """Return whether the response to a download names another place of the file."""
+    return status in _REDIRECTS and "location" in headers
+
+
 def is_success(status: int) -> bool:
     """Return whether the status is 2xx."""
     return 200 <= status < 300  # noqa: PLR2004 - HTTP's own numbers
