@@ -30,7 +30,7 @@ MAX_PAUSE = 15.0
 
 
 class SubmissionUnknown(LosantError):
-    """The response to ``execute`` was lost, and the log cannot show whether Losant started an execution."""
+    """Losant may have started an execution, in this try or an earlier one, and the log cannot be read."""
 
     is_transient = True
 
@@ -50,10 +50,15 @@ class ExecutionFinder:
 
         If the log does not show an execution of the try before, it may lag, so it is searched again for
         ``max_log_lag``.
+
+        :raises SubmissionUnknown: the log cannot be read.
         """
         started_at = self.clock()
         for search in count():
-            recent = yield from self._read_log_or_wait(started_at - self.policy.lookback)
+            try:
+                recent = yield from self._read_log_or_wait(started_at - self.policy.lookback)
+            except LosantError as error:
+                raise self._unknown(error) from error
             own = [it for it in recent if self.submission.owns(it)]
             candidates = sorted((it for it in own if it.status.can_reconnect), key=_completed_then_oldest)
             yield from self._cancel_stale(
@@ -101,9 +106,7 @@ class ExecutionFinder:
                 recent = yield from self._read_log(lost_at - self.policy.lookback)
             except LosantError as error:
                 if not is_worth_retrying(error) or self._is_outage(lost_at):
-                    raise SubmissionUnknown(
-                        f"{error}; whether Losant runs {self.submission} is unknown, a retry searches again"
-                    ) from error
+                    raise self._unknown(error) from error
                 floor = error.retry_after or 0.0
             else:
                 floor = 0.0
@@ -162,6 +165,12 @@ class ExecutionFinder:
             if len(log) < limit or limit >= endpoints.MAX_LOG_LIMIT:
                 return list(log)
             limit = min(limit * 4, endpoints.MAX_LOG_LIMIT)
+
+    def _unknown(self, error: LosantError) -> SubmissionUnknown:
+        """Return a transient error, whatever the cause: there may be an execution to reconnect to."""
+        return SubmissionUnknown(
+            f"{error}; whether Losant runs {self.submission} is unknown, a retry searches again"
+        )
 
     def _is_outage(self, started_at: float) -> bool:
         return self.clock() - started_at > self.policy.max_poll_outage
