@@ -8,10 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any, NoReturn
-
-import structlog
+from typing import TYPE_CHECKING
 
 import tests.conftest  # sets AIRFLOW_HOME before Airflow is imported
 
@@ -37,17 +34,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(seed: int, only: str, workers: int) -> int:
     """Run the pairs whose name contains a text, print what is not right, and return the exit code."""
+    from tests.provider.fault_pairs import task_log
     from tests.provider.fault_pairs.pairs import all_pairs
     from tests.provider.fault_pairs.runner import run_pairs, summary
     from tests.provider.fault_pairs.surroundings import Surroundings
 
-    structlog.configure(processors=[structlog.stdlib.PositionalArgumentsFormatter(), _keep_line])
     pairs = [it for it in all_pairs(seed) if only in it.name]
     if not pairs:
         print(f"No pair's name contains {only!r}.")
         return 2
     progress = _Progress(len(pairs))
-    with Surroundings(min(workers, len(pairs))) as surroundings:
+    with task_log.kept_apart(), Surroundings(min(workers, len(pairs))) as surroundings:
         os.environ.update(surroundings.environment)
         runs = run_pairs(pairs, surroundings, progress)
     unclean = sorted((it for it in runs if not it.is_clean), key=lambda it: it.pair.name)
@@ -57,15 +54,6 @@ def run(seed: int, only: str, workers: int) -> int:
     print(f"seed {seed}, {progress.seconds:.0f} s, {tries} tries")
     print(summary(runs))
     return 1 if unclean else 0
-
-
-def _keep_line(_: Any, level: str, event: MutableMapping[str, Any]) -> NoReturn:
-    """Keep a line of a task log with its pair, to be printed if that is unclean."""
-    from tests.provider.fault_pairs.runner import task_log
-
-    if hasattr(task_log, "lines"):
-        task_log.lines.append(f"{time.strftime('%H:%M:%S')} {level}: {event['event']}")
-    raise structlog.DropEvent
 
 
 class _Progress:

@@ -19,6 +19,7 @@ from airflow_provider_losant.emulator import Script
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from tests.journeys.chaos.bookkeeping import Findings, Task, compare
 from tests.journeys.chaos.executions import executions
+from tests.provider.fault_pairs import task_log
 from tests.provider.tasks import Task as RunningTask
 from tests.provider.tasks import Ti
 
@@ -39,10 +40,6 @@ ARGUMENTS: Final[dict[str, Any]] = {
 """The log cannot be read, or lags, for less than ``max_log_lag``, as this argument promises."""
 LATE: Final = 2.0
 """Seconds after the end of a task in which Losant may still process a request that was too slow."""
-
-
-task_log = threading.local()
-"""``lines``: the task log of the pair that runs in this thread, if something writes to it."""
 
 
 class Store(dict[str, Any]):
@@ -141,7 +138,7 @@ def _run(pair: Pair, host: Host) -> Run:
     run = Run(pair=pair, notebook=notebook, started=time.time())
     conn_id = f"pair_{notebook}"
     variable = f"AIRFLOW_CONN_{conn_id.upper()}"
-    task_log.lines = run.task_log
+    task_log.begin(run.task_log)
 
     def make() -> LosantNotebookExecuteOperator:
         return LosantNotebookExecuteOperator(

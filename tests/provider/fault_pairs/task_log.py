@@ -21,7 +21,7 @@ def begin(lines: list[str]) -> None:
 
 @contextmanager
 def kept_apart() -> Iterator[None]:
-    """Print nothing of what is logged in this block (Airflow 3; before, logging is that of the standard library)."""
+    """Print nothing of what is logged in this block; only on Airflow 3, which logs by structlog."""
     if not AIRFLOW_3:
         yield
         return
