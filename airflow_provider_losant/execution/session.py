@@ -182,7 +182,9 @@ class ExecuteSession:
         except StartDenied as reason:
             raise NotebookNotStarted(str(reason)) from reason
         except LosantError as error:
-            raised = NotebookExecutionError if error.is_transient else LosantConfigError
+            # If Losant may have processed the request, neither the arguments nor the token are wrong.
+            may_retry = error.is_transient or error.may_have_taken_effect
+            raised = NotebookExecutionError if may_retry else LosantConfigError
             where = f"{submission}, connection {self._arguments.losant_conn_id!r}"
             raise raised(f"Submitting an execution failed: {error} ({where})") from error
         return started

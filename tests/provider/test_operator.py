@@ -535,6 +535,30 @@ def test_a_permanent_refusal_is_not_retried_by_airflow(
     assert losant.executions(notebook) == []
 
 
+def test_a_page_in_place_of_the_response_to_a_submission_is_retried_by_airflow(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_connection(monkeypatch, losant, extra={"max_retries": 0})
+    losant.inject("notebook.execute", Fault("html", status=200))
+
+    with pytest.raises(NotebookExecutionError, match=r"got text/html.* instead of JSON"):
+        task(notebook, max_log_lag=0.01).run()
+
+
+def test_a_retry_that_may_not_read_the_log_is_retried_by_airflow(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_connection(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
+
+    retry = task(notebook)
+    retry.ti.try_number = 2
+
+    with pytest.raises(
+        NotebookExecutionError, match=r"needs the scope notebook\.logs\); whether Losant runs"
+    ):
+        retry.run()
+
+
 def test_a_wrong_token_is_not_retried(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

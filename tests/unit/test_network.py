@@ -676,6 +676,22 @@ def test_a_fault_can_last_for_a_time_from_its_first_request_on(backend: HttpStub
     assert statuses == [503, 503, 503, 200, 200]
 
 
+def test_a_fault_can_wait_for_another_request(losant: Emulator) -> None:
+    with Network(losant.url) as network, requests.Session() as session:
+        balancer = network.balancer
+        balancer.inject("application.get", NetworkFault("html", status=503), 2, after="notebook.get")
+
+        def status(path: str = "") -> int:
+            return session.get(f"{network.base_url}/applications/{losant.application_id}{path}").status_code
+
+        before = status()
+        notebook = status(f"/notebooks/{'0' * 24}")
+        after = [status(), status(), status()]
+
+    assert (before, notebook) == (after[-1], 403)
+    assert after[:2] == [503, 503]
+
+
 def test_every_request_does_not_include_connections(balancer: LoadBalancer) -> None:
     with pytest.raises(ValueError, match="cannot happen"):
         balancer.inject("*", NetworkFault("plain_http"))

@@ -32,7 +32,7 @@ SEARCH_PAUSE = 0.5
 
 
 class SubmissionUnknown(LosantError):
-    """The response to ``execute`` was lost, and the log cannot show whether Losant started an execution."""
+    """Losant may have started an execution, in this try or an earlier one, and the log cannot be read."""
 
     is_transient = True
 
@@ -52,10 +52,15 @@ class ExecutionFinder:
 
         If the log does not show an execution of the try before, it may lag, so it is searched again for
         ``max_log_lag``.
+
+        :raises SubmissionUnknown: the log cannot be read.
         """
         started_at = self.clock()
         for search in count():
-            recent = yield from self._read_log_or_wait(started_at - self.policy.lookback)
+            try:
+                recent = yield from self._read_log_or_wait(started_at - self.policy.lookback)
+            except LosantError as error:
+                raise self._unknown(error) from error
             own = [it for it in recent if self.submission.owns(it)]
             candidates = sorted((it for it in own if it.status.can_reconnect), key=_completed_then_oldest)
             yield from self._cancel_stale(
@@ -108,9 +113,7 @@ class ExecutionFinder:
                 only_pages = only_pages and isinstance(error, NotLosantApi)
                 limit = self.policy.max_log_lag if only_pages else self.policy.max_poll_outage
                 if not is_worth_retrying(error) or self.clock() - lost_at > limit:
-                    raise SubmissionUnknown(
-                        f"{error}; whether Losant runs {self.submission} is unknown, a retry searches again"
-                    ) from error
+                    raise self._unknown(error) from error
                 floor = error.retry_after or 0.0
             else:
                 floor, only_pages = 0.0, False
@@ -201,6 +204,12 @@ class ExecutionFinder:
             if len(log) < limit or limit >= max_limit or (until is not None and any(map(until, recent))):
                 return recent
             limit = min(limit * 4, max_limit)
+
+    def _unknown(self, error: LosantError) -> SubmissionUnknown:
+        """Return a transient error, whatever the cause: there may be an execution to reconnect to."""
+        return SubmissionUnknown(
+            f"{error}; whether Losant runs {self.submission} is unknown, a retry searches again"
+        )
 
     def _is_outage(self, started_at: float) -> bool:
         return self.clock() - started_at > self.policy.max_poll_outage

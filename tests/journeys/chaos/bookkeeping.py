@@ -7,7 +7,7 @@ cancellation was requested. It belongs to the task instance that its marker name
 all executions of a task have the same owner, whichever id its tries wrote into the marker.
 
 - **duplicates**: tasks of which two executions were active at the same time, or two completed.
-- **orphans**: executions that no task waits for: active more than ``GRACE`` seconds after their task had
+- **orphans**: executions that no task waits for: active more than a grace period after their task had
   ended, or without a task.
 - **lost**: tasks that did not succeed (every notebook here completes, so a task has no reason to fail), or
   whose result is not that of a completed execution of their own.
@@ -96,8 +96,12 @@ class Findings:
         return not (self.duplicates or self.orphans or self.lost)
 
 
-def compare(executions: Iterable[Execution], tasks: Iterable[Task]) -> Findings:
-    """Compare Losant's executions with Airflow's tasks."""
+def compare(executions: Iterable[Execution], tasks: Iterable[Task], grace: float = GRACE) -> Findings:
+    """
+    Compare Losant's executions with Airflow's tasks.
+
+    :param grace: Seconds that an execution may be active after its task has ended.
+    """
     executions, by_key = list(executions), {task.key: task for task in tasks}
     by_task: dict[TaskKey, list[Execution]] = defaultdict(list)
     for execution in executions:
@@ -113,7 +117,7 @@ def compare(executions: Iterable[Execution], tasks: Iterable[Task]) -> Findings:
             not it.is_answered or it.try_number != by_key[key].try_number for key, it in results.items()
         ),
         duplicates=[found for of_task in by_task.values() if (found := _duplicate(of_task))],
-        orphans=[found for it in executions if (found := _orphan(it, by_key))],
+        orphans=[found for it in executions if (found := _orphan(it, by_key, grace))],
         lost=[_lost(task, executions) for key, task in by_key.items() if key not in results],
     )
 
@@ -140,11 +144,11 @@ def _duplicate(executions: Sequence[Execution]) -> str | None:
     return None
 
 
-def _orphan(execution: Execution, tasks: Mapping[TaskKey, Task]) -> str | None:
+def _orphan(execution: Execution, tasks: Mapping[TaskKey, Task], grace: float) -> str | None:
     task = tasks.get(execution.task) if execution.task is not None else None
     if task is None:
         return f"{_describe(execution)} belongs to no task"
-    if execution.stopped > task.ended + GRACE:
+    if execution.stopped > task.ended + grace:
         which = f"{task.key}, which ended as {task.state} at {task.ended:.1f}"
         return f"{_describe(execution)} was active after {which}"
     return None

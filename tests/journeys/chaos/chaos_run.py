@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import time
@@ -19,8 +18,9 @@ from typing import Any, Protocol
 import requests
 
 from airflow_provider_losant.emulator import Emulator, Request, Script
-from tests.journeys.chaos.bookkeeping import GRACE, Execution, Findings, Task, TaskKey, compare
+from tests.journeys.chaos.bookkeeping import GRACE, Findings, Task, TaskKey, compare
 from tests.journeys.chaos.dags.chaos import WIDTH
+from tests.journeys.chaos.executions import executions
 from tests.journeys.chaos.fault_schedule import HTTP_TIMEOUT, FaultSchedule
 from tests.journeys.chaos.process_killer import ProcessKiller
 from tests.journeys.chaos.report import Plan, Report, format_counts
@@ -138,7 +138,7 @@ class ChaosRun:
                 time.sleep(STEP_INTERVAL)
             self.schedule.end_lag()
             time.sleep(GRACE)
-        return compare(self._executions(), self._tasks())
+        return compare(executions(self._losant, self._notebooks), self._tasks())
 
     def _start_dag_runs(self) -> None:
         self._airflow.add_connection("losant_default", **connection(self._losant, timeout=HTTP_TIMEOUT))
@@ -200,35 +200,3 @@ class ChaosRun:
                 ended=datetime.fromisoformat(ended).timestamp() if is_final and ended else inf,
                 result=self._airflow.xcom(key[0], key[1], it["task_id"], map_index=key[2]),
             )
-
-    def _executions(self) -> Iterator[Execution]:
-        answered = {
-            (marker["id"], marker["try_number"])
-            for it in self._losant.requests
-            if it.operation == "notebook.execute"
-            and it.status == HTTPStatus.OK
-            and (marker := _marker(it.body["templateContext"]))
-        }
-        with self._losant.backend.lock:
-            executions = [
-                it for notebook in self._notebooks for it in self._losant.backend.executions(notebook)
-            ]
-        now = self._losant.backend.clock()
-        for it in executions:
-            marker = _marker(it.template_context)
-            is_over = it.is_over(now)
-            ended = it.ended_at if is_over and it.ended_at is not None else inf
-            yield Execution(
-                id=it.id,
-                task=(marker["dag_id"], marker["run_id"], marker["map_index"]) if marker else None,
-                try_number=marker.get("try_number", 0),
-                queued=it.queued_at,
-                stopped=ended if it.canceling_at is None else it.canceling_at,
-                is_complete=is_over and it.ending == "completed",
-                is_answered=(marker.get("id"), marker.get("try_number")) in answered,
-            )
-
-
-def _marker(template_context: str | None) -> dict[str, Any]:
-    marker: dict[str, Any] = json.loads(template_context or "{}").get("airflow", {})
-    return marker

@@ -75,7 +75,13 @@ class LoadBalancer(Server):
         return f"{'https' if self._tls else 'http'}://{LOOPBACK}:{self.port}"
 
     def inject(
-        self, operation: str, fault: NetworkFault, times: int = 1, *, seconds: float | None = None
+        self,
+        operation: str,
+        fault: NetworkFault,
+        times: int = 1,
+        *,
+        seconds: float | None = None,
+        after: str | None = None,
     ) -> None:
         """
         Inject a fault.
@@ -87,7 +93,7 @@ class LoadBalancer(Server):
         :param seconds: How long it happens instead, from the first matching request or connection on.
         :raises ValueError: if this kind of fault cannot happen to a connection, or to a request.
         """
-        self._faults.add(operation, fault, times, seconds)
+        self._faults.add(operation, fault, times, seconds, after)
 
     def clear_faults(self) -> None:
         """Remove all faults that have not happened."""

@@ -102,12 +102,17 @@ class NetworkFault:
 
 @dataclass(slots=True, eq=False)
 class _Injected:
-    """A fault that is still to happen, a number of times or until a time."""
+    """
+    A fault that is still to happen, a number of times or until a time.
+
+    :param after: The operation of a request that has to come first; None once it has come.
+    """
 
     operation: str
     fault: NetworkFault
     times: int
     seconds: float | None
+    after: str | None = None
     ends: float | None = None
 
 
@@ -123,13 +128,16 @@ class NetworkFaults:
         self._injected: list[_Injected] = []
         self._lock = threading.Lock()
 
-    def add(self, operation: str, fault: NetworkFault, times: int, seconds: float | None) -> None:
+    def add(
+        self, operation: str, fault: NetworkFault, times: int, seconds: float | None, after: str | None = None
+    ) -> None:
         """
         Inject a fault.
 
         :param operation: Such as ``notebook.logs``, or :data:`ANY_OPERATION` or :data:`CONNECT`.
         :param times: How often it happens.
         :param seconds: How long it happens instead, from the first time on.
+        :param after: The operation of a request that has to come first.
         :raises ValueError: if this kind of fault cannot happen to a connection, or to a request.
         """
         is_possible = (
@@ -138,7 +146,7 @@ class NetworkFaults:
         if not is_possible:
             raise ValueError(f"{fault.kind} cannot happen to {operation!r}")
         with self._lock:
-            self._injected.append(_Injected(operation, fault, times, seconds))
+            self._injected.append(_Injected(operation, fault, times, seconds, after))
 
     def clear(self) -> None:
         """Remove all faults."""
@@ -150,7 +158,11 @@ class NetworkFaults:
         with self._lock:
             now = self._clock()
             self._injected = [it for it in self._injected if it.ends is None or now < it.ends]
+            possible = [it for it in self._injected if it.after is None]
             for injected in self._injected:
+                if injected.after == operation:
+                    injected.after = None
+            for injected in possible:
                 if injected.operation == operation or (
                     injected.operation == ANY_OPERATION and operation != CONNECT
                 ):

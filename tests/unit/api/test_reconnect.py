@@ -12,6 +12,7 @@ import pytest
 from airflow_provider_losant.api.errors import (
     Forbidden,
     LosantError,
+    NotFound,
     NotLosantApi,
     RateLimited,
     ServerError,
@@ -67,6 +68,16 @@ def test_a_missing_previous_execution_is_searched_for_max_log_lag() -> None:
 
     assert find_earlier(driver, replace(SUBMISSION, known_id=execution_id_at(1))) is None
     assert sum(driver.sleeps) >= MAX_LOG_LAG
+
+
+@pytest.mark.parametrize(
+    "error", [Forbidden(403, "Forbidden", "no access"), NotFound(404, "NotFound", "Notebook was not found")]
+)
+def test_a_retry_that_may_not_read_the_log_does_not_rule_out_an_execution(error: LosantError) -> None:
+    with pytest.raises(SubmissionUnknown, match="is unknown, a retry searches again") as caught:
+        find_earlier(FlowDriver([error]), SUBMISSION)
+
+    assert caught.value.is_transient
 
 
 @pytest.mark.parametrize("skew", [-600.0, 600.0])
