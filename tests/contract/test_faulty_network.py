@@ -205,6 +205,39 @@ def test_a_response_after_100_continue_is_read(driver: Driver) -> None:
         assert driver.run(to(server.url), steps(GET, GET)).id == NOTEBOOK
 
 
+CUT_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Le"
+
+
+def test_half_a_head_of_a_file_is_an_error_and_no_empty_file(
+    driver: Driver, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with HttpStub(CUT_HEAD, close_after=True) as server:
+        error = failure(driver, to("http://127.0.0.1:9"), Tail(f"{server.url}/log?signature=secret"))
+        if driver.kind == "requests":
+            fetch = Fetch(url=f"{server.url}/x?signature=secret", open_sink=lambda: nullcontext(BytesIO()))
+            failure(driver, to("http://127.0.0.1:9"), fetch)
+
+    assert type(error) is TransportError
+    assert error.is_transient
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("header", [b"no colon at all", b": no name", b"X-Odd: \xff\xfe"])
+def test_an_odd_header_of_a_file_host_puts_no_signature_into_a_log(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, header: bytes
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    answer = b"HTTP/1.1 200 OK\r\n" + header + b"\r\nContent-Length: 7\r\n\r\nthe end"
+    with HttpStub(answer) as server, suppress(LosantError):
+        driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{server.url}/log?signature=secret")))
+    with HttpStub(answer) as proxy, suppress(LosantError):
+        monkeypatch.setenv("http_proxy", proxy.url)
+        driver.run(to("http://127.0.0.1:9"), steps(Tail("http://files.invalid/log?signature=secret")))
+
+    assert "secret" not in caplog.text
+
+
 # -- capacity ---------------------------------------------------------------------------------------------
 
 

@@ -293,7 +293,7 @@ class Client:
         raise TransportError(f"the file host redirected {MAX_REDIRECTS} times in a row")
 
     def _get_file(self, url: str, headers: Mapping[str, str]) -> requests.Response:
-        _SIGNED_HOSTS.add(urlsplit(url).hostname)
+        _SIGNED_HOSTS.add(urlsplit(url).hostname or url)
         with _Session(self.settings, self._network.route_to(url)) as session:
             return session.get(
                 url,
@@ -303,17 +303,19 @@ class Client:
             )
 
 
-_SIGNED_HOSTS: set[str | None] = set()
+_SIGNED_HOSTS: set[str] = set()
 
 
 def _hide_signature(record: logging.LogRecord) -> bool:
-    """Remove the query from urllib3's debug log of a request to a file host."""
-    if isinstance(record.args, tuple) and len(record.args) > 1 and record.args[1] in _SIGNED_HOSTS:
-        record.args = tuple(it.partition("?")[0] if isinstance(it, str) else it for it in record.args)
+    """Remove the query from what urllib3 logs about a request to a file host."""
+    args = record.args if isinstance(record.args, tuple) else ()
+    if any(host in it for it in args if isinstance(it, str) for host in _SIGNED_HOSTS):
+        record.args = tuple(it.partition("?")[0] if isinstance(it, str) else it for it in args)
     return True
 
 
-logging.getLogger("urllib3.connectionpool").addFilter(_hide_signature)
+for _name in ("urllib3.connectionpool", "urllib3.connection"):
+    logging.getLogger(_name).addFilter(_hide_signature)
 
 
 def iter_raw(response: requests.Response) -> Iterator[bytes]:

@@ -60,6 +60,7 @@ class _HeadReader(io.RawIOBase):
         self._raw: Any = sock.makefile("rb", buffering=0)
         self._timeout = sock.gettimeout()
         self._until = None if self._timeout is None else time.monotonic() + self._timeout
+        self.has_ended = False
 
     def makefile(self, mode: str) -> io.BufferedReader:
         return io.BufferedReader(self)
@@ -68,7 +69,7 @@ class _HeadReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        if self._until is None:
+        if self._until is None:  # the body
             return self._raw.readinto(buffer)  # type: ignore[no-any-return]  # a raw file's
         left = self._until - time.monotonic()
         if left <= 0:
@@ -76,6 +77,7 @@ class _HeadReader(io.RawIOBase):
         self._sock.settimeout(left)
         size: int | None = self._raw.readinto(buffer)
         self._sock.settimeout(self._timeout)
+        self.has_ended = size == 0
         return size
 
     def end_head(self) -> None:
@@ -88,7 +90,11 @@ class _HeadReader(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    """A response whose head, with all ``100 Continue`` before it, has to come within the socket's timeout."""
+    """
+    A response whose head has to come whole, and within the socket's timeout.
+
+    That includes all ``100 Continue`` before it.
+    """
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         self._reader = _HeadReader(sock)
@@ -96,6 +102,9 @@ class _Response(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
+        if self._reader.has_ended:
+            # http.client takes what has come for the whole head, and so perhaps nothing for the body.
+            raise http.client.RemoteDisconnected("the connection ended within the head of the response")
         self._reader.end_head()
 
 

@@ -58,7 +58,8 @@ def describe(error: BaseException) -> str:
     if any(isinstance(it, TimeoutError) for it in causes):
         return "timed out"
     of_system = [it for it in causes if isinstance(it, OSError) and it.errno is not None]
-    return _first(of_system, "strerror") or type(error).__name__
+    # The innermost, because the outer ones blame the proxy for what happened behind it.
+    return _first(of_system, "strerror") or type(causes[-1]).__name__
 
 
 def _first(causes: Sequence[BaseException], attribute: str) -> str:
