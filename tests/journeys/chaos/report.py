@@ -85,7 +85,7 @@ class Report:
                 f"faults in the network, {name}: {format_counts(faults)}"
                 for name, faults in sorted(self.network_faults.items())
             ),
-            f"pairs of faults: {self.pairs.total()}",
+            f"pairs of faults, of a submission and the log: {format_counts(self.pairs)}",
             f"processes killed in Airflow: {format_counts(self.deaths)}",
             "  ".join(name.rjust(width) for name, width in zip(row, widths, strict=True)),
             "  ".join(str(value).rjust(width) for value, width in zip(row.values(), widths, strict=True)),
