@@ -42,7 +42,7 @@ LOG_INTERVAL = 15.0
 NOTEBOOKS = (
     Script(notebook=0.2),
     Script(queue=1.0, notebook=3.0),
-    Script(queue=0.5, inputs=0.5, notebook=6.0, outputs=0.5),
+    Script(queue=0.5, inputs=0.5, notebook=12.0, outputs=0.5),
 )
 """From one that ends before its first poll to one that runs longer than every fault."""
 

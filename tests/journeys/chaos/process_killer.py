@@ -36,8 +36,13 @@ WEIGHTS = {
     ("trigger runner", signal.SIGKILL): 4,
 }
 """How often each kind of process gets each signal."""
-TRIGGERER_LIFETIME = 15.0
-"""Seconds that a triggerer runs at least before it is killed again; its start takes a third of them."""
+TRIGGERER_LIFETIME = 40.0
+"""
+Seconds that a triggerer runs at least before it is killed again.
+
+On a busy machine it needs up to 30 of them until its first poll: it starts, and then loads Airflow's API to
+read the connection.
+"""
 LONGEST_ABSENCE = 3.0
 """Seconds after which the triggerer is started again at the latest."""
 
