@@ -91,7 +91,8 @@ STATUSES: Mapping[str, Status] = {
 }
 """All documented statuses (source: Losant's ``notebookExecutionLogs`` schema)."""
 
-QUEUED, COMPLETED, TIMEOUT, CANCELED = (STATUSES[n] for n in ("queued", "completed", "timeout", "canceled"))
+QUEUED, COMPLETED, TIMEOUT = (STATUSES[name] for name in ("queued", "completed", "timeout"))
+CANCELING, CANCELED = (STATUSES[name] for name in ("canceling", "canceled"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

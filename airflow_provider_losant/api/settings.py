@@ -29,7 +29,7 @@ class Settings:
     :param application_id: Default application.
     :param app_url: Losant's web interface: a base URL, or a URL template with ``{application_id}``,
         ``{notebook_id}`` and ``{execution_id}``.
-    :param timeout: Seconds allowed for connecting, for the start of a response, and for the whole response.
+    :param timeout: Seconds allowed for connecting, for the head of a response, and for its body.
     :param max_retries: How often a failed request is retried, if that is safe.
     :param verify: Whether to verify the server's certificate, or the path of a CA bundle.
     :param user_agent: The ``User-Agent`` header.

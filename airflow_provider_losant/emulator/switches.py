@@ -14,6 +14,8 @@ class Switches:
 
     listing_lag: float = 0.0
     """Seconds before a new execution appears in the log."""
+    cancel_lag: float = 0.0
+    """Seconds before a new execution can be cancelled; until then, cancelling it returns 404."""
     clock_skew: float = 0.0
     """Seconds by which Losant's clock is ahead of this machine's."""
     over_parallel: Literal["queue", "refuse"] = "queue"

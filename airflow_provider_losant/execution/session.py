@@ -77,7 +77,12 @@ class ExecuteSession:
         self._hook = LosantHook(task.losant_conn_id, task.application_id)
         self._client = self._hook.client
         self._arguments = ExecuteArguments.parse(task, self._hook, context["ti"])
-        self._canceller = Canceller(self._client, self._log, may_cancel=self._arguments.cancel_on_kill)
+        self._canceller = Canceller(
+            self._client,
+            self._log,
+            may_cancel=self._arguments.cancel_on_kill,
+            max_log_lag=self._arguments.max_log_lag,
+        )
         self._publisher = ResultPublisher(task, context, self._hook, is_child=lambda: not self._is_adopted())
 
     @property
@@ -215,7 +220,13 @@ class ExecuteSession:
                     return self._finish(outcome)
             self._defer(target, config, not_before, may_cancel=started.is_owned)
         may_cancel = arguments.cancel_on_timeout and started.is_owned
-        flow = wait_for_execution(target, config, not_before=not_before, cancel_on_timeout=may_cancel)
+        flow = wait_for_execution(
+            target,
+            config,
+            not_before=not_before,
+            cancel_on_timeout=may_cancel,
+            max_log_lag=arguments.max_log_lag,
+        )
         with self._canceller.interruptible():
             outcome = self._client.run(flow)
         return self._finish(outcome)

@@ -57,7 +57,8 @@ class LosantNotebookExecuteOperator(BaseOperator):
     :param max_poll_outage: Seconds (or timedelta) without a readable response from Losant after which the
         task fails; the execution is not cancelled, and a retry reconnects to it.
     :param max_log_lag: Seconds (or timedelta) that Losant's execution log may lag behind a submission. Only
-        after that a submission whose response was lost, or of which a retry finds no trace, is repeated.
+        after that a submission whose response was lost, or of which a retry finds no trace, is repeated, and
+        a 404 in response to a cancel request is accepted.
     :param if_running: What to do while another execution of the notebook is active: ``start`` a second one,
         ``wait`` until it has ended, ``adopt`` it if it has the same template context and query time, ``skip``
         the task, ``fail``, or ``cancel_previous`` executions and wait until they have ended. An execution of

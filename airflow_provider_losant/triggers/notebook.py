@@ -21,7 +21,7 @@ from airflow_provider_losant._compat import (
     trigger_has_on_kill,
 )
 from airflow_provider_losant.api.errors import InvalidArgument
-from airflow_provider_losant.api.flows.cancel import cancel
+from airflow_provider_losant.api.flows.cancel import MAX_LOG_LAG, cancel
 from airflow_provider_losant.api.flows.polling import conclude
 from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
 from airflow_provider_losant.api.model import COMPLETED, STATUSES, losant_id
@@ -148,13 +148,19 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
         ref = self.target.ref
         if not self.cancel_on_kill or ref is None:
             return
-        await _shielded(self._cancel(ref))
+        try:
+            await _shielded(self._cancel(ref))
+        except TimeoutError:
+            self.log.error(  # noqa: TRY400 - the traceback of a timeout says no more
+                "The %s could not be cancelled within %g s and may still use run minutes", ref, KILL_BUDGET
+            )
 
     async def _cancel(self, ref: ExecutionRef) -> None:
         if not await has_left_deferral(self.task_instance):
             self.log.info("Not cancelling the %s: its task is still deferred", self.target)
             return
-        await self._hook().arun(cancel(ref, "its deferred task was marked or cleared", retries=2))
+        why = "its deferred task was marked or cleared"
+        await self._hook().arun(cancel(ref, why, max_log_lag=MAX_LOG_LAG, retries=2))
 
     def _hook(self) -> LosantHook:
         return LosantHook(self.losant_conn_id, self.target.application_id)

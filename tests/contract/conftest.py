@@ -10,12 +10,34 @@ import pytest
 from airflow_provider_losant.emulator import Emulator
 from tests.contract.api_client import ApiClient
 from tests.contract.open_questions import STILL_OPEN
+from tests.support.client_kinds import KINDS, Driver
+from tests.support.factories import BRIEF
+from tests.support.surroundings import leave_surroundings
+
+
+@pytest.fixture(autouse=True)
+def own_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the proxies, certificates and passwords of the machine out of the tests."""
+    leave_surroundings(monkeypatch)
 
 
 @pytest.fixture
 def losant() -> Iterator[Emulator]:
     with Emulator() as emulator:
         yield emulator
+
+
+@pytest.fixture
+def notebook(losant: Emulator) -> str:
+    """Return the id of a notebook whose executions take 30 ms."""
+    made = losant.add_notebook("Report")
+    losant.script(made, BRIEF)
+    return made
+
+
+@pytest.fixture(params=KINDS)
+def driver(request: pytest.FixtureRequest) -> Driver:
+    return Driver(request.param)
 
 
 @pytest.fixture

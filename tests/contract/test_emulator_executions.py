@@ -182,6 +182,19 @@ def test_listing_lag_hides_new_executions(
     assert len(losant.executions(notebook_id)) == 1
 
 
+def test_cancel_lag_makes_a_new_execution_unknown_to_a_cancel(
+    client: ApiClient, losant: Emulator, notebook_id: str, clock: Clock
+) -> None:
+    losant.switches.cancel_lag = 5
+    execution_id = client.execute(notebook_id)
+    refused = client.cancel(notebook_id, execution_id).status_code
+    listed = client.logs(notebook_id)[0]["status"]
+    clock.now += 6
+
+    assert (refused, listed) == (404, "queued")
+    assert client.cancel(notebook_id, execution_id).status_code == 200
+
+
 def test_executions_above_parallel_can_be_refused(
     client: ApiClient, losant: Emulator, notebook_id: str
 ) -> None:

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every call in every fault, with both HTTP clients, ends as ``fault_table.py`` promises."""
+"""
+Every call in every fault, with both HTTP clients, ends as ``fault_table.py`` promises.
+
+Calls of one kind are made directly; a part of them also through a proxy, and with TLS through a proxy.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BytesIO
 from itertools import count
@@ -47,20 +51,26 @@ from tests.contract.fault_table import (
     Promise,
     Row,
 )
-from tests.provider.conftest import own_surroundings  # noqa: F401 - for all tests here
 from tests.support.client_kinds import KINDS, Driver
 from tests.support.http_stub import HttpStub, closed_port, http, self_signed
+from tests.support.network import Network
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.endpoints import Call
     from airflow_provider_losant.api.flows.outcome import Outcome
     from airflow_provider_losant.api.model import ExecutionRef
+    from tests.support.network.network import NetworkKind
 
 RETRIES = 4
 OUTAGE = 90.0
 FILE = b"site,kwh\nnorth,42\n"
 ERROR_LOG = b"ValueError: boom"
+MakeScenario = Callable[..., "Scenario"]
+"""Makes the scenario of a row and a client, and optionally of a way."""
 ROWS = [pytest.param(row, id=row.name) for row in TABLE]
+WAYS: tuple[NetworkKind, ...] = ("direct", "proxy", "tls through proxy")
+SLOWER = 4
+"""How much longer timeouts are on the way through a proxy."""
 SAFE = ("list", "get", "update", "delete", "upload", "cancel", "logs", "minutes")
 CREATING = ("create", "execute")
 
@@ -104,6 +114,24 @@ def elsewhere() -> Iterator[HttpStub]:
         yield other
 
 
+@pytest.fixture(scope="module")
+def networks(shared: Emulator) -> Iterator[dict[str, Network]]:
+    with ExitStack() as stack:
+        yield {way: stack.enter_context(Network(shared.url, way)) for way in WAYS if way != "direct"}
+
+
+def rows(column: str, ways: Sequence[NetworkKind] = WAYS) -> pytest.MarkDecorator:
+    """Parametrize a test with the rows that have a promise in a column, and with the way of the requests."""
+    cases = [
+        pytest.param(way, row, id=row.name if way == "direct" else f"{row.name}, {way}")
+        for row in TABLE
+        for way in ways
+        # What is at a place is not behind the network.
+        if getattr(row, column) and (way == "direct" or row.place is None)
+    ]
+    return pytest.mark.parametrize(("way", "row"), cases)
+
+
 @dataclass
 class Scenario:
     """A notebook of its own, and a fault that its requests meet."""
@@ -114,6 +142,7 @@ class Scenario:
     row: Row
     places: dict[Place, str]
     elsewhere: HttpStub
+    network: Network | None = None
     pauses: list[float] = field(default_factory=list)
     _numbers = count()
 
@@ -139,12 +168,21 @@ class Scenario:
 
     @property
     def settings(self) -> Settings:
-        seconds = self.row.fault.seconds if self.row.fault else 30.0
-        is_late = (
-            self.row.fault is not None and self.row.fault.kind in {"hang", "slow_body"} and seconds > TIMEOUT
-        )
-        url = self.places[self.row.place] if self.row.place else self.losant.url
-        return Settings(token=self.losant.token, base_url=url, timeout=TIMEOUT if is_late else 10.0)
+        url = self.network.base_url if self.network else self.losant.url
+        if self.row.place:
+            url = self.places[self.row.place]
+        timeout = TIMEOUT * self.slowness if self.is_late else 10.0
+        return Settings(token=self.losant.token, base_url=url, timeout=timeout)
+
+    @property
+    def slowness(self) -> int:
+        return SLOWER if self.network else 1
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the fault is a response that comes too late."""
+        fault = self.row.fault
+        return fault is not None and fault.kind in {"hang", "slow_body"} and fault.seconds > TIMEOUT
 
     def run(self, flow: Any, settings: Settings | None = None) -> Any:
         return self.driver.run(settings or self.settings, self._without_sleeping(flow))
@@ -166,6 +204,8 @@ class Scenario:
         fault = self.row.fault
         if fault is not None and fault.kind == "redirect":
             fault = Fault("redirect", location=f"{self.elsewhere.url}/moved")
+        if fault is not None and self.is_late:
+            fault = replace(fault, seconds=fault.seconds * self.slowness)
         if fault is not None:
             self.losant.inject(operation, fault, times)
 
@@ -206,10 +246,19 @@ def make_scenario(
     clock: Clock,
     places: dict[Place, str],
     elsewhere: HttpStub,
-) -> Callable[[Row, str], Scenario]:
+    *,
+    networks: dict[str, Network],
+) -> MakeScenario:
     monkeypatch.setattr(decoding, "MAX_BODY", MOST)
     elsewhere.requests.clear()
-    return lambda row, kind: Scenario(shared, clock, Driver(kind), row, places, elsewhere)
+
+    def make(row: Row, kind: str, way: NetworkKind = "direct") -> Scenario:
+        network = networks.get(way)
+        for name, value in network.environment.items() if network else ():
+            monkeypatch.setenv(name, value)
+        return Scenario(shared, clock, Driver(kind), row, places, elsewhere, network)
+
+    return make
 
 
 def make_call(scenario: Scenario, name: str) -> Call[Any]:
@@ -278,23 +327,33 @@ def check(scenario: Scenario, promise: Promise, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SAFE)
-@pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].safe])
+@rows("safe", ["direct"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_idempotent_calls_are_retried(
-    make_scenario: Callable[[Row, str], Scenario], row: Row, kind: str, name: str
+    make_scenario: MakeScenario, way: NetworkKind, row: Row, kind: str, name: str
 ) -> None:
     assert row.safe
-    check(make_scenario(row, kind), row.safe, name)
+    check(make_scenario(row, kind, way), row.safe, name)
+
+
+@pytest.mark.parametrize("name", ["get", "cancel"])
+@rows("safe", WAYS[1:])
+@pytest.mark.parametrize("kind", KINDS)
+def test_idempotent_calls_through_a_proxy_are_retried(
+    make_scenario: MakeScenario, way: NetworkKind, row: Row, kind: str, name: str
+) -> None:
+    assert row.safe
+    check(make_scenario(row, kind, way), row.safe, name)
 
 
 @pytest.mark.parametrize("name", CREATING)
-@pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].creating])
+@rows("creating")
 @pytest.mark.parametrize("kind", KINDS)
 def test_calls_that_create_something_are_never_repeated_blindly(
-    make_scenario: Callable[[Row, str], Scenario], row: Row, kind: str, name: str
+    make_scenario: MakeScenario, way: NetworkKind, row: Row, kind: str, name: str
 ) -> None:
     assert row.creating
-    scenario = make_scenario(row, kind)
+    scenario = make_scenario(row, kind, way)
     before = len(scenario.losant.backend.notebooks)
 
     check(scenario, row.creating, name)
@@ -305,13 +364,13 @@ def test_calls_that_create_something_are_never_repeated_blindly(
     )
 
 
-@pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].export])
+@rows("export")
 @pytest.mark.parametrize("kind", KINDS)
 def test_rate_limited_exports_are_not_retried_by_the_client(
-    make_scenario: Callable[[Row, str], Scenario], row: Row, kind: str
+    make_scenario: MakeScenario, way: NetworkKind, row: Row, kind: str
 ) -> None:
     assert row.export
-    check(make_scenario(row, kind), row.export, "export")
+    check(make_scenario(row, kind, way), row.export, "export")
 
 
 OWNER = Owner(
@@ -331,12 +390,12 @@ def submitting(scenario: Scenario) -> Any:
     return submit_once(submission, policy, is_retry=False, clock=scenario.clock)
 
 
-@pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].start])
+@rows("start")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_submission_never_creates_two_executions(
-    make_scenario: Callable[[Row, str], Scenario], row: Row, kind: str
+    make_scenario: MakeScenario, way: NetworkKind, row: Row, kind: str
 ) -> None:
-    promise, scenario = row.start, make_scenario(row, kind)
+    promise, scenario = row.start, make_scenario(row, kind, way)
     assert promise
     if row.start_fault is not None:
         scenario.losant.inject("notebook.execute", row.start_fault)
@@ -357,12 +416,12 @@ def test_a_submission_never_creates_two_executions(
         assert ASKED_FOR <= scenario.pauses[0] <= ASKED_FOR + 1
 
 
-@pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].wait])
+@rows("wait")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_failed_poll_does_not_fail_the_execution(
-    make_scenario: Callable[[Row, str], Scenario], row: Row, kind: str
+    make_scenario: MakeScenario, way: NetworkKind, row: Row, kind: str
 ) -> None:
-    promise, scenario = row.wait, make_scenario(row, kind)
+    promise, scenario = row.wait, make_scenario(row, kind, way)
     assert promise
     ref = scenario.ended_execution(ending="dreaming" if promise is WATCHED else "completed")
     scenario.losant.clear_requests()
@@ -385,9 +444,7 @@ def test_a_failed_poll_does_not_fail_the_execution(
 
 
 @pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].file])
-def test_a_file_is_downloaded_completely_or_not_at_all(
-    make_scenario: Callable[[Row, str], Scenario], row: Row
-) -> None:
+def test_a_file_is_downloaded_completely_or_not_at_all(make_scenario: MakeScenario, row: Row) -> None:
     promise, scenario = row.file, make_scenario(row, "requests")
     assert promise
     ref = scenario.ended_execution()
@@ -420,12 +477,12 @@ def test_a_file_is_downloaded_completely_or_not_at_all(
     assert scenario.elsewhere.head("authorization") == [""] * len(scenario.elsewhere.requests)
 
 
-@pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].tail])
+@rows("tail", ["direct"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_unreadable_error_log_does_not_change_the_outcome(
-    make_scenario: Callable[[Row, str], Scenario], row: Row, kind: str
+    make_scenario: MakeScenario, way: NetworkKind, row: Row, kind: str
 ) -> None:
-    promise, scenario = row.tail, make_scenario(row, kind)
+    promise, scenario = row.tail, make_scenario(row, kind, way)
     ref = scenario.ended_execution(ending="errored", files={"result.error.log": ERROR_LOG})
     scenario.inject("files.get")
     config = WaitConfig(poll_interval=20.0, deadline=scenario.clock.now + 600, max_poll_outage=OUTAGE)
@@ -457,7 +514,7 @@ PERMANENT = [it for it in ROWS if it.values[0].fault and it.values[0].safe is no
 @pytest.mark.parametrize("row", PERMANENT)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_permanent_fault_is_an_error_after_the_promised_attempts(
-    make_scenario: Callable[[Row, str], Scenario], row: Row, kind: str
+    make_scenario: MakeScenario, row: Row, kind: str
 ) -> None:
     scenario = make_scenario(row, kind)
     call = make_call(scenario, "get")
@@ -471,7 +528,7 @@ def test_a_permanent_fault_is_an_error_after_the_promised_attempts(
 @pytest.mark.parametrize("operation", ["notebook.execute", "*"])
 @pytest.mark.parametrize("row", PERMANENT)
 def test_a_submission_during_a_permanent_fault_creates_at_most_one_execution(
-    make_scenario: Callable[[Row, str], Scenario], row: Row, operation: str
+    make_scenario: MakeScenario, row: Row, operation: str
 ) -> None:
     scenario = make_scenario(row, "requests")
     scenario.inject(operation, times=200)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from signal import SIGKILL, SIGTERM, Signals
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CANCEL_BUDGET = 4.0
 """Seconds within which a task that gets SIGTERM has to cancel, before SIGKILL."""
+SILENCE = 20.0
+"""Seconds without a response to a submission: longer than Airflow takes to stop a task that was marked."""
 
 
 def assert_cancelled_once(journey: Journey) -> None:
@@ -91,7 +93,7 @@ def test_the_retry_of_a_terminated_task_submits_again_when_its_execution_was_can
     ],
 )
 @pytest.mark.parametrize("variant", ["waiting", "deferred"])
-def test_a_kill_during_the_submission_cancels_the_execution_as_soon_as_its_id_is_known(
+def test_a_kill_during_the_submission_cancels_the_execution_once(
     journey: Journey, variant: str, processed: bool
 ) -> None:
     journey.losant.inject("notebook.execute", Fault("slow", seconds=2.5, processed=processed))
@@ -112,6 +114,26 @@ def test_marking_a_task_during_the_submission_cancels_the_execution(journey: Jou
 
     assert_cancelled_once(journey)
     assert journey.wait_for_end() == mark
+
+
+@pytest.mark.every_airflow
+@pytest.mark.parametrize(("variant", "fault"), [("waiting", "slow"), ("deferred", "hang")])
+def test_marking_a_task_that_gets_no_submit_response_cancels_the_execution_before_sigkill(
+    journey: Journey, variant: str, fault: Literal["slow", "hang"]
+) -> None:
+    journey.losant.inject("notebook.execute", Fault(fault, seconds=SILENCE, processed=True))
+    journey.start(variant, ENDLESS)
+    time.sleep(1)
+
+    journey.mark("failed")
+
+    assert_cancelled_once(journey)
+    assert journey.wait_for_end() == "failed"
+    (submitted,) = journey.requests_to("execute")
+    (cancelled,) = journey.requests_to("cancelExecution")
+    assert cancelled.at < submitted.at + SILENCE
+    # The task searches the log when it gets SIGTERM, and never else before it has a response.
+    assert cancelled.at - journey.requests_to("logs")[0].at < CANCEL_BUDGET
 
 
 def test_a_kill_after_a_lost_submit_response_cancels_the_execution(journey: Journey) -> None:

@@ -214,6 +214,10 @@ FLOWS: dict[str, tuple[Callable[[RandomLosant], Any], float]] = {
     ),
     "list": (lambda _: list_notebooks(APPLICATION_ID, {}, 2), 3 * HOUR),
     "cancel": (lambda _: cancel(REF, "a test", retries=4), HOUR + 100),
+    "cancel a new execution": (
+        lambda it: cancel(REF, "a test", retries=4, max_log_lag=300.0, clock=it.clock),
+        2 * HOUR,
+    ),
     "submit": (lambda it: submitting(it, is_retry=False), 3 * HOUR),
     "retry of a submission": (submitting, 4 * HOUR),
     "retry of a submission with a saved id": (
@@ -236,7 +240,7 @@ FLOWS: dict[str, tuple[Callable[[RandomLosant], Any], float]] = {
         6 * HOUR,
     ),
     "find lost": (lambda it: finder(it).find_lost(), HOUR),
-    "cancel lost": (lambda it: finder(it).cancel_lost(), HOUR),
+    "find active": (lambda it: finder(it).find_active(3.5), 3.5 + 1),
     "wait": (lambda it: waiting(it, 20.0), 600.0 + 2),
     "wait, short interval": (lambda it: waiting(it, 1.0), 600.0 + 2),
     "wait, then cancel": (lambda it: waiting(it, 20.0, cancel_on_timeout=True), 600.0 + HOUR),

@@ -9,21 +9,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from airflow_provider_losant.api.http.network import CA_BUNDLES, OPENSSL_CA_BUNDLES
-from airflow_provider_losant.emulator import Emulator, Script
-from tests.support.client_kinds import KINDS, Driver
-
-BRIEF = Script(notebook=0.03, files={"result.html": b"<p>42</p>", "out.csv": b"site,kwh\nnorth,42\n"})
+from airflow_provider_losant.emulator import Emulator
+from tests.support.factories import BRIEF
+from tests.support.surroundings import leave_surroundings
 
 
 @pytest.fixture(autouse=True)
 def own_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the proxies, certificates and passwords of the machine out of the tests."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    for name in (*CA_BUNDLES, *OPENSSL_CA_BUNDLES, "NETRC"):
-        monkeypatch.delenv(name, raising=False)
+    leave_surroundings(monkeypatch)
 
 
 @pytest.fixture
@@ -38,11 +32,6 @@ def notebook(losant: Emulator) -> str:
     made = losant.add_notebook("Report")
     losant.script(made, BRIEF)
     return made
-
-
-@pytest.fixture(params=KINDS)
-def driver(request: pytest.FixtureRequest) -> Driver:
-    return Driver(request.param)
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from airflow_provider_losant.decorators import notebook as decorators
 from airflow_provider_losant.emulator import Emulator, Request, Script
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
-from tests.provider.conftest import BRIEF, set_connection
+from tests.provider.conftest import set_connection
+from tests.support.factories import BRIEF
 
 # Airflow's own server, client and test runner cause warnings; only those of the provider are tested here.
 pytestmark = [

@@ -23,7 +23,8 @@ from airflow_provider_losant.triggers.notebook import (
     LosantNotebookEventTrigger,
     LosantNotebookExecutionTrigger,
 )
-from tests.provider.conftest import BRIEF, set_connection
+from tests.provider.conftest import set_connection
+from tests.support.factories import BRIEF
 
 needs_events = pytest.mark.airflow(since="3.0")
 needs_memory = pytest.mark.airflow(since="3.3")

@@ -16,7 +16,8 @@ import pytest
 from airflow_provider_losant._compat import AIRFLOW_3
 from airflow_provider_losant.emulator import Emulator, Request, Script
 from airflow_provider_losant.hooks.losant import LosantHook
-from tests.provider.conftest import BRIEF, set_connection
+from tests.provider.conftest import set_connection
+from tests.support.factories import BRIEF
 
 # Airflow's own server, client and test runner cause warnings; only those of the provider are tested here.
 pytestmark = [

@@ -31,8 +31,9 @@ from airflow_provider_losant.exceptions import (
 )
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
-from tests.provider.conftest import BRIEF, TaskLog, operations, set_connection
+from tests.provider.conftest import TaskLog, operations, set_connection
 from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of
+from tests.support.factories import BRIEF
 from tests.support.http_stub import HttpStub, closed_port, http, self_signed
 
 pytestmark = pytest.mark.usefixtures("losant_connection")
@@ -554,24 +555,66 @@ def test_a_foreign_event_is_refused_and_never_read_as_success(notebook: str, eve
 # -- killing ----------------------------------------------------------------------------------------------
 
 
-def test_a_killed_task_cancels_its_execution_once(losant: Emulator, notebook: str) -> None:
-    losant.script(notebook, Script(ending="hang"))
-    one = task(notebook)
-    operator = one.make()
-    push = one.ti.xcom_push
+def kill_while_it_waits(operator: LosantNotebookExecuteOperator) -> None:
+    """Run an operator that is killed after it has submitted, before its first poll."""
+    ti = Ti()
+    push = ti.xcom_push
 
     def killed_while_it_waits(key: str, value: Any) -> None:
         push(key, value)
         if key == "losant_notebook_link":
             operator.on_kill()
 
-    one.ti.xcom_push = killed_while_it_waits  # type: ignore[method-assign]
+    ti.xcom_push = killed_while_it_waits  # type: ignore[method-assign]
     with pytest.raises(AirflowException, match="killed"):
-        operator.execute(context_of(one.ti))
+        operator.execute(context_of(ti))
+
+
+def test_a_killed_task_cancels_its_execution_once(losant: Emulator, notebook: str) -> None:
+    losant.script(notebook, Script(ending="hang"))
+    operator = task(notebook).make()
+
+    kill_while_it_waits(operator)
     operator.on_kill()
 
     assert operations(losant) == ["notebook.execute", "notebook.cancelExecution"]
     assert losant.executions(notebook)[0]["status"] == "canceled"
+
+
+def test_a_kill_right_after_the_submission_cancels_as_soon_as_losant_knows_the_execution(
+    losant: Emulator, notebook: str
+) -> None:
+    losant.script(notebook, Script(ending="hang"))
+    losant.switches.cancel_lag = 1.5
+
+    kill_while_it_waits(task(notebook).make())
+
+    assert losant.executions(notebook)[0]["status"] == "canceled"
+
+
+def test_a_kill_right_after_the_submission_is_over_at_once_if_the_execution_has_ended(
+    losant: Emulator, notebook: str
+) -> None:
+    losant.script(notebook, Script(notebook=0))
+
+    kill_while_it_waits(task(notebook).make())
+
+    assert operations(losant) == ["notebook.execute", "notebook.cancelExecution", "notebook.logs"]
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault("html"), Fault("server_error", processed=True), Fault("reset_before")], ids=repr
+)
+def test_a_cancel_that_fails_once_is_repeated_within_the_kill(
+    losant: Emulator, notebook: str, fault: Fault
+) -> None:
+    losant.script(notebook, Script(ending="hang"))
+    losant.inject("notebook.cancelExecution", fault)
+
+    kill_while_it_waits(task(notebook).make())
+
+    assert losant.executions(notebook)[0]["status"] == "canceled"
+    assert operations(losant).count("notebook.cancelExecution") == 2
 
 
 def test_a_kill_does_not_cancel_an_ended_execution(losant: Emulator, notebook: str) -> None:

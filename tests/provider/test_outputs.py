@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException
@@ -26,10 +26,13 @@ from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.hooks.output_folder import atomic_write
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.transfers.notebook_outputs import LosantNotebookOutputsToObjectStorageOperator
-from tests.provider.conftest import BRIEF, TaskLog
 from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of
 from tests.support.client_kinds import steps
+from tests.support.factories import BRIEF
 from tests.support.http_stub import HttpStub, http
+
+if TYPE_CHECKING:
+    from tests.provider.conftest import TaskLog
 
 pytestmark = pytest.mark.usefixtures("losant_connection")
 

@@ -20,8 +20,9 @@ from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
-from tests.provider.conftest import BRIEF, set_connection
+from tests.provider.conftest import set_connection
 from tests.provider.tasks import Task, Ti, context_of
+from tests.support.factories import BRIEF
 
 pytestmark = pytest.mark.usefixtures("losant_connection")
 

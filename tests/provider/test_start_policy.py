@@ -14,8 +14,9 @@ from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import LosantConfigError, NotebookNotStarted, NotebookWaitTimedOut
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
-from tests.provider.conftest import BRIEF, operations, set_connection
+from tests.provider.conftest import operations, set_connection
 from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of
+from tests.support.factories import BRIEF
 
 pytestmark = pytest.mark.usefixtures("losant_connection")
 

@@ -17,7 +17,7 @@ from airflow_provider_losant.api.flows.wait import Target, WaitConfig
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.triggers.notebook import MIN_DEFERRAL, LosantNotebookExecutionTrigger
-from tests.provider.conftest import set_connection
+from tests.provider.conftest import TaskLog, set_connection
 from tests.provider.tasks import Ti, fire
 
 pytestmark = pytest.mark.usefixtures("losant_connection")
@@ -260,6 +260,39 @@ def test_the_cancel_after_a_kill_is_retried_while_losant_is_unavailable(
     asyncio.run(killed.on_kill())
 
     assert losant.executions(notebook)[0]["status"] == "canceled"
+
+
+@ON_3
+def test_a_kill_right_after_the_submission_cancels_as_soon_as_losant_knows_the_execution(
+    losant: Emulator, notebook: str, running: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_task_state(monkeypatch, "failed")
+    losant.switches.cancel_lag = 1.5
+    killed: Any = trigger(losant, notebook, running, cancel_on_kill=True)
+    killed.task_instance = Ti()
+
+    asyncio.run(killed.on_kill())
+
+    assert losant.executions(notebook)[0]["status"] == "canceled"
+
+
+@ON_3
+def test_a_cancel_that_takes_longer_than_airflow_gives_a_trigger_is_logged(
+    losant: Emulator,
+    notebook: str,
+    running: str,
+    monkeypatch: pytest.MonkeyPatch,
+    task_log: TaskLog,
+) -> None:
+    set_task_state(monkeypatch, "failed")
+    monkeypatch.setattr("airflow_provider_losant.triggers.notebook.KILL_BUDGET", 0.5)
+    losant.switches.cancel_lag = 60.0
+    killed: Any = trigger(losant, notebook, running, cancel_on_kill=True)
+    killed.task_instance = Ti()
+
+    asyncio.run(killed.on_kill())
+
+    assert "could not be cancelled within 0.5 s and may still use run minutes" in task_log()
 
 
 @ON_3

@@ -129,7 +129,7 @@ class AirflowApi:
             state = self.dag_run(dag_id, run_id)["state"]
             return state if state in FINAL_RUN_STATES else None
 
-        return wait_for(final, what=f"run {run_id} of {dag_id} to end", timeout=timeout)
+        return wait_for(final, what=f"run {run_id} of {dag_id} to end", timeout=timeout, every=0.5)
 
     def task_instances(self, dag_id: str, run_id: str) -> list[Json]:
         """Return the task instances of a run."""

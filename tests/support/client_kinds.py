@@ -44,8 +44,11 @@ class Driver:
             return refresh()
 
         async def main() -> Any:
-            async with SharedClient(settings, refresh and refresh_async) as client:
-                return await client.run(flow, self._log)
+            try:
+                async with SharedClient(settings, refresh and refresh_async) as client:
+                    return await client.run(flow, self._log)
+            finally:
+                await _end_connections()
 
         return asyncio.run(main())
 
@@ -55,6 +58,18 @@ class Driver:
     def _log(self, level: int, text: str, *arguments: object) -> None:
         self.log_lines.append(text % arguments)
         self.levels.append(level)
+
+
+async def _end_connections() -> None:
+    """
+    Abort connections whose TLS is still shutting down, which takes as long as the server likes.
+
+    In a triggerer the event loop goes on meanwhile; here it would end before them, with a ResourceWarning.
+    """
+    transports: Any = getattr(asyncio.get_running_loop(), "_transports", {})
+    for transport in list(transports.values()):
+        transport.abort()
+    await asyncio.sleep(0)
 
 
 def steps(*yielded: Any) -> Generator[Any, Any, Any]:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from airflow_provider_losant.api.model import Execution, ExecutionRef
+from airflow_provider_losant.emulator import Script
 from tests.support.paths import ROOT
 
 PUBLISHED = ROOT.parent / "shared" / "losant-api"
@@ -21,6 +22,8 @@ CREATED_AT = float(int(EXECUTION_ID[:8], 16))
 """Epoch seconds at which the execution was created, which its id contains."""
 few_examples = settings(max_examples=40, deadline=None)
 """Few examples for each property, without a deadline for slow machines."""
+BRIEF = Script(notebook=0.03, files={"result.html": b"<p>42</p>", "out.csv": b"site,kwh\nnorth,42\n"})
+"""An execution that takes 30 ms."""
 REF = ExecutionRef(application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, execution_id=EXECUTION_ID)
 
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 from hypothesis import HealthCheck, settings
 
 often = settings(
-    max_examples=75,
+    max_examples=50,
     deadline=None,
     database=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-seldom = settings(often, max_examples=30)
+seldom = settings(often, max_examples=20)

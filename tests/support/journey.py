@@ -210,9 +210,16 @@ class Journey:
             for execution in backend.executions(self.notebook_id):
                 backend.put(execution.apply(Script(notebook=backend.clock() - execution.queued_at + 1)))
 
-    def wait_until(self, probe: Callable[[], T | None], what: str, *, timeout: float = WAIT_TIMEOUT) -> T:
+    def wait_until(
+        self,
+        probe: Callable[[], T | None],
+        what: str,
+        *,
+        timeout: float = WAIT_TIMEOUT,
+        every: float = 0.2,
+    ) -> T:
         """Wait until a condition is true, and return its value."""
-        return wait_for(probe, what=what, timeout=timeout, every=0.2)
+        return wait_for(probe, what=what, timeout=timeout, every=every)
 
     def wait_for_state(self, *states: str, try_number: int = 1) -> Json:
         """Wait until the task instance is in one of the states, in this try or a later one."""
@@ -221,7 +228,8 @@ class Journey:
             task = self.task
             return task if task["state"] in states and task["try_number"] >= try_number else None
 
-        return self.wait_until(reached, f"the task to be {' or '.join(states)}")
+        # Not too often, because several journeys ask the same Airflow.
+        return self.wait_until(reached, f"the task to be {' or '.join(states)}", every=0.5)
 
     def wait_for_poll(self) -> None:
         """Wait until the execution log has been polled once more."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import LosantError
-from airflow_provider_losant.api.flows.cancel import cancel
+from airflow_provider_losant.api.flows.cancel import MAX_LOG_LAG, cancel
 from airflow_provider_losant.api.flows.outcome import Outcome
 from airflow_provider_losant.api.flows.poll_schedule import PollSchedule, Subscriber
 from airflow_provider_losant.api.flows.steps import Clock, Flow, LogLine, Sleep, Tail
@@ -32,6 +32,7 @@ def wait_for_execution(
     *,
     not_before: float = 0.0,
     cancel_on_timeout: bool = False,
+    max_log_lag: float = MAX_LOG_LAG,
     clock: Clock = time.time,
     jitter: Jitter = random.uniform,
 ) -> Flow[Outcome]:
@@ -40,6 +41,7 @@ def wait_for_execution(
 
     :param not_before: Epoch seconds before which polling is useless, as the execution is too new.
     :param cancel_on_timeout: Cancel the execution when the deadline passes.
+    :param max_log_lag: Seconds that Losant may lag behind a submission.
     """
     wait = Wait(target, config, not_before=not_before)
     schedule = PollSchedule.of(wait, jitter)
@@ -47,7 +49,9 @@ def wait_for_execution(
         yield Sleep(schedule.delay(clock()))
         yield from poll_once(schedule, clock)
         yield from wait.drain_logs()
-    return (yield from conclude(wait, cancel_on_timeout=cancel_on_timeout, clock=clock))
+    return (
+        yield from conclude(wait, cancel_on_timeout=cancel_on_timeout, max_log_lag=max_log_lag, clock=clock)
+    )
 
 
 def poll_once(schedule: PollSchedule, clock: Clock = time.time) -> Flow[list[Subscriber]]:
@@ -80,11 +84,18 @@ def _notify(
     return with_news
 
 
-def conclude(wait: Wait, *, cancel_on_timeout: bool = False, clock: Clock = time.time) -> Flow[Outcome]:
+def conclude(
+    wait: Wait,
+    *,
+    cancel_on_timeout: bool = False,
+    max_log_lag: float = MAX_LOG_LAG,
+    clock: Clock = time.time,
+) -> Flow[Outcome]:
     """
     Return the outcome of a wait that is over: read the error log, or cancel the execution, where needed.
 
     :param cancel_on_timeout: Cancel the execution when the deadline has passed.
+    :param max_log_lag: Seconds that Losant may lag behind a submission.
     """
     if wait.ending == "ended" and wait.execution is not None:
         return (yield from _ended(wait.execution))
@@ -92,7 +103,8 @@ def conclude(wait: Wait, *, cancel_on_timeout: bool = False, clock: Clock = time
     ref = wait.target.ref
     if wait.ending != "deadline" or not cancel_on_timeout or ref is None:
         return outcome
-    result = yield from cancel(ref, "the deadline of its task has passed", retries=2)
+    why = "the deadline of its task has passed"
+    result = yield from cancel(ref, why, max_log_lag=max_log_lag, retries=2, clock=clock)
     if result == "not_needed":
         # It may have ended between the last poll and now.
         again = Wait(wait.target, wait.config)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -22,11 +22,13 @@ from airflow_provider_losant.api.flows.wait import is_worth_retrying
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.steps import Flow
     from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
-    from airflow_provider_losant.api.model import Execution, ExecutionLog
+    from airflow_provider_losant.api.model import Execution, ExecutionLog, ExecutionRef
 
 FIRST_LIMIT = 100
 MAX_PAUSE = 15.0
 """Seconds between two searches of the log."""
+SEARCH_PAUSE = 0.5
+"""Seconds between two searches in the little time that a kill leaves."""
 
 
 class SubmissionUnknown(LosantError):
@@ -113,25 +115,45 @@ class ExecutionFinder:
             yield Sleep(max(floor, _pause(search)))
         raise AssertionError  # the loop above only ends by return or raise
 
-    def cancel_lost(self, searches: int = 3) -> Flow[None]:
+    def find_active(self, budget: float) -> Flow[Sequence[ExecutionRef]]:
         """
-        Cancel what an interrupted submission, or an earlier try, has started, its id not being known.
+        Return the owner's active executions, for a kill that comes before the id of a submitted one.
 
-        :param searches: How often to search, a second apart, because the log may lag.
+        The log may lag, and Losant may process the submission only later. So the log is searched about twice
+        a second until it lists an execution of this try, or an active one of an earlier try. A failed search
+        does not end that.
+
+        :param budget: Seconds after which no further search begins; there is always a first one.
         """
-        for search in range(searches):
-            yield Sleep(min(search, 1))
+        submission, started_at = self.submission, self.clock()
+        if submission.owner is None and submission.known_id is None:
+            return ()
+        limit = endpoints.MAX_LOG_LIMIT
+        while True:
+            problem, pause = None, SEARCH_PAUSE
             try:
-                recent = yield from self._read_log(self.clock() - self.policy.lookback)
-            except LosantError as error:
-                yield LogLine(
-                    f"{error}; whether an execution of {self.submission} is active is unknown", logging.ERROR
+                recent = yield from self._read_log(
+                    started_at - self.policy.lookback, max_limit=limit, until=submission.owns
                 )
-                return
-            own = [it for it in recent if self.submission.owns(it) and it.status.is_active]
-            yield from self._cancel_stale(own, "its task was killed")
-            if own:
-                return
+            except LosantError as error:
+                problem = error
+                if not is_worth_retrying(error):
+                    break
+                pause = max(pause, error.retry_after or 0.0)
+            else:
+                active = [it.ref for it in recent if submission.owns(it) and it.status.is_active]
+                if active or submission.owner is None or any(map(self._is_of_this_try, recent)):
+                    return active
+                limit = FIRST_LIMIT  # what Losant lists from now on is among the newest
+            if self.clock() - started_at + pause > budget:
+                break
+            yield Sleep(pause)
+        # Only now, because another thread, which a kill has interrupted, may hold the lock of the log.
+        if problem is not None:
+            yield LogLine(
+                f"{problem}; whether an execution of {submission} is active is unknown", logging.ERROR
+            )
+        return ()
 
     def _cancel_stale(self, executions: Sequence[Execution], why: str) -> Flow[None]:
         for execution in executions:
@@ -152,16 +174,28 @@ class ExecutionFinder:
                 yield Sleep(pause)
         raise AssertionError  # the loop above only ends by return or raise
 
-    def _read_log(self, since: float) -> Flow[Sequence[Execution]]:
-        """Read the whole log since a time (epoch seconds), as far as Losant returns it."""
+    def _read_log(
+        self,
+        since: float,
+        *,
+        max_limit: int = endpoints.MAX_LOG_LIMIT,
+        until: Callable[[Execution], bool] | None = None,
+    ) -> Flow[Sequence[Execution]]:
+        """
+        Read the whole log since a time (epoch seconds), as far as Losant returns it.
+
+        :param max_limit: Read no more than these newest executions.
+        :param until: Read no further if this is true of an execution.
+        """
         limit = FIRST_LIMIT
         while True:
             log: ExecutionLog = yield endpoints.execution_logs(
                 self.submission.application_id, self.submission.notebook_id, limit=limit, since=since
             )
-            if len(log) < limit or limit >= endpoints.MAX_LOG_LIMIT:
-                return list(log)
-            limit = min(limit * 4, endpoints.MAX_LOG_LIMIT)
+            recent = list(log)
+            if len(log) < limit or limit >= max_limit or (until is not None and any(map(until, recent))):
+                return recent
+            limit = min(limit * 4, max_limit)
 
     def _is_outage(self, started_at: float) -> bool:
         return self.clock() - started_at > self.policy.max_poll_outage

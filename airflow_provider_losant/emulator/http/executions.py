@@ -85,7 +85,7 @@ def cancel_execution(context: RequestContext) -> tuple[int, Any]:
     """Cancel an execution."""
     backend, switches, now = context.backend, context.backend.switches, context.backend.clock()
     execution = backend.execution(context.notebook.id, context.query["executionId"].lower())
-    if execution is None:
+    if execution is None or (switches.cancel_lag and execution.queued_at > now - switches.cancel_lag):
         raise Refused(404, "NotFound", "Execution was not found")
     status = execution.status(now)
     if execution.is_over(now) or status in FINAL:

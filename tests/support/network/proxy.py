@@ -27,7 +27,7 @@ class Proxy(Server):
     It never asks DNS, and connects to this machine only.
 
     :param names: The addresses of host names; the port in a URL is then ignored.
-    :param user: The user that a client must name, with ``password``; by default anybody may use the proxy.
+    :param user: The user that a client must name, with ``password``; by default no user is needed.
     :param refuse: The status with which every request is refused; may be changed at any time.
     :param tls: Clients connect to the proxy itself by TLS, with this context.
     """

@@ -51,7 +51,8 @@ class Server(ABC):
             target=lambda: asyncio.run(self._run(started)), name=name, daemon=True
         )
         self._thread.start()
-        started.wait(10)
+        if not started.wait(10):
+            raise TimeoutError(f"{name} did not start")
         return self
 
     def __exit__(

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_losant.api.errors import RateLimited
+from airflow_provider_losant.api.errors import (
+    Forbidden,
+    LosantError,
+    NotLosantApi,
+    RateLimited,
+    ServerError,
+    TransportError,
+)
 from airflow_provider_losant.api.flows.ownership import Owner, read_marker
 from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
 from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
@@ -17,7 +24,7 @@ from tests.support.factories import APPLICATION_ID, NOTEBOOK_ID, execution, exec
 from tests.unit.api.flow_driver import FlowDriver, maximum
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.model import Execution
+    from airflow_provider_losant.api.model import Execution, ExecutionRef
 
 MAX_LOG_LAG = 60.0
 OWNER = Owner(
@@ -103,3 +110,123 @@ def test_without_a_marker_only_the_saved_execution_id_is_searched() -> None:
 
     assert find_earlier(driver, replace(SUBMISSION, owner=None, known_id=execution_id_at(1))) is None
     assert driver.sleeps == []
+
+
+# -- the search of a kill ---------------------------------------------------------------------------------
+
+BUDGET = 3.5
+
+
+def find_active(
+    driver: FlowDriver, submission: Submission = SUBMISSION, budget: float = BUDGET
+) -> list[ExecutionRef]:
+    finder = ExecutionFinder(submission=submission, policy=POLICY, clock=driver.clock, jitter=maximum)
+    return list(driver.drive(finder.find_active(budget)))
+
+
+def test_a_kill_finds_what_the_log_lists_later() -> None:
+    submitted = execution_of_try(3, "queued")
+    driver = FlowDriver([[], [execution_of_try(2, "errored")], [submitted, execution_of_try(2, "errored")]])
+
+    assert find_active(driver) == [submitted.ref]
+    assert driver.sleeps == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ServerError(503, "", "unavailable"),
+        NotLosantApi("a page"),
+        TransportError("reset"),
+        TransportError("no response in time"),
+        RateLimited(429, "", "slow down", retry_after=1.0),
+    ],
+    ids=str,
+)
+def test_an_error_of_one_search_does_not_end_the_search_of_a_kill(error: LosantError) -> None:
+    submitted = execution_of_try(3, "inProgress")
+    driver = FlowDriver([error, error, [submitted]])
+
+    assert find_active(driver) == [submitted.ref]
+    assert sum(driver.sleeps) <= BUDGET
+    assert driver.log_lines == []
+
+
+@pytest.mark.parametrize("budget", [0.0, BUDGET])
+def test_a_kill_searches_at_least_once_and_only_within_its_budget(budget: float) -> None:
+    driver = FlowDriver([[]])
+
+    assert find_active(driver, budget=budget) == []
+    assert len(driver.calls) == 1 + budget // 0.5
+    assert sum(driver.sleeps) <= budget
+
+
+@pytest.mark.parametrize(
+    ("error", "searches"),
+    [
+        (ServerError(503, "", "unavailable"), 8),
+        (Forbidden(403, "", "no scope"), 1),
+        (RateLimited(429, "", "slow down", retry_after=60.0), 1),
+    ],
+    ids=["503", "403", "429 for a minute"],
+)
+def test_a_kill_that_cannot_read_the_log_says_so_once(error: LosantError, searches: int) -> None:
+    driver = FlowDriver([error])
+
+    assert find_active(driver) == []
+    assert len(driver.calls) == searches
+    assert [line.text for line in driver.log_lines] == [
+        f"{error}; whether an execution of {SUBMISSION} is active is unknown"
+    ]
+
+
+@pytest.mark.parametrize("status", ["canceling", "canceled", "completed"])
+def test_a_kill_stops_searching_when_the_execution_of_this_try_is_listed(status: str) -> None:
+    driver = FlowDriver([[execution_of_try(3, status)]])
+
+    assert find_active(driver) == []
+    assert driver.sleeps == []
+
+
+def test_a_kill_also_finds_an_active_execution_of_an_earlier_try() -> None:
+    earlier = execution_of_try(2, "inProgress")
+
+    assert find_active(FlowDriver([[earlier]])) == [earlier.ref]
+
+
+def test_a_kill_searches_a_long_log_once_and_then_only_its_newest_entries() -> None:
+    others = [execution("completed", execution_id_at(number)) for number in range(10, 1_010)]
+
+    def log(call: Any) -> list[Execution]:
+        return others[: int(call.query["limit"])]
+
+    driver = FlowDriver([log])
+
+    assert find_active(driver, budget=1.0) == []
+    assert [int(call.query["limit"]) for call in driver.calls] == [100, 400, 1_000, 100, 100]
+
+
+def test_a_kill_reads_no_further_than_the_execution_that_it_finds() -> None:
+    submitted = execution_of_try(3, "inProgress")
+    others = [execution("completed", execution_id_at(number)) for number in range(10, 109)]
+    driver = FlowDriver([[submitted, *others]])
+
+    assert find_active(driver) == [submitted.ref]
+    assert len(driver.calls) == 1
+
+
+def test_without_a_marker_a_kill_has_nothing_to_search_for() -> None:
+    driver = FlowDriver([[]])
+
+    assert find_active(driver, replace(SUBMISSION, owner=None)) == []
+    assert driver.calls == []
+
+
+def test_without_a_marker_a_kill_searches_once_for_the_saved_execution() -> None:
+    earlier = execution("inProgress", execution_id_at(1))
+    submission = replace(SUBMISSION, owner=None, known_id=execution_id_at(1))
+
+    assert find_active(FlowDriver([[earlier]]), submission) == [earlier.ref]
+    driver = FlowDriver([[execution("errored", execution_id_at(1))]])
+    assert find_active(driver, submission) == []
+    assert len(driver.calls) == 1

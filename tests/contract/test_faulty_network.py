@@ -28,7 +28,7 @@ from airflow_provider_losant.api.flows.wait import is_worth_retrying
 from airflow_provider_losant.api.http.async_client import MAX_CONCURRENCY, SharedClient
 from airflow_provider_losant.api.model import ExecutionRef
 from airflow_provider_losant.emulator import Emulator, Fault
-from tests.provider.test_clients import ANSWER, APPLICATION, EXECUTE, GET, NOTEBOOK, TOKEN, failure, to
+from tests.contract.test_clients import ANSWER, APPLICATION, EXECUTE, GET, NOTEBOOK, TOKEN, failure, to
 from tests.support.client_kinds import Driver, steps
 from tests.support.http_stub import HttpStub, closed_port, http
 from tests.support.processes import wait_for

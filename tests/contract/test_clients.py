@@ -40,6 +40,7 @@ from airflow_provider_losant.api.payloads import encode_context, execution_optio
 from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.emulator import Emulator, Fault
 from tests.support.client_kinds import KINDS, Driver, steps
+from tests.support.factories import BRIEF
 from tests.support.http_stub import HttpStub, closed_port, http, self_signed
 
 APPLICATION = "575ec8687ae143cd83dc4a97"
@@ -85,8 +86,6 @@ def call_everything(losant: Emulator, notebook: str, file: Path) -> Flow[list[An
 
 
 def test_a_flow_gives_the_same_results_and_requests_through_both_drivers(tmp_path: Path) -> None:
-    from tests.provider.conftest import BRIEF
-
     file = tmp_path / "report.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     results, seen = [], []
