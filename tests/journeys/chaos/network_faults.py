@@ -138,7 +138,7 @@ class NetworkFaultSchedule:
         random = self._pair_random
         if random.random() >= PAIR_PROBABILITY:
             return
-        fault = random.choice([it for it in FAULTS[LOGS] if it.kind not in kinds])
+        fault = random.choice([it for it in FAULTS[LOGS] if not (it.is_delivered or it.kind in kinds)])
         seconds = random.uniform(0.0, LONGEST_PAIR)
         if _SLOW.isdisjoint(kinds):
             self._inject(LOGS, fault, seconds)
