@@ -18,5 +18,6 @@ def test_each_task_has_one_execution_of_its_own_whatever_is_killed() -> None:
     print(report)
     assert report.findings.is_clean, str(report)
     assert report.findings.tasks == 2 * WIDTH
-    assert report.faults, "no request to Losant failed"
+    assert report.faults, "no request failed in Losant"
+    assert report.network_faults, "nothing failed in the network"
     assert report.deaths, "no process of Airflow was killed"

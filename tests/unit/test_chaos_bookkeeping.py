@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The chaos command finds duplicates, orphans and lost tasks."""
+"""The chaos command finds duplicates, orphans and lost tasks, and knows which submissions got a response."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from math import inf
 
 import pytest
 
+from airflow_provider_losant.emulator import Request
 from tests.journeys.chaos.bookkeeping import GRACE, RESULT_KEYS, Execution, Task, compare
+from tests.journeys.chaos.executions import answered_markers
+from tests.support.network import BalancerRequest, NetworkFault
 
 KEY = ("dag", "run", 0)
 EXECUTION = Execution(
@@ -84,6 +88,26 @@ def test_an_execution_that_no_task_waits_for_is_an_orphan(run: Execution) -> Non
 
 
 @pytest.mark.parametrize(
+    ("run", "is_orphan"),
+    [
+        (replace(CANCELLED, stopped=inf), True),
+        (replace(CANCELLED, stopped=TASK.ended + GRACE + 1), True),
+        (replace(EXECUTION, stopped=TASK.ended + 1), True),
+        (replace(CANCELLED, stopped=TASK.ended + 1), False),
+        (EXECUTION, False),
+    ],
+    ids=["for ever", "cancelled late", "completed soon", "cancelled soon", "ended before"],
+)
+def test_an_execution_that_stays_active_after_its_task_has_failed_is_an_orphan(
+    run: Execution, is_orphan: bool
+) -> None:
+    findings = compare([run], [replace(TASK, state="failed", result=None)])
+
+    assert len(findings.orphans) == is_orphan
+    assert len(findings.lost) == 1
+
+
+@pytest.mark.parametrize(
     "task",
     [
         replace(TASK, state="failed"),
@@ -105,3 +129,86 @@ def test_the_result_of_another_tasks_execution_does_not_count() -> None:
     other = replace(TASK, key=("dag", "run", 1))
 
     assert len(compare([EXECUTION], [TASK, other]).lost) == 1
+
+
+# -- which submissions got a response ---------------------------------------------------------------------
+
+
+def body(try_number: int = 1) -> dict[str, str]:
+    """Return the body of a submission."""
+    return {"templateContext": json.dumps({"airflow": {"id": "owner", "try_number": try_number}})}
+
+
+def in_network(
+    fault: NetworkFault | None = None, *, try_number: int = 1, forwarded: bool = True
+) -> BalancerRequest:
+    """Return a submission as the load balancer received it."""
+    return BalancerRequest(
+        operation="notebook.execute",
+        method="POST",
+        target="/execute",
+        headers={},
+        body=json.dumps(body(try_number)).encode(),
+        fault=fault,
+        forwarded=forwarded,
+    )
+
+
+def in_losant(status: int | None = 200, *, try_number: int = 1) -> Request:
+    """Return a submission as Losant received it."""
+    return Request(
+        operation="notebook.execute",
+        method="POST",
+        path="/execute",
+        query={},
+        headers={},
+        authorized=True,
+        body=body(try_number),
+        at=0.0,
+        status=status,
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "is_answered"),
+    [
+        (None, True),
+        (NetworkFault("drip_head", processed=True, size=10), True),
+        (NetworkFault("close_after_response"), True),
+        (NetworkFault("alert", processed=True), False),
+        (NetworkFault("html", processed=True), False),
+        (NetworkFault("drip_head", processed=True), False),
+    ],
+)
+def test_a_submission_is_answered_if_the_network_lets_the_response_pass(
+    fault: NetworkFault | None, is_answered: bool
+) -> None:
+    assert answered_markers([in_network(fault)], [in_losant()]) == ({("owner", 1)} if is_answered else set())
+
+
+@pytest.mark.parametrize("status", [None, 503])
+def test_a_submission_is_not_answered_if_losant_did_not_respond(status: int | None) -> None:
+    assert answered_markers([in_network()], [in_losant(status)]) == set()
+
+
+def test_requests_that_never_reached_losant_are_left_out() -> None:
+    sent = [in_network(NetworkFault("html"), forwarded=False), in_network(NetworkFault("close"))]
+
+    assert answered_markers(sent, [in_losant()]) == set()
+
+
+def test_each_try_has_its_own_responses() -> None:
+    sent = [
+        in_network(NetworkFault("close", processed=True)),
+        in_network(try_number=2),
+        in_network(try_number=3),
+        in_network(NetworkFault("close", processed=True), try_number=2),
+    ]
+    received = [
+        in_losant(try_number=3),
+        in_losant(try_number=2, status=503),
+        in_losant(),
+        in_losant(try_number=2),
+    ]
+
+    assert answered_markers(sent, received) == {("owner", 3)}

@@ -699,6 +699,51 @@ def test_every_request_does_not_include_connections(balancer: LoadBalancer) -> N
         balancer.inject("connect", NetworkFault("html"))
 
 
+def test_what_arrives_can_decide_about_its_own_fault(
+    balancer: LoadBalancer, authority: CertificateAuthority
+) -> None:
+    arrived: list[str] = []
+
+    def decide(operation: str) -> None:
+        arrived.append(operation)
+        if len(arrived) == 1:
+            balancer.inject("connect", NetworkFault("reset"))
+        if len(arrived) == 3:
+            balancer.inject("*", NetworkFault("html"))
+
+    def statuses() -> list[int]:
+        with connect(balancer, authority) as client:
+            found = []
+            for _ in range(2):
+                client.sendall(GET)
+                found.append(read_response(client)[0])
+        return found
+
+    balancer.on_arrival = decide
+    with pytest.raises(ConnectionError):
+        statuses()
+
+    assert statuses() == [504, 200]
+    assert arrived == ["connect", "connect", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("fault", "is_delivered"),
+    [
+        (NetworkFault("close_after_response"), True),
+        (NetworkFault("drip_body", processed=True, size=3), True),
+        (NetworkFault("drip_body", processed=True), False),
+        (NetworkFault("drip_body", size=3), False),
+        (NetworkFault("close_in_body", processed=True), False),
+        (NetworkFault("hang", processed=True, seconds=1), False),
+    ],
+)
+def test_a_fault_says_whether_the_response_is_delivered_all_the_same(
+    fault: NetworkFault, is_delivered: bool
+) -> None:
+    assert fault.is_delivered is is_delivered
+
+
 def test_faults_that_cannot_be_are_errors() -> None:
     with pytest.raises(ValueError, match="unknown kind"):
         NetworkFault("earthquake")  # type: ignore[arg-type]

@@ -6,12 +6,14 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 from tests.journeys.chaos.chaos_run import run_chaos
 from tests.journeys.chaos.report import Plan
+from tests.support.network import NetworkKind
 
 MODES = {"true": (True,), "false": (False,), "both": (True, False)}
+NETWORKS: dict[str, NetworkKind] = {kind.replace(" ", "-"): kind for kind in get_args(NetworkKind)}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,11 +22,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=20, help="tasks, rounded up to a multiple of 5 (20)")
     parser.add_argument("--seed", type=int, default=1, help="decides what fails (1)")
     parser.add_argument("--deferrable", choices=MODES, default="both", help="wait in the triggerer (both)")
+    parser.add_argument(
+        "--network",
+        choices=NETWORKS,
+        default="tls-through-proxy",
+        help="what stands between Airflow and Losant (tls-through-proxy)",
+    )
     parser.add_argument("--limit", type=float, default=900.0, help="seconds to give up after (900)")
     given = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    plan = Plan(runs=given.runs, seed=given.seed, deferrable=MODES[given.deferrable], limit=given.limit)
+    plan = Plan(
+        runs=given.runs,
+        seed=given.seed,
+        deferrable=MODES[given.deferrable],
+        limit=given.limit,
+        network=NETWORKS[given.network],
+    )
     try:
         report = run_chaos(plan, lambda line: print(line, flush=True))
     except KeyboardInterrupt:

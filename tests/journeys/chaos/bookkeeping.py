@@ -7,13 +7,13 @@ cancellation was requested. It belongs to the task instance that its marker name
 all executions of a task have the same owner, whichever id its tries wrote into the marker.
 
 - **duplicates**: tasks of which two executions were active at the same time, or two completed.
-- **orphans**: executions that no task waits for: active more than a grace period after their task had
-  ended, or without a task.
+- **orphans**: executions that no task waits for: they belong to no task, or their task had ended, also by
+  failing for good, and they were active more than a grace period later or went on to complete.
 - **lost**: tasks that did not succeed (every notebook here completes, so a task has no reason to fail), or
   whose result is not that of a completed execution of their own.
 - **reconnected**: results of executions that an earlier try had submitted, or whose response to the
-  submission was never sent. A response that was sent in part counts as sent, so the true number may be
-  higher.
+  submission was not delivered. What Losant cut short itself counts as delivered, and so does the response to
+  one of several submissions of a try, so the true number may be higher.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Execution:
     :param task: The task instance that its marker names; None if it has no marker.
     :param queued: Epoch seconds at which Losant received the submission.
     :param stopped: Epoch seconds at which it ended, or its cancellation was requested; infinite if neither.
-    :param is_answered: Whether Losant sent its response to the submission.
+    :param is_answered: Whether Losant sent its response to the submission, and the network delivered it.
     """
 
     id: str
@@ -107,7 +107,7 @@ def compare(executions: Iterable[Execution], tasks: Iterable[Task], grace: float
     for execution in executions:
         if execution.task is not None:
             by_task[execution.task].append(execution)
-    results = {key: found for key, task in by_key.items() if (found := _result_of(task, executions))}
+    results = {key: it for key, task in by_key.items() if (it := _result_of(task, executions))}
     return Findings(
         tasks=len(by_key),
         tries=sum(task.try_number for task in by_key.values()),
@@ -148,7 +148,8 @@ def _orphan(execution: Execution, tasks: Mapping[TaskKey, Task], grace: float) -
     task = tasks.get(execution.task) if execution.task is not None else None
     if task is None:
         return f"{_describe(execution)} belongs to no task"
-    if execution.stopped > task.ended + grace:
+    # Nothing cancels an execution that completes, so it needs no time for that.
+    if execution.stopped > task.ended + (0.0 if execution.is_complete else grace):
         which = f"{task.key}, which ended as {task.state} at {task.ended:.1f}"
         return f"{_describe(execution)} was active after {which}"
     return None

@@ -17,16 +17,18 @@ from typing import Any, Protocol
 
 import requests
 
-from airflow_provider_losant.emulator import Emulator, Request, Script
+from airflow_provider_losant.emulator import Emulator, Script
 from tests.journeys.chaos.bookkeeping import GRACE, Findings, Task, TaskKey, compare
 from tests.journeys.chaos.dags.chaos import WIDTH
-from tests.journeys.chaos.executions import executions
+from tests.journeys.chaos.executions import answered_markers, executions
 from tests.journeys.chaos.fault_schedule import HTTP_TIMEOUT, FaultSchedule
+from tests.journeys.chaos.network_faults import NetworkFaultSchedule
 from tests.journeys.chaos.process_killer import ProcessKiller
 from tests.journeys.chaos.report import Plan, Report, format_counts
 from tests.support.airflow_api import FINAL_RUN_STATES
 from tests.support.airflow_connection import connection
 from tests.support.local_airflow import LocalAirflow
+from tests.support.network import BalancerRequest, Network
 from tests.support.postgres import best_database
 
 DAGS = Path(__file__).parent / "dags"
@@ -40,7 +42,7 @@ LOG_INTERVAL = 15.0
 NOTEBOOKS = (
     Script(notebook=0.2),
     Script(queue=1.0, notebook=3.0),
-    Script(queue=0.5, inputs=0.5, notebook=6.0, outputs=0.5),
+    Script(queue=0.5, inputs=0.5, notebook=12.0, outputs=0.5),
 )
 """From one that ends before its first poll to one that runs longer than every fault."""
 
@@ -58,34 +60,41 @@ class Killer(Protocol):
 
     deaths: Counter[str]
 
-    def step(self, requests: Sequence[Request], now: float) -> None:
+    def step(self, requests: Sequence[BalancerRequest], now: float) -> None:
         """Kill what is due, and start again what is to come back."""
 
     def finish(self) -> None:
         """Leave Airflow in a state in which it can be stopped."""
 
 
-Setup = Callable[[ExitStack, Path, Emulator, Plan], tuple[LocalAirflow, Killer]]
+Setup = Callable[[ExitStack, Path, Network, Plan], tuple[LocalAirflow, Killer]]
 """Starts an Airflow, which is stopped with the stack, and returns what kills its processes."""
 
 
-def single_host(stack: ExitStack, home: Path, losant: Emulator, plan: Plan) -> tuple[LocalAirflow, Killer]:
+def network_environment(network: Network) -> dict[str, str]:
+    """Return the environment of an Airflow in a network, whose own traffic on this machine bypasses it."""
+    return network.environment | dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost")
+
+
+def single_host(stack: ExitStack, home: Path, network: Network, plan: Plan) -> tuple[LocalAirflow, Killer]:
     """Start an Airflow with LocalExecutor; any of its processes may be killed at any time."""
     database = stack.enter_context(best_database())
-    airflow = stack.enter_context(LocalAirflow(home, DAGS, env=ENVIRONMENT, sql_alchemy_conn=database))
-    return airflow, ProcessKiller(airflow, losant.url, plan.seed)
+    environment = ENVIRONMENT | network_environment(network)
+    airflow = stack.enter_context(LocalAirflow(home, DAGS, env=environment, sql_alchemy_conn=database))
+    return airflow, ProcessKiller(airflow, (network.proxy or network.balancer).port, plan.seed)
 
 
 def run_chaos(plan: Plan, log: Callable[[str], None] = print, setup: Setup = single_host) -> Report:
-    """Run real tasks while Losant and Airflow's processes fail at random; count executions in Losant."""
+    """Run real tasks while Losant, the network and Airflow's processes fail; count executions in Losant."""
     started = time.monotonic()
     home = Path(tempfile.mkdtemp(prefix="losant-chaos-"))
     with ExitStack() as stack:
         cleanup = stack.enter_context(ExitStack())
         cleanup.callback(shutil.rmtree, home, ignore_errors=True)
         losant = stack.enter_context(Emulator())
-        airflow, killer = setup(stack, home, losant, plan)
-        run = ChaosRun(plan, losant, airflow, killer)
+        network = stack.enter_context(Network(losant.url, plan.network))
+        airflow, killer = setup(stack, home, network, plan)
+        run = ChaosRun(plan, losant, network, airflow, killer)
         findings = run.carry_out(log)
         if not findings.is_clean:
             cleanup.pop_all()  # keeps the logs
@@ -93,6 +102,8 @@ def run_chaos(plan: Plan, log: Callable[[str], None] = print, setup: Setup = sin
             plan=plan,
             findings=findings,
             faults=run.schedule.faults,
+            network_faults=run.network_schedule.faults,
+            pairs=run.network_schedule.pairs,
             deaths=killer.deaths,
             cancels=sum(it.operation == "notebook.cancelExecution" for it in losant.requests),
             seconds=time.monotonic() - started,
@@ -105,14 +116,21 @@ class ChaosRun:
     A plan, carried out.
 
     :param losant: Its requests fail as :attr:`schedule` says.
+    :param network: It breaks as :attr:`network_schedule` says.
     :param airflow: Its processes are killed by the killer.
     """
 
-    def __init__(self, plan: Plan, losant: Emulator, airflow: LocalAirflow, killer: Killer) -> None:
+    def __init__(
+        self, plan: Plan, losant: Emulator, network: Network, airflow: LocalAirflow, killer: Killer
+    ) -> None:
         self.schedule = FaultSchedule(losant, plan.seed, plan.probabilities)
+        self.network_schedule = NetworkFaultSchedule(
+            network.balancer, self.schedule, plan.seed, plan.network_probabilities
+        )
         self._killer = killer
         self._plan = plan
         self._losant = losant
+        self._network = network
         self._airflow = airflow
         self._seen = 0
         self._dag_runs: list[tuple[str, str]] = []
@@ -136,12 +154,15 @@ class ChaosRun:
                     next_log = now + LOG_INTERVAL
                     log(self._progress())
                 time.sleep(STEP_INTERVAL)
+            self.network_schedule.stop()
             self.schedule.end_lag()
             time.sleep(GRACE)
-        return compare(executions(self._losant, self._notebooks), self._tasks())
+        answered = answered_markers(self._network.balancer.requests, self._losant.requests)
+        return compare(executions(self._losant.backend, self._notebooks, answered), self._tasks())
 
     def _start_dag_runs(self) -> None:
-        self._airflow.add_connection("losant_default", **connection(self._losant, timeout=HTTP_TIMEOUT))
+        fields = connection(self._losant, timeout=HTTP_TIMEOUT) | {"host": self._network.base_url}
+        self._airflow.add_connection("losant_default", **fields)
         dag_ids = ["chaos_deferrable" if mode else "chaos_waiting" for mode in self._plan.deferrable]
         for dag_id in dag_ids:
             self._airflow.wait_for_dag(dag_id)
@@ -166,9 +187,10 @@ class ChaosRun:
                 return
 
     def _step(self, now: float) -> None:
-        requests = self._losant.requests
-        new, self._seen = requests[self._seen :], len(requests)
-        self.schedule.step(new, now)
+        new = self._network.balancer.requests[self._seen :]
+        self._seen += len(new)
+        self.schedule.step((), now)  # the network's schedule asks it about each request
+        self.network_schedule.step(now)
         self._killer.step(new, now)
 
     def _has_ended(self) -> bool:

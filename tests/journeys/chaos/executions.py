@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an emulator ran, for the bookkeeping."""
+"""What Losant ran, as the bookkeeping needs it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from http import HTTPStatus
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -12,21 +13,22 @@ from typing import TYPE_CHECKING, Any
 from tests.journeys.chaos.bookkeeping import Execution
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator import Emulator
+    from airflow_provider_losant.emulator import Request
+    from airflow_provider_losant.emulator.state.backend import Backend
+    from tests.support.network import BalancerRequest
+
+SubmittedBy = tuple[str, int]
+"""The id in a marker and the number of the try."""
+EXECUTE = "notebook.execute"
 
 
-def executions(losant: Emulator, notebooks: Iterable[str]) -> Iterator[Execution]:
-    """Yield all executions of these notebooks."""
-    answered = {
-        (marker["id"], marker["try_number"])
-        for it in losant.requests
-        if it.operation == "notebook.execute"
-        and it.status == HTTPStatus.OK
-        and (marker := _marker(it.body["templateContext"]))
-    }
-    with losant.backend.lock:
-        found = [it for notebook in notebooks for it in losant.backend.executions(notebook)]
-    now = losant.backend.clock()
+def executions(
+    backend: Backend, notebooks: Iterable[str], answered: Collection[SubmittedBy]
+) -> Iterator[Execution]:
+    """Yield the executions of notebooks."""
+    with backend.lock:
+        found = [it for notebook in notebooks for it in backend.executions(notebook)]
+    now = backend.clock()
     for it in found:
         marker = _marker(it.template_context)
         is_over = it.is_over(now)
@@ -38,8 +40,37 @@ def executions(losant: Emulator, notebooks: Iterable[str]) -> Iterator[Execution
             queued=it.queued_at,
             stopped=ended if it.canceling_at is None else it.canceling_at,
             is_complete=is_over and it.ending == "completed",
-            is_answered=(marker.get("id"), marker.get("try_number")) in answered,
+            is_answered=_submitted_by(marker) in answered,
         )
+
+
+def answered_markers(in_network: Iterable[BalancerRequest], in_losant: Iterable[Request]) -> set[SubmittedBy]:
+    """
+    Return who got the response to a submission: Losant has sent it, and the network has let it pass.
+
+    One try sends its submissions one after the other, so the n-th that the network has forwarded is the n-th
+    that Losant has received.
+
+    :param in_network: Requests as the load balancer received them, in this order.
+    :param in_losant: Requests as Losant received them, in this order.
+    """
+    passed: dict[SubmittedBy, list[bool]] = defaultdict(list)
+    for request in in_network:
+        if request.operation == EXECUTE and request.forwarded:
+            context = json.loads(request.body)["templateContext"]
+            has_passed = request.fault is None or request.fault.is_delivered
+            passed[_submitted_by(_marker(context))].append(has_passed)
+    answered = set()
+    for it in in_losant:
+        if it.operation == EXECUTE:
+            sender = _submitted_by(_marker(it.body["templateContext"]))
+            if passed[sender].pop(0) and it.status == HTTPStatus.OK:
+                answered.add(sender)
+    return answered
+
+
+def _submitted_by(marker: dict[str, Any]) -> SubmittedBy:
+    return marker.get("id", ""), marker.get("try_number", 0)
 
 
 def _marker(template_context: str | None) -> dict[str, Any]:

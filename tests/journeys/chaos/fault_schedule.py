@@ -69,8 +69,7 @@ class FaultSchedule:
         :param now: Monotonic seconds.
         """
         for request in requests:
-            if request.operation in self._probabilities:
-                self._decide(request.operation)
+            self.decide(request.operation)
         if now >= self._lag_until:
             self._lag_until = now + LAG_LASTS
             self._losant.switches.listing_lag = self._lag_random.choice(
@@ -81,12 +80,14 @@ class FaultSchedule:
         """Let the log show everything from now on."""
         self._losant.switches.listing_lag = 0.0
 
-    def _decide(self, operation: str) -> None:
-        random = self._random[operation]
-        if random.random() >= self._probabilities[operation]:
-            return
+    def decide(self, operation: str) -> str | None:
+        """Decide whether the next request of an operation fails; return how."""
+        random = self._random.get(operation)
+        if random is None or random.random() >= self._probabilities[operation]:
+            return None
         fault = random.choice(FAULTS)
         is_burst = fault.kind == "server_error" and random.random() < BURST_PROBABILITY
         times = random.randint(2, LONGEST_BURST) if is_burst else 1
         self._losant.inject(operation, fault, times)
         self.faults[operation.removeprefix("notebook.")] += times
+        return fault.kind

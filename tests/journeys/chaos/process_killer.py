@@ -10,18 +10,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import psutil
 import requests
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator import Request
     from tests.support.local_airflow import LocalAirflow
+    from tests.support.network import BalancerRequest
     from tests.support.processes import Process
 
 PROBABILITY = 0.6
-"""How likely a submission at Losant is to be followed by a kill."""
+"""How likely a submission is to be followed by a kill."""
 DURING_SUBMISSION_PROBABILITY = 0.4
 """How likely a kill is to hit a process that is submitting, rather than any process at any time."""
 SUBMISSION_DELAY = 0.5
@@ -37,8 +36,13 @@ WEIGHTS = {
     ("trigger runner", signal.SIGKILL): 4,
 }
 """How often each kind of process gets each signal."""
-TRIGGERER_LIFETIME = 15.0
-"""Seconds that a triggerer runs at least before it is killed again; its start takes a third of them."""
+TRIGGERER_LIFETIME = 40.0
+"""
+Seconds that a triggerer runs at least before it is killed again.
+
+On a busy machine it needs up to 30 of them until its first poll: it starts, and then loads Airflow's API to
+read the connection.
+"""
 LONGEST_ABSENCE = 3.0
 """Seconds after which the triggerer is started again at the latest."""
 
@@ -66,25 +70,25 @@ class ProcessKiller:
     Kill processes of an Airflow at random.
 
     :param airflow: The Airflow whose processes are killed.
-    :param losant_url: Where tasks submit, to find those that are submitting.
+    :param port: To which tasks connect on the way to Losant, to find those that are submitting.
     :param seed: Decides what is killed, how and when. Which process that hits depends on their timing.
     """
 
-    def __init__(self, airflow: LocalAirflow, losant_url: str, seed: int) -> None:
+    def __init__(self, airflow: LocalAirflow, port: int, seed: int) -> None:
         self.deaths: Counter[str] = Counter()
         self._airflow = airflow
-        self._losant_port = urlsplit(losant_url).port
+        self._port = port
         self._random = Random(f"{seed} deaths")
         self._planned: list[Kill] = []
         self._unsupervised: list[psutil.Process] = []
         self._restart_triggerer_at = 0.0
         self._spare_triggerer_until = 0.0
 
-    def step(self, requests: Sequence[Request], now: float) -> None:
+    def step(self, requests: Sequence[BalancerRequest], now: float) -> None:
         """
         Plan kills, carry out those that are due, and start the triggerer again.
 
-        :param requests: Those that Losant received since the last step.
+        :param requests: Those on their way to Losant that have come since the last step.
         :param now: Monotonic seconds.
         """
         for request in requests:
@@ -159,9 +163,7 @@ class ProcessKiller:
 
     def _is_connected_to_losant(self, process: psutil.Process) -> bool:
         with suppress(psutil.Error):
-            return any(
-                it.raddr and it.raddr.port == self._losant_port for it in process.net_connections("tcp4")
-            )
+            return any(it.raddr and it.raddr.port == self._port for it in process.net_connections("tcp4"))
         return False
 
 

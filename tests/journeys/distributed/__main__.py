@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.journeys.chaos.__main__ import stop
-from tests.journeys.chaos.chaos_run import DAGS, run_chaos
+from tests.journeys.chaos.chaos_run import DAGS, network_environment, run_chaos
 from tests.journeys.chaos.report import Plan, Report
 from tests.journeys.distributed.airflow import DistributedAirflow
 from tests.journeys.distributed.process_deaths import OrderedKiller
@@ -19,25 +19,34 @@ from tests.journeys.distributed.redis import LocalRedis
 from tests.support.postgres import best_database
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator import Emulator
+    from tests.support.network import Network
 
 
 def several_hosts(
-    stack: ExitStack, home: Path, losant: Emulator, plan: Plan
+    stack: ExitStack, home: Path, network: Network, plan: Plan
 ) -> tuple[DistributedAirflow, OrderedKiller]:
     """Start an Airflow with Redis, two workers and two triggerers; one of each is killed in turn."""
     database = stack.enter_context(best_database())
     if database is None:
         raise SystemExit("PostgreSQL is not installed (Debian: postgresql)")
     redis = stack.enter_context(LocalRedis(home))
-    airflow = DistributedAirflow(home, DAGS, broker=redis.url, sql_alchemy_conn=database)
+    environment = network_environment(network)
+    airflow = DistributedAirflow(home, DAGS, broker=redis.url, sql_alchemy_conn=database, env=environment)
     stack.enter_context(airflow)
     return airflow, OrderedKiller([airflow.workers[0], airflow.triggerer, redis], plan.runs)
 
 
 def run_distributed(runs: int, limit: float) -> Report:
     """Run deferred tasks while a worker, a triggerer and Redis are killed and started again."""
-    plan = Plan(runs=runs, seed=1, deferrable=(True,), limit=limit, probabilities={})
+    plan = Plan(
+        runs=runs,
+        seed=1,
+        deferrable=(True,),
+        limit=limit,
+        network="direct",
+        probabilities={},
+        network_probabilities={},
+    )
     return run_chaos(plan, lambda line: print(line, flush=True), several_hosts)
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from tests.support.local_airflow import LocalAirflow
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tests.support.processes import Process
 
 WORKERS = 2
@@ -32,9 +34,12 @@ class DistributedAirflow(LocalAirflow):
 
     :param broker: The address of Redis.
     :param sql_alchemy_conn: The metadata database, which also stores Celery's results.
+    :param env: More environment for all components.
     """
 
-    def __init__(self, home: Path, dags_folder: Path, *, broker: str, sql_alchemy_conn: str) -> None:
+    def __init__(
+        self, home: Path, dags_folder: Path, *, broker: str, sql_alchemy_conn: str, env: Mapping[str, str]
+    ) -> None:
         celery = {
             "AIRFLOW__CELERY__BROKER_URL": broker,
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{sql_alchemy_conn}",
@@ -42,7 +47,7 @@ class DistributedAirflow(LocalAirflow):
         super().__init__(
             home,
             dags_folder,
-            env=ENVIRONMENT | celery,
+            env=ENVIRONMENT | celery | dict(env),
             sql_alchemy_conn=sql_alchemy_conn,
             triggerers=2,
         )

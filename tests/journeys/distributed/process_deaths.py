@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.emulator import Request
+    from tests.support.network import BalancerRequest
     from tests.support.processes import Process
 
 ABSENCE = 5.0
@@ -30,11 +30,11 @@ class OrderedKiller:
         self._killed: list[tuple[float, Process]] = []
         self._submitted = 0
 
-    def step(self, requests: Sequence[Request], now: float) -> None:
+    def step(self, requests: Sequence[BalancerRequest], now: float) -> None:
         """
         Kill the processes that are due, and start those again whose absence is over.
 
-        :param requests: Those that Losant received since the last step.
+        :param requests: Those on their way to Losant that have come since the last step.
         :param now: Monotonic seconds.
         """
         self._submitted += sum(it.operation == "notebook.execute" for it in requests)

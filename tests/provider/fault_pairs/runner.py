@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_losant.emulator import Script
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from tests.journeys.chaos.bookkeeping import Findings, Task, compare
-from tests.journeys.chaos.executions import executions
+from tests.journeys.chaos.executions import answered_markers, executions
 from tests.provider.fault_pairs import task_log
 from tests.provider.tasks import Task as RunningTask
 from tests.provider.tasks import Ti
@@ -184,9 +184,10 @@ def _count(run: Run, host: Host) -> None:
         ended=run.ended,
         result=run.result,
     )
-    run.findings = compare(executions(host.losant, [run.notebook]), [task], grace=0.0)
     run.seen_by_losant = [it for it in host.losant.requests if run.notebook in it.path]
     run.seen_by_balancer = [it for it in host.balancer(run.pair.kind).requests if run.notebook in it.target]
+    answered = answered_markers(run.seen_by_balancer, run.seen_by_losant)
+    run.findings = compare(executions(host.losant.backend, [run.notebook], answered), [task], grace=0.0)
 
 
 def summary(runs: Sequence[Run]) -> str:

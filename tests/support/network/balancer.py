@@ -67,6 +67,11 @@ class LoadBalancer(Server):
         super().__init__()
         self.backend = backend
         self.requests: list[BalancerRequest] = []
+        self.on_arrival: Callable[[str], None] | None = None
+        """
+        Called for each request with its operation, and for each connection with ``connect``, before a fault
+        is looked up for it: what it injects may happen to that very request. It runs in the server's thread.
+        """
         self._tls = tls
         self._faults = NetworkFaults(clock)
 
@@ -100,7 +105,7 @@ class LoadBalancer(Server):
         self._faults.clear()
 
     async def serve(self, connection: Connection) -> None:
-        if not await self._connect(connection, self._faults.take(CONNECT)):
+        if not await self._connect(connection, self._take_fault(CONNECT)):
             return
         upstream = Upstream()
         try:
@@ -108,6 +113,11 @@ class LoadBalancer(Server):
                 pass
         finally:
             upstream.close()
+
+    def _take_fault(self, operation: str) -> NetworkFault | None:
+        if self.on_arrival is not None:
+            self.on_arrival(operation)
+        return self._faults.take(operation)
 
     async def _connect(self, client: Connection, fault: NetworkFault | None) -> bool:
         """Do the handshake, if there is TLS; returns whether requests can follow."""
@@ -140,7 +150,7 @@ class LoadBalancer(Server):
         if head is None:
             return False
         received = _received(head)
-        received.fault = self._faults.take(received.operation)
+        received.fault = self._take_fault(received.operation)
         self.requests.append(received)
         if received.fault is not None and received.fault.kind == "close_after_head":
             client.close()

@@ -95,6 +95,12 @@ class NetworkFault:
         return self.processed or self.kind == "close_after_response"
 
     @property
+    def is_delivered(self) -> bool:
+        """Whether the client gets the complete response of the backend in spite of the fault."""
+        is_slow = self.kind in {"drip_head", "drip_body", "continue_forever"} and self.size is not None
+        return self.kind == "close_after_response" or (self.processed and is_slow)
+
+    @property
     def pace(self) -> float:
         """Seconds between two bytes or two interim responses."""
         return 0.05 if self.seconds is None else self.seconds
