@@ -14,7 +14,7 @@ from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import BadRequest, LosantError, NotFound
 from airflow_provider_losant.api.flows.retry import Jitter, call_with_retry
 from airflow_provider_losant.api.flows.steps import Clock, Flow, LogLine, Sleep
-from airflow_provider_losant.api.flows.wait import SINCE_MARGIN
+from airflow_provider_losant.api.flows.wait import SINCE_MARGIN, is_worth_retrying
 from airflow_provider_losant.api.model import CANCELING
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def cancel(
             # After a lost response a 404 usually means that the execution was cancelled, but not yet here.
             call = replace(call, deletes=False)
         try:
-            yield from call_with_retry(call, retries, jitter)
+            yield from call_with_retry(call, retries, jitter, is_worth_retrying)
         except NotFound as error:
             if lag_left <= 0:
                 yield LogLine(f"{error}; the {ref} does not need to be cancelled")

@@ -28,7 +28,17 @@ MAX_DOUBLINGS = 30
 """Doublings of the pause after which any cap is reached; more would overflow a float in the end."""
 
 
-def call_with_retry(call: Call[T], retries: int, jitter: Jitter = random.uniform) -> Flow[T]:
+def is_transient(error: LosantError) -> bool:
+    """Tell whether the same request may succeed later."""
+    return error.is_transient
+
+
+def call_with_retry(
+    call: Call[T],
+    retries: int,
+    jitter: Jitter = random.uniform,
+    is_worth_retrying: Callable[[LosantError], bool] = is_transient,
+) -> Flow[T]:
     """
     Make a call, and retry it while its error is transient and a retry is safe.
 
@@ -36,6 +46,7 @@ def call_with_retry(call: Call[T], retries: int, jitter: Jitter = random.uniform
     cancel gets 404 or 400 after a lost response, it counts as done.
 
     :param retries: Maximum number of retries.
+    :param is_worth_retrying: After which errors, where that is safe.
     :raises LosantError: the last attempt's error.
     """
     attempt, may_be_done = 0, False
@@ -49,8 +60,8 @@ def call_with_retry(call: Call[T], retries: int, jitter: Jitter = random.uniform
             may_be_done = may_be_done or error.may_have_taken_effect
             is_safe = call.idempotent or not error.may_have_taken_effect
             # Losant's limit for such calls lasts longer than any backoff.
-            is_transient = error.is_transient and not (call.min_interval and isinstance(error, RateLimited))
-            if attempt > retries or not (is_transient and is_safe):
+            is_too_soon = bool(call.min_interval) and isinstance(error, RateLimited)
+            if attempt > retries or is_too_soon or not (is_worth_retrying(error) and is_safe):
                 raise
             yield LogLine(f"{error}; retrying ({attempt} of {retries})", logging.WARNING)
             yield Sleep(backoff(attempt, floor=error.retry_after, jitter=jitter))

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_losant.api.errors import BadRequest, Forbidden, NotFound, ServerError, TransportError
+from airflow_provider_losant.api.errors import (
+    BadRequest,
+    Forbidden,
+    NotFound,
+    NotLosantApi,
+    ServerError,
+    TransportError,
+)
 from airflow_provider_losant.api.flows.cancel import cancel
 from airflow_provider_losant.api.flows.polling import conclude
 from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
@@ -170,3 +177,17 @@ def test_a_deadline_believes_a_404_as_soon_as_the_tasks_max_log_lag_has_passed()
 
     assert not losant.drive(flow).is_cancelled
     assert losant.now <= CREATED_AT + 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NotLosantApi("a page"), NotLosantApi("a page", may_have_taken_effect=True), TransportError("reset")],
+    ids=["a page with an error status", "a page", "a broken connection"],
+)
+def test_a_cancel_that_gets_the_page_of_a_gateway_is_sent_again(error: Exception) -> None:
+    driver = FlowDriver([error, None])
+
+    result = driver.drive(cancel(REF, "the task was killed", retries=1, clock=driver.clock, jitter=maximum))
+
+    assert result == "requested"
+    assert driver.operations() == [CANCEL, CANCEL]
