@@ -48,7 +48,7 @@ NOTEBOOK = "5c782b8d4f3a8e51c1db42e4"
 TOKEN = "eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl"
 GET = endpoints.get_notebook(APPLICATION, NOTEBOOK)
 EXECUTE = endpoints.execute(APPLICATION, NOTEBOOK, {})
-ANSWER = http({"id": NOTEBOOK, "applicationId": APPLICATION, "name": "Report"})
+RESPONSE = http({"id": NOTEBOOK, "applicationId": APPLICATION, "name": "Report"})
 
 
 def to(url: str, **more: Any) -> Settings:
@@ -112,7 +112,7 @@ def test_a_flow_gives_the_same_results_and_requests_through_both_drivers(tmp_pat
 def test_an_uploaded_file_arrives_whole(driver: Driver, tmp_path: Path) -> None:
     file = tmp_path / "report.ipynb"
     file.write_bytes(b'{"cells": []}' * 100)
-    with HttpStub(ANSWER) as server:
+    with HttpStub(RESPONSE) as server:
         driver.call(to(server.url), endpoints.upload_notebook(APPLICATION, NOTEBOOK, file))
 
     (body,) = server.requests
@@ -244,7 +244,7 @@ def test_an_unknown_host_has_no_effect_at_losant(driver: Driver, request: pytest
 
 def test_an_untrusted_certificate_is_a_permanent_error(driver: Driver, tmp_path: Path) -> None:
     context, _ = self_signed(tmp_path)
-    with HttpStub(ANSWER, context) as server:
+    with HttpStub(RESPONSE, context) as server:
         error = failure(driver, to(server.url))
 
     assert type(error) is TlsError
@@ -255,7 +255,7 @@ def test_an_untrusted_certificate_is_a_permanent_error(driver: Driver, tmp_path:
 
 def test_a_private_ca_bundle_is_trusted(driver: Driver, tmp_path: Path) -> None:
     context, bundle = self_signed(tmp_path)
-    with HttpStub(ANSWER, context) as server:
+    with HttpStub(RESPONSE, context) as server:
         assert driver.call(to(server.url, verify=str(bundle)), GET).id == NOTEBOOK
 
 
@@ -265,7 +265,7 @@ def test_a_ca_bundle_of_the_environment_is_trusted_by_both_clients(
 ) -> None:
     context, bundle = self_signed(tmp_path)
     monkeypatch.setenv(name, str(bundle))
-    with HttpStub(ANSWER, context) as server:
+    with HttpStub(RESPONSE, context) as server:
         assert driver.call(to(server.url), GET).id == NOTEBOOK
 
 
@@ -281,7 +281,7 @@ def test_a_folder_of_the_environment_with_certificates_is_trusted_by_both_client
     )
     (folder / f"{hashed.stdout.strip()}.0").write_bytes(bundle.read_bytes())
     monkeypatch.setenv(name, str(folder))
-    with HttpStub(ANSWER, context) as server:
+    with HttpStub(RESPONSE, context) as server:
         assert driver.call(to(server.url), GET).id == NOTEBOOK
 
 
@@ -291,7 +291,7 @@ def test_a_ca_bundle_of_the_environment_that_cannot_be_read_is_named(
 ) -> None:
     missing = str(tmp_path / "gone.pem")
     monkeypatch.setenv(name, missing)
-    with HttpStub(ANSWER) as server:
+    with HttpStub(RESPONSE) as server:
         assert driver.call(to(server.url), GET).id == NOTEBOOK  # no TLS, so it is not needed
         error = failure(driver, to(f"https://{server.address}"))
 
@@ -315,7 +315,7 @@ def test_the_certificate_authorities_of_requests_are_trusted_by_default(
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 def test_any_certificate_is_accepted_when_verification_is_disabled(driver: Driver, tmp_path: Path) -> None:
     context, _ = self_signed(tmp_path)
-    with HttpStub(ANSWER, context) as server:
+    with HttpStub(RESPONSE, context) as server:
         assert driver.call(to(server.url, verify=False), GET).id == NOTEBOOK
 
 
@@ -327,7 +327,7 @@ def test_the_connections_ca_bundle_overrides_the_environments(
     _, other = self_signed(tmp_path / "other")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other))
 
-    with HttpStub(ANSWER, context) as server:
+    with HttpStub(RESPONSE, context) as server:
         assert driver.call(to(server.url, verify=str(bundle)), GET).id == NOTEBOOK
 
 
@@ -338,7 +338,7 @@ def test_an_empty_ca_bundle_is_not_a_lost_submission(
     empty = tmp_path / "empty.pem"
     empty.write_text("nothing\n")
 
-    with HttpStub(ANSWER, context) as server:
+    with HttpStub(RESPONSE, context) as server:
         error = failure(driver, to(server.url, verify=str(empty)))
 
     assert not error.may_have_taken_effect
@@ -356,7 +356,7 @@ def test_a_server_without_tls_is_not_a_lost_submission(driver: Driver) -> None:
 
 def test_a_redirect_is_not_followed(driver: Driver) -> None:
     with (
-        HttpStub(ANSWER) as elsewhere,
+        HttpStub(RESPONSE) as elsewhere,
         HttpStub(http(status="307 Temporary Redirect", Location=f"{elsewhere.url}/steal")) as server,
     ):
         error = failure(driver, to(server.url))
@@ -374,7 +374,7 @@ def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_netrc_entry_does_not_replace_the_token(driver: Driver, netrc: None) -> None:
-    with HttpStub(ANSWER) as server:
+    with HttpStub(RESPONSE) as server:
         driver.call(to(server.url), GET)
 
     assert server.head("authorization") == [f"Bearer {TOKEN}"]
@@ -531,7 +531,7 @@ def test_a_submission_refused_for_its_token_is_sent_again_with_the_new_one(
 
 
 def test_a_proxy_of_the_environment_is_used(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    with HttpStub(ANSWER) as proxy:
+    with HttpStub(RESPONSE) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         driver.call(to("http://losant.invalid"), GET)
 
@@ -541,7 +541,7 @@ def test_a_proxy_of_the_environment_is_used(driver: Driver, monkeypatch: pytest.
 def test_a_proxy_without_a_scheme_is_used_too(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    with HttpStub(ANSWER) as proxy:
+    with HttpStub(RESPONSE) as proxy:
         monkeypatch.setenv("http_proxy", proxy.address)
         driver.call(to("http://losant.invalid"), GET)
 
@@ -554,7 +554,7 @@ def test_a_host_in_no_proxy_is_reached_directly(
 ) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
     monkeypatch.setenv("no_proxy", bypass)
-    with HttpStub(ANSWER) as server:
+    with HttpStub(RESPONSE) as server:
         assert driver.call(to(server.url), GET).id == NOTEBOOK
 
 
@@ -587,7 +587,7 @@ def test_a_proxy_that_refuses_the_tunnel_has_no_effect_at_losant(
 
 
 def test_many_calls_share_one_connection(driver: Driver) -> None:
-    with HttpStub(ANSWER) as server:
+    with HttpStub(RESPONSE) as server:
         driver.run(to(server.url), steps(*[GET] * 10))
 
     assert (len(server.requests), server.connections) == (10, 1)
@@ -595,7 +595,7 @@ def test_many_calls_share_one_connection(driver: Driver) -> None:
 
 def test_many_calls_share_one_encrypted_connection(driver: Driver, tmp_path: Path, request: Any) -> None:
     context, bundle = self_signed(tmp_path)
-    with HttpStub(ANSWER, context) as server:
+    with HttpStub(RESPONSE, context) as server:
         driver.run(to(server.url, verify=str(bundle)), steps(*[GET] * 5))
 
     assert (len(server.requests), server.connections) == (5, 1)
@@ -605,7 +605,7 @@ def test_many_calls_share_one_encrypted_connection(driver: Driver, tmp_path: Pat
 
 
 def test_a_halted_client_sends_nothing() -> None:
-    with HttpStub(ANSWER) as server:
+    with HttpStub(RESPONSE) as server:
         client = Client(to(server.url), print)
         client.is_interrupted = True
         with pytest.raises(Interrupted):
@@ -646,7 +646,7 @@ def test_log_lines_before_a_halt_are_written_and_none_after() -> None:
 
 
 def test_a_halt_during_the_last_response_loses_no_result() -> None:
-    with HttpStub(ANSWER) as server:
+    with HttpStub(RESPONSE) as server:
         client = Client(to(server.url), print)
 
         def flow() -> Flow[str]:

@@ -28,7 +28,7 @@ from airflow_provider_losant.api.flows.wait import is_worth_retrying
 from airflow_provider_losant.api.http.async_client import MAX_CONCURRENCY, SharedClient
 from airflow_provider_losant.api.model import ExecutionRef
 from airflow_provider_losant.emulator import Emulator, Fault
-from tests.contract.test_clients import ANSWER, APPLICATION, EXECUTE, GET, NOTEBOOK, TOKEN, failure, to
+from tests.contract.test_clients import APPLICATION, EXECUTE, GET, NOTEBOOK, RESPONSE, TOKEN, failure, to
 from tests.support.client_kinds import Driver, steps
 from tests.support.http_stub import HttpStub, closed_port, http
 from tests.support.processes import wait_for
@@ -99,7 +99,7 @@ def test_both_clients_understand_no_proxy_alike(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, no_proxy: str
 ) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
-    with HttpStub(ANSWER) as server:
+    with HttpStub(RESPONSE) as server:
         monkeypatch.setenv("no_proxy", no_proxy.format(port=server.port))
         assert driver.call(to(server.url), GET).id == NOTEBOOK
 
@@ -124,7 +124,7 @@ def test_the_proxy_is_decided_once_for_all_requests_of_a_session(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decided: list[str] = []
-    with HttpStub(ANSWER) as server:
+    with HttpStub(RESPONSE) as server:
         from airflow_provider_losant.api.http import network
 
         bypass = network.proxy_bypass
@@ -201,7 +201,7 @@ def test_the_head_of_a_downloaded_file_has_to_come_within_the_timeout(kind: str)
 
 
 def test_a_response_after_100_continue_is_read(driver: Driver) -> None:
-    with HttpStub(b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + ANSWER) as server:
+    with HttpStub(b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + RESPONSE) as server:
         assert driver.run(to(server.url), steps(GET, GET)).id == NOTEBOOK
 
 
@@ -228,10 +228,10 @@ def test_an_odd_header_of_a_file_host_puts_no_signature_into_a_log(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, header: bytes
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    answer = b"HTTP/1.1 200 OK\r\n" + header + b"\r\nContent-Length: 7\r\n\r\nthe end"
-    with HttpStub(answer) as server, suppress(LosantError):
+    response = b"HTTP/1.1 200 OK\r\n" + header + b"\r\nContent-Length: 7\r\n\r\nthe end"
+    with HttpStub(response) as server, suppress(LosantError):
         driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{server.url}/log?signature=secret")))
-    with HttpStub(answer) as proxy, suppress(LosantError):
+    with HttpStub(response) as proxy, suppress(LosantError):
         monkeypatch.setenv("http_proxy", proxy.url)
         driver.run(to("http://127.0.0.1:9"), steps(Tail("http://files.invalid/log?signature=secret")))
 
@@ -318,7 +318,7 @@ def test_after_the_connection_could_not_be_read_the_next_request_reads_it_again(
         return (yield GET)
 
     def respond(request: bytes) -> bytes:
-        return ANSWER if b"Bearer new" in request else refusal
+        return RESPONSE if b"Bearer new" in request else refusal
 
     with HttpStub(respond) as server:
         read = driver.run(to(server.url), poll_twice(), lambda: next(readings)())  # noqa: PLW0108 - a new one each time
@@ -362,7 +362,7 @@ def test_a_refusal_of_the_current_token_stands(
 
 def test_a_revoked_token_that_is_answered_with_403_is_reloaded_once(driver: Driver) -> None:
     def respond(request: bytes) -> bytes:
-        return ANSWER if b"Bearer new" in request else FORBIDDEN
+        return RESPONSE if b"Bearer new" in request else FORBIDDEN
 
     with HttpStub(respond) as server:
         settings = to(server.url)

@@ -53,13 +53,13 @@ def packed(size: int) -> bytes:
 def drip(pause: float, times: int) -> Callable[[bytes], Iterator[bytes]]:
     """Send a response byte by byte, with a pause before each."""
 
-    def answer(_: bytes) -> Iterator[bytes]:
+    def response(_: bytes) -> Iterator[bytes]:
         yield b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
         for _ in range(times):
             time.sleep(pause)
             yield b" "
 
-    return answer
+    return response
 
 
 # -- Losant's API -----------------------------------------------------------------------------------------

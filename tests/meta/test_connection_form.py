@@ -23,7 +23,7 @@ AIRFLOW = Version(version("apache-airflow"))
 USUAL = connection_form.provider_info_form()["ui-field-behaviour"]
 OWN = connection_form.provider_info_form()["conn-fields"]
 
-# What the web server of Airflow 3 answers when the form is opened.
+# What the web server of Airflow 3 responds when the form is opened.
 FORM_OF_3 = """
 import json, warnings
 with warnings.catch_warnings(record=True) as said:
@@ -49,8 +49,8 @@ page = client.get("/connection/add").get_data(as_text=True)
 names = ProvidersManager().connection_form_widgets
 empty = {name: "" for name in names if name.startswith("extra__losant__")}
 def add(conn_id, **fields):
-    answer = client.post("/connection/add", data=empty | {"conn_id": conn_id, "conn_type": "losant"} | fields)
-    return answer.status_code == 302
+    given = empty | {"conn_id": conn_id, "conn_type": "losant"} | fields
+    return client.post("/connection/add", data=given).status_code == 302
 saved = add("losant_form", password="token", **json.loads(sys.argv[1]))
 extra = BaseHook.get_connection("losant_form").extra_dejson
 print(json.dumps({

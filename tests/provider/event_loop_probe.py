@@ -19,55 +19,55 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Pulse:
+class LoopProbe:
     """Shows to another thread whether an event loop is running or blocked."""
 
     def __init__(self) -> None:
-        self._beat = threading.Event()
+        self._has_run = threading.Event()
         self.checks = 0
         self.stops = 0
 
     def check(self) -> None:
         """Wait until the loop has run a task, or for 2 s, after which it counts as blocked."""
-        self._beat.clear()
+        self._has_run.clear()
         self.checks += 1
-        self.stops += not self._beat.wait(2)
+        self.stops += not self._has_run.wait(2)
 
     async def during(self, work: Awaitable[T]) -> T:
         """Await something while the loop reports to the other thread that it is running."""
-        heart = asyncio.create_task(self._go_on())
+        reporting = asyncio.create_task(self._report())
         try:
             return await work
         finally:
-            heart.cancel()
+            reporting.cancel()
 
-    async def _go_on(self) -> None:
+    async def _report(self) -> None:
         while True:
-            self._beat.set()
+            self._has_run.set()
             await asyncio.sleep(0.001)
 
 
 class SlowSecrets(BaseSecretsBackend):
     """A secrets backend for Airflow's ``[secrets] backend`` that has every connection id."""
 
-    pulse = Pulse()
+    probe = LoopProbe()
     connection: Mapping[str, Any] = {}
 
     def get_conn_value(self, conn_id: str, team_name: str | None = None) -> str:
-        self.pulse.check()
+        self.probe.check()
         return json.dumps(self.connection)
 
 
 @contextmanager
-def supervisor(pulse: Pulse, answers: Mapping[str, Mapping[str, Any]]) -> Iterator[socket.socket]:
+def supervisor(probe: LoopProbe, responses: Mapping[str, Mapping[str, Any]]) -> Iterator[socket.socket]:
     """
     Replace the supervisor process of an Airflow 3 triggerer, at the other end of a real socket.
 
-    :param answers: The responses by the type of the request.
+    :param responses: The responses by the type of the request.
     """
     ours, theirs = socket.socketpair()
     ours.settimeout(10)
-    thread = threading.Thread(target=_answer, args=(ours, pulse, answers))
+    thread = threading.Thread(target=_respond, args=(ours, probe, responses))
     thread.start()
     try:
         yield theirs
@@ -77,15 +77,15 @@ def supervisor(pulse: Pulse, answers: Mapping[str, Mapping[str, Any]]) -> Iterat
         ours.close()
 
 
-def _answer(wire: socket.socket, pulse: Pulse, answers: Mapping[str, Mapping[str, Any]]) -> None:
+def _respond(wire: socket.socket, probe: LoopProbe, responses: Mapping[str, Mapping[str, Any]]) -> None:
     from airflow.sdk.execution_time.comms import _ResponseFrame
     from msgspec import msgpack
 
     with wire.makefile("rb") as incoming:
         while length := incoming.read(4):
             number, body, *_ = msgpack.decode(incoming.read(int.from_bytes(length, "big")))
-            pulse.check()
-            wire.sendall(_ResponseFrame(id=number, body=answers.get(body["type"])).as_bytes())
+            probe.check()
+            wire.sendall(_ResponseFrame(id=number, body=responses.get(body["type"])).as_bytes())
 
 
 @asynccontextmanager

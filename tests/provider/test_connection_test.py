@@ -109,10 +109,10 @@ def test_an_expired_token_is_reported_before_any_request(
 def test_all_missing_scopes_are_reported_at_once(
     losant: Emulator, monkeypatch: pytest.MonkeyPatch, scopes: tuple[str, ...], is_well: bool, says: str
 ) -> None:
-    answer = press_test_button(losant, monkeypatch, password=losant.add_token(scopes))
+    response = press_test_button(losant, monkeypatch, password=losant.add_token(scopes))
 
-    assert answer[0] is is_well
-    assert says.format(losant.application_id) in answer[1]
+    assert response[0] is is_well
+    assert says.format(losant.application_id) in response[1]
 
 
 def test_an_unknown_application_is_reported_even_if_the_token_may_not_list(
@@ -158,8 +158,8 @@ def test_an_unknown_application_is_reported_even_if_the_token_may_not_list(
 )
 def stranger(request: pytest.FixtureRequest) -> Iterator[tuple[HttpStub, str]]:
     """Run a server that is not Losant, or that fails."""
-    answer, says = request.param
-    with HttpStub(answer) as server:
+    response, says = request.param
+    with HttpStub(response) as server:
         yield server, says
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_losant._compat import has_left_deferral
 from airflow_provider_losant.hooks.losant import LosantHook
-from tests.provider.event_loop_probe import Pulse, SlowSecrets, as_triggerer, supervisor
+from tests.provider.event_loop_probe import LoopProbe, SlowSecrets, as_triggerer, supervisor
 from tests.provider.tasks import Ti
 
 if TYPE_CHECKING:
@@ -31,19 +31,19 @@ async def read_all() -> list[Settings]:
 
 
 @pytest.fixture
-def slow_secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pulse]:
+def slow_secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopProbe]:
     """Configure a slow secrets backend in Airflow."""
     monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", f"{SlowSecrets.__module__}.{SlowSecrets.__name__}")
-    monkeypatch.setattr(SlowSecrets, "pulse", Pulse())
+    monkeypatch.setattr(SlowSecrets, "probe", LoopProbe())
     monkeypatch.setattr(SlowSecrets, "connection", {**CONNECTION, "extra": EXTRA})
-    yield SlowSecrets.pulse
+    yield SlowSecrets.probe
     with suppress(ImportError):  # Airflow 3.3 would go on asking it
         from airflow.sdk.configuration import clear_secrets_backends_cache
 
         clear_secrets_backends_cache()
 
 
-def test_a_slow_secrets_backend_does_not_block_the_event_loop(slow_secrets: Pulse) -> None:
+def test_a_slow_secrets_backend_does_not_block_the_event_loop(slow_secrets: LoopProbe) -> None:
     read = asyncio.run(slow_secrets.during(read_all()))
 
     assert [(it.token, it.max_retries) for it in read] == [("made-up", 7)] * 3
@@ -51,17 +51,17 @@ def test_a_slow_secrets_backend_does_not_block_the_event_loop(slow_secrets: Puls
 
 
 def ask(
-    patch: pytest.MonkeyPatch, question: Awaitable[Any], answers: Mapping[str, Mapping[str, Any]]
-) -> tuple[Any, Pulse]:
+    patch: pytest.MonkeyPatch, question: Awaitable[Any], responses: Mapping[str, Mapping[str, Any]]
+) -> tuple[Any, LoopProbe]:
     """Send a request as a trigger of Airflow 3 does; returns the response and the probe of the event loop."""
-    pulse = Pulse()
-    with supervisor(pulse, answers) as wire:
+    probe = LoopProbe()
+    with supervisor(probe, responses) as wire:
 
         async def main() -> Any:
             async with as_triggerer(wire, patch):
-                return await pulse.during(question)
+                return await probe.during(question)
 
-        return asyncio.run(main()), pulse
+        return asyncio.run(main()), probe
 
 
 @pytest.mark.airflow(since="3.0")
@@ -78,11 +78,11 @@ def test_getting_a_connection_from_the_supervisor_does_not_block_the_event_loop(
         "type": "ConnectionResult",
     }
 
-    read, pulse = ask(monkeypatch, read_all(), {"GetConnection": response})
+    read, probe = ask(monkeypatch, read_all(), {"GetConnection": response})
 
     assert [(it.token, it.max_retries) for it in read] == [("made-up", 7)] * 3
-    assert pulse.checks >= 3
-    assert pulse.stops == 0
+    assert probe.checks >= 3
+    assert probe.stops == 0
 
 
 @pytest.mark.airflow(since="3.0")
@@ -95,7 +95,7 @@ def test_checking_whether_a_task_was_killed_does_not_block_the_event_loop(
     key = ti.task_id if map_index < 0 else f"{ti.task_id}_{map_index}"
     response = {"task_states": {ti.run_id: {key: state}} if state else {}, "type": "TaskStatesResult"}
 
-    is_killed, pulse = ask(monkeypatch, has_left_deferral(ti), {"GetTaskStates": response})
+    is_killed, probe = ask(monkeypatch, has_left_deferral(ti), {"GetTaskStates": response})
 
     assert is_killed is (state != "deferred")
-    assert (pulse.checks, pulse.stops) == (1, 0)
+    assert (probe.checks, probe.stops) == (1, 0)

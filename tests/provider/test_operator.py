@@ -469,7 +469,7 @@ def test_a_host_that_refuses_connections_is_named_with_its_connection(
 
 
 @pytest.mark.parametrize(
-    ("answer", "says"),
+    ("response", "says"),
     [
         (http(b"<html>Nothing here</html>", "404 Not Found", "text/html"), "got 404 with text/html"),
         (http(status="302 Found", Location="https://login.example/"), "was redirected (302)"),
@@ -481,9 +481,9 @@ def test_a_host_that_refuses_connections_is_named_with_its_connection(
     ids=["a missing page", "a redirect", "another API"],
 )
 def test_a_host_that_is_not_losant_is_recognised(
-    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, answer: bytes, says: str
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, response: bytes, says: str
 ) -> None:
-    with HttpStub(answer) as server:
+    with HttpStub(response) as server:
         set_connection(monkeypatch, losant, host=server.url, extra={"max_retries": 0})
         message = refused(losant, task(notebook))
 

@@ -341,7 +341,7 @@ def test_the_token_is_never_sent_to_the_file_host(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "more", "error"),
+    ("response", "more", "error"),
     [
         (http(b"hell"), {"size": 5}, TransportError),
         (http(b"hello!"), {"size": 5}, TransportError),
@@ -356,9 +356,9 @@ def test_the_token_is_never_sent_to_the_file_host(tmp_path: Path) -> None:
     ids=["short", "long", "too large", "cut off", "403", "410", "404", "503", "reset"],
 )
 def test_a_failed_download_leaves_no_file_and_reports_no_url(
-    tmp_path: Path, answer: Any, more: dict[str, Any], error: type[Exception]
+    tmp_path: Path, response: Any, more: dict[str, Any], error: type[Exception]
 ) -> None:
-    with HttpStub(answer, close_after=True) as host, pytest.raises(error) as caught:
+    with HttpStub(response, close_after=True) as host, pytest.raises(error) as caught:
         fetch(f"{host.url}/x?signature=secret", lambda: atomic_write(storage_path(tmp_path / "x")), **more)
 
     assert "signature" not in str(caught.value)

@@ -38,8 +38,8 @@ def wait_for(probe: Callable[[], T | None], *, what: str, timeout: float, every:
     """
     deadline = time.monotonic() + timeout
     while True:
-        if answer := probe():
-            return answer
+        if value := probe():
+            return value
         if time.monotonic() >= deadline:
             raise TimeoutError(f"Waited {timeout:.0f} s in vain for {what}.")
         time.sleep(every)

@@ -104,8 +104,8 @@ def test_no_page_and_no_table_scrolls_sideways_on_a_phone(page: Page, name: str)
     assert page.locator("html, .table-wrapper").evaluate_all(TOO_WIDE) == []
 
 
-@pytest.mark.parametrize(("typed", "answer"), SEARCHES.items())
-def test_the_search_finds_a_page_that_answers(page: Page, typed: str, answer: str) -> None:
+@pytest.mark.parametrize(("typed", "page_name"), SEARCHES.items())
+def test_the_search_finds_a_page_that_answers(page: Page, typed: str, page_name: str) -> None:
     page.goto("/index.html")
     search = page.locator("input.sidebar-search")
     search.fill(typed)
@@ -114,4 +114,4 @@ def test_the_search_finds_a_page_that_answers(page: Page, typed: str, answer: st
     expect(page.get_by_role("heading", name="Search Results")).to_be_visible()
     hits = page.locator("#search-results ul.search > li > a")
     addresses = [hits.nth(number).get_attribute("href") for number in range(min(FIRST_HITS, hits.count()))]
-    assert any(f"{answer}.html" in (address or "") for address in addresses), addresses
+    assert any(f"{page_name}.html" in (address or "") for address in addresses), addresses

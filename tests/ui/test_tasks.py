@@ -36,14 +36,14 @@ def test_a_mark_in_the_ui_cancels_the_execution_of_that_deferred_task_and_no_oth
 ) -> None:
     airflow.wait_for_run(REPORT_DAG, RUN, timeout=180)
     others = {it["id"] for it in losant.executions(REPORT_NOTEBOOK)}
-    polls = len(saw(losant, "logs"))
+    polls = len(requests_to(losant, "logs"))
     losant.script(REPORT_NOTEBOOK, ENDLESS)
     run_id = start(airflow, REPORT_DAG, days=1)
     place = (REPORT_DAG, run_id, REPORT_TASK)
     for index in (HAMBURG, LYON, AUSTIN):
         airflow.wait_for_task(*place, lambda it: bool(it["state"] == "deferred"), map_index=index)
     # If a task is marked before its trigger has started, the sweep cancels, not the trigger.
-    wait_for(lambda: len(saw(losant, "logs")) > polls, what="a poll of the trigger", timeout=60)
+    wait_for(lambda: len(requests_to(losant, "logs")) > polls, what="a poll of the trigger", timeout=60)
 
     page.goto(f"/dags/{REPORT_DAG}/runs/{run_id}/tasks/{REPORT_TASK}/mapped/{LYON}/details")
     expect(page.get_by_test_id("header-card").get_by_text("Deferred")).to_be_visible()
@@ -140,7 +140,7 @@ def test_the_page_of_an_asset_shows_which_execution_brought_it_up_to_date(
     camera("asset", page)
 
 
-def saw(losant: Emulator, operation: str) -> list[Request]:
+def requests_to(losant: Emulator, operation: str) -> list[Request]:
     """Return the requests of one operation on the notebook of the report."""
     requests = [it for it in losant.requests if it.operation == f"notebook.{operation}"]
     return [it for it in requests if REPORT_NOTEBOOK in it.path]
@@ -148,4 +148,4 @@ def saw(losant: Emulator, operation: str) -> list[Request]:
 
 def cancelled(losant: Emulator) -> list[str]:
     """Return the executions of the report for which Losant received a cancel."""
-    return [it.query["executionId"] for it in saw(losant, "cancelExecution")]
+    return [it.query["executionId"] for it in requests_to(losant, "cancelExecution")]

@@ -30,7 +30,7 @@ from tests.support.network import (
 from tests.support.network.network import HOST, PASSWORD, USER
 from tests.support.processes import wait_for
 
-ANSWER = http({"answer": 42})
+RESPONSE = http({"meters": 42})
 GET = b"GET /path?query=1 HTTP/1.1\r\nHost: losant.test\r\n\r\n"
 POST = b"POST /path HTTP/1.1\r\nHost: losant.test\r\nContent-Length: 4\r\n\r\nbody"
 NETWORK_KINDS: tuple[NetworkKind, ...] = ("direct", "tls", "proxy", "tls through proxy")
@@ -49,7 +49,7 @@ def losant() -> Iterator[Emulator]:
 
 @pytest.fixture
 def backend() -> Iterator[HttpStub]:
-    with HttpStub(ANSWER) as stub:
+    with HttpStub(RESPONSE) as stub:
         yield stub
 
 
@@ -106,15 +106,15 @@ def test_certificates_are_trusted_by_clients_with_the_bundle_only(
     authority: CertificateAuthority, tmp_path: Path
 ) -> None:
     other = CertificateAuthority(tmp_path)
-    with HttpStub(ANSWER, authority.server_context("127.0.0.1")) as server:
-        assert requests.get(server.url, verify=str(authority.bundle), timeout=10).json() == {"answer": 42}
+    with HttpStub(RESPONSE, authority.server_context("127.0.0.1")) as server:
+        assert requests.get(server.url, verify=str(authority.bundle), timeout=10).json() == {"meters": 42}
         with pytest.raises(requests.exceptions.SSLError):
             requests.get(server.url, verify=str(other.bundle), timeout=10)
 
 
 def test_a_certificate_is_valid_for_its_hosts_only(authority: CertificateAuthority) -> None:
     with (
-        HttpStub(ANSWER, authority.server_context("losant.test")) as server,
+        HttpStub(RESPONSE, authority.server_context("losant.test")) as server,
         pytest.raises(requests.exceptions.SSLError, match=r"127\.0\.0\.1"),
     ):
         requests.get(server.url, verify=str(authority.bundle), timeout=10)
@@ -132,7 +132,7 @@ def test_a_proxy_forwards_a_request_to_a_host_that_only_it_knows(backend: HttpSt
     with Proxy(names={"losant.test": ("127.0.0.1", backend.port)}) as proxy:
         response = through(proxy, "http://losant.test/path?query=1")
 
-    assert response.json() == {"answer": 42}
+    assert response.json() == {"meters": 42}
     assert proxy.requests[0].first_line == "GET http://losant.test/path?query=1 HTTP/1.1"
     assert proxy.requests[0].get("host") == "losant.test"
     assert backend.first_lines == ["GET /path?query=1 HTTP/1.1"]
@@ -141,12 +141,12 @@ def test_a_proxy_forwards_a_request_to_a_host_that_only_it_knows(backend: HttpSt
 
 def test_a_proxy_opens_a_tunnel_for_https(authority: CertificateAuthority) -> None:
     with (
-        HttpStub(ANSWER, authority.server_context("losant.test")) as server,
+        HttpStub(RESPONSE, authority.server_context("losant.test")) as server,
         Proxy(names={"losant.test": ("127.0.0.1", server.port)}) as proxy,
     ):
         response = through(proxy, "https://losant.test/path", verify=str(authority.bundle))
 
-    assert response.json() == {"answer": 42}
+    assert response.json() == {"meters": 42}
     assert [it.first_line.split()[:2] for it in proxy.requests] == [["CONNECT", "losant.test:443"]]
     assert server.first_lines == ["GET /path HTTP/1.1"]
 
@@ -207,7 +207,7 @@ def test_clients_connect_to_a_proxy_by_tls(backend: HttpStub, authority: Certifi
             client.sendall(f"CONNECT {backend.address} HTTP/1.1\r\n".encode() + credentials + b"\r\n")
             assert client.recv(65_536) == b"HTTP/1.1 200 Connection established\r\n\r\n"
             client.sendall(GET)
-            assert read_response(client) == (200, b'{"answer": 42}')
+            assert read_response(client) == (200, b'{"meters": 42}')
 
 
 # -- the load balancer ------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def test_requests_and_responses_are_relayed(
     with connect(balancer, authority) as client:
         for request in (GET, POST, GET):
             client.sendall(request)
-            assert read_response(client) == (200, b'{"answer": 42}')
+            assert read_response(client) == (200, b'{"meters": 42}')
 
     assert backend.requests == [GET, POST, GET]
     assert (balancer.connections, backend.connections) == (1, 1)
@@ -241,7 +241,7 @@ UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nuntil the end
 @pytest.mark.parametrize(
     ("response", "close_after"),
     [
-        (ANSWER, False),
+        (RESPONSE, False),
         (CHUNKED, False),
         (UNTIL_CLOSE, True),
         (b"HTTP/1.1 204 No Content\r\nServer: stub\r\n\r\n", False),
@@ -296,7 +296,7 @@ def test_a_backend_that_is_down_is_a_bad_gateway_until_it_is_up_again(backend: H
 
 def test_a_connection_that_the_backend_closed_is_not_used_again() -> None:
     with (
-        HttpStub(ANSWER, close_after=True) as backend,
+        HttpStub(RESPONSE, close_after=True) as backend,
         LoadBalancer(("127.0.0.1", backend.port)) as balancer,
         connect(balancer) as client,
     ):
@@ -494,7 +494,7 @@ def test_a_gateway_responds_with_a_page_of_its_own(
         client.sendall(GET)
         got, page = read_response(client)
         client.sendall(GET)
-        assert read_response(client) == (200, b'{"answer": 42}')
+        assert read_response(client) == (200, b'{"meters": 42}')
 
     assert got == status
     assert page.startswith(b"<html>")
@@ -536,7 +536,7 @@ def test_a_connection_can_end_after_a_complete_response(
     balancer.inject("*", NetworkFault("close_after_response"))
     with connect(balancer, authority) as client:
         client.sendall(GET)
-        assert read_to_end(client) == ANSWER
+        assert read_to_end(client) == RESPONSE
 
     assert backend.requests == [GET]
 
@@ -575,7 +575,7 @@ def test_a_response_can_be_slow(
             status, body = read_response(client)
             if not balancer.requests[1:]:
                 assert time.monotonic() - began >= size * 0.0004
-            assert (status, body.rstrip()) == (200, b'{"answer": 42}')
+            assert (status, body.rstrip()) == (200, b'{"meters": 42}')
 
 
 def test_a_slow_response_comes_byte_by_byte(backend: HttpStub, authority: CertificateAuthority) -> None:
@@ -586,7 +586,7 @@ def test_a_slow_response_comes_byte_by_byte(backend: HttpStub, authority: Certif
             chunks = [client.recv(65_536) for _ in range(18)]  # each is a TLS record of its own
 
     assert [len(it) for it in chunks[:17]] == [1] * 17
-    assert b"".join(chunks) == ANSWER
+    assert b"".join(chunks) == RESPONSE
 
 
 @pytest.mark.parametrize("processed", [False, True])
@@ -612,7 +612,7 @@ def test_a_response_can_be_without_end(
         assert head.startswith(b"HTTP/1.1 " + status + b"\r\nX-Padding: xxxx")
     else:
         assert head.startswith(b"HTTP/1.1 " + status)
-        assert body.startswith(b'{"answer": 42}   ' if processed else b"<html>")
+        assert body.startswith(b'{"meters": 42}   ' if processed else b"<html>")
 
 
 def test_a_response_can_follow_interim_responses(
@@ -621,7 +621,7 @@ def test_a_response_can_follow_interim_responses(
     balancer.inject("*", NetworkFault("continue_forever", processed=True, seconds=0.001, size=3))
     with connect(balancer, authority) as client:
         client.sendall(GET)
-        expected = b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + ANSWER
+        expected = b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + RESPONSE
         received = b""
         while len(received) < len(expected):
             received += client.recv(65_536)

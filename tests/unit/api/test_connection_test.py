@@ -60,9 +60,9 @@ def test_a_token_is_valid_until_the_second_of_its_expiry(left: float, is_well: b
     losant = driver()
     losant.now = END.timestamp() - left
 
-    answer = losant.drive(check_connection(APPLICATION_ID, token({"exp": END.timestamp()}), losant.clock))
+    response = losant.drive(check_connection(APPLICATION_ID, token({"exp": END.timestamp()}), losant.clock))
 
-    assert answer[0] is is_well
-    assert ("; the token expires on 2027-01-15" in answer[1]) is is_well
-    assert (answer[1] == "The API token expired on 2027-01-15 at 08:00 UTC (its exp claim)") is not is_well
+    assert response[0] is is_well
+    assert ("; the token expires on 2027-01-15" in response[1]) is is_well
+    assert (response[1] == "The API token expired on 2027-01-15 at 08:00 UTC (its exp claim)") is not is_well
     assert (losant.calls == []) is not is_well
