@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -14,6 +16,7 @@ from tests.journeys.secret_scan import places_of, secrets_pattern, stored_by
 from tests.journeys.shared_airflow import HERE
 from tests.support.journey import ENDLESS, Journey, running
 from tests.support.local_airflow import LocalAirflow
+from tests.support.network import Proxy
 from tests.support.postgres import best_database
 
 if TYPE_CHECKING:
@@ -26,6 +29,9 @@ FILES = {
 }
 GOOD = Script(notebook=0.1, files=FILES)
 BAD = Script(notebook=0.1, files=FILES, ending="errored", errors=(("ValueError", "boom"),))
+PASSWORD = "p@ss/word:1"
+PASSWORDS = (PASSWORD, quote(PASSWORD, safe=""), b64encode(f"airflow:{PASSWORD}".encode()).decode())
+"""That of the proxy: as it is, in a URL, and in a header."""
 FAULTS = (
     "server_error",
     "html",
@@ -49,9 +55,21 @@ VARIANTS = {
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    """Yield an Airflow that logs as much as it can."""
-    settings = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG", "AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}
+def proxy() -> Iterator[Proxy]:
+    with Proxy(names={}, user="airflow", password=PASSWORD) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory, proxy: Proxy) -> Iterator[LocalAirflow]:
+    """Yield an Airflow that logs as much as it can, and reaches other hosts by a proxy with a password."""
+    settings = {
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        "http_proxy": proxy.url,
+        "https_proxy": proxy.url,
+        "no_proxy": "127.0.0.1,localhost",
+    }
     home = tmp_path_factory.mktemp("secrets")
     with (
         best_database() as database,
@@ -74,10 +92,33 @@ def run_all(airflow: LocalAirflow, journeys: dict[str, Journey]) -> None:
         assert journey.wait_for_end() == VARIANTS[name][1], name
 
 
+def wait_through_a_proxy_that_refuses(proxy: Proxy, journeys: dict[str, Journey]) -> None:
+    """Let polls of tasks that wait be refused by the proxy for a while, and the tasks then succeed."""
+    for variant, journey in journeys.items():
+        host = f"{variant}.losant.test"
+        proxy.names[host] = ("127.0.0.1", urlsplit(journey.losant.url).port or 0)
+        journey.connect({"allow_http": True}, host=f"http://{host}")
+        journey.start(variant, ENDLESS)
+        journey.wait_for_poll()
+    for status in (407, 403, 502):
+        proxy.refuse, refused = status, len(proxy.requests)
+        for variant, journey in journeys.items():
+            polls = f"http://{variant}.losant.test"
+            journey.wait_until(
+                lambda polls=polls, refused=refused: any(  # type: ignore[misc]  # of this loop
+                    polls in it.first_line for it in proxy.requests[refused:]
+                ),
+                f"a poll that gets {status}",
+            )
+    proxy.refuse = None
+    for journey in journeys.values():
+        journey.let_it_complete()
+        assert journey.wait_for_end() == "success"
+
+
 @pytest.mark.xdist_group("other-airflow")
-@pytest.mark.timeout(300, func_only=True)
-def test_neither_token_nor_signed_address_is_left_in_a_debug_log_or_in_the_database(
-    airflow: LocalAirflow, tmp_path: Path
+def test_no_token_no_password_of_a_proxy_and_no_signed_url_is_left_in_a_debug_log_or_in_the_database(
+    airflow: LocalAirflow, proxy: Proxy, tmp_path: Path
 ) -> None:
     with ExitStack() as ending:
         journeys = {
@@ -89,11 +130,20 @@ def test_neither_token_nor_signed_address_is_left_in_a_debug_log_or_in_the_datab
         still.wait_for_poll()
 
         run_all(airflow, journeys)
+        proxied = {
+            name: ending.enter_context(Journey(running(airflow), tmp_path / f"proxied-{name}"))
+            for name in ("waiting", "deferred")
+        }
+        wait_through_a_proxy_that_refuses(proxy, proxied)
 
-        tokens = {token for journey in (*journeys.values(), still) for token in journey.losant.backend.tokens}
+        tokens = {
+            token
+            for journey in (*journeys.values(), *proxied.values(), still)
+            for token in journey.losant.backend.tokens
+        }
         runs = [run["id"] for journey in (*journeys.values(), still) for run in journey.executions]
         stored = list(stored_by(airflow))
     assert len(tokens) >= 2 * len(VARIANTS)
-    assert places_of(secrets_pattern(tokens), stored) == []
+    assert places_of(secrets_pattern({*tokens, *PASSWORDS}), stored) == []
     for run in runs:  # the search finds the ids of executions, which are no secrets
         assert {"logs", "table"} <= {re.split(r"[/ ]", place)[0] for place in places_of(run, stored)}

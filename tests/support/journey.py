@@ -143,13 +143,18 @@ class Journey:
         if waits:
             self.wait_until(lambda: self.requests_to("execute"), "an execute request")
 
-    def connect(self, extra: Json | None = None) -> None:
-        """Make the Airflow connection to this Losant, unless it has been made."""
+    def connect(self, extra: Json | None = None, **fields: str) -> None:
+        """
+        Make the Airflow connection to this Losant, unless it has been made.
+
+        :param extra: More for the connection's extra.
+        :param fields: Other values of its fields, such as ``host``.
+        """
         if self._is_connected:
             return
         self._is_connected = True
         settings = {"max_retries": 8, **(extra or {})}
-        self.airflow.add_connection(self.conn_id, **connection(self.losant, **settings))
+        self.airflow.add_connection(self.conn_id, **connection(self.losant, **settings) | fields)
 
     @contextmanager
     def outage(self) -> Iterator[None]:
