@@ -82,15 +82,17 @@ def _of(execute: PairFault, partners: Sequence[PairFault], random: Random, start
     different = [it for it in partners if it.base != execute.base]
     for turn, logs in enumerate(different, start):
         needs_tls = execute.needs_tls or logs.needs_tls
+        max_retries = turn // 2 % 2
         shortest = 1.0 if logs.cause is None else 0.0  # a log that lags for less shows everything in time
         yield Pair(
             execute=execute,
             logs=logs,
-            times=1 + turn // 8 % 2,
+            # They end one try at most, because a busy machine may end another one, and there are three.
+            times=1 + turn // 8 % 2 * max_retries,
             seconds=random.choice((shortest, random.uniform(shortest, LONGEST_FAULT), LONGEST_FAULT)),
             kind="tls through proxy" if needs_tls else KINDS[turn % len(KINDS)],
             mode=MODES[turn % len(MODES)],
-            max_retries=turn // 2 % 2,
+            max_retries=max_retries,
             has_store=turn // 4 % 2 == 0,
             running=random.uniform(0.2, 2.0),
         )
