@@ -9,9 +9,9 @@ from typing import Final
 from airflow_provider_losant.emulator import Fault
 from tests.support.network import NetworkFault
 
-HTTP_TIMEOUT: Final = 0.5
-"""Seconds; the ``timeout`` of the connection."""
-_LATE: Final = 3 * HTTP_TIMEOUT
+HTTP_TIMEOUT: Final = 1.0
+"""Seconds; the ``timeout`` of the connection. A busy machine must not be a fault of its own too often."""
+_LATE: Final = 2 * HTTP_TIMEOUT
 """Seconds after which the client has certainly given up."""
 
 

@@ -25,6 +25,7 @@ class Pair:
     """
     A fault of the submission, followed by another one of the execution log.
 
+    :param times: How many requests in a row the first fault happens to.
     :param seconds: How long the second fault lasts; 0 means a single request.
     :param mode: Where the task waits: in the worker or deferred.
     :param max_retries: The connection's; with 0 a failed request ends a try of the task.
@@ -34,6 +35,7 @@ class Pair:
 
     execute: PairFault
     logs: PairFault
+    times: int
     seconds: float
     kind: NetworkKind
     mode: str
@@ -43,8 +45,8 @@ class Pair:
 
     @property
     def name(self) -> str:
-        """For instance ``reset, processed + html 403 (3.1 s), worker, direct, 0 retries, store``."""
-        faults = f"{self.execute.name} + {self.logs.name} ({self.seconds:.1f} s)"
+        """For instance ``reset, processed + html 403 (1 x, 3.1 s), worker, direct, 0 retries, store``."""
+        faults = f"{self.execute.name} + {self.logs.name} ({self.times} x, {self.seconds:.1f} s)"
         store = "store" if self.has_store else "no store"
         return f"{faults}, {self.mode}, {self.kind}, {self.max_retries} retries, {store}"
 
@@ -76,18 +78,21 @@ def chosen_pairs(seed: int) -> list[Pair]:
 
 
 def _of(execute: PairFault, partners: Sequence[PairFault], random: Random, start: int) -> Iterator[Pair]:
-    """Rotate through all settings, which have periods without a common factor, or half as fast."""
+    """Rotate through all settings, each at a pace of its own, so that all combinations occur."""
     different = [it for it in partners if it.base != execute.base]
     for turn, logs in enumerate(different, start):
         needs_tls = execute.needs_tls or logs.needs_tls
+        max_retries = turn // 2 % 2
         shortest = 1.0 if logs.cause is None else 0.0  # a log that lags for less shows everything in time
         yield Pair(
             execute=execute,
             logs=logs,
+            # They end one try at most, because a busy machine may end another one, and there are three.
+            times=1 + turn // 8 % 2 * max_retries,
             seconds=random.choice((shortest, random.uniform(shortest, LONGEST_FAULT), LONGEST_FAULT)),
             kind="tls through proxy" if needs_tls else KINDS[turn % len(KINDS)],
             mode=MODES[turn % len(MODES)],
-            max_retries=turn // 2 % 2,
+            max_retries=max_retries,
             has_store=turn // 4 % 2 == 0,
             running=random.uniform(0.2, 2.0),
         )

@@ -119,9 +119,9 @@ class Host:
         balancer, is_over = self.balancer(pair.kind), threading.Event()
         match pair.execute.cause:
             case NetworkFault() as fault:
-                balancer.inject("connect" if pair.execute.of_connection else EXECUTE, fault)
+                balancer.inject("connect" if pair.execute.of_connection else EXECUTE, fault, pair.times)
             case Fault() as fault:
-                self.losant.inject(EXECUTE, fault)
+                self.losant.inject(EXECUTE, fault, pair.times)
             case None:
                 raise ValueError("a submission cannot lag")
         ending = threading.Thread(target=self._end_faults, args=(notebook, pair.seconds, is_over))
