@@ -21,13 +21,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.endpoints import Call
 from airflow_provider_losant.api.errors import LosantError, NotFound, RateLimited, ServerError, TransportError
+from airflow_provider_losant.api.execution_log import ExecutionLog
 from airflow_provider_losant.api.flows.cancel import cancel
 from airflow_provider_losant.api.flows.ownership import Owner
 from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
 from airflow_provider_losant.api.flows.steps import LogLine, Sleep
 from airflow_provider_losant.api.flows.submission import Started, Submission, SubmitPolicy
 from airflow_provider_losant.api.flows.submit import submit_once
-from airflow_provider_losant.api.model import Execution, ExecutionRef, Status
+from airflow_provider_losant.api.model import ExecutionRef, Status
 from airflow_provider_losant.api.payloads import compact_json, execution_options
 from airflow_provider_losant.api.timestamps import format_timestamp
 
@@ -88,10 +89,10 @@ class FakeLosant:
         )
         return ExecutionRef(application_id=APP, notebook_id=NOTEBOOK_ID, execution_id=execution_id)
 
-    def _logs(self, query: Mapping[str, str]) -> list[Execution]:
+    def _logs(self, query: Mapping[str, str]) -> ExecutionLog:
         since = int(query["since"]) / 1000
         shown = [it for it in self.executions if it["at"] >= since and it["at"] + self.lag <= self.now]
-        return [entry(it) for it in reversed(shown)][: int(query["limit"])]
+        return ExecutionLog([entry(it) for it in reversed(shown)][: int(query["limit"])])
 
     def _cancel(self, execution_id: str) -> None:
         for it in self.executions:
@@ -101,13 +102,15 @@ class FakeLosant:
         raise NotFound(404, "NotFound", "Execution was not found")
 
 
-def entry(it: Mapping[str, Any]) -> Execution:
-    return Execution(
-        ref=ExecutionRef(application_id=APP, notebook_id=NOTEBOOK_ID, execution_id=it["id"]),
-        status=Status.of(it["status"]),
-        queued_at=datetime.fromisoformat(format_timestamp(datetime.fromtimestamp(it["at"], UTC))),
-        template_context=it["context"],
-    )
+def entry(it: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": it["id"],
+        "applicationId": APP,
+        "notebookId": NOTEBOOK_ID,
+        "status": it["status"],
+        "runQueuedAt": format_timestamp(datetime.fromtimestamp(it["at"], UTC)),
+        "templateContext": it["context"],
+    }
 
 
 def marker_of(it: Mapping[str, Any]) -> dict[str, Any]:

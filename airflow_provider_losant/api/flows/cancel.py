@@ -18,7 +18,8 @@ from airflow_provider_losant.api.flows.wait import SINCE_MARGIN
 from airflow_provider_losant.api.model import CANCELING
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.model import Execution, ExecutionLog, ExecutionRef
+    from airflow_provider_losant.api.execution_log import ExecutionLog
+    from airflow_provider_losant.api.model import Execution, ExecutionRef
 
 CancelResult = Literal["requested", "not_needed", "failed"]
 

@@ -24,8 +24,9 @@ from airflow_provider_losant.api.flows.steps import Fetch, LogLine, OpenSink, Sl
 from airflow_provider_losant.api.flows.wait import SINCE_MARGIN
 
 if TYPE_CHECKING:
+    from airflow_provider_losant.api.execution_log import ExecutionLog
     from airflow_provider_losant.api.flows.steps import FileFlow, Flow
-    from airflow_provider_losant.api.model import Execution, ExecutionLog, ExecutionRef, File
+    from airflow_provider_losant.api.model import Execution, ExecutionRef, File
 
 ALL = "*"
 # The name comes from Losant and becomes part of a path, so it must not lead out of the folder.

@@ -13,8 +13,8 @@ from airflow_provider_losant.api.errors import BadRequest, LosantError, Response
 from airflow_provider_losant.api.flows.retry import Jitter, backoff
 
 if TYPE_CHECKING:
+    from airflow_provider_losant.api.execution_log import ExecutionLog
     from airflow_provider_losant.api.flows.steps import LogLine
-    from airflow_provider_losant.api.model import ExecutionLog
 
 FIRST_LIMIT = 20
 LIMIT_GROWTH = 8

@@ -20,9 +20,10 @@ from airflow_provider_losant.api.flows.steps import Clock, LogLine, Sleep
 from airflow_provider_losant.api.flows.wait import is_worth_retrying
 
 if TYPE_CHECKING:
+    from airflow_provider_losant.api.execution_log import ExecutionLog
     from airflow_provider_losant.api.flows.steps import Flow
     from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
-    from airflow_provider_losant.api.model import Execution, ExecutionLog, ExecutionRef
+    from airflow_provider_losant.api.model import Execution, ExecutionRef
 
 FIRST_LIMIT = 100
 MAX_PAUSE = 15.0
@@ -192,7 +193,8 @@ class ExecutionFinder:
             log: ExecutionLog = yield endpoints.execution_logs(
                 self.submission.application_id, self.submission.notebook_id, limit=limit, since=since
             )
-            recent = list(log)
+            ids = self.submission.application_id, self.submission.notebook_id
+            recent = [log.complete(it) for it in log.summaries(*ids)]
             if len(log) < limit or limit >= max_limit or (until is not None and any(map(until, recent))):
                 return recent
             limit = min(limit * 4, max_limit)
