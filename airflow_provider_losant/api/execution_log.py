@@ -2,7 +2,7 @@
 """
 A response of a notebook's execution log.
 
-The log lists the executions of everybody who uses the notebook. So an entry that cannot be parsed must not
+The log lists the executions of all users of the notebook. So an entry that cannot be parsed must not
 hide the others, and raises only for those who want exactly that execution.
 """
 

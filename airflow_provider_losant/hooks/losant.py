@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from airflow_provider_losant._compat import storage_path
 from airflow_provider_losant.api import endpoints
+from airflow_provider_losant.api.flows.log_reader import FIRST_LIMIT
 from airflow_provider_losant.api.flows.notebooks import list_notebooks
 from airflow_provider_losant.api.flows.outputs import OutputSelection, find_execution
-from airflow_provider_losant.api.flows.poll_schedule import FIRST_LIMIT
 from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.flows.skipped_entries import SkippedEntries
 from airflow_provider_losant.api.payloads import encode_context, execution_options, notebook_body
@@ -194,7 +194,8 @@ class LosantHook(LosantConnectionHook):
         """
         Return one execution, searched for in the notebook's log: Losant has no endpoint for it.
 
-        :raises NotFound: the log does not list it.
+        :raises ExecutionNotFound: the log does not list it; a kind of ``NotFound``.
+        :raises LogIncomplete: the log does not list it, but could not be read back to its submission.
         """
         ref = self.execution_ref(notebook_id, execution_id, application_id=application_id)
         return self.client.run(find_execution(ref, self.settings.max_retries))

@@ -90,7 +90,7 @@ class FakeLosant:
         return ExecutionRef(application_id=APP, notebook_id=NOTEBOOK_ID, execution_id=execution_id)
 
     def _logs(self, query: Mapping[str, str]) -> ExecutionLog:
-        since = int(query["since"]) / 1000
+        since = int(query.get("since", 0)) / 1000
         shown = [it for it in self.executions if it["at"] >= since and it["at"] + self.lag <= self.now]
         return ExecutionLog([entry(it) for it in reversed(shown)][: int(query["limit"])])
 

@@ -15,10 +15,10 @@ from math import inf
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_losant.api.flows.log_reader import SINCE_MARGIN
 from airflow_provider_losant.api.flows.poll_schedule import PollDemand
 from airflow_provider_losant.api.flows.skipped_entries import SkippedEntries
 from airflow_provider_losant.api.flows.steps import LogLine
-from airflow_provider_losant.api.flows.wait import SINCE_MARGIN
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.errors import LosantError

@@ -45,8 +45,8 @@ class SkippedEntries:
                 yield found
             elif execution_id not in self._reported:
                 self._reported.add(execution_id)
-                name = f"execution {execution_id}" if execution_id else "an execution"
-                text = f"Ignoring {name} of notebook {self._notebook_id}: {found}"
+                name = execution_id or "without an id"
+                text = f"Ignoring execution {name} of notebook {self._notebook_id}: {found}"
                 self._logs = (*self._logs, LogLine(text, logging.WARNING))
 
     def drain_logs(self) -> Sequence[LogLine]:

@@ -22,6 +22,7 @@ from airflow_provider_losant.api.errors import (
     ResponseTooLarge,
     Unauthorized,
 )
+from airflow_provider_losant.api.flows.log_reader import SINCE_MARGIN, WHOLE_LOG
 from airflow_provider_losant.api.flows.outcome import format_durations
 from airflow_provider_losant.api.flows.poll_schedule import PollDemand
 from airflow_provider_losant.api.flows.skipped_entries import SkippedEntries
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.outcome import Ending
     from airflow_provider_losant.api.model import Execution
 
-SINCE_MARGIN = 300.0
-"""Seconds; Losant does not document which timestamp it compares with ``since``, nor by which clock."""
 FAILURES_BEFORE_FULL_LOG = 2
 QUEUED_GROWTH = 1.5
 MAX_QUEUED_SLOWDOWN = 3.0
@@ -221,7 +220,7 @@ class Wait:
             interval=self.config.poll_interval,
             # All the work of a queued execution is still to come, so it is polled less often.
             slowdown=min(QUEUED_GROWTH ** max(0, self._queued_polls - 1), MAX_QUEUED_SLOWDOWN),
-            since=0.0 if is_missing else self.target.since - SINCE_MARGIN,
+            since=WHOLE_LOG if is_missing else self.target.since - SINCE_MARGIN,
             not_before=self._not_before,
             deadline=self.config.deadline,
             wants_longer_log=wants_longer_log,

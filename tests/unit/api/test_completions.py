@@ -21,7 +21,8 @@ from airflow_provider_losant.api.flows.completions import (
     Completion,
     CompletionFeed,
 )
-from airflow_provider_losant.api.flows.poll_schedule import FIRST_LIMIT, PollSchedule
+from airflow_provider_losant.api.flows.log_reader import FIRST_LIMIT
+from airflow_provider_losant.api.flows.poll_schedule import PollSchedule
 from airflow_provider_losant.api.flows.polling import poll_once
 from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
 from tests.support.factories import (
@@ -74,7 +75,7 @@ class FakeLosant:
         return ExecutionLog(self.entries(call))
 
     def entries(self, call: Any) -> list[dict[str, Any]]:
-        now, since = self.driver.now, int(call.query["since"]) / 1000
+        now, since = self.driver.now, int(call.query.get("since", 0)) / 1000
         listed = [
             execution
             for execution in self.executions

@@ -20,9 +20,10 @@ from airflow_provider_losant.api.errors import (
     TransportError,
 )
 from airflow_provider_losant.api.execution_log import ExecutionLog
-from airflow_provider_losant.api.flows.poll_schedule import FIRST_LIMIT, MAX_LIMIT, PollSchedule
+from airflow_provider_losant.api.flows.log_reader import FIRST_LIMIT, MAX_LIMIT, SINCE_MARGIN
+from airflow_provider_losant.api.flows.poll_schedule import PollSchedule
 from airflow_provider_losant.api.flows.polling import poll_once
-from airflow_provider_losant.api.flows.wait import SINCE_MARGIN, Target, Wait, WaitConfig
+from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
 from tests.support.factories import (
     APPLICATION_ID,
     CREATED_AT,
@@ -89,7 +90,7 @@ class PollRun:
 
     @property
     def windows(self) -> list[tuple[int, float]]:
-        return [(int(it.query["limit"]), int(it.query["since"]) / 1000) for it in self.driver.calls]
+        return [(int(it.query["limit"]), int(it.query.get("since", 0)) / 1000) for it in self.driver.calls]
 
     @property
     def poll_times(self) -> list[float]:
@@ -420,9 +421,9 @@ def test_a_log_too_large_for_one_response_is_requested_with_a_lower_limit() -> N
         )
 
     deep = wait(0)
-    polls = PollRun(make_schedule(deep), respond).poll(4)
+    polls = PollRun(make_schedule(deep), respond).poll(5)
 
-    assert [limit for limit, _ in polls.windows] == [20, 160, 1280, 640]
+    assert [limit for limit, _ in polls.windows] == [20, 160, 1280, 1000, 500]
     assert deep.demand is not None
 
 
@@ -453,7 +454,7 @@ def test_a_refused_limit_is_lowered() -> None:
 
     polls = PollRun(make_schedule(*waits), paged(*entries, max_limit=500)).poll(3)
 
-    assert [limit for limit, _ in polls.windows] == [800, 400, 400]
+    assert [limit for limit, _ in polls.windows] == [800, 500, 500]
     assert {it.ending for it in waits} == {None}
     assert all(it.execution is not None for it in waits)
 
@@ -484,11 +485,10 @@ def test_a_refusal_not_caused_by_the_limit_ends_the_wait() -> None:
     first = wait()
     waits = [first, *(wait(number) for number in range(1, 100))]
 
-    polls = PollRun(make_schedule(*waits), BadRequest(400, "Validation", "no")).poll(5)
+    polls = PollRun(make_schedule(*waits), BadRequest(400, "Validation", "no")).poll(4)
 
     assert {it.ending for it in waits} == {"refused"}
-    assert [limit for limit, _ in polls.windows][-1] <= FIRST_LIMIT
-    assert len(polls.windows) <= 5
+    assert [limit for limit, _ in polls.windows] == [200, 100, 50, FIRST_LIMIT]
 
 
 @few_examples
