@@ -42,6 +42,8 @@ class ExecutionLog:
         self._entries: dict[str, Mapping[str, Any]] = {name: entry for name, entry in with_ids if name}
         self._has_entry_without_id = any(_execution_id(entry) is None for entry in entries)
 
+        self._summaries: Sequence[Execution] | None = None
+
     def __len__(self) -> int:
         """Return the number of entries in the response, also of those without an id."""
         return self._size
@@ -80,7 +82,7 @@ class ExecutionLog:
             except ProtocolError as error:
                 yield execution_id, error
 
-    def summaries(self, application_id: str, notebook_id: str) -> list[Execution]:
+    def summaries(self, application_id: str, notebook_id: str) -> Sequence[Execution]:
         """
         Return the executions with the fields by which an owner finds its own, whatever the others contain.
 
@@ -90,8 +92,10 @@ class ExecutionLog:
         :param application_id: The application whose log this is.
         :param notebook_id: The notebook whose log this is.
         """
-        summaries = (_summary(entry, application_id, notebook_id) for entry in self._entries.values())
-        return [it for it in summaries if it is not None]
+        if self._summaries is None:
+            summaries = (_summary(entry, application_id, notebook_id) for entry in self._entries.values())
+            self._summaries = [it for it in summaries if it is not None]
+        return self._summaries
 
     def complete(self, summary: Execution) -> Execution:
         """Return an execution with all fields; the summary itself, if the other fields cannot be parsed."""
