@@ -12,16 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, Generic, Literal, Protocol, TypeVar
 
+from airflow_provider_losant.api.execution_log import ExecutionLog
 from airflow_provider_losant.api.fields import integer, string
-from airflow_provider_losant.api.model import ExecutionLog, ExecutionRef, Notebook, losant_id
+from airflow_provider_losant.api.model import ExecutionRef, Notebook, losant_id
 from airflow_provider_losant.api.timestamps import to_milliseconds
 from airflow_provider_losant.api.usage import MinuteCounts
 
 T = TypeVar("T")
 
 PAGE_SIZE = 100
-MAX_LOG_LIMIT = 1_000
-"""Executions to request where one has to be found in the log."""
 EXPORT_INTERVAL = 15 * 60.0
 """Seconds that Losant requires between two exports of one notebook."""
 COMPACT = {"_actions": "false", "_links": "false", "_embedded": "false"}
@@ -191,13 +190,15 @@ def execution_logs(application_id: str, notebook_id: str, *, limit: int, since: 
     Get a notebook's latest executions, newest first.
 
     :param limit: Maximum number of executions; Losant's default of 1 may show another task's execution only.
-    :param since: Epoch seconds; 0 returns executions as old as Losant keeps.
+    :param since: Epoch seconds; 0 for executions as old as Losant keeps. It is then left out, as Losant takes
+        0 in other parameters for the current time.
     """
+    span = {"since": to_milliseconds(since)} if since > 0 else {}
     return Call(
         operation="notebook.logs",
         method="GET",
         path=f"{_notebook_path(application_id, notebook_id)}/logs",
-        query={"limit": str(limit), "since": to_milliseconds(since), **COMPACT},
+        query={"limit": str(limit), **span, **COMPACT},
         parse=lambda response: ExecutionLog(_list(response)),
     )
 

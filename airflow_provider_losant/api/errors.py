@@ -13,9 +13,11 @@ The errors that calls to Losant raise, as one tree.
     │   └── NotLosantApi         a web page or a redirect: the host is not Losant's API
     ├── FileAccessDenied         the file host rejected the signed URL, usually because it expired
     ├── OutputError              an output does not exist or is too large
+    ├── LogIncomplete            an execution is not in what could be read of the execution log
     └── ResponseError            Losant returned an error status
         ├── BadRequest 400   ├── Unauthorized 401   ├── Forbidden 403
         ├── NotFound 404     ├── RateLimited 429    └── ServerError 5xx
+        │   └── ExecutionNotFound    the complete execution log does not list the execution
 
 Two attributes decide what may be done next: whether the same request may succeed later (``is_transient``),
 and whether Losant may have executed the request despite the error (``may_have_taken_effect``).
@@ -130,6 +132,16 @@ class OutputError(LosantError):
     """A requested output does not exist or is too large; retrying does not help."""
 
 
+class LogIncomplete(LosantError):
+    """
+    The execution log could not be read back far enough, so it is unknown whether there is an execution.
+
+    Losant returns only a log's latest entries. It may list the execution, or return more entries, later.
+    """
+
+    is_transient = True
+
+
 class ResponseError(LosantError):
     """
     Losant returned an error status.
@@ -183,6 +195,24 @@ class Forbidden(ResponseError):
 
 class NotFound(ResponseError):
     """404: the application, notebook or execution does not exist or is not visible to this token."""
+
+
+class ExecutionNotFound(NotFound):
+    """
+    The execution log was read completely and does not list the execution.
+
+    Losant has no request for one execution, so no response had the status 404: ``status`` has it only so
+    that callers can handle this like any other :class:`NotFound`.
+
+    :param message: Which log does not list which execution.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(404, "NotFound", message)
+        self.args = (message,)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args
 
 
 class RateLimited(ResponseError):

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from airflow_provider_losant.api.errors import SHAPE_ERRORS, InvalidArgument, ProtocolError
+from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.fields import (
     integer,
     number,
     objects,
-    one_line,
     string,
     string_or_none,
     timestamp_or_none,
@@ -93,6 +92,8 @@ STATUSES: Mapping[str, Status] = {
 
 QUEUED, COMPLETED, TIMEOUT = (STATUSES[name] for name in ("queued", "completed", "timeout"))
 CANCELING, CANCELED = (STATUSES[name] for name in ("canceling", "canceled"))
+UNREADABLE = Status("unreadable", can_reconnect=True, is_active=True, is_known=False)
+"""Of an entry whose status is missing or not text: the execution may be active."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +172,7 @@ class Execution:
             ref=ExecutionRef(
                 application_id=string(entry, "applicationId"),
                 notebook_id=string(entry, "notebookId"),
-                execution_id=losant_id(_execution_id(entry), field="notebookExecutionId"),
+                execution_id=losant_id(execution_id_of(entry), field="notebookExecutionId"),
             ),
             status=Status.of(string(entry, "status")),
             relative_to=timestamp_or_none(entry, "executionRelativeTo"),
@@ -251,57 +252,9 @@ class Execution:
 _NO_FILES: Mapping[str, File] = MappingProxyType({})
 
 
-class ExecutionLog:
-    """
-    A notebook's latest executions, newest first; each entry is parsed on access.
-
-    One log serves thousands of waits, most of which find nothing new in it. An entry that cannot be parsed
-    raises only for the wait that reads it.
-
-    :param entries: The entries as Losant returns them.
-    """
-
-    def __init__(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        self._entries = {_execution_id(entry): entry for entry in entries}
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __contains__(self, execution_id: object) -> bool:
-        return execution_id in self._entries
-
-    @property
-    def ids(self) -> Iterable[str]:
-        """The ids of all executions."""
-        return self._entries.keys()
-
-    def __iter__(self) -> Iterator[Execution]:
-        return map(_read, self._entries.values())
-
-    def find(self, execution_id: str, known: Execution | None = None) -> Execution | None:
-        """
-        Return one execution; None if the log does not list it.
-
-        :param known: The execution as found before; returned itself if its entry has not changed.
-        :raises ProtocolError: the entry has an unknown shape.
-        """
-        entry = self._entries.get(execution_id)
-        if entry is None:
-            return None
-        return known if known is not None and known.raw == entry else _read(entry)
-
-
-def _execution_id(entry: Mapping[str, Any]) -> str:
-    return entry.get("notebookExecutionId") or entry["id"]  # type: ignore[no-any-return]  # Losant's own
-
-
-def _read(entry: Mapping[str, Any]) -> Execution:
-    try:
-        return Execution.from_api(entry)
-    except SHAPE_ERRORS as error:
-        raise ProtocolError(
-            f"an execution has an unknown shape: {type(error).__name__} {one_line(error)}"
-        ) from None
+def execution_id_of(entry: Mapping[str, Any]) -> Any:
+    """Return the id of an entry of the execution log, of whatever type it is; None if it has none."""
+    return entry.get("notebookExecutionId") or entry.get("id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

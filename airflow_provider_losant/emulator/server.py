@@ -210,6 +210,17 @@ class Emulator:
         """
         self.backend.set_script(notebook_id, script)
 
+    def add_log_entry(self, notebook_id: str, entry: Any) -> None:
+        """
+        Add an entry of any shape to a notebook's log, newer than all others now, whatever ``since`` is.
+
+        :param entry: the entry's JSON, such as ``{"status": "completed"}``, which has no id.
+        :raises KeyError: if the notebook does not exist.
+        """
+        with self.backend.lock:
+            notebook = self.backend.notebooks[notebook_id.lower()]
+            self.backend.odd_entries.setdefault(notebook.id, []).append((self.backend.clock(), entry))
+
     def inject(self, operation: str, fault: Fault, times: int = 1) -> None:
         """
         Inject a fault into the next requests of an operation.

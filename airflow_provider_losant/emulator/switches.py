@@ -42,6 +42,8 @@ class Switches:
     """Which timestamp ``since`` filters by: ``queued``, ``started`` or ``completed``."""
     max_limit: int | None = None
     """Maximum log entries in a response, whatever ``limit`` is; ``None`` means no maximum."""
+    refuse_limit_above: int | None = None
+    """Value of ``limit`` above which a request for the log is refused with 400; ``None`` means never."""
     max_per_page: int | None = None
     """Maximum notebooks in a page, whatever ``perPage`` is; ``None`` means no maximum."""
     file_url_ttl: float = 3600.0

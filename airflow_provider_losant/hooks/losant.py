@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from airflow_provider_losant._compat import storage_path
 from airflow_provider_losant.api import endpoints
+from airflow_provider_losant.api.flows.log_reader import FIRST_LIMIT
 from airflow_provider_losant.api.flows.notebooks import list_notebooks
 from airflow_provider_losant.api.flows.outputs import OutputSelection, find_execution
-from airflow_provider_losant.api.flows.poll_schedule import FIRST_LIMIT
 from airflow_provider_losant.api.flows.retry import call_with_retry
+from airflow_provider_losant.api.flows.skipped_entries import SkippedEntries
 from airflow_provider_losant.api.payloads import encode_context, execution_options, notebook_body
 from airflow_provider_losant.api.timestamps import parse_timestamp
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_provider_losant.api.endpoints import Upload
-    from airflow_provider_losant.api.model import Execution, ExecutionLog, Notebook
+    from airflow_provider_losant.api.execution_log import ExecutionLog
+    from airflow_provider_losant.api.model import Execution, Notebook
     from airflow_provider_losant.api.payloads import NotebookFields
     from airflow_provider_losant.api.usage import MinuteCounts
     from airflow_provider_losant.hooks.output_folder import IfExists
@@ -168,6 +170,8 @@ class LosantHook(LosantConnectionHook):
         """
         Return a notebook's latest executions, newest first.
 
+        An entry that cannot be parsed is skipped, with a warning.
+
         See Losant's `Notebook: Logs <https://docs.losant.com/rest-api/notebook/#logs>`__.
 
         :param limit: Maximum number of executions.
@@ -178,7 +182,11 @@ class LosantHook(LosantConnectionHook):
             epoch = 0.0 if since is None else parse_timestamp(since, field="since").timestamp()
         make_call = partial(endpoints.execution_logs, notebook_id=notebook_id, limit=limit, since=epoch)
         log: ExecutionLog = self._call(application_id, make_call)
-        return list(log)
+        skipped = SkippedEntries(notebook_id)
+        executions = list(skipped.readable(log))
+        for line in skipped.drain_logs():
+            self.log.log(line.level, "%s", line.text)
+        return executions
 
     def get_execution(
         self, notebook_id: str, execution_id: str, *, application_id: str | None = None
@@ -186,7 +194,8 @@ class LosantHook(LosantConnectionHook):
         """
         Return one execution, searched for in the notebook's log: Losant has no endpoint for it.
 
-        :raises NotFound: the log does not list it.
+        :raises ExecutionNotFound: the log does not list it; a kind of ``NotFound``.
+        :raises LogIncomplete: the log does not list it, but could not be read back to its submission.
         """
         ref = self.execution_ref(notebook_id, execution_id, application_id=application_id)
         return self.client.run(find_execution(ref, self.settings.max_retries))

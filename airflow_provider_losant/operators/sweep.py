@@ -10,10 +10,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import BaseOperator, dag_run_start, deployment_id, task_state
-from airflow_provider_losant.api.endpoints import MAX_LOG_LIMIT
 from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.flows.cancel import cancel
+from airflow_provider_losant.api.flows.log_reader import SEARCH_LIMIT, LogLimit, read_log
 from airflow_provider_losant.api.flows.ownership import Owner, read_marker
+from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.timestamps import parse_seconds
 from airflow_provider_losant.exceptions import NotebookExecutionError, permanent_errors_as_config_error
 
@@ -49,8 +50,8 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
         be deferring.
     :param max_age: Seconds (or timedelta) to look back in the execution log.
     :param losant_conn_id: The Airflow connection. (templated)
-    :raises NotebookExecutionError: a notebook's log could not be read, or an execution not be cancelled; the
-        others were handled all the same.
+    :raises NotebookExecutionError: a notebook's log could not be read, or not back to ``max_age``, or an
+        execution not be cancelled; the others were handled all the same.
     """
 
     template_fields: Sequence[str] = ("notebook_ids", "application_id", "losant_conn_id")
@@ -111,12 +112,19 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
     def _active(self, hook: LosantHook, oldest: float, problems: list[str]) -> list[Execution]:
         active: list[Execution] = []
         for notebook_id in self.notebook_ids or [it.id for it in hook.list_notebooks()]:
+            with permanent_errors_as_config_error():
+                ids = hook.resolve_application_id(None), losant_id(notebook_id, field="notebook_id")
+            retries = hook.settings.max_retries
             try:
-                recent = hook.get_execution_logs(notebook_id, limit=MAX_LOG_LIMIT, since=oldest * 1000)
+                reading = hook.client.run(
+                    read_log(*ids, back_to=oldest, limit=LogLimit(SEARCH_LIMIT), retries=retries)
+                )
             except LosantError as error:
                 problems.append(f"notebook {notebook_id}: {error}")
-            else:
-                active += [it for it in recent if it.status.is_active]
+                continue
+            if not reading.is_complete:
+                problems.append(reading.problem)
+            active += [it for it in reading.log.summaries(*ids) if it.status.is_active]
         return active
 
     def _reason_to_leave(self, execution: Execution, youngest: float) -> str | None:

@@ -235,6 +235,25 @@ def test_the_limit_can_have_a_maximum(client: ApiClient, losant: Emulator, noteb
     assert len(client.logs(notebook_id, limit=1000)) == 2
 
 
+def test_a_limit_can_be_refused(client: ApiClient, losant: Emulator, notebook_id: str) -> None:
+    losant.switches.refuse_limit_above = 200
+
+    assert client.call("GET", f"/notebooks/{notebook_id}/logs?limit=201").status_code == 400
+    assert client.call("GET", f"/notebooks/{notebook_id}/logs?limit=200").status_code == 200
+
+
+def test_the_log_can_have_entries_of_any_shape(
+    client: ApiClient, losant: Emulator, notebook_id: str, clock: Clock
+) -> None:
+    first = client.execute(notebook_id)
+    clock.now += 1
+    losant.add_log_entry(notebook_id, {"status": 7})
+    clock.now += 1
+    second = client.execute(notebook_id)
+
+    assert [it.get("id", it["status"]) for it in client.logs(notebook_id, limit=9)] == [second, 7, first]
+
+
 def test_a_notebook_without_a_file_fails_in_the_run_or_at_once(client: ApiClient, losant: Emulator) -> None:
     notebook_id = losant.add_notebook()
     client.execute(notebook_id)

@@ -33,7 +33,7 @@ def sections() -> dict[str, list[str]]:
 
 
 SECTIONS = sections()
-OF_PROVIDER = {"Waits during faults", "Features on each Airflow version"}
+OF_PROVIDER = {"Long and odd execution logs", "Waits during faults", "Features on each Airflow version"}
 """Sections whose tests are in ``tests/provider``."""
 
 

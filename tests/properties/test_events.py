@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_losant.api.flows.completions import Checkpoint
 from airflow_provider_losant.api.flows.outcome import Outcome
-from airflow_provider_losant.api.model import ExecutionLog
+from airflow_provider_losant.api.model import Execution
 from airflow_provider_losant.triggers.notebook import (
     LosantNotebookEventTrigger,
     LosantNotebookExecutionTrigger,
@@ -27,7 +27,7 @@ TEXT = st.text(max_size=30)
 OUTCOMES = st.builds(
     Outcome,
     ending=st.sampled_from(("ended", "deadline", "outage", "refused")),
-    result=EXECUTION.map(lambda it: next(iter(ExecutionLog([it]))).to_result()),
+    result=EXECUTION.map(lambda it: Execution.from_api(it).to_result()),
     is_success=st.booleans(),
     errors=st.lists(st.fixed_dictionaries({"name": TEXT, "message": TEXT}), max_size=2),
     error_log=st.none() | TEXT,

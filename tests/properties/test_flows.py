@@ -29,6 +29,7 @@ from airflow_provider_losant.api.errors import (
     TransportError,
     Unauthorized,
 )
+from airflow_provider_losant.api.execution_log import ExecutionLog
 from airflow_provider_losant.api.flows import connection_test, deploy, outputs, polling
 from airflow_provider_losant.api.flows.cancel import cancel
 from airflow_provider_losant.api.flows.notebooks import list_notebooks
@@ -40,7 +41,7 @@ from airflow_provider_losant.api.flows.steps import Fetch, LogLine, Sleep, Tail
 from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
 from airflow_provider_losant.api.flows.submit import submit_once
 from airflow_provider_losant.api.flows.wait import Target, WaitConfig
-from airflow_provider_losant.api.model import ExecutionLog, Notebook
+from airflow_provider_losant.api.model import Notebook
 from airflow_provider_losant.api.usage import MinuteCounts
 from tests.support.factories import (
     APPLICATION_ID,

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import LosantError, OutputError
+from airflow_provider_losant.api.execution_log import ExecutionLog
 from airflow_provider_losant.api.flows.completions import CompletionFeed
 from airflow_provider_losant.api.flows.outcome import Outcome
 from airflow_provider_losant.api.flows.outputs import OutputSelection
@@ -24,7 +25,7 @@ from airflow_provider_losant.api.flows.retry import MAX_RETRY_AFTER
 from airflow_provider_losant.api.flows.submission import Submission
 from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
 from airflow_provider_losant.api.http.response import parse_response
-from airflow_provider_losant.api.model import Execution, ExecutionLog, Notebook
+from airflow_provider_losant.api.model import Execution, Notebook
 from airflow_provider_losant.exceptions import NotebookExecutionError
 from airflow_provider_losant.execution.result import result_or_raise
 from airflow_provider_losant.openlineage.datasets import input_datasets, output_datasets
@@ -83,8 +84,11 @@ def use(parsed: Any) -> None:
     elif isinstance(parsed, Execution):
         use_execution(parsed)
     elif isinstance(parsed, ExecutionLog):
-        for execution in parsed:
-            use_execution(execution)
+        for _, execution in parsed.parse():
+            if isinstance(execution, Execution):
+                use_execution(execution)
+        for execution in parsed.summaries(APPLICATION_ID, NOTEBOOK_ID):
+            use_execution(parsed.complete(execution))
         use_log(parsed)
 
 
@@ -193,10 +197,10 @@ def test_arbitrary_bytes_are_parsed_or_a_losant_error(
 @given(with_one_defect(RESPONSES["notebook.logs"]))
 def test_every_execution_gives_a_result_or_a_losant_error(response: Any) -> None:
     try:
-        executions = list(parse("notebook.logs", response))
+        log = parse("notebook.logs", response)
     except LosantError:
         return
-    for execution in executions:
+    for execution in (it for _, it in log.parse() if isinstance(it, Execution)):
         outcome = Outcome(
             ending="ended",
             result=execution.to_result(),

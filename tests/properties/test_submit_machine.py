@@ -2,8 +2,10 @@
 """
 All interleavings of responses, losses, crashes, kills, clears and retries of one task instance.
 
-The model is Losant: a list of executions, a log that may lag, and requests that may be lost before or
-after they take effect. The real flows run against it.
+The model is Losant: a list of executions, a log that may lag, may be long, and may have entries of other
+clients in any shape, and requests that may be lost before or after they take effect. Losant may return fewer
+entries than requested, refuse a high ``limit``, and compare ``since`` with the start of executions. The real
+flows run against it.
 """
 
 from __future__ import annotations
@@ -14,20 +16,29 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.endpoints import Call
-from airflow_provider_losant.api.errors import LosantError, NotFound, RateLimited, ServerError, TransportError
+from airflow_provider_losant.api.errors import (
+    BadRequest,
+    LosantError,
+    NotFound,
+    RateLimited,
+    ServerError,
+    TransportError,
+)
+from airflow_provider_losant.api.execution_log import ExecutionLog
 from airflow_provider_losant.api.flows.cancel import cancel
 from airflow_provider_losant.api.flows.ownership import Owner
-from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
+from airflow_provider_losant.api.flows.reconnect import ExecutionFinder, SubmissionUnknown
 from airflow_provider_losant.api.flows.steps import LogLine, Sleep
 from airflow_provider_losant.api.flows.submission import Started, Submission, SubmitPolicy
 from airflow_provider_losant.api.flows.submit import submit_once
-from airflow_provider_losant.api.model import Execution, ExecutionRef, Status
+from airflow_provider_losant.api.model import ExecutionRef, Status
 from airflow_provider_losant.api.payloads import compact_json, execution_options
 from airflow_provider_losant.api.timestamps import format_timestamp
 
@@ -39,15 +50,56 @@ MAX_LOG_LAG = 60.0
 KILL_BUDGET = 3.5
 FAULTS = ("ok", "ok", "ok", "refused", "limited", "lost_there", "lost_back", "failed_there", "failed_back")
 END = object()
+MAX_LOG = 110
+"""Entries of a log from which on no more of other clients are added."""
+OTHER = Owner(
+    dag_id="dag", task_id="other", run_id="run", map_index=-1, try_number=1, max_tries=3, deployment="here"
+)
+ODD: tuple[Any, ...] = (
+    {"status": "completed"},
+    "not an object",
+    None,
+    {"id": 7},
+    {"id": "f" * 24, "status": "errored", "executionErrors": ["boom"], "runQueuedAt": "yesterday"},
+    {"id": "0" * 24, "status": ["queued"], "templateContext": 5},
+    {"id": "e" * 24, "status": "queued", "runQueuedAt": "9999-12-31T23:59:59-14:00"},
+)
 
 
 class FakeLosant:
     """Stores executions and responds as Losant; the clock advances only when a flow sleeps."""
 
-    def __init__(self, lag: float) -> None:
+    def __init__(
+        self,
+        lag: float,
+        *,
+        cap: int | None = None,
+        refuses_above: int | None = None,
+        since_field: str = "queued",
+    ) -> None:
         self.now = 1_700_000_000.0
         self.lag = lag
+        self.cap = cap
+        self.refuses_above = refuses_above
+        self.since_field = since_field
         self.executions: list[dict[str, Any]] = []
+        self.log: list[tuple[dict[str, Any] | None, Any]] = []
+        """Executions of the task, oldest first, or None and an entry of another client."""
+        self.cancelled: set[str] = set()
+
+    @property
+    def shows_all(self) -> bool:
+        """Whether no execution can be missing in the log."""
+        return self.cap is None and self.refuses_above is None
+
+    def add_foreign(self, count: int) -> None:
+        """Add entries of other clients, among them some of an odd shape, and one of another task."""
+        for number in range(count):
+            execution_id = f"{int(self.now):08x}{number:012x}ffff"
+            context = json.dumps(OTHER.add_marker({})) if number == 0 else "{}"
+            execution = {"id": execution_id, "status": "inProgress", "at": self.now, "context": context}
+            odd = ODD[number % len(ODD)] if number % 7 == 1 else None
+            self.log.append((None, odd if number % 7 == 1 else entry(execution)))
 
     def perform(self, call: Call[Any], fault: str) -> Any:
         if fault == "refused":
@@ -83,17 +135,37 @@ class FakeLosant:
 
     def _execute(self, options: Mapping[str, Any]) -> ExecutionRef:
         execution_id = f"{int(self.now):08x}{len(self.executions):016x}"
-        self.executions.append(
-            {"id": execution_id, "status": "queued", "at": self.now, "context": options["templateContext"]}
-        )
+        execution = {
+            "id": execution_id,
+            "status": "queued",
+            "at": self.now,
+            "context": options["templateContext"],
+        }
+        self.executions.append(execution)
+        self.log.append((execution, None))
         return ExecutionRef(application_id=APP, notebook_id=NOTEBOOK_ID, execution_id=execution_id)
 
-    def _logs(self, query: Mapping[str, str]) -> list[Execution]:
-        since = int(query["since"]) / 1000
-        shown = [it for it in self.executions if it["at"] >= since and it["at"] + self.lag <= self.now]
-        return [entry(it) for it in reversed(shown)][: int(query["limit"])]
+    def _logs(self, query: Mapping[str, str]) -> ExecutionLog:
+        limit = int(query["limit"])
+        if self.refuses_above is not None and limit > self.refuses_above:
+            raise BadRequest(400, "Validation", "limit is too large")
+        since = int(query["since"]) / 1000 if "since" in query else None
+        listed: list[Any] = []
+        for execution, foreign in reversed(self.log):
+            if execution is None:
+                listed.append(foreign)
+            elif self._is_listed(execution, since):
+                listed.append(entry(execution))
+        return ExecutionLog(listed[: limit if self.cap is None else min(limit, self.cap)])
+
+    def _is_listed(self, execution: Mapping[str, Any], since: float | None) -> bool:
+        if execution["at"] + self.lag > self.now:
+            return False
+        has_time = self.since_field == "queued" or execution["status"] != "queued"
+        return since is None or (has_time and execution["at"] >= since)
 
     def _cancel(self, execution_id: str) -> None:
+        self.cancelled.add(execution_id)
         for it in self.executions:
             if it["id"] == execution_id and Status.of(it["status"]).is_active:
                 it["status"] = "canceling"
@@ -101,13 +173,15 @@ class FakeLosant:
         raise NotFound(404, "NotFound", "Execution was not found")
 
 
-def entry(it: Mapping[str, Any]) -> Execution:
-    return Execution(
-        ref=ExecutionRef(application_id=APP, notebook_id=NOTEBOOK_ID, execution_id=it["id"]),
-        status=Status.of(it["status"]),
-        queued_at=datetime.fromisoformat(format_timestamp(datetime.fromtimestamp(it["at"], UTC))),
-        template_context=it["context"],
-    )
+def entry(it: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": it["id"],
+        "applicationId": APP,
+        "notebookId": NOTEBOOK_ID,
+        "status": it["status"],
+        "runQueuedAt": format_timestamp(datetime.fromtimestamp(it["at"], UTC)),
+        "templateContext": it["context"],
+    }
 
 
 def marker_of(it: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,9 +191,15 @@ def marker_of(it: Mapping[str, Any]) -> dict[str, Any]:
 class OneTask(RuleBasedStateMachine):
     """One task instance, its tries and its clears; Losant is the model."""
 
-    @initialize(lag=st.sampled_from((0.0, 0.5, 5.0, 50.0)), has_state_store=st.booleans())
-    def deploy(self, lag: float, has_state_store: bool) -> None:
-        self.losant = FakeLosant(lag)
+    @initialize(
+        lag=st.sampled_from((0.0, 0.5, 5.0, 50.0)),
+        has_state_store=st.booleans(),
+        cap=st.sampled_from((None, 50)),
+        refuses_above=st.sampled_from((None, None, 60)),
+        since_field=st.sampled_from(("queued", "started")),
+    )
+    def deploy(self, lag: float, has_state_store: bool, **log: Any) -> None:
+        self.losant = FakeLosant(lag, **log)
         self.try_number = 0
         self.max_tries = 3
         self.state = "none"  # none | waiting | dead | done | killed
@@ -143,8 +223,9 @@ class OneTask(RuleBasedStateMachine):
         self.drive(flow, data)
 
     @precondition(lambda self: self.state == "waiting")
-    @rule()
-    def the_worker_dies_while_it_waits(self) -> None:
+    @rule(newer=st.sampled_from((0, 60)))
+    def the_worker_dies_while_it_waits(self, newer: int) -> None:
+        self.losant.add_foreign(newer if len(self.losant.log) < MAX_LOG else 0)
         self.state, self.awaited_id = "dead", None
 
     @precondition(lambda self: self.state == "waiting")
@@ -183,6 +264,11 @@ class OneTask(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.losant.now += seconds
 
+    @precondition(lambda self: len(self.losant.log) < MAX_LOG)
+    @rule(count=st.sampled_from((1, 60)))
+    def other_clients_execute_the_notebook(self, count: int) -> None:
+        self.losant.add_foreign(count)
+
     @rule(data=st.data(), ending=st.sampled_from(("inProgress", "completed", "errored")))
     def an_execution_changes_its_status(self, data: st.DataObject, ending: str) -> None:
         if active := self.losant.active():
@@ -201,6 +287,10 @@ class OneTask(RuleBasedStateMachine):
         assert len(completed) == len(set(completed))
 
     @invariant()
+    def no_execution_of_another_client_is_cancelled(self) -> None:
+        assert self.losant.cancelled <= {it["id"] for it in self.losant.executions}
+
+    @invariant()
     def a_waiting_task_waits_for_an_execution_of_its_own_owner(self) -> None:
         if self.state == "waiting":
             execution = next(it for it in self.losant.executions if it["id"] == self.awaited_id)
@@ -208,7 +298,8 @@ class OneTask(RuleBasedStateMachine):
 
     @invariant()
     def while_a_task_waits_no_older_execution_of_it_is_active(self) -> None:
-        if self.state == "waiting" and self.losant.lag <= 1 and not self.has_lost_a_cancel:
+        is_visible = self.losant.lag <= 1 and self.losant.shows_all
+        if self.state == "waiting" and is_visible and not self.has_lost_a_cancel:
             assert all(marker_of(it)["id"] == self.owner().id for it in self.losant.active())
 
     # -- helpers -------------------------------------------------------------------------------------
@@ -289,7 +380,7 @@ class OneTask(RuleBasedStateMachine):
         else:
             raise AssertionError("a kill must end")
         self.state = "killed"
-        if self.losant.lag <= 1:
+        if self.losant.lag <= 1 and self.losant.shows_all:
             assert not self.losant.active(self.owner().id)
 
     def find_and_cancel(self) -> Flow[None]:
@@ -344,12 +435,38 @@ def test_an_execution_of_an_older_try_does_not_stand_for_the_previous_try() -> N
     assert len(task.losant.executions) == 2
 
 
+@pytest.mark.parametrize(
+    ("log", "is_found"),
+    [({}, True), ({"cap": 50}, False), ({"refuses_above": 70}, False), ({"since_field": "started"}, True)],
+    ids=["long", "cut off", "refused", "since refers to the start"],
+)
+def test_a_retry_never_submits_a_second_execution_however_the_log_is(
+    log: dict[str, Any], *, is_found: bool
+) -> None:
+    task = OneTask()
+    task.deploy(lag=0.0, has_state_store=False, **log)
+    task.try_number = 1
+    submitted = task.losant.perform(submit_call(task), "ok").execution_id
+    task.losant.add_foreign(120)
+    task.try_number = 2
+    clock = task.losant
+
+    flow = submit_once(task.submission(), task.policy(), is_retry=True, clock=lambda: clock.now, jitter=max)
+
+    if is_found:
+        assert result_of(flow, task).ref.execution_id == submitted
+    else:
+        with pytest.raises(SubmissionUnknown):
+            result_of(flow, task)
+    assert len(task.losant.executions) == 1
+
+
 def result_of(flow: Flow[Started], task: OneTask) -> Started:
     """Run a flow without faults; returns its result."""
-    response = None
+    response: Any = None
     while True:
         try:
-            step = flow.send(response)
+            step = flow.throw(response) if isinstance(response, LosantError) else flow.send(response)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         response = task.perform_step(step, None)

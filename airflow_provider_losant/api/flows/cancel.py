@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Literal
 
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import BadRequest, LosantError, NotFound
+from airflow_provider_losant.api.flows.log_reader import SINCE_MARGIN, LogLimit, read_log
 from airflow_provider_losant.api.flows.retry import Jitter, call_with_retry
 from airflow_provider_losant.api.flows.steps import Clock, Flow, LogLine, Sleep
-from airflow_provider_losant.api.flows.wait import SINCE_MARGIN, is_worth_retrying
+from airflow_provider_losant.api.flows.wait import is_worth_retrying
 from airflow_provider_losant.api.model import CANCELING
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.model import Execution, ExecutionLog, ExecutionRef
+    from airflow_provider_losant.api.model import Execution, ExecutionRef
 
 CancelResult = Literal["requested", "not_needed", "failed"]
 
@@ -26,8 +27,6 @@ MAX_LOG_LAG = 60.0
 """Seconds that Losant may lag behind a submission, where the task's own ``max_log_lag`` is not known."""
 MAX_PAUSE = 15.0
 """Seconds between two attempts to cancel an execution that Losant does not know yet."""
-LOG_LIMIT = 100
-"""Executions to request to find a new one, which is among the latest."""
 
 
 def cancel(
@@ -90,10 +89,14 @@ def _read_status(ref: ExecutionRef, refusal: NotFound) -> Flow[CancelResult | No
     """Return what the log says about an execution that Losant did not find; None if it may be active."""
     found: Execution | None = None
     try:
-        log: ExecutionLog = yield endpoints.execution_logs(
-            ref.application_id, ref.notebook_id, limit=LOG_LIMIT, since=ref.created_at - SINCE_MARGIN
+        reading = yield from read_log(
+            ref.application_id,
+            ref.notebook_id,
+            back_to=ref.created_at - SINCE_MARGIN,
+            limit=LogLimit(),
+            is_enough=lambda log: ref.execution_id in log,
         )
-        found = log.find(ref.execution_id)
+        found = reading.log.find(ref.execution_id)
     except NotFound as error:
         yield LogLine(f"{error}; the {ref} does not need to be cancelled")
         return "not_needed"

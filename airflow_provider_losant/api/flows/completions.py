@@ -9,20 +9,21 @@ and no loop; unlike a wait it never ends. Its checkpoint is plain JSON, so that 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant.api.errors import ProtocolError
+from airflow_provider_losant.api.flows.log_reader import SINCE_MARGIN
 from airflow_provider_losant.api.flows.poll_schedule import PollDemand
+from airflow_provider_losant.api.flows.skipped_entries import SkippedEntries
 from airflow_provider_losant.api.flows.steps import LogLine
-from airflow_provider_losant.api.flows.wait import SINCE_MARGIN
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.errors import LosantError
-    from airflow_provider_losant.api.model import Execution, ExecutionLog
+    from airflow_provider_losant.api.execution_log import ExecutionLog
+    from airflow_provider_losant.api.model import Execution
 
 INITIAL_LOOKBACK = 24 * 3600.0
 """Seconds that the first poll goes back, to find active executions."""
@@ -101,7 +102,7 @@ class CompletionFeed:
         self._delivered = {} if checkpoint is None else dict(checkpoint.delivered)
         self._completions: Sequence[Completion] = ()
         self._logs: Sequence[LogLine] = ()
-        self._unreadable: set[str] = set()
+        self._skipped = SkippedEntries(notebook_id)
         self._has_failed = False
 
     @property
@@ -115,11 +116,11 @@ class CompletionFeed:
 
     def is_satisfied_by(self, log: ExecutionLog) -> bool:
         """Tell whether the log reaches back far enough."""
-        return any(it.queued_time < self._since for it in self._readable(log, log.ids))
+        return log.reaches_back_to(self._since)
 
     def on_response(self, log: ExecutionLog, now: float) -> bool:
         """Process a response; return whether there is something new to report."""
-        new = list(self._readable(log, (it for it in log.ids if it not in self._delivered)))
+        new = list(self._skipped.readable(log, [it for it in log.ids if it not in self._delivered]))
         for execution in sorted(new, key=attrgetter("last_event_time")):
             if execution.status.is_final:
                 self._deliver(execution)
@@ -133,7 +134,7 @@ class CompletionFeed:
             self._is_first_poll = False
             self._append(None)
         self._has_failed = False
-        return bool(self._completions or self._logs)
+        return bool(self._completions or self._logs or self._skipped.has_logs)
 
     def on_error(self, error: LosantError, now: float) -> bool:
         """Process a failed poll; only the first in a row is logged."""
@@ -154,21 +155,8 @@ class CompletionFeed:
 
     def drain_logs(self) -> Sequence[LogLine]:
         """Return the lines for the triggerer's log that have come up since the last call."""
-        lines, self._logs = self._logs, ()
+        lines, self._logs = (*self._skipped.drain_logs(), *self._logs), ()
         return lines
-
-    def _readable(self, log: ExecutionLog, ids: Iterable[str]) -> Iterator[Execution]:
-        """Read what can be read: one entry of an unknown shape must not hide the others."""
-        for execution_id in ids:
-            try:
-                found = log.find(execution_id)
-            except ProtocolError as error:
-                if execution_id not in self._unreadable:
-                    self._unreadable.add(execution_id)
-                    self._log(f"Ignoring execution {execution_id} of notebook {self.notebook_id}: {error}")
-                continue
-            if found is not None:
-                yield found
 
     def _is_recent(self, execution: Execution) -> bool:
         return execution.queued_time >= self._since
@@ -191,7 +179,6 @@ class CompletionFeed:
         self._delivered = {
             name: queued for name, queued in self._delivered.items() if queued >= self._since or name in log
         }
-        self._unreadable = {name for name in self._unreadable if name in log}
 
     def _log(self, text: str) -> None:
         self._logs = (*self._logs, LogLine(text, logging.WARNING))

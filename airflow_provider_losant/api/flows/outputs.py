@@ -11,23 +11,23 @@ from fnmatch import fnmatchcase
 from itertools import count
 from typing import TYPE_CHECKING
 
-from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import (
+    ExecutionNotFound,
     FileAccessDenied,
     InvalidArgument,
     LosantError,
-    NotFound,
     OutputError,
 )
-from airflow_provider_losant.api.flows.retry import backoff, call_with_retry
+from airflow_provider_losant.api.flows.log_reader import SINCE_MARGIN, WHOLE_LOG, LogLimit, read_log
+from airflow_provider_losant.api.flows.retry import backoff
 from airflow_provider_losant.api.flows.steps import Fetch, LogLine, OpenSink, Sleep
-from airflow_provider_losant.api.flows.wait import SINCE_MARGIN
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.steps import FileFlow, Flow
-    from airflow_provider_losant.api.model import Execution, ExecutionLog, ExecutionRef, File
+    from airflow_provider_losant.api.model import Execution, ExecutionRef, File
 
 ALL = "*"
+DAY = 24 * 3600.0
 # The name comes from Losant and becomes part of a path, so it must not lead out of the folder.
 _NAME = re.compile(r"(?!\.{1,2}(/|$))[^/\\:\x00-\x1f]+(/(?!\.{1,2}(/|$))[^/\\:\x00-\x1f]+)*")
 
@@ -92,16 +92,28 @@ def find_execution(ref: ExecutionRef, retries: int) -> Flow[Execution]:
     """
     Search the notebook's execution log for one execution; Losant has no endpoint for a single execution.
 
-    :raises NotFound: the log does not list it.
+    :raises ExecutionNotFound: the log does not list it.
+    :raises LogIncomplete: the log does not list it, but could not be read back to its submission.
     """
-    for since in (ref.created_at - SINCE_MARGIN, 0.0):
-        call = endpoints.execution_logs(
-            ref.application_id, ref.notebook_id, limit=endpoints.MAX_LOG_LIMIT, since=since
+    limit = LogLimit()
+    created_at = ref.created_at
+    # Without since the search goes back further, in case the clock that made the id was ahead.
+    for back_to, since in ((created_at - SINCE_MARGIN, None), (created_at - DAY, WHOLE_LOG)):
+        reading = yield from read_log(
+            ref.application_id,
+            ref.notebook_id,
+            back_to=back_to,
+            since=since,
+            limit=limit,
+            is_enough=lambda log: ref.execution_id in log,
+            retries=retries,
         )
-        log: ExecutionLog = yield from call_with_retry(call, retries)
-        if execution := log.find(ref.execution_id):
+        if execution := reading.log.find(ref.execution_id):
             return execution
-    raise NotFound(404, "NotFound", f"the log of notebook {ref.notebook_id} does not list {ref.execution_id}")
+    reading.check_complete()
+    raise ExecutionNotFound(
+        f"The execution log of notebook {ref.notebook_id} does not list execution {ref.execution_id}"
+    )
 
 
 def download(

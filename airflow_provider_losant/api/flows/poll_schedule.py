@@ -9,17 +9,14 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
-from airflow_provider_losant.api.errors import BadRequest, LosantError, ResponseTooLarge
+from airflow_provider_losant.api.flows.log_reader import LogLimit
 from airflow_provider_losant.api.flows.retry import Jitter, backoff
 
 if TYPE_CHECKING:
+    from airflow_provider_losant.api.errors import LosantError
+    from airflow_provider_losant.api.execution_log import ExecutionLog
     from airflow_provider_losant.api.flows.steps import LogLine
-    from airflow_provider_losant.api.model import ExecutionLog
 
-FIRST_LIMIT = 20
-LIMIT_GROWTH = 8
-MAX_LIMIT = 10_000
-"""The longest log that is requested where many wait: ended executions stay in it, so it only gets longer."""
 DEADLINE_SPACING = 1.0
 """Seconds between polls that deadlines cause; one poll serves all deadlines in between."""
 
@@ -113,8 +110,7 @@ class PollSchedule:
         self._next_poll_at = inf
         self._failures = 0
         self._retry_at = self._rate_limited_until = -inf
-        self._limit = self._current_limit = FIRST_LIMIT
-        self._max_limit = MAX_LIMIT
+        self._limit = LogLimit()
 
     @classmethod
     def of(cls, subscriber: Subscriber, jitter: Jitter = random.uniform) -> PollSchedule:
@@ -149,23 +145,20 @@ class PollSchedule:
         """Return ``limit`` and ``since`` of a request whose response serves all who accept one now."""
         self._recipients, since = self._accepting(now)
         self._requested_at, self._needs_retry = now, False
-        self._limit = max(self._limit, 2 * len(self._recipients))
-        self._current_limit = min(self._limit, self._max_limit)
-        return self._current_limit, since
+        return self._limit.next_limit(at_least=2 * len(self._recipients)), since
 
     def on_response(self, log: ExecutionLog, now: float) -> list[Subscriber]:
         """Process a response; return the subscribers that get it: none, if a longer log is needed first."""
         self._failures = 0
-        is_full = len(log) >= self._current_limit
-        hides_some = is_full and any(
+        hides_some = self._limit.is_full(len(log)) and any(
             it.demand is not None and it.demand.wants_longer_log and not it.is_satisfied_by(log)
             for it in self._present
         )
-        if hides_some and self._current_limit < self._max_limit:
-            self._limit, self._needs_retry = self._current_limit * LIMIT_GROWTH, True
+        if hides_some and self._limit.grow():
+            self._needs_retry = True
             return []
         if hides_some:
-            self._limit = FIRST_LIMIT  # the longest log did not help, so it is not requested every time
+            self._limit.reset()  # the longest log did not help, so it is not requested every time
         # Counted from the request, but Losant gets a pause also where its responses are slow.
         self._last_poll = max(self._requested_at, now - self._shortest_interval / 2)
         self._stretch = self._jitter(1.0, 1.05)  # never sooner than requested
@@ -173,9 +166,8 @@ class PollSchedule:
 
     def on_error(self, error: LosantError, now: float) -> list[Subscriber]:
         """Process a failed poll; return the subscribers that get the error."""
-        if isinstance(error, BadRequest | ResponseTooLarge) and self._current_limit > FIRST_LIMIT:
-            # Losant documents no maximum, so the limit may be higher than it allows, or than we can read.
-            self._max_limit, self._needs_retry = self._current_limit // 2, True
+        if self._limit.shrink(error):
+            self._needs_retry = True
             return []
         self._failures += 1
         self._last_poll = now

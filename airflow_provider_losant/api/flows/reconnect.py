@@ -7,24 +7,27 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
-from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import LosantError, NotLosantApi
 from airflow_provider_losant.api.flows.cancel import cancel
+from airflow_provider_losant.api.flows.log_reader import SEARCH_LIMIT, WHOLE_LOG, LogLimit, read_log
 from airflow_provider_losant.api.flows.ownership import try_number
 from airflow_provider_losant.api.flows.retry import Jitter, backoff
 from airflow_provider_losant.api.flows.steps import Clock, LogLine, Sleep
 from airflow_provider_losant.api.flows.wait import is_worth_retrying
+from airflow_provider_losant.api.model import UNREADABLE
 
 if TYPE_CHECKING:
+    from airflow_provider_losant.api.execution_log import ExecutionLog
+    from airflow_provider_losant.api.flows.log_reader import LogReading
     from airflow_provider_losant.api.flows.steps import Flow
     from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
-    from airflow_provider_losant.api.model import Execution, ExecutionLog, ExecutionRef
+    from airflow_provider_losant.api.model import Execution, ExecutionRef
 
-FIRST_LIMIT = 100
 MAX_PAUSE = 15.0
 """Seconds between two searches of the log."""
 SEARCH_PAUSE = 0.5
@@ -32,7 +35,7 @@ SEARCH_PAUSE = 0.5
 
 
 class SubmissionUnknown(LosantError):
-    """Losant may have started an execution, in this try or an earlier one, and the log cannot be read."""
+    """The log cannot show whether Losant runs an execution that this try or an earlier one submitted."""
 
     is_transient = True
 
@@ -45,6 +48,7 @@ class ExecutionFinder:
     policy: SubmitPolicy
     clock: Clock = time.time
     jitter: Jitter = random.uniform
+    limit: LogLimit = field(default_factory=partial(LogLimit, SEARCH_LIMIT), repr=False, compare=False)
 
     def find_earlier(self) -> Flow[Execution | None]:
         """
@@ -53,14 +57,20 @@ class ExecutionFinder:
         If the log does not show an execution of the try before, it may lag, so it is searched again for
         ``max_log_lag``.
 
-        :raises SubmissionUnknown: the log cannot be read.
+        :raises SubmissionUnknown: the log cannot be read, or not back far enough to rule one out.
         """
         started_at = self.clock()
         for search in count():
+            is_last = self.clock() - started_at >= self.policy.max_log_lag
+            # Absence is concluded only from a log that was requested without since: Losant may compare since
+            # with the start of executions, and then one that is queued is missing.
             try:
-                recent = yield from self._read_log_or_wait(started_at - self.policy.lookback)
+                reading = yield from self._read_log_or_wait(
+                    started_at - self.policy.lookback, whole=is_last or search % 2 == 1
+                )
             except LosantError as error:
                 raise self._unknown(error) from error
+            recent = self._summaries(reading.log)
             own = [it for it in recent if self.submission.owns(it)]
             candidates = sorted((it for it in own if it.status.can_reconnect), key=_completed_then_oldest)
             yield from self._cancel_stale(
@@ -68,14 +78,16 @@ class ExecutionFinder:
             )
             yield from self._cancel_stale(candidates[1:], "its task has another execution")
             if candidates:
-                found = candidates[0]
+                found = reading.log.complete(candidates[0])
                 yield LogLine(
                     f"Reconnecting to execution {found.ref.execution_id} from an earlier try "
                     f"(status: {found.status})"
                 )
                 return found
-            is_over = self.clock() - started_at >= self.policy.max_log_lag
-            if is_over or self._shows_last_try(recent):
+            shows_last_try = self._shows_last_try(recent)
+            if is_last and not (shows_last_try or reading.is_complete):
+                raise self._unknown(reading.problem)
+            if is_last or shows_last_try:
                 ended = ", ".join(f"{it.ref.execution_id} {it.status}" for it in own)
                 yield LogLine(
                     f"No execution from an earlier try to reconnect to ({ended or 'none listed'}); "
@@ -90,9 +102,20 @@ class ExecutionFinder:
         raise AssertionError  # the loop above only ends by return or raise
 
     def find_others(self) -> Flow[Sequence[Execution]]:
-        """Return the notebook's executions that have not ended and belong to other tasks, newest first."""
-        recent = yield from self._read_log_or_wait(self.clock() - self.policy.lookback)
-        return [it for it in recent if not (it.status.is_final or self.submission.is_same_task(it))]
+        """
+        Return the notebook's executions that have not ended and belong to other tasks, newest first.
+
+        :raises LogIncomplete: the log shows none, but cannot be read back far enough.
+        """
+        reading = yield from self._read_log_or_wait(self.clock() - self.policy.lookback, whole=True)
+        others = [
+            reading.log.complete(it)
+            for it in self._summaries(reading.log)
+            if not (it.status.is_final or it.status is UNREADABLE or self.submission.is_same_task(it))
+        ]
+        if not others:
+            reading.check_complete()
+        return others
 
     def find_lost(self, failure: LosantError) -> Flow[Execution | None]:
         """
@@ -102,24 +125,33 @@ class ExecutionFinder:
 
         :param failure: What came instead of the response. If that was a web page, and only web pages follow,
             the host is probably not Losant's, so the search ends after ``max_log_lag``.
-        :raises SubmissionUnknown: the log cannot be read.
+        :raises SubmissionUnknown: the log cannot be read, or not back far enough.
         """
         lost_at = self.clock()
         only_pages = isinstance(failure, NotLosantApi)
         for search in count():
+            is_last = self.clock() - lost_at >= self.policy.max_log_lag
             try:
-                recent = yield from self._read_log(lost_at - self.policy.lookback)
+                reading = yield from self._read_log(
+                    lost_at - self.policy.lookback,
+                    whole=is_last or search % 2 == 1,
+                    is_enough=self._shows(self._is_of_this_try),
+                )
             except LosantError as error:
                 only_pages = only_pages and isinstance(error, NotLosantApi)
-                limit = self.policy.max_log_lag if only_pages else self.policy.max_poll_outage
-                if not is_worth_retrying(error) or self.clock() - lost_at > limit:
+                longest = self.policy.max_log_lag if only_pages else self.policy.max_poll_outage
+                if not is_worth_retrying(error) or self.clock() - lost_at > longest:
                     raise self._unknown(error) from error
                 floor = error.retry_after or 0.0
             else:
                 floor, only_pages = 0.0, False
-                found = next((it for it in recent if self._is_of_this_try(it)), None)
-                if found is not None or self.clock() - lost_at >= self.policy.max_log_lag:
-                    return found
+                found = next((it for it in self._summaries(reading.log) if self._is_of_this_try(it)), None)
+                if found is not None:
+                    return reading.log.complete(found)
+                if is_last and not reading.is_complete:
+                    raise self._unknown(reading.problem)
+                if is_last:
+                    return None
             yield Sleep(max(floor, _pause(search)))
         raise AssertionError  # the loop above only ends by return or raise
 
@@ -136,30 +168,38 @@ class ExecutionFinder:
         submission, started_at = self.submission, self.clock()
         if submission.owner is None and submission.known_id is None:
             return ()
-        limit = endpoints.MAX_LOG_LIMIT
-        while True:
+        is_over = partial(self._is_later, started_at + budget)
+        incomplete: str | None = None
+        for search in count():
             problem, pause = None, SEARCH_PAUSE
             try:
-                recent = yield from self._read_log(
-                    started_at - self.policy.lookback, max_limit=limit, until=submission.owns
+                reading = yield from self._read_log(
+                    started_at - self.policy.lookback,
+                    whole=search % 2 == 1,  # as in find_earlier
+                    is_enough=self._shows(submission.owns),
+                    # What Losant lists after the first search is among the newest.
+                    give_up_when=is_over if incomplete is None else _always,
                 )
             except LosantError as error:
-                problem = error
+                problem = str(error)
                 if not is_worth_retrying(error):
                     break
                 pause = max(pause, error.retry_after or 0.0)
             else:
-                active = [it.ref for it in recent if submission.owns(it) and it.status.is_active]
-                if active or submission.owner is None or any(map(self._is_of_this_try, recent)):
+                own = [it for it in self._summaries(reading.log) if submission.owns(it)]
+                active = [it.ref for it in own if it.status.is_active]
+                if active or any(submission.owner is None or self._is_of_this_try(it) for it in own):
                     return active
-                limit = FIRST_LIMIT  # what Losant lists from now on is among the newest
+                incomplete = reading.problem if incomplete is None else incomplete
+                self.limit.reset()
             if self.clock() - started_at + pause > budget:
                 break
             yield Sleep(pause)
         # Only now, because another thread, which a kill has interrupted, may hold the lock of the log.
-        if problem is not None:
+        if problem or incomplete:
             yield LogLine(
-                f"{problem}; whether an execution of {submission} is active is unknown", logging.ERROR
+                f"{problem or incomplete}; whether an execution of {submission} is active is unknown",
+                logging.ERROR,
             )
         return ()
 
@@ -168,12 +208,12 @@ class ExecutionFinder:
             if execution.status.is_active and self.policy.cancel_stale:
                 yield from cancel(execution.ref, why, retries=self.policy.retries, jitter=self.jitter)
 
-    def _read_log_or_wait(self, since: float) -> Flow[Sequence[Execution]]:
+    def _read_log_or_wait(self, back_to: float, *, whole: bool) -> Flow[LogReading]:
         """Read the log, also after an outage: to submit without it could start a second execution."""
         started_at = self.clock()
         for attempt in count(1):
             try:
-                return (yield from self._read_log(since))
+                return (yield from self._read_log(back_to, whole=whole))
             except LosantError as error:
                 if not is_worth_retrying(error) or self._is_outage(started_at):
                     raise
@@ -184,32 +224,35 @@ class ExecutionFinder:
 
     def _read_log(
         self,
-        since: float,
+        back_to: float,
         *,
-        max_limit: int = endpoints.MAX_LOG_LIMIT,
-        until: Callable[[Execution], bool] | None = None,
-    ) -> Flow[Sequence[Execution]]:
-        """
-        Read the whole log since a time (epoch seconds), as far as Losant returns it.
-
-        :param max_limit: Read no more than these newest executions.
-        :param until: Read no further if this is true of an execution.
-        """
-        limit = FIRST_LIMIT
-        while True:
-            log: ExecutionLog = yield endpoints.execution_logs(
-                self.submission.application_id, self.submission.notebook_id, limit=limit, since=since
-            )
-            recent = list(log)
-            if len(log) < limit or limit >= max_limit or (until is not None and any(map(until, recent))):
-                return recent
-            limit = min(limit * 4, max_limit)
-
-    def _unknown(self, error: LosantError) -> SubmissionUnknown:
-        """Return a transient error, whatever the cause: there may be an execution to reconnect to."""
-        return SubmissionUnknown(
-            f"{error}; whether Losant runs {self.submission} is unknown, a retry searches again"
+        whole: bool,
+        is_enough: Callable[[ExecutionLog], bool] | None = None,
+        give_up_when: Callable[[], bool] | None = None,
+    ) -> Flow[LogReading]:
+        return read_log(
+            self.submission.application_id,
+            self.submission.notebook_id,
+            back_to=back_to,
+            since=WHOLE_LOG if whole else back_to,
+            limit=self.limit,
+            is_enough=is_enough,
+            give_up_when=give_up_when,
         )
+
+    def _summaries(self, log: ExecutionLog) -> Sequence[Execution]:
+        return log.summaries(self.submission.application_id, self.submission.notebook_id)
+
+    def _shows(self, is_wanted: Callable[[Execution], bool]) -> Callable[[ExecutionLog], bool]:
+        return lambda log: any(map(is_wanted, self._summaries(log)))
+
+    def _unknown(self, problem: object) -> SubmissionUnknown:
+        return SubmissionUnknown(
+            f"{problem}; whether Losant runs {self.submission} is unknown, a retry searches again"
+        )
+
+    def _is_later(self, time: float) -> bool:
+        return self.clock() > time
 
     def _is_outage(self, started_at: float) -> bool:
         return self.clock() - started_at > self.policy.max_poll_outage
@@ -228,6 +271,10 @@ class ExecutionFinder:
         if owner is None:
             return any(it.ref.execution_id == self.submission.known_id for it in recent)
         return any(owner.is_same_task(it) and try_number(it) == owner.try_number - 1 for it in recent)
+
+
+def _always() -> bool:
+    return True
 
 
 def _pause(search: int) -> float:

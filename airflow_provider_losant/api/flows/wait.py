@@ -22,18 +22,19 @@ from airflow_provider_losant.api.errors import (
     ResponseTooLarge,
     Unauthorized,
 )
+from airflow_provider_losant.api.flows.log_reader import SINCE_MARGIN, WHOLE_LOG
 from airflow_provider_losant.api.flows.outcome import format_durations
 from airflow_provider_losant.api.flows.poll_schedule import PollDemand
+from airflow_provider_losant.api.flows.skipped_entries import SkippedEntries
 from airflow_provider_losant.api.flows.steps import LogLine
 from airflow_provider_losant.api.model import QUEUED, ExecutionRef
 from airflow_provider_losant.api.timestamps import format_timestamp
 
 if TYPE_CHECKING:
+    from airflow_provider_losant.api.execution_log import ExecutionLog
     from airflow_provider_losant.api.flows.outcome import Ending
-    from airflow_provider_losant.api.model import Execution, ExecutionLog
+    from airflow_provider_losant.api.model import Execution
 
-SINCE_MARGIN = 300.0
-"""Seconds; Losant does not document which timestamp it compares with ``since``, nor by which clock."""
 FAILURES_BEFORE_FULL_LOG = 2
 QUEUED_GROWTH = 1.5
 MAX_QUEUED_SLOWDOWN = 3.0
@@ -89,15 +90,19 @@ class Target:
             execution_id=self.execution_id,
         )
 
-    def select(self, log: ExecutionLog, known: Execution | None = None) -> Execution | None:
+    def select(
+        self, log: ExecutionLog, known: Execution | None = None, skipped: SkippedEntries | None = None
+    ) -> Execution | None:
         """
         Return the execution to wait for, if the log shows it.
 
         :param known: What was selected before; returned itself when nothing has changed.
+        :param skipped: Gets the entries that cannot be parsed, where any execution may be selected.
         """
         if self.execution_id is not None:
             return log.find(self.execution_id, known)
-        ended = [it for it in log if it.status.is_final and it.queued_time >= self.since]
+        readable = (skipped or SkippedEntries(self.notebook_id)).readable(log)
+        ended = [it for it in readable if it.status.is_final and it.queued_time >= self.since]
         # By the time they ended, so that the choice does not depend on when the log is polled.
         return min(ended, key=attrgetter("last_event_time", "queued_time"), default=None)
 
@@ -105,10 +110,7 @@ class Target:
         """Tell whether a longer log could not lead to another choice."""
         if self.execution_id is not None:
             return self.execution_id in log
-        try:
-            return any(it.queued_time < self.since for it in log)
-        except ProtocolError:
-            return True  # a longer log would have the same unreadable entry
+        return log.reaches_back_to(self.since)
 
     def __str__(self) -> str:
         if self.execution_id is not None:
@@ -138,6 +140,7 @@ class Wait:
         self.problem: str | None = None
         self._not_before = not_before
         self._logs: Sequence[LogLine] = ()
+        self._skipped = SkippedEntries(target.notebook_id)
         self._phase = ""
         self._outage_since: float | None = None
         self._failures = 0
@@ -161,7 +164,7 @@ class Wait:
     def on_response(self, log: ExecutionLog, now: float) -> bool:
         """Process a response; return whether there is something new to report."""
         try:
-            found = self.target.select(log, self.execution)
+            found = self.target.select(log, self.execution, self._skipped)
         except ProtocolError as error:
             return self.on_error(error, now)
         if found is not None:
@@ -199,11 +202,11 @@ class Wait:
         elif outage > self.config.max_poll_outage:
             self._end("outage", problem)
         self.demand = self._next_demand()
-        return bool(self._logs) or self.ending is not None
+        return bool(self._logs) or self._skipped.has_logs or self.ending is not None
 
     def drain_logs(self) -> Sequence[LogLine]:
         """Return the lines for the task log that have come up since the last call."""
-        lines, self._logs = self._logs, ()
+        lines, self._logs = (*self._skipped.drain_logs(), *self._logs), ()
         return lines
 
     def _next_demand(self) -> PollDemand | None:
@@ -217,7 +220,7 @@ class Wait:
             interval=self.config.poll_interval,
             # All the work of a queued execution is still to come, so it is polled less often.
             slowdown=min(QUEUED_GROWTH ** max(0, self._queued_polls - 1), MAX_QUEUED_SLOWDOWN),
-            since=0.0 if is_missing else self.target.since - SINCE_MARGIN,
+            since=WHOLE_LOG if is_missing else self.target.since - SINCE_MARGIN,
             not_before=self._not_before,
             deadline=self.config.deadline,
             wants_longer_log=wants_longer_log,

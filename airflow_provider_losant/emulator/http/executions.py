@@ -6,7 +6,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from heapq import merge
 from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_losant.emulator.http.context import SUCCESS, RequestContext
@@ -104,6 +106,8 @@ def logs(context: RequestContext) -> tuple[int, Any]:
     """Return the notebook's executions, newest first; by default only one."""
     backend, switches, now = context.backend, context.backend.switches, context.backend.clock()
     limit, since = max(1, context.integer("limit", 1)), context.timestamp("since")
+    if switches.refuse_limit_above is not None and limit > switches.refuse_limit_above:
+        raise Refused(400, "Validation", "limit is too large")
     limit = min(limit, switches.max_limit or limit)
 
     def is_listed(execution: Execution) -> bool:
@@ -119,8 +123,13 @@ def logs(context: RequestContext) -> tuple[int, Any]:
         timestamp = timestamps[switches.since_field]
         return timestamp is not None and since <= timestamp <= now
 
-    listed = islice(filter(is_listed, backend.executions(context.notebook.id)), limit)
-    return 200, [serializers.execution(backend, execution) for execution in listed]
+    listed = (
+        (execution.queued_at, serializers.execution(backend, execution))
+        for execution in filter(is_listed, backend.executions(context.notebook.id))
+    )
+    odd = reversed(backend.odd_entries.get(context.notebook.id, ()))
+    newest_first = merge(listed, odd, key=itemgetter(0), reverse=True)
+    return 200, [entry for _, entry in islice(newest_first, limit)]
 
 
 def minute_counts(context: RequestContext) -> tuple[int, Any]:

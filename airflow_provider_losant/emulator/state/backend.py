@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.emulator.state.identity import Signer, Token, object_id, token_text
 from airflow_provider_losant.emulator.state.model import Application, Entity, Notebook, describe_file
@@ -54,6 +54,7 @@ class Backend:
         self.exported_at: dict[str, float] = {}
         self.queued: deque[Execution] = deque()
         self.pending_callbacks: deque[Execution] = deque()
+        self.odd_entries: dict[str, list[tuple[float, Any]]] = {}
         self._executions: dict[str, dict[str, Execution]] = {}
         self._storage = storage
 

@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_losant.api.errors import LosantError
+from airflow_provider_losant.api.execution_log import ExecutionLog
 from airflow_provider_losant.api.flows.steps import Fetch, LogLine, Sleep, Tail
-from airflow_provider_losant.api.model import ExecutionLog
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.endpoints import Call

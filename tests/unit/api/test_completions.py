@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_losant.api.errors import Forbidden, TransportError
+from airflow_provider_losant.api.execution_log import ExecutionLog
 from airflow_provider_losant.api.flows.completions import (
     INITIAL_LOOKBACK,
     OVERLAP,
@@ -20,10 +21,10 @@ from airflow_provider_losant.api.flows.completions import (
     Completion,
     CompletionFeed,
 )
-from airflow_provider_losant.api.flows.poll_schedule import FIRST_LIMIT, PollSchedule
+from airflow_provider_losant.api.flows.log_reader import FIRST_LIMIT
+from airflow_provider_losant.api.flows.poll_schedule import PollSchedule
 from airflow_provider_losant.api.flows.polling import poll_once
 from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
-from airflow_provider_losant.api.model import ExecutionLog
 from tests.support.factories import (
     APPLICATION_ID,
     CREATED_AT,
@@ -71,14 +72,17 @@ class FakeLosant:
         self.driver = FlowDriver([self.respond], now=CREATED_AT)
 
     def respond(self, call: Any) -> ExecutionLog:
-        now, since = self.driver.now, int(call.query["since"]) / 1000
+        return ExecutionLog(self.entries(call))
+
+    def entries(self, call: Any) -> list[dict[str, Any]]:
+        now, since = self.driver.now, int(call.query.get("since", 0)) / 1000
         listed = [
             execution
             for execution in self.executions
             if CREATED_AT + max(execution.queued, execution.listed) <= now
         ]
         wanted = [execution.entry(now) for execution in listed if CREATED_AT + execution.queued >= since]
-        return ExecutionLog(wanted[: int(call.query["limit"])])
+        return wanted[: int(call.query["limit"])]
 
 
 class FeedPoller:
@@ -266,7 +270,7 @@ def test_consecutive_failures_are_logged_once_and_lose_no_completion() -> None:
 def test_an_unreadable_entry_hides_no_other_and_is_logged_once() -> None:
     losant = FakeLosant(FakeExecution(1, 10, 20))
     odd = {"id": execution_id_at(5), "status": "completed"}
-    losant.driver._remaining = [lambda call: ExecutionLog([odd, *(it.raw for it in losant.respond(call))])]
+    losant.driver._remaining = [lambda call: ExecutionLog([odd, *losant.entries(call)])]
     poller = FeedPoller(losant)
 
     assert ids(poller.poll_until(300)) == [FakeExecution(1, 10, 20).id]

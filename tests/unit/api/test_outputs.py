@@ -20,6 +20,7 @@ from airflow_provider_losant.api.errors import (
     TransportError,
 )
 from airflow_provider_losant.api.flows.outputs import OutputSelection, download, find_execution
+from airflow_provider_losant.api.timestamps import to_milliseconds
 from tests.support.factories import CREATED_AT, REF, execution, execution_id_at
 from tests.unit.api.flow_driver import FlowDriver
 
@@ -173,8 +174,8 @@ def test_an_execution_is_searched_near_its_creation_time_and_then_everywhere() -
     driver = FlowDriver([[execution(execution_id=execution_id_at(1))], [execution()]])
 
     assert driver.drive(find_execution(REF, 0)).ref == REF
-    assert [float(it.query["since"]) / 1000 for it in driver.calls] == [CREATED_AT - 300, 0]
-    with pytest.raises(NotFound, match="does not list"):
+    assert [it.query.get("since") for it in driver.calls] == [to_milliseconds(CREATED_AT - 300), None]
+    with pytest.raises(NotFound, match=r"^The execution log of notebook \w+ does not list execution \w+$"):
         FlowDriver([[]]).drive(find_execution(REF, 0))
     with pytest.raises(ServerError):
         FlowDriver([ServerError(503, "", "away")]).drive(find_execution(REF, 1))

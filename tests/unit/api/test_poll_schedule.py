@@ -19,10 +19,11 @@ from airflow_provider_losant.api.errors import (
     ServerError,
     TransportError,
 )
-from airflow_provider_losant.api.flows.poll_schedule import FIRST_LIMIT, MAX_LIMIT, PollSchedule
+from airflow_provider_losant.api.execution_log import ExecutionLog
+from airflow_provider_losant.api.flows.log_reader import FIRST_LIMIT, MAX_LIMIT, SINCE_MARGIN
+from airflow_provider_losant.api.flows.poll_schedule import PollSchedule
 from airflow_provider_losant.api.flows.polling import poll_once
-from airflow_provider_losant.api.flows.wait import SINCE_MARGIN, Target, Wait, WaitConfig
-from airflow_provider_losant.api.model import ExecutionLog
+from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
 from tests.support.factories import (
     APPLICATION_ID,
     CREATED_AT,
@@ -89,7 +90,7 @@ class PollRun:
 
     @property
     def windows(self) -> list[tuple[int, float]]:
-        return [(int(it.query["limit"]), int(it.query["since"]) / 1000) for it in self.driver.calls]
+        return [(int(it.query["limit"]), int(it.query.get("since", 0)) / 1000) for it in self.driver.calls]
 
     @property
     def poll_times(self) -> list[float]:
@@ -195,23 +196,37 @@ def test_an_unreadable_execution_fails_only_its_own_wait() -> None:
     assert len(polls.driver.calls) == 4
 
 
-def test_an_unreadable_execution_in_a_full_log_fails_only_its_own_wait() -> None:
+def test_an_unreadable_execution_has_no_effect_on_a_wait_for_any_execution() -> None:
     any_execution = Target(application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, since=CREATED_AT)
     wait_for_any = Wait(
         any_execution, WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 3_600, max_poll_outage=30.0)
     )
-    healthy = wait(0)
-    others = [entry("completed", execution_id_at(number)) for number in range(FIRST_LIMIT + 5, 2, -1)]
-    response = log(
-        *others[: FIRST_LIMIT - 2],
-        entry("completed", execution_id_at(2), runQueuedAt="yesterday"),
-        entry(execution_id=execution_id_at(0)),
-    )
+    others = [entry("inProgress", execution_id_at(number)) for number in range(FIRST_LIMIT + 5, 2, -1)]
+    odd = [entry("completed", execution_id_at(2), runQueuedAt="yesterday"), {"status": "completed"}]
+    ended = entry("completed", execution_id_at(1))
 
-    PollRun(make_schedule(healthy, wait_for_any), response).poll(4)
+    polls = PollRun(make_schedule(wait_for_any), log(*others, *odd), log(*others, *odd, ended)).poll(2)
 
-    assert (healthy.ending, wait_for_any.ending) == (None, "outage")
-    assert healthy.execution is not None
+    assert len(polls.driver.calls) == 2
+    assert wait_for_any.ending == "ended"
+    assert wait_for_any.execution is not None
+    assert wait_for_any.execution.ref.execution_id == execution_id_at(1)
+
+
+def test_an_unreadable_execution_is_logged_once() -> None:
+    any_execution = Target(application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, since=CREATED_AT)
+    config = WaitConfig(poll_interval=20.0, deadline=CREATED_AT + 3_600, max_poll_outage=30.0)
+    wait_for_any = Wait(any_execution, config)
+    response = log(entry("errored", execution_id_at(2), executionErrors=["boom"]), {"status": "completed"}, 7)
+
+    lines = []
+    for _ in range(3):
+        wait_for_any.on_response(response, CREATED_AT)
+        lines += [line.text for line in wait_for_any.drain_logs()]
+
+    assert len(lines) == 2
+    assert f"Ignoring execution {execution_id_at(2)} of notebook {NOTEBOOK_ID}" in lines[1]
+    assert wait_for_any.ending is None
 
 
 # -- when it is due ---------------------------------------------------------------------------------------
@@ -406,9 +421,9 @@ def test_a_log_too_large_for_one_response_is_requested_with_a_lower_limit() -> N
         )
 
     deep = wait(0)
-    polls = PollRun(make_schedule(deep), respond).poll(4)
+    polls = PollRun(make_schedule(deep), respond).poll(5)
 
-    assert [limit for limit, _ in polls.windows] == [20, 160, 1280, 640]
+    assert [limit for limit, _ in polls.windows] == [20, 160, 1280, 1000, 500]
     assert deep.demand is not None
 
 
@@ -439,7 +454,7 @@ def test_a_refused_limit_is_lowered() -> None:
 
     polls = PollRun(make_schedule(*waits), paged(*entries, max_limit=500)).poll(3)
 
-    assert [limit for limit, _ in polls.windows] == [800, 400, 400]
+    assert [limit for limit, _ in polls.windows] == [800, 500, 500]
     assert {it.ending for it in waits} == {None}
     assert all(it.execution is not None for it in waits)
 
@@ -470,11 +485,10 @@ def test_a_refusal_not_caused_by_the_limit_ends_the_wait() -> None:
     first = wait()
     waits = [first, *(wait(number) for number in range(1, 100))]
 
-    polls = PollRun(make_schedule(*waits), BadRequest(400, "Validation", "no")).poll(5)
+    polls = PollRun(make_schedule(*waits), BadRequest(400, "Validation", "no")).poll(4)
 
     assert {it.ending for it in waits} == {"refused"}
-    assert [limit for limit, _ in polls.windows][-1] <= FIRST_LIMIT
-    assert len(polls.windows) <= 5
+    assert [limit for limit, _ in polls.windows] == [200, 100, 50, FIRST_LIMIT]
 
 
 @few_examples

@@ -21,7 +21,7 @@ from airflow_provider_losant.api.errors import (
 from airflow_provider_losant.api.flows.ownership import Owner, read_marker
 from airflow_provider_losant.api.flows.reconnect import ExecutionFinder, SubmissionUnknown
 from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
-from tests.support.factories import APPLICATION_ID, NOTEBOOK_ID, execution, execution_id_at
+from tests.support.factories import APPLICATION_ID, CREATED_AT, NOTEBOOK_ID, execution, execution_id_at
 from tests.unit.api.flow_driver import FlowDriver, maximum
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def test_a_lost_submission_is_searched_for_without_using_the_local_clock(skew: f
     submitted = execution_of_try(3, "inProgress")
 
     def log(call: Any) -> list[Execution]:
-        is_listed = float(call.query["since"]) / 1000 <= driver.now + skew
+        is_listed = float(call.query.get("since", 0)) / 1000 <= driver.now + skew
         return [submitted] if is_listed else []
 
     driver = FlowDriver([log])
@@ -242,10 +242,10 @@ def test_a_kill_searches_a_long_log_once_and_then_only_its_newest_entries() -> N
     def log(call: Any) -> list[Execution]:
         return others[: int(call.query["limit"])]
 
-    driver = FlowDriver([log])
+    driver = FlowDriver([log], now=CREATED_AT + 1_200)
 
     assert find_active(driver, budget=1.0) == []
-    assert [int(call.query["limit"]) for call in driver.calls] == [100, 400, 1_000, 100, 100]
+    assert [int(call.query["limit"]) for call in driver.calls] == [100, 800, 6_400, 100, 100]
 
 
 def test_a_kill_reads_no_further_than_the_execution_that_it_finds() -> None:

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A response of a notebook's execution log.
+
+The log lists the executions of all users of the notebook. So an entry that cannot be parsed must not
+hide the others, and raises only for those who want exactly that execution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from airflow_provider_losant.api.errors import SHAPE_ERRORS, LosantError, ProtocolError
+from airflow_provider_losant.api.fields import one_line, timestamp_or_none
+from airflow_provider_losant.api.model import (
+    UNREADABLE,
+    Execution,
+    ExecutionRef,
+    Status,
+    execution_id_of,
+    losant_id,
+)
+
+MIN_TIME = 1e9
+"""Epoch seconds (in 2001) before which no execution can be; an earlier timestamp is not believed."""
+
+
+class ExecutionLog:
+    """
+    A notebook's latest executions, newest first; each entry is parsed on access.
+
+    One log serves thousands of waits, most of which find nothing new in it.
+
+    :param entries: The entries as Losant returns them, which may have any shape.
+    """
+
+    def __init__(self, entries: Sequence[Any]) -> None:
+        self._size = len(entries)
+        with_ids = ((_execution_id(entry), entry) for entry in entries)
+        self._entries: dict[str, Mapping[str, Any]] = {name: entry for name, entry in with_ids if name}
+        self._has_entry_without_id = any(_execution_id(entry) is None for entry in entries)
+
+        self._summaries: Sequence[Execution] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of entries in the response, also of those without an id."""
+        return self._size
+
+    def __contains__(self, execution_id: object) -> bool:
+        return execution_id in self._entries
+
+    @property
+    def ids(self) -> Collection[str]:
+        """The ids of all executions."""
+        return self._entries.keys()
+
+    def find(self, execution_id: str, known: Execution | None = None) -> Execution | None:
+        """
+        Return one execution; None if the log does not list it.
+
+        :param known: The execution as found before; returned itself if its entry has not changed.
+        :raises ProtocolError: the entry has an unknown shape.
+        """
+        entry = self._entries.get(execution_id)
+        if entry is None:
+            return None
+        return known if known is not None and known.raw == entry else _parse(entry)
+
+    def parse(self, ids: Iterable[str] | None = None) -> Iterator[tuple[str, Execution | ProtocolError]]:
+        """
+        Parse each entry; for one that cannot be parsed there is an error instead.
+
+        :param ids: The ids of the entries; by default all. An entry without an id has an empty one.
+        """
+        if ids is None and self._has_entry_without_id:
+            yield "", ProtocolError("the execution has no id")
+        for execution_id in self._entries if ids is None else ids:
+            try:
+                yield execution_id, _parse(self._entries[execution_id])
+            except ProtocolError as error:
+                yield execution_id, error
+
+    def summaries(self, application_id: str, notebook_id: str) -> Sequence[Execution]:
+        """
+        Return the executions with the fields by which an owner finds its own, whatever the others contain.
+
+        These are the id, the status, the template context, and the times of the queueing and the query. An
+        entry without a valid id is left out.
+
+        :param application_id: The application whose log this is.
+        :param notebook_id: The notebook whose log this is.
+        """
+        if self._summaries is None:
+            summaries = (_summary(entry, application_id, notebook_id) for entry in self._entries.values())
+            self._summaries = [it for it in summaries if it is not None]
+        return self._summaries
+
+    def complete(self, summary: Execution) -> Execution:
+        """Return an execution with all fields; the summary itself, if the other fields cannot be parsed."""
+        try:
+            return self.find(summary.ref.execution_id) or summary
+        except ProtocolError:
+            return summary
+
+    def reaches_back_to(self, since: float) -> bool:
+        """
+        Tell whether the oldest entry is older than a time, so that none since then is cut off.
+
+        Both times of the entry have to be older, the one in its id and that of its queueing, because an
+        absurd timestamp of a single entry must not make a log look complete.
+
+        :param since: Epoch seconds.
+        """
+        for entry in reversed(self._entries.values()):
+            summary = _summary(entry, "", "")
+            times = () if summary is None else (summary.queued_time, summary.ref.created_at)
+            if times and min(times) > MIN_TIME:
+                return max(times) < since
+        return False
+
+
+def _execution_id(entry: Any) -> str | None:
+    if not isinstance(entry, Mapping):
+        return None
+    found = execution_id_of(entry)
+    return found if found and isinstance(found, str) else None
+
+
+def _parse(entry: Mapping[str, Any]) -> Execution:
+    try:
+        return Execution.from_api(entry)
+    except SHAPE_ERRORS as error:
+        raise ProtocolError(
+            f"an execution has an unknown shape: {type(error).__name__} {one_line(error)}"
+        ) from None
+
+
+def _summary(entry: Mapping[str, Any], application_id: str, notebook_id: str) -> Execution | None:
+    try:
+        execution_id = losant_id(_execution_id(entry), field="notebookExecutionId")
+    except LosantError:
+        return None
+    status, context = entry.get("status"), entry.get("templateContext")
+    return Execution(
+        ref=ExecutionRef(application_id=application_id, notebook_id=notebook_id, execution_id=execution_id),
+        status=Status.of(status) if isinstance(status, str) else UNREADABLE,
+        relative_to=_timestamp(entry, "executionRelativeTo"),
+        queued_at=_timestamp(entry, "runQueuedAt"),
+        template_context=context if isinstance(context, str) else None,
+        raw=entry,
+    )
+
+
+def _timestamp(entry: Mapping[str, Any], key: str) -> datetime | None:
+    try:
+        return timestamp_or_none(entry, key)
+    except SHAPE_ERRORS:
+        return None

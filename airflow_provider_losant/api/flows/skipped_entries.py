@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Skip the entries of an execution log that cannot be parsed, and log each once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from airflow_provider_losant.api.errors import ProtocolError
+from airflow_provider_losant.api.flows.steps import LogLine
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.execution_log import ExecutionLog
+    from airflow_provider_losant.api.model import Execution
+
+
+class SkippedEntries:
+    """
+    The entries of a notebook's log that were skipped: one of an unknown shape must not hide the others.
+
+    :param notebook_id: The notebook, for the log lines.
+    """
+
+    def __init__(self, notebook_id: str) -> None:
+        self._notebook_id = notebook_id
+        self._reported: set[str] = set()
+        self._logs: Sequence[LogLine] = ()
+
+    @property
+    def has_logs(self) -> bool:
+        """Whether an entry has been skipped since the lines were drained."""
+        return bool(self._logs)
+
+    def readable(self, log: ExecutionLog, ids: Iterable[str] | None = None) -> Iterator[Execution]:
+        """
+        Yield the executions that can be parsed.
+
+        :param ids: The ids of those that are wanted; by default all.
+        """
+        # What is no longer listed is forgotten, so that this does not grow for ever.
+        self._reported = {it for it in self._reported if not it or it in log}
+        for execution_id, found in log.parse(ids):
+            if not isinstance(found, ProtocolError):
+                yield found
+            elif execution_id not in self._reported:
+                self._reported.add(execution_id)
+                name = execution_id or "without an id"
+                text = f"Ignoring execution {name} of notebook {self._notebook_id}: {found}"
+                self._logs = (*self._logs, LogLine(text, logging.WARNING))
+
+    def drain_logs(self) -> Sequence[LogLine]:
+        """Return the lines for the log that have come up since the last call."""
+        lines, self._logs = self._logs, ()
+        return lines
