@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Generic, Literal, Protocol, TypeVar
 
 from airflow_provider_losant.api.execution_log import ExecutionLog
-from airflow_provider_losant.api.fields import integer, string
-from airflow_provider_losant.api.model import ExecutionRef, Notebook, losant_id
+from airflow_provider_losant.api.fields import integer, losant_id, string
+from airflow_provider_losant.api.model import ExecutionRef, MinuteCounts, Notebook
 from airflow_provider_losant.api.timestamps import to_milliseconds
-from airflow_provider_losant.api.usage import MinuteCounts
 
 T = TypeVar("T")
 

@@ -13,15 +13,8 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_losant.api.errors import SHAPE_ERRORS, LosantError, ProtocolError
-from airflow_provider_losant.api.fields import one_line, timestamp_or_none
-from airflow_provider_losant.api.model import (
-    UNREADABLE,
-    Execution,
-    ExecutionRef,
-    Status,
-    execution_id_of,
-    losant_id,
-)
+from airflow_provider_losant.api.fields import losant_id, one_line, timestamp_or_none
+from airflow_provider_losant.api.model import UNREADABLE, Execution, ExecutionRef, Status, execution_id_of
 
 MIN_TIME = 1e9
 """Epoch seconds (in 2001) before which no execution can be; an earlier timestamp is not believed."""

@@ -8,11 +8,15 @@ callers turn it into a :class:`~airflow_provider_losant.api.errors.ProtocolError
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from airflow_provider_losant.api.errors import InvalidArgument
+
 Entry = Mapping[str, Any]
+_ID = re.compile(r"[0-9A-Fa-f]{24}")
 
 MAX_MESSAGE = 500
 """Maximum characters of Losant's text in a message; Losant's own messages are much shorter."""
@@ -86,3 +90,18 @@ def one_line(value: object) -> str:
     """
     printable = "".join(it if it.isprintable() else " " for it in str(value)[:MAX_MESSAGE])
     return " ".join(printable.split())
+
+
+def losant_id(value: object, *, field: str) -> str:
+    """
+    Return an id in lower case, as Losant returns it; a valid id is safe in a URL path.
+
+    :param value: 24 hexadecimal digits.
+    :param field: The argument's name, for the error.
+    :raises InvalidArgument: the value is missing or not an id.
+    """
+    if isinstance(value, str) and _ID.fullmatch(value.strip()):
+        return value.strip().lower()
+    if value is None or value == "":
+        raise InvalidArgument(field, "is missing")
+    raise InvalidArgument(field, f"{value!r} is not a Losant id (24 hexadecimal digits)")

@@ -9,42 +9,25 @@ contains signed URLs. Unknown keys are ignored. Only this module translates Losa
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.fields import (
     integer,
+    losant_id,
     number,
     objects,
     string,
     string_or_none,
+    timestamp,
     timestamp_or_none,
 )
 from airflow_provider_losant.api.timestamps import format_timestamp
 
-_ID = re.compile(r"[0-9A-Fa-f]{24}")
-
 ERROR_LOG = "result.error.log"
-
-
-def losant_id(value: object, *, field: str) -> str:
-    """
-    Return an id in lower case, as Losant returns it; a valid id is safe in a URL path.
-
-    :param value: 24 hexadecimal digits.
-    :param field: The argument's name, for the error.
-    :raises InvalidArgument: the value is missing or not an id.
-    """
-    if isinstance(value, str) and _ID.fullmatch(value.strip()):
-        return value.strip().lower()
-    if value is None or value == "":
-        raise InvalidArgument(field, "is missing")
-    raise InvalidArgument(field, f"{value!r} is not a Losant id (24 hexadecimal digits)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +277,60 @@ class Notebook:
             minutes_this_period=number(entry.get("stats") or {}, "minutesThisPeriod"),
             raw=entry,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayCount:
+    """
+    The usage of one day.
+
+    :param date: The start of the day.
+    :param minutes: Run minutes, as a whole number.
+    :param completed: Number of executions that completed; ``errored``, ``canceled`` and ``timeout`` likewise.
+    """
+
+    date: datetime
+    minutes: int
+    completed: int
+    errored: int
+    canceled: int
+    timeout: int
+
+    @classmethod
+    def from_api(cls, entry: Mapping[str, Any]) -> DayCount:
+        """Parse one day of Losant's response; a missing number is zero."""
+        names = ("minutes", "completed", "errored", "canceled", "timeout")
+        counts = {name: integer(entry, name) or 0 for name in names}
+        return cls(date=timestamp(entry, "date"), **counts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinuteCounts:
+    """
+    A notebook's usage between two timestamps.
+
+    :param days: The days with executions, as Losant lists them.
+    """
+
+    start: datetime
+    end: datetime
+    days: Sequence[DayCount]
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_api(cls, response: Mapping[str, Any]) -> MinuteCounts:
+        """Parse Losant's response."""
+        return cls(
+            start=timestamp(response, "start"),
+            end=timestamp(response, "end"),
+            days=tuple(DayCount.from_api(entry) for entry in response["counts"]),
+            raw=response,
+        )
+
+    @property
+    def minutes(self) -> int:
+        """The run minutes of all days."""
+        return sum(day.minutes for day in self.days)
 
 
 def _format_or_none(timestamp: datetime | None) -> str | None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_losant.api import defaults
 from airflow_provider_losant.api.errors import InvalidArgument
-from airflow_provider_losant.api.model import losant_id
+from airflow_provider_losant.api.fields import losant_id
 
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+")
 _MAX_PORT = 65_535

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_losant._compat import Asset, AssetAlias, is_asset
 from airflow_provider_losant.api import defaults
-from airflow_provider_losant.api.model import losant_id
+from airflow_provider_losant.api.fields import losant_id
 from airflow_provider_losant.openlineage.datasets import namespace, notebook_path
 
 if TYPE_CHECKING:

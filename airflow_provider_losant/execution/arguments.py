@@ -9,9 +9,9 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.api.errors import InvalidArgument
+from airflow_provider_losant.api.fields import losant_id
 from airflow_provider_losant.api.flows.start_policy import StartPolicy
 from airflow_provider_losant.api.flows.wait import WaitConfig
-from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.payloads import encode_context
 from airflow_provider_losant.api.timestamps import parse_seconds, parse_timestamp
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error

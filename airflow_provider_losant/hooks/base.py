@@ -13,7 +13,8 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_losant import __version__
 from airflow_provider_losant._compat import AIRFLOW_VERSION, read_connection
-from airflow_provider_losant.api.model import ExecutionRef, losant_id
+from airflow_provider_losant.api.fields import losant_id
+from airflow_provider_losant.api.model import ExecutionRef
 from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.exceptions import LosantConfigError, permanent_errors_as_config_error
 from airflow_provider_losant.hooks import connection_form

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from glob import escape
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
@@ -15,7 +14,7 @@ from airflow_provider_losant.api.flows.log_reader import FIRST_LIMIT
 from airflow_provider_losant.api.flows.notebooks import list_notebooks
 from airflow_provider_losant.api.flows.outputs import OutputSelection, find_execution
 from airflow_provider_losant.api.flows.retry import call_with_retry
-from airflow_provider_losant.api.flows.skipped_entries import SkippedEntries
+from airflow_provider_losant.api.flows.skipped_entries import read_executions
 from airflow_provider_losant.api.payloads import encode_context, execution_options, notebook_body
 from airflow_provider_losant.api.timestamps import parse_timestamp
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
@@ -26,10 +25,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_provider_losant.api.endpoints import Upload
-    from airflow_provider_losant.api.execution_log import ExecutionLog
-    from airflow_provider_losant.api.model import Execution, Notebook
+    from airflow_provider_losant.api.model import Execution, MinuteCounts, Notebook
     from airflow_provider_losant.api.payloads import NotebookFields
-    from airflow_provider_losant.api.usage import MinuteCounts
     from airflow_provider_losant.hooks.output_folder import IfExists
 
 T = TypeVar("T")
@@ -180,13 +177,9 @@ class LosantHook(LosantConnectionHook):
         """
         with permanent_errors_as_config_error():
             epoch = 0.0 if since is None else parse_timestamp(since, field="since").timestamp()
-        make_call = partial(endpoints.execution_logs, notebook_id=notebook_id, limit=limit, since=epoch)
-        log: ExecutionLog = self._call(application_id, make_call)
-        skipped = SkippedEntries(notebook_id)
-        executions = list(skipped.readable(log))
-        for line in skipped.drain_logs():
-            self.log.log(line.level, "%s", line.text)
-        return executions
+            app = self.resolve_application_id(application_id)
+            call = endpoints.execution_logs(app, notebook_id, limit=limit, since=epoch)
+        return self.client.run(read_executions(call, notebook_id, self.settings.max_retries))
 
     def get_execution(
         self, notebook_id: str, execution_id: str, *, application_id: str | None = None

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_losant.api.errors import InvalidArgument
+from airflow_provider_losant.api.fields import losant_id
 from airflow_provider_losant.api.flows.wait import Target
-from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.timestamps import parse_timestamp
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
 

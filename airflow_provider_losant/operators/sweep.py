@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import BaseOperator, dag_run_start, deployment_id, task_state
 from airflow_provider_losant.api.errors import LosantError
+from airflow_provider_losant.api.fields import losant_id
 from airflow_provider_losant.api.flows.cancel import cancel
 from airflow_provider_losant.api.flows.log_reader import SEARCH_LIMIT, LogLimit, read_log
 from airflow_provider_losant.api.flows.ownership import Owner, read_marker
-from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.timestamps import parse_seconds
 from airflow_provider_losant.exceptions import NotebookExecutionError, permanent_errors_as_config_error
 

@@ -21,10 +21,11 @@ from airflow_provider_losant._compat import (
     trigger_has_on_kill,
 )
 from airflow_provider_losant.api.errors import InvalidArgument
+from airflow_provider_losant.api.fields import losant_id
 from airflow_provider_losant.api.flows.cancel import MAX_LOG_LAG, cancel
 from airflow_provider_losant.api.flows.polling import conclude
 from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
-from airflow_provider_losant.api.model import COMPLETED, STATUSES, losant_id
+from airflow_provider_losant.api.model import COMPLETED, STATUSES
 from airflow_provider_losant.api.timestamps import parse_seconds
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.triggers.event_stream import Subscription, completions

@@ -13,7 +13,7 @@ from packaging.version import Version
 
 from airflow_provider_losant._compat import AIRFLOW_3
 from airflow_provider_losant.api.errors import InvalidArgument
-from airflow_provider_losant.api.model import losant_id
+from airflow_provider_losant.api.fields import losant_id
 from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.hooks import connection_form
 from tests.support.installed import Run, json_in

@@ -15,8 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_losant.api.errors import InvalidArgument
+from airflow_provider_losant.api.fields import losant_id
 from airflow_provider_losant.api.flows.ownership import MARKER_KEY, Owner
-from airflow_provider_losant.api.model import losant_id
 from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact_json, encode_context, execution_options
 from airflow_provider_losant.api.timestamps import format_timestamp, parse_timestamp
 from airflow_provider_losant.emulator.http.schemas import body_error

@@ -41,8 +41,7 @@ from airflow_provider_losant.api.flows.steps import Fetch, LogLine, Sleep, Tail
 from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
 from airflow_provider_losant.api.flows.submit import submit_once
 from airflow_provider_losant.api.flows.wait import Target, WaitConfig
-from airflow_provider_losant.api.model import Notebook
-from airflow_provider_losant.api.usage import MinuteCounts
+from airflow_provider_losant.api.model import MinuteCounts, Notebook
 from tests.support.factories import (
     APPLICATION_ID,
     CREATED_AT,

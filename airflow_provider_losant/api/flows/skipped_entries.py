@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_provider_losant.api.errors import ProtocolError
+from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.flows.steps import LogLine
 
 if TYPE_CHECKING:
+    from airflow_provider_losant.api.endpoints import Call
     from airflow_provider_losant.api.execution_log import ExecutionLog
+    from airflow_provider_losant.api.flows.steps import Flow
     from airflow_provider_losant.api.model import Execution
 
 
@@ -53,3 +56,12 @@ class SkippedEntries:
         """Return the lines for the log that have come up since the last call."""
         lines, self._logs = self._logs, ()
         return lines
+
+
+def read_executions(call: Call[ExecutionLog], notebook_id: str, retries: int) -> Flow[list[Execution]]:
+    """Return the executions in a response with a log; those that cannot be parsed are only logged."""
+    log: ExecutionLog = yield from call_with_retry(call, retries)
+    skipped = SkippedEntries(notebook_id)
+    executions = list(skipped.readable(log))
+    yield from skipped.drain_logs()
+    return executions

@@ -10,14 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_losant.api.errors import InvalidArgument
-from airflow_provider_losant.api.model import (
-    STATUSES,
-    Execution,
-    ExecutionRef,
-    Notebook,
-    Status,
-    losant_id,
-)
+from airflow_provider_losant.api.fields import losant_id
+from airflow_provider_losant.api.model import STATUSES, Execution, ExecutionRef, Notebook, Status
 from tests.support.factories import (
     APPLICATION_ID,
     CREATED_AT,

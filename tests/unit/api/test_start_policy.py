@@ -14,8 +14,7 @@ from airflow_provider_losant.api.flows.ownership import Owner
 from airflow_provider_losant.api.flows.start_policy import Blocked, StartDenied, StartPolicy, StartSkipped
 from airflow_provider_losant.api.flows.submission import Started, Submission, SubmitPolicy
 from airflow_provider_losant.api.flows.submit import submit_once
-from airflow_provider_losant.api.model import Execution, ExecutionRef, Notebook
-from airflow_provider_losant.api.usage import MinuteCounts
+from airflow_provider_losant.api.model import Execution, ExecutionRef, MinuteCounts, Notebook
 from tests.support.factories import (
     APPLICATION_ID,
     EXECUTION_ID,
