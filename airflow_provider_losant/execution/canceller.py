@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.steps import Flow, Log
     from airflow_provider_losant.api.http.client import Client
     from airflow_provider_losant.api.model import ExecutionRef
-    from airflow_provider_losant.api.settings import Settings
 
 KILL_BUDGET = 3.5
 """Seconds for a cancellation inside the signal handler; SIGKILL follows 5 s after SIGTERM."""
@@ -110,9 +108,9 @@ class Canceller:
         finder = None if self._tracked or self._claims else self._submitting
         if not (unclaimed or finder):
             return
-        settings = replace(self._client.settings, timeout=KILL_BUDGET / 2)
+        client = self._client.copy(timeout=KILL_BUDGET / 2)
         flow = self._find_and_cancel(unclaimed, finder)
-        thread = Thread(target=_run_alone, args=(settings, self._log, flow), daemon=True)
+        thread = Thread(target=client.run, args=(flow,), daemon=True)
         self._threads.append(thread)
         thread.start()
         self._join(time.monotonic() + KILL_BUDGET)
@@ -142,9 +140,3 @@ class Canceller:
 
 def _short_pause(_: float, most: float) -> float:
     return min(CANCEL_PAUSE, most)
-
-
-def _run_alone(settings: Settings, log: Log, flow: Flow[None]) -> None:
-    from airflow_provider_losant.api.http.client import Client
-
-    Client(settings, log).run(flow)

@@ -27,6 +27,7 @@ from airflow_provider_losant.execution.canceller import KILL_BUDGET
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from tests.provider.conftest import TaskLog, operations, set_connection
 from tests.provider.tasks import Ti, context_of
+from tests.support.network import Network
 
 CANCEL, LOGS, EXECUTE = "notebook.cancelExecution", "notebook.logs", "notebook.execute"
 SILENCE = 1.0
@@ -129,6 +130,27 @@ def assert_cancelled_by_the_kill(losant: Emulator, notebook: str, kills: Kills, 
     last = [it.at for it in losant.requests if it.operation == CANCEL][-1]
     assert last <= kills.ended[0]
     assert kills.longest < KILL_BUDGET
+
+
+@BOTH_AIRFLOWS
+def test_a_kill_uses_the_proxy_and_the_certificates_that_the_task_has_read(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, *, raises: bool
+) -> None:
+    def is_submitted() -> bool:
+        if EXECUTE not in operations(losant):
+            return False
+        network.bundle.unlink(missing_ok=True)
+        for name in network.environment:
+            monkeypatch.delenv(name, raising=False)
+        return True
+
+    with Network(losant.url, "tls through proxy") as network:
+        for name, value in network.environment.items():
+            monkeypatch.setenv(name, value)
+        set_connection(monkeypatch, losant, host=network.base_url, extra={"timeout": SILENCE})
+        kills = run_and_kill(operator(notebook), is_submitted, raises=raises)
+
+    assert_cancelled_by_the_kill(losant, notebook, kills)
 
 
 @BOTH_AIRFLOWS

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -166,6 +167,16 @@ class Client:
                 }
             )
         return self._session
+
+    def copy(self, *, timeout: float) -> Client:
+        """
+        Return a client with connections of its own, made without reading anything (during a kill).
+
+        :param timeout: As in the settings.
+        """
+        copied = Client(replace(self.settings, timeout=timeout), self._log)
+        copied._network = self._network
+        return copied
 
     def close(self) -> None:
         """Close the pool."""
