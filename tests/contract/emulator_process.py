@@ -54,7 +54,7 @@ class EmulatorProcess:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=60)
 
     def post(self, path: str, body: Any) -> Any:
         """Send a request to the default application; returns the JSON of the response."""

@@ -46,7 +46,7 @@ def test_the_command_serves_its_seed_and_stops_on_sigterm(command: EmulatorProce
     report = requests.get(entry["outputInfo"]["report.csv"]["url"], timeout=10).text
 
     command.process.send_signal(signal.SIGTERM)
-    printed, _ = command.process.communicate(timeout=10)
+    printed, _ = command.process.communicate(timeout=60)
 
     assert command.process.returncode == 0
     assert command.ready["application_id"] == SEED["application"]["id"]  # type: ignore[index]

@@ -228,8 +228,8 @@ def test_an_execution_from_before_a_clear_is_cancelled_before_the_next_begins(
     journey.start("deferred" if mode else "waiting", ENDLESS)
     journey.wait_for_state("deferred" if mode else "running")
     journey.wait_for_poll()
-    # The cancel that belongs to the clear is lost: a worker tries it once, a triggerer three times.
-    journey.losant.inject("notebook.cancelExecution", Fault("server_error"), times=3 if mode else 1)
+    # The cancel that belongs to the clear is lost, with its retries: a worker and a triggerer have three.
+    journey.losant.inject("notebook.cancelExecution", Fault("server_error"), times=6)
     journey.losant.script(journey.notebook_id, SHORT)
 
     journey.clear()
