@@ -37,7 +37,7 @@ def slow_secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopProbe]:
     monkeypatch.setattr(SlowSecrets, "probe", LoopProbe())
     monkeypatch.setattr(SlowSecrets, "connection", {**CONNECTION, "extra": EXTRA})
     yield SlowSecrets.probe
-    with suppress(ImportError):  # Airflow 3.3 would go on asking it
+    with suppress(ImportError):  # Airflow 3.3 would continue to ask it
         from airflow.sdk.configuration import clear_secrets_backends_cache
 
         clear_secrets_backends_cache()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits go on while the network, a gateway or the secrets backend fails for a while, in both modes."""
+"""Waits continue while the network, a gateway or the secrets backend fails for a while, in both modes."""
 
 from __future__ import annotations
 

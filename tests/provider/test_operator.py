@@ -601,7 +601,7 @@ def kill_while_it_waits(operator: LosantNotebookExecuteOperator) -> None:
         if key == "losant_notebook_link":
             operator.on_kill()
 
-    ti.xcom_push = killed_while_it_waits  # type: ignore[method-assign]
+    ti.xcom_push = killed_while_it_waits  # type: ignore[method-assign]  # of this task instance only
     with pytest.raises(AirflowException, match="killed"):
         operator.execute(context_of(ti))
 

@@ -64,7 +64,7 @@ async def _end_connections() -> None:
     """
     Abort connections whose TLS is still shutting down, which takes as long as the server likes.
 
-    In a triggerer the event loop goes on meanwhile; here it would end before them, with a ResourceWarning.
+    In a triggerer the event loop continues meanwhile; here it would end before them, with a ResourceWarning.
     """
     transports: Any = getattr(asyncio.get_running_loop(), "_transports", {})
     for transport in list(transports.values()):

@@ -8,7 +8,7 @@ all executions of a task have the same owner, whichever id its tries wrote into 
 
 - **duplicates**: tasks of which two executions were active at the same time, or two completed.
 - **orphans**: executions that no task waits for: they belong to no task, or their task had ended, also by
-  failing for good, and they were active more than a grace period later or went on to complete.
+  failing for good, and they were active more than a grace period later or completed later.
 - **lost**: tasks that did not succeed (every notebook here completes, so a task has no reason to fail), or
   whose result is not that of a completed execution of their own.
 - **reconnected**: results of executions that an earlier try had submitted, or whose response to the

@@ -215,7 +215,7 @@ class Connection:
             await self._flush()
 
     async def end(self) -> None:
-        """End our direction of the connection; the peer may go on sending."""
+        """End our direction of the connection; the peer may continue to send."""
         await self.announce_end()
         self._socket.shutdown(socket.SHUT_WR)
 
