@@ -30,11 +30,12 @@ class ExecutionLog:
     """
 
     def __init__(self, entries: Sequence[Any]) -> None:
-        self._size = len(entries)
-        with_ids = ((_execution_id(entry), entry) for entry in entries)
-        self._entries: dict[str, Mapping[str, Any]] = {name: entry for name, entry in with_ids if name}
-        self._has_entry_without_id = any(_execution_id(entry) is None for entry in entries)
-
+        ids = [_execution_id(entry) for entry in entries]
+        self._size = len(ids)
+        self._entries: dict[str, Mapping[str, Any]] = {
+            name: entry for name, entry in zip(ids, entries, strict=True) if name
+        }
+        self._has_entry_without_id = None in ids
         self._summaries: Sequence[Execution] | None = None
 
     def __len__(self) -> int:
