@@ -106,6 +106,7 @@ class Client:
     :param log: Gets the flows' log lines: a logger's ``log``.
     :param refresh: Reads the settings again after Losant returned 401 or 403: the token may have been
         rotated.
+    :param network: The proxies and certificate authorities, if they have been read.
     :ivar is_interrupted: Set it, for instance in a signal handler, to stop the flow that runs.
     """
 
@@ -114,12 +115,13 @@ class Client:
         settings: Settings,
         log: Log,
         refresh: Callable[[], Settings] | None = None,
+        network: Network | None = None,
     ) -> None:
         self.settings = settings
         self.is_interrupted = False
         self._log = log
         self._refresh = refresh
-        self._network = Network(verify=settings.verify)
+        self._network = network or Network(verify=settings.verify)
         self._session: requests.Session | None = None
         self._handlers: Mapping[type, Callable[[Any], Any]] = {
             Call: self._call,
@@ -174,9 +176,7 @@ class Client:
 
         :param timeout: As in the settings.
         """
-        copied = Client(replace(self.settings, timeout=timeout), self._log)
-        copied._network = self._network
-        return copied
+        return Client(replace(self.settings, timeout=timeout), self._log, network=self._network)
 
     def close(self) -> None:
         """Close the pool."""
