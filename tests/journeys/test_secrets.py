@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
@@ -92,6 +93,11 @@ def run_all(airflow: LocalAirflow, journeys: dict[str, Journey]) -> None:
         assert journey.wait_for_end() == VARIANTS[name][1], name
 
 
+def has_request(proxy: Proxy, url: str, first: int) -> bool:
+    """Return whether the proxy has got a request to a URL, not counting its first requests."""
+    return any(url in it.first_line for it in proxy.requests[first:])
+
+
 def wait_through_a_proxy_that_refuses(proxy: Proxy, journeys: dict[str, Journey]) -> None:
     """Let polls of tasks that wait be refused by the proxy for a while, and the tasks then succeed."""
     for variant, journey in journeys.items():
@@ -103,13 +109,8 @@ def wait_through_a_proxy_that_refuses(proxy: Proxy, journeys: dict[str, Journey]
     for status in (407, 403, 502):
         proxy.refuse, refused = status, len(proxy.requests)
         for variant, journey in journeys.items():
-            polls = f"http://{variant}.losant.test"
-            journey.wait_until(
-                lambda polls=polls, refused=refused: any(  # type: ignore[misc]  # of this loop
-                    polls in it.first_line for it in proxy.requests[refused:]
-                ),
-                f"a poll that gets {status}",
-            )
+            is_refused = partial(has_request, proxy, f"http://{variant}.losant.test", refused)
+            journey.wait_until(is_refused, f"a poll that gets {status}")
     proxy.refuse = None
     for journey in journeys.values():
         journey.let_it_complete()

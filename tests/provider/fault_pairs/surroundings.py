@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 from airflow_provider_losant.emulator import Emulator, Fault
 from tests.provider.fault_pairs.faults import HTTP_TIMEOUT
 from tests.support.network import CertificateAuthority, LoadBalancer, NetworkFault, NetworkKind, Proxy
-from tests.support.network.network import PASSWORD, USER
+from tests.support.network.network import PASSWORD, USER, environment
 from tests.support.network.server import LOOPBACK
 
 if TYPE_CHECKING:
@@ -60,10 +60,7 @@ class Surroundings:
     @property
     def environment(self) -> dict[str, str]:
         """The environment variables of this process; those that must not be set are empty."""
-        url = self._proxy.url
-        values = {"http_proxy": url, "https_proxy": url, "all_proxy": "", "no_proxy": LOOPBACK}
-        upper = {name.upper(): value for name, value in values.items()}
-        return {**values, **upper, "REQUESTS_CA_BUNDLE": str(self._bundle)}
+        return environment(self._proxy.url, self._bundle, no_proxy=LOOPBACK)
 
 
 class Host:

@@ -76,7 +76,11 @@ class Network:
 
         A variable that must not be set is empty, so that those of the machine do not count.
         """
-        proxy = "" if self.proxy is None else self.proxy.url
-        values = {"http_proxy": proxy, "https_proxy": proxy, "all_proxy": "", "no_proxy": ""}
-        upper = {name.upper(): value for name, value in values.items()}
-        return {**values, **upper, "REQUESTS_CA_BUNDLE": str(self.bundle)}
+        return environment("" if self.proxy is None else self.proxy.url, self.bundle)
+
+
+def environment(proxy: str, bundle: Path, no_proxy: str = "") -> dict[str, str]:
+    """Return the environment variables for a proxy and a CA bundle; those that must not be set are empty."""
+    values = {"http_proxy": proxy, "https_proxy": proxy, "all_proxy": "", "no_proxy": no_proxy}
+    upper = {name.upper(): value for name, value in values.items()}
+    return {**values, **upper, "REQUESTS_CA_BUNDLE": str(bundle)}
