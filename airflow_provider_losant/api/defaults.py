@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Defaults of the connection's fields; a module of its own, which the connection form can import."""
+"""Defaults that several modules know; a module of its own, which the connection form can import."""
 
 from __future__ import annotations
 
@@ -10,3 +10,5 @@ APP_URL: Final = "https://app.losant.com"
 TIMEOUT: Final = 30.0
 """Seconds."""
 MAX_RETRIES: Final = 4
+MAX_LOG_LAG: Final = 60.0
+"""Seconds that Losant may lag behind a submission: of the argument, and where a task's own is not known."""

@@ -18,6 +18,8 @@ from datetime import time as clock_time
 
 from airflow_provider_losant.api.errors import InvalidArgument
 
+DAY = 24 * 3600.0
+"""Seconds."""
 _NUMBER = re.compile(r"\d{9,20}")  # a date that consists of digits has eight
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MIN_MILLISECONDS = 10**12

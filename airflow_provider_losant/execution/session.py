@@ -22,7 +22,7 @@ from airflow_provider_losant.api.flows.start_policy import StartDenied, StartSki
 from airflow_provider_losant.api.flows.submission import Started, SubmitPolicy
 from airflow_provider_losant.api.flows.submit import submit_once
 from airflow_provider_losant.api.flows.wait import Target
-from airflow_provider_losant.api.timestamps import format_timestamp
+from airflow_provider_losant.api.timestamps import DAY, format_timestamp
 from airflow_provider_losant.exceptions import (
     LosantConfigError,
     NotebookExecutionError,
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.model import ExecutionRef
     from airflow_provider_losant.openlineage.collect import Report
 
-DAY = 24 * 3600.0
 MAX_TRIGGER_FAILURES = 3
 EXECUTION_KEY = "execution_id"
 FAILURES_KEY = "trigger_failures"

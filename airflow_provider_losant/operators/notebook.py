@@ -9,6 +9,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_losant._compat import TRIGGER_FAILED, BaseOperator, conf
+from airflow_provider_losant.api.defaults import MAX_LOG_LAG
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         cancel_on_timeout: bool = True,
         durable: bool = True,
         max_poll_outage: float | timedelta = timedelta(minutes=10),
-        max_log_lag: float | timedelta = timedelta(minutes=1),
+        max_log_lag: float | timedelta = timedelta(seconds=MAX_LOG_LAG),
         if_running: IfRunning = "start",
         max_minutes: float | None = None,
         minutes_window: Window = "day",

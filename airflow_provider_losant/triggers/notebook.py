@@ -20,9 +20,10 @@ from airflow_provider_losant._compat import (
     has_left_deferral,
     trigger_has_on_kill,
 )
+from airflow_provider_losant.api.defaults import MAX_LOG_LAG
 from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.fields import losant_id
-from airflow_provider_losant.api.flows.cancel import MAX_LOG_LAG, cancel
+from airflow_provider_losant.api.flows.cancel import cancel
 from airflow_provider_losant.api.flows.polling import conclude
 from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
 from airflow_provider_losant.api.model import COMPLETED, STATUSES

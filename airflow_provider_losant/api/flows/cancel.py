@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 CancelResult = Literal["requested", "not_needed", "failed"]
 
-MAX_LOG_LAG = 60.0
-"""Seconds that Losant may lag behind a submission, where the task's own ``max_log_lag`` is not known."""
 MAX_PAUSE = 15.0
 """Seconds between two attempts to cancel an execution that Losant does not know yet."""
 

@@ -21,13 +21,13 @@ from airflow_provider_losant.api.errors import (
 from airflow_provider_losant.api.flows.log_reader import SINCE_MARGIN, WHOLE_LOG, LogLimit, read_log
 from airflow_provider_losant.api.flows.retry import backoff
 from airflow_provider_losant.api.flows.steps import Fetch, LogLine, OpenSink, Sleep
+from airflow_provider_losant.api.timestamps import DAY
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.steps import FileFlow, Flow
     from airflow_provider_losant.api.model import Execution, ExecutionRef, File
 
 ALL = "*"
-DAY = 24 * 3600.0
 # The name comes from Losant and becomes part of a path, so it must not lead out of the folder.
 _NAME = re.compile(r"(?!\.{1,2}(/|$))[^/\\:\x00-\x1f]+(/(?!\.{1,2}(/|$))[^/\\:\x00-\x1f]+)*")
 

@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_losant.api import endpoints
+from airflow_provider_losant.api.defaults import MAX_LOG_LAG
 from airflow_provider_losant.api.errors import LosantError
-from airflow_provider_losant.api.flows.cancel import MAX_LOG_LAG, cancel
+from airflow_provider_losant.api.flows.cancel import cancel
 from airflow_provider_losant.api.flows.outcome import Outcome
 from airflow_provider_losant.api.flows.poll_schedule import PollSchedule, Subscriber
 from airflow_provider_losant.api.flows.steps import Clock, Flow, LogLine, Sleep, Tail
