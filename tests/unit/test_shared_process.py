@@ -30,7 +30,7 @@ def is_running(pid: int) -> bool:
 
 
 def wait_for_end(pid: int) -> None:
-    """A process that has released its locks still needs a moment to end."""
+    """Wait for the end of a process, which needs a moment after it has released its locks."""
     wait_for(lambda: not is_running(pid), what="the process to end", timeout=20)
 
 
