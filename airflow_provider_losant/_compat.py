@@ -61,14 +61,16 @@ __all__ = [
     "conf",
     "dag_run_start",
     "deployment_id",
-    "has_left_deferral",
+    "heartbeat_timeout",
     "is_asset",
     "push_from_triggerer",
     "read_connection",
+    "retry_repeats_resumption",
     "storage_path",
     "task_state",
     "task_store",
     "trigger_has_on_kill",
+    "trigger_task_state",
 ]
 
 
@@ -127,17 +129,30 @@ async def read_connection(conn_id: str) -> tuple[Any, dict[str, Any]]:
     return connection, await get_async_extra_dejson(connection)
 
 
-def deployment_id(dag_run_start: datetime | None) -> str:
+def deployment_id() -> str:
     """
-    Return an id of this Airflow deployment.
+    Return an id of this Airflow deployment; empty if none is configured.
 
-    It distinguishes deployments that run the same DAG against the same Losant application. It is the base URL
-    if one is configured, else the DAG run's start, which changes when the whole DAG run is cleared.
+    It distinguishes deployments that run the same DAG against the same Losant application.
     """
     url = conf.get("api" if AIRFLOW_3 else "webserver", "base_url", fallback=None)
-    if url and "://localhost" not in url:
-        return str(url)
-    return dag_run_start.isoformat() if dag_run_start else ""
+    return str(url) if url and "://localhost" not in url else ""
+
+
+def heartbeat_timeout() -> float:
+    """Return after how many seconds without a heartbeat Airflow starts another try of a task."""
+    key = "task_instance_heartbeat_timeout" if AIRFLOW_3 else "scheduler_zombie_task_threshold"
+    return float(conf.getint("scheduler", key, fallback=300))
+
+
+def retry_repeats_resumption() -> bool:
+    """
+    Return whether a retry of a task that was deferred may begin as the resumption of an earlier try.
+
+    Airflow 3.0 keeps ``next_method`` and its arguments, the trigger's event among them, when a task fails
+    after its deferral.
+    """
+    return AIRFLOW_VERSION.startswith("3.0.")
 
 
 def is_asset(outlet: object) -> bool:
@@ -208,17 +223,16 @@ async def push_from_triggerer(task_instance: Any, key: str, value: str) -> None:
     )
 
 
-async def has_left_deferral(task_instance: Any) -> bool:
+async def trigger_task_state(task_instance: Any) -> str | None:
     """
-    Return whether a trigger's task instance is no longer deferred, according to Airflow.
+    Return the state of a trigger's task instance, according to Airflow; None if it was cleared or deleted.
 
     Airflow 3.3.0 to 3.3.2 call a trigger's ``on_kill`` also when it moves to another triggerer
     (apache/airflow#73454), and older versions cancel its coroutine in both cases.
     """
     from asgiref.sync import sync_to_async
 
-    state = await sync_to_async(_state_of)(task_instance)
-    return state != "deferred"
+    return await sync_to_async(_state_of)(task_instance)
 
 
 def _state_of(task_instance: Any) -> str | None:

@@ -13,6 +13,7 @@ The exceptions that a failed task raises.
         ├── NotebookExecutionFailed    the notebook ended with an error
         ├── NotebookExecutionTimedOut  it used up the run minutes that Losant allows it
         ├── NotebookExecutionCanceled  it was cancelled
+        │   └── NotebookExecutionReplaced  by another task that runs the notebook; Airflow does not retry
         └── NotebookWaitTimedOut       it had not ended within the task's timeout
 """
 
@@ -51,6 +52,14 @@ class NotebookExecutionTimedOut(NotebookExecutionError):
 
 class NotebookExecutionCanceled(NotebookExecutionError):
     """The execution was cancelled (status ``canceled``)."""
+
+
+class NotebookExecutionReplaced(NotebookExecutionCanceled, AirflowFailException):
+    """
+    Another task with ``if_running="cancel_previous"`` has cancelled the execution and submitted its own.
+
+    Airflow does not retry, because a retry would replace the newer execution in turn.
+    """
 
 
 class NotebookWaitTimedOut(NotebookExecutionError):

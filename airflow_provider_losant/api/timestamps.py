@@ -20,6 +20,8 @@ from airflow_provider_losant.api.errors import InvalidArgument
 
 DAY = 24 * 3600.0
 """Seconds."""
+LONGEST = 3650 * DAY
+"""Seconds; a later deadline may be beyond the timestamps that Airflow and its database can handle."""
 _NUMBER = re.compile(r"\d{9,20}")  # a date that consists of digits has eight
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MIN_MILLISECONDS = 10**12
@@ -92,7 +94,7 @@ def parse_seconds(value: object, *, field: str) -> float:
     """
     Parse a duration.
 
-    :param value: Seconds, or a timedelta.
+    :param value: Seconds, or a timedelta. More than :data:`LONGEST` counts as that.
     :param field: The argument's name, for the error.
     :return: Seconds.
     :raises InvalidArgument: the value is neither, or not positive.
@@ -100,5 +102,5 @@ def parse_seconds(value: object, *, field: str) -> float:
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
-        return float(value)
+        return float(min(value, LONGEST))
     raise InvalidArgument(field, f"{value!r} is not a positive number of seconds or timedelta")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from os import PathLike
@@ -30,6 +31,7 @@ _UNCHANGED = (
     "cancel_on_kill",
     "cancel_on_timeout",
     "durable",
+    "reconnect_after_clear",
     "if_running",
     "max_minutes",
     "minutes_window",
@@ -64,6 +66,7 @@ class ExecuteArguments:
     cancel_on_kill: bool
     cancel_on_timeout: bool
     durable: bool
+    reconnect_after_clear: bool
     max_poll_outage: float
     max_log_lag: float
     if_running: IfRunning
@@ -84,7 +87,7 @@ class ExecuteArguments:
         unchanged: dict[str, Any] = {name: getattr(given, name) for name in _UNCHANGED}
         with permanent_errors_as_config_error():
             moment = given.relative_to
-            return cls(
+            arguments = cls(
                 application_id=hook.resolve_application_id(),
                 notebook_id=losant_id(given.notebook_id, field="notebook_id"),
                 relative_to=None if moment is None else parse_timestamp(moment, field="relative_to"),
@@ -96,6 +99,9 @@ class ExecuteArguments:
                 max_log_lag=parse_seconds(given.max_log_lag, field="max_log_lag"),
                 **unchanged,
             )
+        arguments.start_policy(0.0)
+        arguments.output_folder()
+        return arguments
 
     def output_folder(self) -> OutputFolder | None:
         """
@@ -113,11 +119,12 @@ class ExecuteArguments:
                 )
             return OutputFolder.parse(self.save_outputs_to, field="save_outputs_to")
 
-    def start_policy(self, waiting_since: float) -> StartPolicy | None:
+    def start_policy(self, waiting_since: float, replaces: Sequence[str] = ()) -> StartPolicy | None:
         """
         Return the conditions for a submission; None when there are none, and so nothing to ask Losant.
 
         :param waiting_since: Epoch seconds since when the task has waited to submit, in whatever process.
+        :param replaces: IDs of the executions that it has cancelled meanwhile.
         :raises LosantConfigError: a condition is invalid.
         """
         with permanent_errors_as_config_error():
@@ -126,7 +133,7 @@ class ExecuteArguments:
                 max_minutes=self.max_minutes,
                 minutes_window=self.minutes_window,
                 on_exceeded=self.on_exceeded,
-                waiting_since=waiting_since,
+                replaces=replaces,
                 give_up_at=self.deadline(waiting_since)[0],
                 poll_interval=self.poll_interval,
                 may_wait_here=not self.deferrable,

@@ -45,16 +45,17 @@ class ResultPublisher:
         """Collect what OpenLineage gets, which has to happen before the task ends or fails."""
         self.report = collect(self._hook, result, outcome, is_child=self._is_child)
 
-    def result_or_raise(self, outcome: Outcome, *, url: str, limit: str) -> dict[str, Any]:
+    def result_or_raise(self, outcome: Outcome, *, url: str, limit: str, fate: str = "") -> dict[str, Any]:
         """
         Return the result of a completed execution, after collecting its lineage.
 
         :param url: The notebook's page in Losant.
         :param limit: The argument that set the deadline, with its value.
+        :param fate: What came of the execution after the last try; empty if a retry will reconnect to it.
         :raises NotebookExecutionError: the execution did not complete, or its status is unknown.
         """
         self.collect(outcome.result, outcome)
-        return result_or_raise(outcome, url=url, limit=limit, log=self._task.log.log)
+        return result_or_raise(outcome, url=url, limit=limit, log=self._task.log.log, fate=fate)
 
     def publish(self, result: dict[str, Any]) -> dict[str, Any]:
         """Fill the events of the task's outlets, and return the result."""

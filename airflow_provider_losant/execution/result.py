@@ -26,13 +26,14 @@ _FAILURES: dict[object, type[NotebookExecutionError]] = {
 }
 
 
-def result_or_raise(outcome: Outcome, *, url: str, limit: str, log: Log) -> dict[str, Any]:
+def result_or_raise(outcome: Outcome, *, url: str, limit: str, log: Log, fate: str = "") -> dict[str, Any]:
     """
     Return the result of a completed execution; log what is known of any other one, and raise.
 
     :param url: The notebook's page in Losant.
     :param limit: The argument that set the deadline, with its value.
     :param log: The task's log: a logger's ``log``.
+    :param fate: What came of the execution after the last try; empty if a retry will reconnect to it.
     :raises NotebookExecutionError: the execution did not complete, or its status is unknown.
     """
     result = {**outcome.result, "url": url}
@@ -45,10 +46,10 @@ def result_or_raise(outcome: Outcome, *, url: str, limit: str, log: Log) -> dict
         log(logging.ERROR, "%s: %s", error.get("name", "Error"), error.get("message", ""))
     if outcome.error_log:
         log(logging.ERROR, "The end of the execution's error log:\n%s", outcome.error_log)
-    return _fail(outcome, f"execution {result.get('execution_id')}, {url}", result, limit)
+    return _fail(outcome, f"execution {result.get('execution_id')}, {url}", result, limit, fate)
 
 
-def _fail(outcome: Outcome, name: str, result: dict[str, Any], limit: str) -> NoReturn:
+def _fail(outcome: Outcome, name: str, result: dict[str, Any], limit: str, fate: str) -> NoReturn:
     status = result.get("status", "not listed")
     if outcome.ending == "ended":
         reasons = "; ".join(f"{it.get('name')}: {it.get('message')}" for it in outcome.errors)
@@ -56,18 +57,16 @@ def _fail(outcome: Outcome, name: str, result: dict[str, Any], limit: str) -> No
         cause = f"The notebook ended with status {status}{_duration(result)}"
         raise failure(f"{cause}{reasons and f': {reasons}'} ({name})")
     if outcome.ending == "deadline":
-        fate = (
+        end = (
             "was cancelled" if outcome.is_cancelled else "was not cancelled, so it may still use run minutes"
         )
-        raise NotebookWaitTimedOut(f"The execution did not end within {limit} and {fate}: {status} ({name})")
-    if outcome.ending == "refused":
-        cause, hint = (
-            "Losant denied access to the notebook's execution log",
-            "the execution was not cancelled",
-        )
-    else:
-        cause = "Lost contact with Losant"
-        hint = "the execution was not cancelled, and a retry will reconnect to it"
+        raise NotebookWaitTimedOut(f"The execution did not end within {limit} and {end}: {status} ({name})")
+    cause = (
+        "Losant denied access to the notebook's execution log"
+        if outcome.ending == "refused"
+        else "Lost contact with Losant"
+    )
+    hint = fate or "the execution was not cancelled, and a retry will reconnect to it"
     raise NotebookExecutionError(f"{cause}: {outcome.problem}; {hint} ({name})")
 
 

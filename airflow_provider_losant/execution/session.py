@@ -9,35 +9,34 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_losant._compat import AirflowSkipException
+from airflow_provider_losant._compat import AirflowTaskTimeout, heartbeat_timeout
 from airflow_provider_losant.api.errors import LosantError
+from airflow_provider_losant.api.flows.abandoned import Standstill, is_last_try
+from airflow_provider_losant.api.flows.log_reader import SINCE_MARGIN
 from airflow_provider_losant.api.flows.outcome import Outcome
 from airflow_provider_losant.api.flows.outputs import OutputSelection
 from airflow_provider_losant.api.flows.polling import wait_for_execution
-from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
-from airflow_provider_losant.api.flows.start_policy import StartDenied, StartSkipped
+from airflow_provider_losant.api.flows.reconnect import ExecutionFinder, SubmissionUnknown
 from airflow_provider_losant.api.flows.submission import Started, SubmitPolicy
 from airflow_provider_losant.api.flows.submit import submit_once
 from airflow_provider_losant.api.flows.wait import Target
 from airflow_provider_losant.api.timestamps import DAY, format_timestamp
-from airflow_provider_losant.exceptions import (
-    LosantConfigError,
-    NotebookExecutionError,
-    NotebookNotStarted,
-    permanent_errors_as_config_error,
-)
+from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.execution.arguments import ExecuteArguments
 from airflow_provider_losant.execution.canceller import Canceller
+from airflow_provider_losant.execution.failure import config_failure, output_failure, submit_failure
 from airflow_provider_losant.execution.publisher import ResultPublisher
 from airflow_provider_losant.execution.submission import build_submission, save_execution_id
+from airflow_provider_losant.execution.try_state import EXECUTION_KEY, TryState, pull_own_xcom
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from airflow_provider_losant._compat import BaseOperator, Context
     from airflow_provider_losant.api.flows.start_policy import Blocked, StartPolicy
@@ -47,16 +46,6 @@ if TYPE_CHECKING:
     from airflow_provider_losant.openlineage.collect import Report
 
 MAX_TRIGGER_FAILURES = 3
-EXECUTION_KEY = "execution_id"
-FAILURES_KEY = "trigger_failures"
-ADOPTED_KEY = "is_adopted"
-WAITING_SINCE_KEY = "waiting_since"
-
-
-def pull_own_xcom(task: BaseOperator, context: Context, key: str) -> Any:
-    """Return what this try pushed before it was deferred; Airflow clears it when a new try starts."""
-    ti = context["ti"]
-    return ti.xcom_pull(task_ids=task.task_id, key=key, map_indexes=ti.map_index)
 
 
 class ExecuteSession:
@@ -76,13 +65,30 @@ class ExecuteSession:
         self._hook = LosantHook(task.losant_conn_id, task.application_id)
         self._client = self._hook.client
         self._arguments = ExecuteArguments.parse(task, self._hook, context["ti"])
+        self._state = TryState(task, context)
         self._canceller = Canceller(
             self._client,
             self._log,
-            may_cancel=self._arguments.cancel_on_kill,
+            on_kill=self._arguments.cancel_on_kill,
+            on_timeout=self._arguments.cancel_on_timeout,
             max_log_lag=self._arguments.max_log_lag,
+            standstill=Standstill(heartbeat_timeout() / 2),
         )
         self._publisher = ResultPublisher(task, context, self._hook, is_child=lambda: not self._is_adopted())
+
+    @classmethod
+    def open(cls, task: Any, context: Context, *, is_resumed: bool) -> ExecuteSession:
+        """
+        Check the arguments and the connection.
+
+        :param is_resumed: The task was deferred before.
+        :raises LosantConfigError: one is invalid, and no execution can exist.
+        :raises NotebookExecutionError: one is invalid, but an execution may exist.
+        """
+        try:
+            return cls(task, context)
+        except LosantConfigError as error:
+            raise config_failure(error, task, context, is_resumed=is_resumed) from error
 
     @property
     def report(self) -> Report | None:
@@ -95,25 +101,25 @@ class ExecuteSession:
 
         :param is_resumed: The task has already waited for another execution to end.
         """
-        arguments, context = self._arguments, self._context
-        waiting_since = self._pull(WAITING_SINCE_KEY) if is_resumed else time.time()
-        arguments.output_folder()  # refuses an invalid folder before anything is submitted
-        policy = arguments.start_policy(waiting_since)
-        submission = build_submission(arguments, context, self._log)
-        started = self._submit(submission, policy)
-        if not isinstance(started, Started):
-            self._defer_until_unblocked(started.by.ref, waiting_since)
-        if started.is_owned:
-            save_execution_id(arguments, context, started.ref, self._log)
-        else:
-            context["ti"].xcom_push(key=ADOPTED_KEY, value=True)
-        url = self._announce(started.ref)
-        if not arguments.wait_for_completion:
-            self._canceller.release()
-            result = started.to_result(submission) | {"url": url}
-            self._publisher.collect(result)
-            return self._publisher.publish(result)
-        return self._wait(started, is_new=started.execution is None)
+        arguments = self._arguments
+        waiting_since = self._state.get("waiting_since") if is_resumed else time.time()
+        policy = arguments.start_policy(waiting_since, self._state.get("replaces", ()))
+        with self._cancelling_when_given_up():
+            submission = build_submission(arguments, self._context, self._log)
+            started = self._submit(submission, policy)
+            if not isinstance(started, Started):
+                self._defer_until_unblocked(started, waiting_since)
+            if not started.is_owned:
+                self._state.set(is_adopted=True)
+            elif submission.owner is not None:
+                save_execution_id(self._context, submission.owner, started.ref, self._log)
+            url = self._announce(started.ref)
+            if not arguments.wait_for_completion:
+                self._canceller.release()
+                result = started.to_result(submission) | {"url": url}
+                self._publisher.collect(result)
+                return self._publisher.publish(result)
+            return self._wait(started, is_new=started.execution is None)
 
     def complete(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """
@@ -123,7 +129,7 @@ class ExecuteSession:
         passes the old trigger's event to the task that has the id now.
         """
         outcome = Outcome.from_event(event)
-        own = self._pull(EXECUTION_KEY)
+        own = pull_own_xcom(self._task, self._context, EXECUTION_KEY)
         if own is not None and own != outcome.result["execution_id"]:
             self._log(
                 logging.WARNING,
@@ -132,7 +138,8 @@ class ExecuteSession:
                 own,
             )
             return self._reconnect(own)
-        return self._finish(outcome)
+        with self._cancelling_when_given_up():
+            return self._finish(outcome)
 
     def recover(self, failure: Mapping[str, Any]) -> dict[str, Any]:
         """
@@ -143,8 +150,8 @@ class ExecuteSession:
 
         :param failure: What Airflow reports about it.
         """
-        failures = (self._pull(FAILURES_KEY) or 0) + 1
-        self._context["ti"].xcom_push(key=FAILURES_KEY, value=failures)
+        failures = self._state.get("trigger_failures", 0) + 1
+        self._state.set(trigger_failures=failures)
         may_defer = failures <= MAX_TRIGGER_FAILURES
         self._log(
             logging.WARNING,
@@ -155,20 +162,15 @@ class ExecuteSession:
         )
         if failure.get("traceback"):
             self._log(logging.WARNING, "%s", "".join(failure["traceback"]))
-        return self._reconnect(self._pull(EXECUTION_KEY), may_defer=may_defer)
+        own = pull_own_xcom(self._task, self._context, EXECUTION_KEY)
+        return self._reconnect(own, may_defer=may_defer)
 
     def kill(self) -> None:
         """Cancel the execution, and interrupt the code that waits for it; safe in a signal handler."""
         self._canceller.kill()
 
     def _submit(self, submission: Submission, start_policy: StartPolicy | None) -> Started | Blocked:
-        policy = SubmitPolicy(
-            retries=self._client.settings.max_retries,
-            max_log_lag=self._arguments.max_log_lag,
-            max_poll_outage=self._arguments.max_poll_outage,
-            lookback=self._arguments.timeout + DAY,
-            cancel_stale=self._arguments.cancel_on_kill,
-        )
+        policy = self._submit_policy()
         is_retry = self._context["ti"].try_number > 1
         flow = submit_once(submission, policy, start_policy=start_policy, is_retry=is_retry)
         try:
@@ -176,17 +178,44 @@ class ExecuteSession:
                 started = self._client.run(flow)
                 if isinstance(started, Started) and started.is_owned:
                     self._canceller.track(started.ref)
-        except StartSkipped as reason:
-            raise AirflowSkipException(str(reason)) from reason
-        except StartDenied as reason:
-            raise NotebookNotStarted(str(reason)) from reason
         except LosantError as error:
-            # If Losant may have processed the request, neither the arguments nor the token are wrong.
-            may_retry = error.is_transient or error.may_have_taken_effect
-            raised = NotebookExecutionError if may_retry else LosantConfigError
+            if not isinstance(error, SubmissionUnknown):
+                self._canceller.release()  # there is no execution
             where = f"{submission}, connection {self._arguments.losant_conn_id!r}"
-            raise raised(f"Submitting an execution failed: {error} ({where})") from error
+            raise submit_failure(error, where) from error
         return started
+
+    def _submit_policy(self) -> SubmitPolicy:
+        arguments, dag_run_start = self._arguments, self._context["dag_run"].start_date
+        back_to = time.time() - arguments.timeout - DAY
+        if dag_run_start is not None:
+            back_to = min(back_to, dag_run_start.timestamp() - SINCE_MARGIN)
+        return SubmitPolicy(
+            retries=self._client.settings.max_retries,
+            max_log_lag=arguments.max_log_lag,
+            max_poll_outage=arguments.max_poll_outage,
+            back_to=back_to,
+            cancel_stale=arguments.cancel_on_kill,
+            reconnect_after_clear=arguments.reconnect_after_clear,
+        )
+
+    @contextmanager
+    def _cancelling_when_given_up(self) -> Iterator[None]:
+        """Cancel the execution if the block fails, and no retry will reconnect to it."""
+        try:
+            yield
+        except AirflowTaskTimeout:
+            self._canceller.time_out()
+            raise
+        except Exception as failure:
+            if self._is_last_try() and (fate := self._canceller.give_up()):
+                self._log(logging.WARNING, "After the last try, %s", fate)
+                failure.add_note(f"After the last try, {fate}")
+            raise
+
+    def _is_last_try(self) -> bool:
+        ti = self._context["ti"]
+        return is_last_try(ti.try_number, ti.max_tries)
 
     def _announce(self, ref: ExecutionRef) -> str:
         """Publish the execution's id and its link as soon as they are known."""
@@ -202,7 +231,8 @@ class ExecuteSession:
         if is_owned:
             self._canceller.track(ref)
         started = Started(ref=ref, submitted_at=ref.created_at, is_owned=is_owned)
-        return self._wait(started, may_defer=may_defer)
+        with self._cancelling_when_given_up():
+            return self._wait(started, may_defer=may_defer)
 
     def _wait(self, started: Started, *, is_new: bool = False, may_defer: bool = True) -> dict[str, Any]:
         """
@@ -232,13 +262,12 @@ class ExecuteSession:
             outcome = self._client.run(flow)
         return self._finish(outcome)
 
-    def _defer_until_unblocked(self, ref: ExecutionRef, waiting_since: float) -> NoReturn:
-        """Wait in the triggerer for the end of another task's execution, which is never cancelled here."""
-        self._log(logging.INFO, "The %s is still active; waiting for it to end", ref)
-        # An XCom rather than an argument of the method, because dag.test() does not pass those on.
-        self._context["ti"].xcom_push(key=WAITING_SINCE_KEY, value=waiting_since)
+    def _defer_until_unblocked(self, blocked: Blocked, waiting_since: float) -> NoReturn:
+        """Wait in the triggerer for the end of another execution, which the trigger never cancels."""
+        self._log(logging.INFO, "The %s is still active; waiting for it to end", blocked.by.ref)
+        self._state.set(waiting_since=waiting_since, replaces=list(blocked.replaces))
         config = self._arguments.wait_config(waiting_since)
-        self._defer(Target.of(ref), config, may_cancel=False, method_name="execute_after_wait")
+        self._defer(Target.of(blocked.by.ref), config, may_cancel=False, method_name="execute_after_wait")
 
     def _defer(
         self,
@@ -251,6 +280,7 @@ class ExecuteSession:
     ) -> NoReturn:
         from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 
+        self._state.prepare_deferral()
         self._canceller.release()
         trigger = LosantNotebookExecutionTrigger.for_task(
             target,
@@ -263,14 +293,24 @@ class ExecuteSession:
         self._task.defer(trigger=trigger, method_name=method_name, timeout=trigger.deferral_timeout)
 
     def _finish(self, outcome: Outcome) -> dict[str, Any]:
-        self._canceller.release()
         self._check_query_time(outcome)
         ref = self._hook.execution_ref(self._arguments.notebook_id, outcome.result["execution_id"])
+        fate = self._give_up(outcome, ref)
+        self._canceller.release()
         _, limit = self._arguments.deadline(ref.created_at)
-        result = self._publisher.result_or_raise(outcome, url=self._hook.notebook_url(ref), limit=limit)
+        url = self._hook.notebook_url(ref)
+        result = self._publisher.result_or_raise(outcome, url=url, limit=limit, fate=fate)
         if (saved := self._save_outputs(ref)) is not None:
             result["saved_outputs"] = saved
         return self._publisher.publish(result)
+
+    def _give_up(self, outcome: Outcome, ref: ExecutionRef) -> str:
+        """After the last try, cancel an execution whose wait was given up; return what came of it."""
+        if outcome.ending not in {"outage", "refused"} or self._is_adopted() or not self._is_last_try():
+            return ""
+        self._canceller.release()
+        self._canceller.track(ref)
+        return self._canceller.give_up()
 
     def _save_outputs(self, ref: ExecutionRef) -> dict[str, str] | None:
         """Copy the outputs; if that fails, a retry finds the execution completed and only copies again."""
@@ -278,9 +318,12 @@ class ExecuteSession:
         if folder is None:
             return None
         flow = folder.save(ref, OutputSelection(), self._client.settings.max_retries)
-        with permanent_errors_as_config_error(), self._canceller.interruptible():
-            saved = self._client.run(flow)
-        return saved  # noqa: RET504 - a kill raises when the block ends
+        try:
+            with self._canceller.interruptible():
+                saved = self._client.run(flow)
+        except LosantError as error:
+            raise output_failure(error) from error
+        return saved
 
     def _check_query_time(self, outcome: Outcome) -> None:
         """Warn if Losant used another query time: it treats one that it cannot parse as the current time."""
@@ -295,7 +338,4 @@ class ExecuteSession:
         )
 
     def _is_adopted(self) -> bool:
-        return bool(self._pull(ADOPTED_KEY))
-
-    def _pull(self, key: str) -> Any:
-        return pull_own_xcom(self._task, self._context, key)
+        return bool(self._state.get("is_adopted"))

@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import deployment_id, task_store
-from airflow_provider_losant.api.flows.ownership import MARKER_KEY, Owner
+from airflow_provider_losant.api.flows.ownership import MARKER_KEY, Owner, format_start
 from airflow_provider_losant.api.flows.submission import Submission
 from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact_json, execution_options
 from airflow_provider_losant.openlineage.collect import parent_run_variables
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.model import ExecutionRef
     from airflow_provider_losant.execution.arguments import ExecuteArguments
 
+STORE_KEY = "losant_execution"
+"""In Airflow's task state store: the id of the latest execution that a try has submitted, and its owner."""
+
 
 def build_submission(arguments: ExecuteArguments, context: Context, log: Log) -> Submission:
     """
@@ -26,11 +29,11 @@ def build_submission(arguments: ExecuteArguments, context: Context, log: Log) ->
 
     :param log: The task's log: a logger's ``log``.
     """
-    owner = _owner(arguments, context)
+    owner = owner_of(context, may_sweep=arguments.wait_for_completion and arguments.cancel_on_kill)
     template_context, problem = arguments.template_context, "durable=False"
     if arguments.durable:
         template_context, problem = _add_marker(owner, template_context, context, log)
-    known_id = _load_execution_id(arguments, context)
+    known_id = load_execution_id(context, owner) if arguments.durable else None
     if problem and not known_id:
         log(logging.WARNING, "A retry cannot reconnect to this execution: %s", problem)
     return Submission(
@@ -47,30 +50,39 @@ def build_submission(arguments: ExecuteArguments, context: Context, log: Log) ->
     )
 
 
-def save_execution_id(arguments: ExecuteArguments, context: Context, ref: ExecutionRef, log: Log) -> None:
+def save_execution_id(context: Context, owner: Owner, ref: ExecutionRef, log: Log) -> None:
     """Store the execution's id for the next try, where Airflow has a place for it (3.3)."""
     store = task_store(context)
-    if store is None or not arguments.durable:
+    if store is None:
         return
     try:
-        store.set(_store_key(context["ti"]), ref.execution_id)
+        store.set(STORE_KEY, {"execution_id": ref.execution_id, **_names_between_clears(owner)})
     except Exception:  # noqa: BLE001 - it is logged; the marker in the context serves as well, only slower
         log(logging.WARNING, "The execution id could not be stored in the task state store", exc_info=True)
 
 
-def _load_execution_id(arguments: ExecuteArguments, context: Context) -> str | None:
-    store, ti = task_store(context), context["ti"]
-    if store is None or not arguments.durable or ti.try_number == 1:
+def load_execution_id(context: Context, owner: Owner) -> str | None:
+    """Return the execution's id that an earlier try of the owner has stored."""
+    store = task_store(context)
+    if store is None or owner.try_number == 1:
         return None
-    return store.get(_store_key(ti))  # type: ignore[no-any-return]  # what save_execution_id() stored
+    stored = store.get(STORE_KEY)
+    # A clear keeps the store, but must not find the old id.
+    if not isinstance(stored, dict) or not stored.items() >= _names_between_clears(owner).items():
+        return None
+    return stored.get("execution_id")
 
 
-def _store_key(ti: Any) -> str:
-    """Return a key that changes with the owner: a clear keeps the store, but must not find the old id."""
-    return f"losant_execution_id.{ti.max_tries}"
+def _names_between_clears(owner: Owner) -> dict[str, Any]:
+    return {"dag_run_start": owner.dag_run_start, "max_tries": owner.max_tries}
 
 
-def _owner(arguments: ExecuteArguments, context: Context) -> Owner:
+def owner_of(context: Context, *, may_sweep: bool) -> Owner:
+    """
+    Return the owner of what a task submits.
+
+    :param may_sweep: As for :class:`.Owner`.
+    """
     ti = context["ti"]
     return Owner(
         dag_id=ti.dag_id,
@@ -79,8 +91,9 @@ def _owner(arguments: ExecuteArguments, context: Context) -> Owner:
         map_index=-1 if ti.map_index is None else ti.map_index,
         try_number=ti.try_number,
         max_tries=ti.max_tries,
-        deployment=deployment_id(context["dag_run"].start_date),
-        may_sweep=arguments.wait_for_completion and arguments.cancel_on_kill,
+        dag_run_start=format_start(context["dag_run"].start_date),
+        deployment=deployment_id(),
+        may_sweep=may_sweep,
     )
 
 

@@ -50,11 +50,17 @@ class LosantNotebookExecuteOperator(BaseOperator):
     :param wait_for_completion: False ends the task as soon as Losant has accepted the submission.
     :param deferrable: Wait in the triggerer instead of in a worker.
     :param poll_interval: Seconds (or timedelta) between polls of the notebook's execution log.
-    :param timeout: Seconds (or timedelta) to wait, counted from the submission, over all tries.
-    :param cancel_on_kill: Cancel the execution when the task is killed, marked or cleared.
-    :param cancel_on_timeout: Cancel the execution when ``timeout`` is over.
+    :param timeout: Seconds (or timedelta) to wait, counted from the submission, over all tries; at most ten
+        years.
+    :param cancel_on_kill: Cancel the execution when the task is killed, marked or cleared, and when its last
+        try fails while the execution is still active.
+    :param cancel_on_timeout: Cancel the execution when ``timeout``, or Airflow's ``execution_timeout``, is
+        over.
     :param durable: Add the marker (key ``airflow``) to the template context, by which a retry reconnects to
         the execution.
+    :param reconnect_after_clear: When a user clears the task, reconnect to its latest execution, if that is
+        active or completed, instead of submitting a new one; for example to get the result of an execution
+        that completed after the task had failed. Needs ``durable`` and Airflow's ``[api] base_url``.
     :param max_poll_outage: Seconds (or timedelta) without a readable response from Losant after which the
         task fails; the execution is not cancelled, and a retry reconnects to it.
     :param max_log_lag: Seconds (or timedelta) that Losant's execution log may lag behind a submission. Only
@@ -78,6 +84,8 @@ class LosantNotebookExecuteOperator(BaseOperator):
     :raises NotebookExecutionFailed: the notebook ended with an error.
     :raises NotebookExecutionTimedOut: it used up the run minutes that Losant allows it.
     :raises NotebookExecutionCanceled: it was cancelled.
+    :raises NotebookExecutionReplaced: it was cancelled by another task with
+        ``if_running="cancel_previous"``, which a retry does not do in turn.
     :raises NotebookWaitTimedOut: it had not ended within ``timeout``.
     :raises NotebookExecutionError: the submission failed, or Losant could not be polled.
     """
@@ -112,6 +120,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         durable: bool = True,
+        reconnect_after_clear: bool = False,
         max_poll_outage: float | timedelta = timedelta(minutes=10),
         max_log_lag: float | timedelta = timedelta(seconds=MAX_LOG_LAG),
         if_running: IfRunning = "start",
@@ -136,6 +145,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.durable = durable
+        self.reconnect_after_clear = reconnect_after_clear
         self.max_poll_outage = max_poll_outage
         self.max_log_lag = max_log_lag
         self.if_running = if_running
@@ -154,20 +164,22 @@ class LosantNotebookExecuteOperator(BaseOperator):
     def execute_after_wait(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Continue after another execution that had to be waited for has ended."""
         del event
-        return self._open_session(context).start_and_wait(is_resumed=True)
+        return self._open_session(context, is_resumed=True).start_and_wait(is_resumed=True)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Continue with the event of the trigger."""
-        return self._open_session(context).complete(event)
+        return self._open_session(context, is_resumed=True).complete(event)
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> dict[str, Any]:
         """Continue after the deferral, also where Airflow would fail the task because its trigger failed."""
-        from airflow_provider_losant.execution.session import EXECUTION_KEY, pull_own_xcom
+        from airflow_provider_losant.execution.try_state import EXECUTION_KEY, TryState, pull_own_xcom
 
+        if TryState(self, context).is_of_earlier_try():
+            return self.execute(context)
         if next_method == TRIGGER_FAILED and pull_own_xcom(self, context, EXECUTION_KEY):
-            return self._open_session(context).recover(next_kwargs or {})
+            return self._open_session(context, is_resumed=True).recover(next_kwargs or {})
         return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[no-any-return]
 
     def on_kill(self) -> None:
@@ -183,10 +195,10 @@ class LosantNotebookExecuteOperator(BaseOperator):
         report = None if self._session is None else self._session.report
         return lineage_of_run(report, self, task_instance)
 
-    def _open_session(self, context: Context) -> ExecuteSession:
+    def _open_session(self, context: Context, *, is_resumed: bool = False) -> ExecuteSession:
         from airflow_provider_losant.execution.session import ExecuteSession
 
-        self._session = session = ExecuteSession(self, context)
+        self._session = session = ExecuteSession.open(self, context, is_resumed=is_resumed)
         if self._is_killed:  # the kill came before there was a session
             session.kill()
         return session

@@ -5,26 +5,47 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant._compat import BaseOperator, dag_run_start, deployment_id, task_state
+from airflow_provider_losant._compat import (
+    BaseOperator,
+    XCom,
+    dag_run_start,
+    deployment_id,
+    task_state,
+)
 from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.fields import losant_id
+from airflow_provider_losant.api.flows.abandoned import WAITING_STATES, why_abandoned
 from airflow_provider_losant.api.flows.cancel import cancel
-from airflow_provider_losant.api.flows.log_reader import SEARCH_LIMIT, LogLimit, read_log
-from airflow_provider_losant.api.flows.ownership import Owner, read_marker
+from airflow_provider_losant.api.flows.log_reader import SEARCH_LIMIT, WHOLE_LOG, LogLimit, read_log
+from airflow_provider_losant.api.flows.ownership import format_start, read_marker
 from airflow_provider_losant.api.timestamps import parse_seconds
 from airflow_provider_losant.exceptions import NotebookExecutionError, permanent_errors_as_config_error
+from airflow_provider_losant.execution.try_state import EXECUTION_KEY
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
+    from airflow_provider_losant.api.flows.ownership import Owner
     from airflow_provider_losant.api.model import Execution
     from airflow_provider_losant.hooks.losant import LosantHook
 
-FINISHED_STATES = {None, "success", "failed", "skipped", "upstream_failed", "removed"}
-"""States of a task instance that waits for no execution; None is one that was cleared or deleted."""
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The execution is not cancelled, for a reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The execution is cancelled, for a reason."""
+
+    reason: str
 
 
 class LosantNotebookOrphanSweepOperator(BaseOperator):
@@ -88,14 +109,17 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
         cancelled: list[str] = []
         problems: list[str] = []
         for execution in self._active(hook, oldest, problems):
-            reason = self._reason_to_leave(execution, youngest)
             execution_id = execution.ref.execution_id
-            if reason is not None:
-                self.log.info("Execution %s is no orphan: %s", execution_id, reason)
-                left[reason] += 1
+            try:
+                decision = self._decide(execution, youngest)
+            except Exception as error:  # noqa: BLE001 - whatever Airflow's API raises; the others are checked
+                problems.append(f"execution {execution_id} could not be checked: {error}")
                 continue
-            result = hook.client.run(cancel(execution.ref, "no task waits for it any more", retries=2))
-            if result == "failed":
+            if isinstance(decision, Leave):
+                self.log.info("Execution %s is no orphan: %s", execution_id, decision.reason)
+                left[decision.reason] += 1
+                continue
+            if hook.client.run(cancel(execution.ref, decision.reason, retries=2)) == "failed":
                 problems.append(f"execution {execution_id} could not be cancelled")
             else:
                 cancelled.append(execution_id)
@@ -117,7 +141,13 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
             retries = hook.settings.max_retries
             try:
                 reading = hook.client.run(
-                    read_log(*ids, back_to=oldest, limit=LogLimit(SEARCH_LIMIT), retries=retries)
+                    read_log(
+                        *ids,
+                        back_to=oldest,
+                        since=WHOLE_LOG,  # a queued execution may be missing in a log since some time
+                        limit=LogLimit(SEARCH_LIMIT),
+                        retries=retries,
+                    )
                 )
             except LosantError as error:
                 problems.append(f"notebook {notebook_id}: {error}")
@@ -127,32 +157,36 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
             active += [it for it in reading.log.summaries(*ids) if it.status.is_active]
         return active
 
-    def _reason_to_leave(self, execution: Execution, youngest: float) -> str | None:
-        marker = read_marker(execution)
-        if not marker:
-            return "not submitted by Airflow"
-        if not marker.get("sweep"):
-            return "may outlive its task"
+    def _decide(self, execution: Execution, youngest: float) -> Leave | Cancel:
+        owner = read_marker(execution)
+        if owner is None:
+            return Leave("not submitted by Airflow")
+        if not owner.may_sweep:
+            return Leave("may outlive its task")
         if execution.queued_time > youngest:
-            return "younger than min_age"
-        is_known, started = dag_run_start(marker["dag_id"], marker["run_id"])
-        deployment = deployment_id(started)
-        if is_known and not deployment:
-            return "its Airflow is unknown; set [api] base_url"
-        if not is_known or not _owner(marker, deployment).is_same_task(execution):
-            return "submitted by another Airflow"
-        state = task_state(marker["dag_id"], marker["task_id"], marker["run_id"], marker["map_index"])
-        return None if state in FINISHED_STATES else f"its task is {state}"
+            return Leave("younger than min_age")
+        if (reason := _why_foreign(owner)) is not None:
+            return Leave(reason)
+        task_instance: dict[str, Any] = {
+            "dag_id": owner.dag_id,
+            "task_id": owner.task_id,
+            "run_id": owner.run_id,
+            "map_index": owner.map_index,
+        }
+        state = task_state(**task_instance)
+        awaited_id = XCom.get_one(key=EXECUTION_KEY, **task_instance) if state in WAITING_STATES else None
+        why = why_abandoned(state, execution.ref.execution_id, awaited_id)
+        return Leave(f"its task is {state}") if why is None else Cancel(why)
 
 
-def _owner(marker: Mapping[str, Any], deployment: str) -> Owner:
-    """Return the owner that the marker names, whose id shows whether the marker is genuine."""
-    return Owner(
-        dag_id=marker["dag_id"],
-        task_id=marker["task_id"],
-        run_id=marker["run_id"],
-        map_index=marker["map_index"],
-        try_number=marker["try_number"],
-        max_tries=0,
-        deployment=deployment,
-    )
+def _why_foreign(owner: Owner) -> str | None:
+    """Return why an owner is not one of this Airflow; None if it is."""
+    deployment = deployment_id()
+    if deployment and owner.deployment == deployment:
+        return None
+    is_known, started = dag_run_start(owner.dag_id, owner.run_id)
+    if started is not None and owner.dag_run_start == format_start(started):
+        return None
+    if is_known and not (deployment and owner.deployment):
+        return "its Airflow is unknown; set [api] base_url"
+    return "submitted by another Airflow"

@@ -98,7 +98,7 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
     def on_kill(self) -> None:
         """Stop the download; the partial file is deleted."""
         if self._hook is not None:
-            self._hook.client.is_interrupted = True
+            self._hook.client.is_interrupted = lambda: True
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Return the lineage from the outputs to the files."""

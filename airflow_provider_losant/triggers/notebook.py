@@ -17,12 +17,13 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_losant._compat import (
     BaseEventTrigger,
     asset_stores,
-    has_left_deferral,
     trigger_has_on_kill,
+    trigger_task_state,
 )
 from airflow_provider_losant.api.defaults import MAX_LOG_LAG
 from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.fields import losant_id
+from airflow_provider_losant.api.flows.abandoned import why_abandoned
 from airflow_provider_losant.api.flows.cancel import cancel
 from airflow_provider_losant.api.flows.polling import conclude
 from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
@@ -158,10 +159,12 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
             )
 
     async def _cancel(self, ref: ExecutionRef) -> None:
-        if not await has_left_deferral(self.task_instance):
-            self.log.info("Not cancelling the %s: its task is still deferred", self.target)
+        state = await trigger_task_state(self.task_instance)
+        why = why_abandoned(state, ref.execution_id)
+        if why is None:
+            # If it was cleared and is about to run again, its next try cancels the execution.
+            self.log.info("Not cancelling the %s: its task is %s", self.target, state)
             return
-        why = "its deferred task was marked or cleared"
         await self._hook().arun(cancel(ref, why, max_log_lag=MAX_LOG_LAG, retries=2))
 
     def _hook(self) -> LosantHook:

@@ -607,7 +607,7 @@ def test_many_calls_share_one_encrypted_connection(driver: Driver, tmp_path: Pat
 def test_a_halted_client_sends_nothing() -> None:
     with HttpStub(RESPONSE) as server:
         client = Client(to(server.url), print)
-        client.is_interrupted = True
+        client.is_interrupted = lambda: True
         with pytest.raises(Interrupted):
             client.run(steps(GET))
 
@@ -616,7 +616,7 @@ def test_a_halted_client_sends_nothing() -> None:
 
 def test_a_halt_ends_a_sleep_soon() -> None:
     client = Client(to("http://127.0.0.1:9"), print)
-    timer = threading.Timer(0.03, lambda: setattr(client, "is_interrupted", True))
+    timer = threading.Timer(0.03, lambda: setattr(client, "is_interrupted", lambda: True))
     timer.start()
     began = time.monotonic()
 
@@ -634,7 +634,7 @@ def test_log_lines_before_a_halt_are_written_and_none_after() -> None:
 
         def flow() -> Flow[None]:
             yield EXECUTE
-            client.is_interrupted = True
+            client.is_interrupted = lambda: True
             yield LogLine("the run has an id")
             yield GET
 
@@ -651,7 +651,7 @@ def test_a_halt_during_the_last_response_loses_no_result() -> None:
 
         def flow() -> Flow[str]:
             read = yield GET
-            client.is_interrupted = True
+            client.is_interrupted = lambda: True
             return str(read.id)
 
         assert client.run(flow()) == NOTEBOOK

@@ -374,7 +374,14 @@ def test_rate_limited_exports_are_not_retried_by_the_client(
 
 
 OWNER = Owner(
-    dag_id="dag", task_id="task", run_id="run", map_index=-1, try_number=1, max_tries=3, deployment="here"
+    dag_id="dag",
+    task_id="task",
+    run_id="run",
+    map_index=-1,
+    try_number=1,
+    max_tries=3,
+    dag_run_start="2026-01-01T00:00:00+00:00",
+    deployment="here",
 )
 
 
@@ -385,7 +392,7 @@ def submitting(scenario: Scenario) -> Any:
         application_id=scenario.application, notebook_id=scenario.notebook, options=context, owner=OWNER
     )
     policy = SubmitPolicy(
-        retries=scenario.retries, max_log_lag=60.0, max_poll_outage=OUTAGE, lookback=2 * 86_400.0
+        retries=scenario.retries, max_log_lag=60.0, max_poll_outage=OUTAGE, back_to=NOW - 2 * 86_400.0
     )
     return submit_once(submission, policy, is_retry=False, clock=scenario.clock)
 

@@ -8,6 +8,7 @@ it, and a submission has to lead to one execution.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -184,7 +185,14 @@ def test_only_a_certificate_that_is_not_trusted_is_a_permanent_error(
 
 
 OWNER = Owner(
-    dag_id="dag", task_id="task", run_id="run", map_index=-1, try_number=1, max_tries=3, deployment="here"
+    dag_id="dag",
+    task_id="task",
+    run_id="run",
+    map_index=-1,
+    try_number=1,
+    max_tries=3,
+    dag_run_start="2026-01-01T00:00:00+00:00",
+    deployment="here",
 )
 
 
@@ -193,5 +201,5 @@ def submitting(losant: Emulator, notebook: str) -> Flow[Started | Blocked]:
     submission = Submission(
         application_id=losant.application_id, notebook_id=notebook, options=context, owner=OWNER
     )
-    policy = SubmitPolicy(retries=3, max_log_lag=0.5, max_poll_outage=20.0, lookback=86_400.0)
+    policy = SubmitPolicy(retries=3, max_log_lag=0.5, max_poll_outage=20.0, back_to=time.time() - 86_400.0)
     return submit_once(submission, policy, is_retry=False, jitter=lambda low, _: low)

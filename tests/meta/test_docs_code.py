@@ -177,5 +177,14 @@ def make_execution() -> Execution:
 
 
 def make_marker() -> dict[str, Any]:
-    owner = Owner(dag_id="", task_id="", run_id="", map_index=0, try_number=1, max_tries=0, deployment="here")
+    owner = Owner(
+        dag_id="",
+        task_id="",
+        run_id="",
+        map_index=0,
+        try_number=1,
+        max_tries=0,
+        dag_run_start="2026-01-01T00:00:00+00:00",
+        deployment="here",
+    )
     return owner.add_marker({}, {"OPENLINEAGE_PARENT_ID": ""})["airflow"]  # type: ignore[no-any-return]

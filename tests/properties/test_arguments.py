@@ -93,7 +93,14 @@ JSON = st.recursive(
     max_leaves=12,
 )
 OWNER = Owner(
-    dag_id="dag", task_id="täsk", run_id="✓", map_index=-1, try_number=1, max_tries=3, deployment="here"
+    dag_id="dag",
+    task_id="täsk",
+    run_id="✓",
+    map_index=-1,
+    try_number=1,
+    max_tries=3,
+    dag_run_start="2026-01-01T00:00:00+00:00",
+    deployment="here",
 )
 
 

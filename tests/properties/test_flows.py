@@ -73,7 +73,14 @@ ERRORS: list[LosantError] = [
     ServerError(503, "", "no"),
 ]
 OWNER = Owner(
-    dag_id="dag", task_id="task", run_id="run", map_index=-1, try_number=2, max_tries=3, deployment="here"
+    dag_id="dag",
+    task_id="task",
+    run_id="run",
+    map_index=-1,
+    try_number=2,
+    max_tries=3,
+    dag_run_start="2026-01-01T00:00:00+00:00",
+    deployment="here",
 )
 NOTHING_USED = MinuteCounts.from_api(
     {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z", "counts": []}
@@ -168,8 +175,8 @@ def submission(known_id: str | None = None, *, with_marker: bool = True) -> Subm
 
 
 def policy(random_losant: RandomLosant) -> SubmitPolicy:
-    del random_losant
-    return SubmitPolicy(retries=3, max_log_lag=30.0, max_poll_outage=120.0, lookback=86_400.0)
+    back_to = random_losant.now - 86_400.0
+    return SubmitPolicy(retries=3, max_log_lag=30.0, max_poll_outage=120.0, back_to=back_to)
 
 
 def start_policy(random_losant: RandomLosant, if_running: Any, **more: Any) -> StartPolicy:

@@ -47,7 +47,14 @@ CALLS = {
     )
 }
 OWNER = Owner(
-    dag_id="dag", task_id="task", run_id="run", map_index=-1, try_number=1, max_tries=3, deployment="here"
+    dag_id="dag",
+    task_id="task",
+    run_id="run",
+    map_index=-1,
+    try_number=1,
+    max_tries=3,
+    dag_run_start="2026-01-01T00:00:00+00:00",
+    deployment="here",
 )
 
 

@@ -53,7 +53,14 @@ END = object()
 MAX_LOG = 110
 """Entries of a log from which on no more of other clients are added."""
 OTHER = Owner(
-    dag_id="dag", task_id="other", run_id="run", map_index=-1, try_number=1, max_tries=3, deployment="here"
+    dag_id="dag",
+    task_id="other",
+    run_id="run",
+    map_index=-1,
+    try_number=1,
+    max_tries=3,
+    dag_run_start="2026-01-01T00:00:00+00:00",
+    deployment="here",
 )
 ODD: tuple[Any, ...] = (
     {"status": "completed"},
@@ -314,6 +321,7 @@ class OneTask(RuleBasedStateMachine):
             map_index=-1,
             try_number=self.try_number,
             max_tries=self.max_tries,
+            dag_run_start="2026-01-01T00:00:00+00:00",
             deployment="here",
         )
 
@@ -332,7 +340,9 @@ class OneTask(RuleBasedStateMachine):
 
     @staticmethod
     def policy() -> SubmitPolicy:
-        return SubmitPolicy(retries=4, max_log_lag=MAX_LOG_LAG, max_poll_outage=600.0, lookback=48 * 3600.0)
+        return SubmitPolicy(
+            retries=4, max_log_lag=MAX_LOG_LAG, max_poll_outage=600.0, back_to=1_700_000_000.0 - 48 * 3600.0
+        )
 
     def drive(self, flow: Flow[Started], data: st.DataObject) -> None:
         """Run a try; at any step the worker may die, or be killed by a user."""

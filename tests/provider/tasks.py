@@ -20,6 +20,7 @@ from airflow_provider_losant._compat import AIRFLOW_3
 from airflow_provider_losant.triggers.notebook import MIN_DEFERRAL
 
 BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
+DAG_RUN_START = datetime.now(UTC)
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Ti:
     try_number: int = 1
     max_tries: int = 0
     start_date: datetime = field(default_factory=lambda: datetime.now(UTC))
+    dag_run_start: datetime = DAG_RUN_START
     pushed: dict[str, Any] = field(default_factory=dict)
 
     def xcom_push(self, key: str, value: Any) -> None:
@@ -43,7 +45,7 @@ class Ti:
 
 
 def context_of(ti: Ti) -> Any:
-    return {"ti": ti, "dag_run": SimpleNamespace(start_date=ti.start_date), "params": {}}
+    return {"ti": ti, "dag_run": SimpleNamespace(start_date=ti.dag_run_start), "params": {}}
 
 
 def outlet_events() -> Any:

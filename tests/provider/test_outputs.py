@@ -386,7 +386,7 @@ def test_a_kill_stops_a_download_between_two_chunks(tmp_path: Path) -> None:
     client = Client(Settings(token="t", timeout=2), lambda *_: None)
 
     def opened() -> Any:
-        client.is_interrupted = True
+        client.is_interrupted = lambda: True
         return atomic_write(storage_path(tmp_path / "x"))
 
     with HttpStub(http(b"hello")) as host, pytest.raises(Interrupted):

@@ -10,11 +10,11 @@ task have the same owner; a clear by a user makes a new one. The notebook's auth
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from airflow_provider_losant.api.errors import JSON_ERRORS
 
@@ -22,19 +22,22 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.model import Execution
 
 MARKER_KEY = "airflow"
-_FIELDS = {"dag_id", "task_id", "run_id", "map_index", "try_number", "id", "sweep"}
+REPLACES_KEY = "replaces"
+"""In the marker: IDs of the executions that were cancelled for this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
     """
-    A task instance between two clears, with all its tries.
+    A task instance between two clears, with all its tries. The marker contains each of these fields.
 
     :param try_number: The try that submits.
-    :param max_tries: Airflow's own count, which changes exactly when a user clears the task.
-    :param may_sweep: The orphan sweep may cancel the execution when no task waits for it.
+    :param max_tries: Airflow's own count, which changes when a user clears the task.
+    :param dag_run_start: When the DAG run began, as ISO-8601 text; empty if unknown. It changes when a user
+        clears tasks of a DAG run that has ended, and when a DAG run is deleted and created again.
     :param deployment: Anything that differs between two Airflow deployments that share an application
-        and run the same DAG.
+        and run the same DAG; empty if unknown.
+    :param may_sweep: The orphan sweep may cancel the execution when no task waits for it.
     """
 
     dag_id: str
@@ -43,19 +46,9 @@ class Owner:
     map_index: int
     try_number: int
     max_tries: int
+    dag_run_start: str
     deployment: str
     may_sweep: bool = True
-
-    @property
-    def task_id_hash(self) -> str:
-        """A short name for the task instance, the same before and after a clear."""
-        parts = [self.dag_id, self.task_id, self.run_id, self.map_index, self.deployment]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
-
-    @property
-    def id(self) -> str:
-        """The name of the owner in the marker."""
-        return f"{self.task_id_hash}.{self.max_tries}"
 
     def add_marker(
         self, context: Mapping[str, Any], openlineage: Mapping[str, str] | None = None
@@ -65,47 +58,84 @@ class Owner:
 
         :param openlineage: Variables that make the notebook's own OpenLineage events children of the task.
         """
-        return {
-            **context,
-            MARKER_KEY: {
-                "dag_id": self.dag_id,
-                "task_id": self.task_id,
-                "run_id": self.run_id,
-                "map_index": self.map_index,
-                "try_number": self.try_number,
-                "id": self.id,
-                "sweep": self.may_sweep,
-                **({"openlineage": dict(openlineage)} if openlineage else {}),
-            },
-        }
+        more = {"openlineage": dict(openlineage)} if openlineage else {}
+        return {**context, MARKER_KEY: {**asdict(self), **more}}
 
     def owns(self, execution: Execution) -> bool:
-        """Tell whether this owner has submitted the execution."""
-        return _marker_id(execution) == self.id
+        """
+        Tell whether a try of this owner has submitted the execution.
 
-    def is_same_task(self, execution: Execution) -> bool:
-        """Tell whether the same task instance has submitted the execution, before or after a clear."""
-        return _marker_id(execution).partition(".")[0] == self.task_id_hash
+        The deployment is not compared where the DAG run's start is known, which is exact to the microsecond:
+        a user may configure another URL of Airflow between two tries.
+        """
+        other = read_marker(execution)
+        return (
+            other is not None
+            and self._is_same_task_instance(other)
+            and (self.dag_run_start, self.max_tries) == (other.dag_run_start, other.max_tries)
+            and (bool(self.dag_run_start) or self.deployment == other.deployment)
+        )
 
     def owns_older(self, execution: Execution) -> bool:
-        """Tell whether the same task instance has submitted the execution before (or after) a clear."""
-        return self.is_same_task(execution) and not self.owns(execution)
+        """
+        Tell whether the same task instance has submitted the execution before a clear.
+
+        That cannot be told if the DAG run has begun anew since, and the deployment is unknown.
+        """
+        other = read_marker(execution)
+        return other is not None and not self.owns(execution) and self._is_later_than(other)
+
+    def is_of_try(self, execution: Execution, try_number: int) -> bool:
+        """Tell whether that try of the task instance has submitted the execution, before or after a clear."""
+        other = read_marker(execution)
+        if other is None or other.try_number != try_number:
+            return False
+        return self.owns(execution) or self._is_later_than(other)
+
+    def _is_same_task_instance(self, other: Owner) -> bool:
+        return (self.dag_id, self.task_id, self.run_id, self.map_index) == (
+            other.dag_id,
+            other.task_id,
+            other.run_id,
+            other.map_index,
+        )
+
+    def _is_later_than(self, other: Owner) -> bool:
+        is_same_airflow = self.deployment == other.deployment and bool(self.deployment)
+        if not self._is_same_task_instance(other):
+            return False
+        if self.dag_run_start == other.dag_run_start and (self.dag_run_start or is_same_airflow):
+            return self.try_number > other.try_number
+        return is_same_airflow and self.dag_run_start > other.dag_run_start
 
 
-def try_number(execution: Execution) -> object:
-    """Return which try has submitted the execution; None when it has no marker."""
-    return read_marker(execution).get("try_number")
+def format_start(dag_run_start: datetime | None) -> str:
+    """Return the start of a DAG run as the marker has it; empty if unknown."""
+    return "" if dag_run_start is None else dag_run_start.astimezone(UTC).isoformat()
 
 
-def _marker_id(execution: Execution) -> str:
-    return str(read_marker(execution).get("id", ""))
+_TYPES: Mapping[str, type] = get_type_hints(Owner)
+_REQUIRED = frozenset(it.name for it in fields(Owner))
 
 
-def read_marker(execution: Execution) -> Mapping[str, Any]:
-    """Return an execution's marker; empty when it has none, or an ``airflow`` key of another kind."""
+def read_marker(execution: Execution) -> Owner | None:
+    """Return the owner that an execution's marker names; None without a marker as :class:`Owner` makes it."""
+    marker = _marker(execution)
+    if not marker.keys() >= _REQUIRED or not all(type(marker[name]) is it for name, it in _TYPES.items()):
+        return None
+    return Owner(**{name: marker[name] for name in _REQUIRED})
+
+
+def replaced_ids(execution: Execution) -> Sequence[str]:
+    """Return the ids of the executions that were cancelled for this one, according to its marker."""
+    ids = _marker(execution).get(REPLACES_KEY)
+    return [it for it in ids if isinstance(it, str)] if isinstance(ids, list) else []
+
+
+def _marker(execution: Execution) -> Mapping[str, Any]:
     try:
         context = json.loads(execution.template_context or "null")
     except JSON_ERRORS:
         return {}
     marker = context.get(MARKER_KEY) if isinstance(context, dict) else None
-    return marker if isinstance(marker, dict) and marker.keys() >= _FIELDS else {}
+    return marker if isinstance(marker, dict) else {}

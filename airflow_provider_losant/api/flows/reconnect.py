@@ -13,9 +13,10 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from airflow_provider_losant.api.errors import LosantError, NotLosantApi
+from airflow_provider_losant.api.flows.abandoned import split_by_retry
 from airflow_provider_losant.api.flows.cancel import cancel
 from airflow_provider_losant.api.flows.log_reader import SEARCH_LIMIT, WHOLE_LOG, LogLimit, read_log
-from airflow_provider_losant.api.flows.ownership import try_number
+from airflow_provider_losant.api.flows.ownership import replaced_ids
 from airflow_provider_losant.api.flows.retry import Jitter, backoff
 from airflow_provider_losant.api.flows.steps import Clock, LogLine, Sleep
 from airflow_provider_losant.api.flows.wait import is_worth_retrying
@@ -52,7 +53,7 @@ class ExecutionFinder:
 
     def find_earlier(self) -> Flow[Execution | None]:
         """
-        Return the execution of an earlier try to reconnect to, and cancel the owner's other ones.
+        Return the execution of an earlier try to reconnect to, and cancel the task's abandoned ones.
 
         If the log does not show an execution of the try before, it may lag, so it is searched again for
         ``max_log_lag``.
@@ -65,29 +66,27 @@ class ExecutionFinder:
             # Absence is concluded only from a log that was requested without since: Losant may compare since
             # with the start of executions, and then one that is queued is missing.
             try:
-                reading = yield from self._read_log_or_wait(
-                    started_at - self.policy.lookback, whole=is_last or search % 2 == 1
-                )
+                reading = yield from self._read_log_or_wait(whole=is_last or search % 2 == 1)
             except LosantError as error:
                 raise self._unknown(error) from error
-            recent = self._summaries(reading.log)
-            own = [it for it in recent if self.submission.owns(it)]
-            candidates = sorted((it for it in own if it.status.can_reconnect), key=_completed_then_oldest)
-            yield from self._cancel_stale(
-                [it for it in recent if self.submission.supersedes(it)], "its task has been cleared since"
+            listed = self._summaries(reading.log)
+            chosen, abandoned = split_by_retry(
+                self.submission, listed, reconnect_after_clear=self.policy.reconnect_after_clear
             )
-            yield from self._cancel_stale(candidates[1:], "its task has another execution")
-            if candidates:
-                found = reading.log.complete(candidates[0])
+            yield from self._cancel_abandoned(abandoned)
+            if chosen is not None:
+                found = reading.log.complete(chosen)
+                which = "an earlier try" if self.submission.owns(chosen) else "before the clear"
                 yield LogLine(
-                    f"Reconnecting to execution {found.ref.execution_id} from an earlier try "
+                    f"Reconnecting to execution {found.ref.execution_id} from {which} "
                     f"(status: {found.status})"
                 )
                 return found
-            shows_last_try = self._shows_last_try(recent)
+            shows_last_try = self._shows_last_try(listed)
             if is_last and not (shows_last_try or reading.is_complete):
                 raise self._unknown(reading.problem)
             if is_last or shows_last_try:
+                own = filter(self.submission.owns, listed)
                 ended = ", ".join(f"{it.ref.execution_id} {it.status}" for it in own)
                 yield LogLine(
                     f"No execution from an earlier try to reconnect to ({ended or 'none listed'}); "
@@ -103,19 +102,34 @@ class ExecutionFinder:
 
     def find_others(self) -> Flow[Sequence[Execution]]:
         """
-        Return the notebook's executions that have not ended and belong to other tasks, newest first.
+        Return the notebook's executions that have not ended, newest first.
+
+        Earlier ones of the same task, which it did not reconnect to, are among them.
 
         :raises LogIncomplete: the log shows none, but cannot be read back far enough.
         """
-        reading = yield from self._read_log_or_wait(self.clock() - self.policy.lookback, whole=True)
+        reading = yield from self._read_log_or_wait(whole=True)
         others = [
             reading.log.complete(it)
             for it in self._summaries(reading.log)
-            if not (it.status.is_final or it.status is UNREADABLE or self.submission.is_same_task(it))
+            if not (it.status.is_final or it.status is UNREADABLE)
         ]
         if not others:
             reading.check_complete()
         return others
+
+    def find_replacement(self) -> Flow[Execution | None]:
+        """Return an execution of another task, for which one of the owner's executions was cancelled."""
+        owner = self.submission.owner
+        if owner is None or owner.try_number == 1:
+            return None
+        reading = yield from self._read_log_or_wait(whole=True)
+        listed = self._summaries(reading.log)
+        own = {it.ref.execution_id for it in listed if self.submission.owns(it)}
+        return next(
+            (it for it in listed if it.ref.execution_id not in own and not own.isdisjoint(replaced_ids(it))),
+            None,
+        )
 
     def find_lost(self, failure: LosantError) -> Flow[Execution | None]:
         """
@@ -133,7 +147,6 @@ class ExecutionFinder:
             is_last = self.clock() - lost_at >= self.policy.max_log_lag
             try:
                 reading = yield from self._read_log(
-                    lost_at - self.policy.lookback,
                     whole=is_last or search % 2 == 1,
                     is_enough=self._shows(self._is_of_this_try),
                 )
@@ -174,7 +187,6 @@ class ExecutionFinder:
             problem, pause = None, SEARCH_PAUSE
             try:
                 reading = yield from self._read_log(
-                    started_at - self.policy.lookback,
                     whole=search % 2 == 1,  # as in find_earlier
                     is_enough=self._shows(submission.owns),
                     # What Losant lists after the first search is among the newest.
@@ -203,17 +215,17 @@ class ExecutionFinder:
             )
         return ()
 
-    def _cancel_stale(self, executions: Sequence[Execution], why: str) -> Flow[None]:
-        for execution in executions:
+    def _cancel_abandoned(self, executions: Sequence[tuple[Execution, str]]) -> Flow[None]:
+        for execution, why in executions:
             if execution.status.is_active and self.policy.cancel_stale:
                 yield from cancel(execution.ref, why, retries=self.policy.retries, jitter=self.jitter)
 
-    def _read_log_or_wait(self, back_to: float, *, whole: bool) -> Flow[LogReading]:
+    def _read_log_or_wait(self, *, whole: bool) -> Flow[LogReading]:
         """Read the log, also after an outage: to submit without it could start a second execution."""
         started_at = self.clock()
         for attempt in count(1):
             try:
-                return (yield from self._read_log(back_to, whole=whole))
+                return (yield from self._read_log(whole=whole))
             except LosantError as error:
                 if not is_worth_retrying(error) or self._is_outage(started_at):
                     raise
@@ -224,7 +236,6 @@ class ExecutionFinder:
 
     def _read_log(
         self,
-        back_to: float,
         *,
         whole: bool,
         is_enough: Callable[[ExecutionLog], bool] | None = None,
@@ -233,8 +244,8 @@ class ExecutionFinder:
         return read_log(
             self.submission.application_id,
             self.submission.notebook_id,
-            back_to=back_to,
-            since=WHOLE_LOG if whole else back_to,
+            back_to=self.policy.back_to,
+            since=WHOLE_LOG if whole else self.policy.back_to,
             limit=self.limit,
             is_enough=is_enough,
             give_up_when=give_up_when,
@@ -259,7 +270,7 @@ class ExecutionFinder:
 
     def _is_of_this_try(self, execution: Execution) -> bool:
         owner = self.submission.owner
-        return owner is not None and owner.owns(execution) and try_number(execution) == owner.try_number
+        return owner is not None and owner.owns(execution) and owner.is_of_try(execution, owner.try_number)
 
     def _shows_last_try(self, recent: Sequence[Execution]) -> bool:
         """
@@ -270,7 +281,7 @@ class ExecutionFinder:
         owner = self.submission.owner
         if owner is None:
             return any(it.ref.execution_id == self.submission.known_id for it in recent)
-        return any(owner.is_same_task(it) and try_number(it) == owner.try_number - 1 for it in recent)
+        return any(owner.is_of_try(it, owner.try_number - 1) for it in recent)
 
 
 def _always() -> bool:
@@ -279,7 +290,3 @@ def _always() -> bool:
 
 def _pause(search: int) -> float:
     return min(2.0**search, MAX_PAUSE)
-
-
-def _completed_then_oldest(execution: Execution) -> tuple[bool, float]:
-    return not execution.status.is_success, execution.queued_time

@@ -44,11 +44,32 @@ class StartSkipped(LosantError):
     """The conditions do not allow a submission, and the task is to be skipped; nothing was submitted."""
 
 
+class Replaced(LosantError):
+    """Another task has cancelled the execution of an earlier try to run its own; nothing was submitted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """
+    The submission may happen now.
+
+    :param replaces: IDs of the executions that were cancelled for it.
+    """
+
+    replaces: Sequence[str] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocked:
-    """Nothing is submitted as long as another execution is active."""
+    """
+    Nothing is submitted as long as another execution is active.
+
+    :param by: That execution.
+    :param replaces: IDs of the executions that have been cancelled for the submission so far.
+    """
 
     by: Execution
+    replaces: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +81,7 @@ class StartPolicy:
     :param max_minutes: Run minutes that the notebook may have used before; None is no limit.
     :param minutes_window: Since when they count: today (UTC), or since the billing period began.
     :param on_exceeded: What to do when it has used more.
-    :param waiting_since: Epoch seconds since when the task has waited to submit.
+    :param replaces: IDs of the executions that the task has cancelled before, in another process.
     :param give_up_at: Epoch seconds at which waiting ends.
     :param poll_interval: Seconds between polls.
     :param may_wait_here: Wait in the worker; otherwise :meth:`admit` returns what blocks the submission.
@@ -70,7 +91,7 @@ class StartPolicy:
     max_minutes: float | None = None
     minutes_window: Window = "day"
     on_exceeded: OnExceeded = "fail"
-    waiting_since: float
+    replaces: Sequence[str] = ()
     give_up_at: float
     poll_interval: float
     may_wait_here: bool = True
@@ -96,59 +117,76 @@ class StartPolicy:
             raise InvalidArgument("max_minutes", f"{self.max_minutes!r} is not a positive number")
         return self
 
-    def admit(self, finder: ExecutionFinder) -> Flow[Started | Blocked | None]:
+    def admit(self, finder: ExecutionFinder) -> Flow[Started | Blocked | Allowed]:
         """
-        Return None if the submission may happen now.
+        Decide whether the submission may happen now.
 
-        :return: None, or the execution to wait for instead, or what blocks the submission.
+        An earlier execution of the task itself, to which it did not reconnect, is always waited for.
+
+        :return: That it may, or the execution to wait for instead, or what blocks the submission.
         :raises StartDenied: it may not happen, and the task is to fail.
         :raises StartSkipped: it may not happen, and the task is to be skipped.
+        :raises Replaced: another task has cancelled the execution of an earlier try to run its own.
         """
+        replaces = list(self.replaces)
         if self.if_running == "cancel_previous":
+            yield from self._check_replaced(finder)
             # If the minutes are used up, no other execution is cancelled.
             yield from self._check_minutes(finder)
-            yield from self._cancel(finder)
         while self.if_running != "start":
-            others = yield from self._others(finder)
-            adopted = self._to_adopt(others, finder.submission)
-            if adopted is not None:
-                return adopted
-            if not others or self.if_running == "adopt":
+            active = yield from finder.find_others()
+            if self.if_running == "cancel_previous":
+                yield from self._cancel(active, finder, replaces)
+            blocking = self._blocking(active, finder.submission)
+            if isinstance(blocking, Started):
+                return blocking
+            if blocking is None:
                 break
-            self._deny(others[0])
             if finder.clock() >= self.give_up_at:
-                raise StartDenied(f"{_active(others[0])}; the time to wait for it is over")
+                raise StartDenied(f"{_active(blocking)}; the time to wait for it is over")
             if not self.may_wait_here:
-                return Blocked(by=others[0])
-            yield LogLine(f"{_active(others[0])}; waiting for it to end")
+                return Blocked(by=blocking, replaces=replaces)
+            yield LogLine(f"{_active(blocking)}; waiting for it to end")
             yield Sleep(max(0.0, min(self.poll_interval, self.give_up_at - finder.clock())))
         if self.if_running != "cancel_previous":
             yield from self._check_minutes(finder)
-        return None
+        return Allowed(replaces=replaces)
 
-    def _others(self, finder: ExecutionFinder) -> Flow[Sequence[Execution]]:
-        others = yield from finder.find_others()
-        if self.if_running != "cancel_previous":
-            return others
-        return [it for it in others if it.queued_time < self.waiting_since]
+    def _blocking(self, active: Sequence[Execution], submission: Submission) -> Execution | Started | None:
+        """Return the execution to wait for before the submission, or instead of it; None if there is none."""
+        if self.if_running == "adopt":
+            same = (it for it in active if it.status.can_reconnect and _is_equivalent(it, submission))
+            newest = max(same, key=lambda it: it.queued_time, default=None)
+            if newest is not None:
+                return Started.reconnected(newest, is_owned=submission.is_same_task(newest))
+        own = next(filter(submission.is_same_task, active), None)
+        other = next((it for it in active if not submission.is_same_task(it)), None)
+        if other is None or self.if_running == "adopt":
+            return own
+        self._deny(other)
+        return other
 
-    def _cancel(self, finder: ExecutionFinder) -> Flow[None]:
-        for execution in (yield from self._others(finder)):
-            if not execution.status.is_active:
+    def _check_replaced(self, finder: ExecutionFinder) -> Flow[None]:
+        """Raise if another task has cancelled the owner's execution, which must not be cancelled in turn."""
+        replacement = yield from finder.find_replacement()
+        if replacement is not None:
+            raise Replaced(
+                "Another task has cancelled the execution of an earlier try, and runs "
+                f"{replacement.ref.execution_id} instead ({replacement.status})"
+            )
+
+    def _cancel(
+        self, active: Sequence[Execution], finder: ExecutionFinder, replaces: list[str]
+    ) -> Flow[None]:
+        for execution in active:
+            if not execution.status.is_active or execution.ref.execution_id in replaces:
                 continue
             result = yield from cancel(
                 execution.ref, "a new execution replaces it", retries=finder.policy.retries
             )
             if result == "failed":
                 raise StartDenied(f"{_active(execution)}; it could not be cancelled")
-
-    def _to_adopt(self, others: Sequence[Execution], submission: Submission) -> Started | None:
-        """Return the newest execution with the same template context and query time."""
-        if self.if_running != "adopt":
-            return None
-        same = (it for it in others if it.status.can_reconnect and _is_equivalent(it, submission))
-        newest = max(same, key=lambda it: it.queued_time, default=None)
-        return None if newest is None else Started.adopted(newest)
+            replaces.append(execution.ref.execution_id)
 
     def _deny(self, other: Execution) -> None:
         if self.if_running == "skip":

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_losant.api.flows.ownership import MARKER_KEY, REPLACES_KEY
 from airflow_provider_losant.api.model import QUEUED, Execution
+from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact_json
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.ownership import Owner
@@ -40,13 +43,24 @@ class Submission:
             return True
         return self.owner is not None and self.owner.owns(execution)
 
-    def is_same_task(self, execution: Execution) -> bool:
-        """Tell whether the same task instance has submitted the execution, before or after a clear."""
-        return self.owns(execution) or (self.owner is not None and self.owner.is_same_task(execution))
-
-    def supersedes(self, execution: Execution) -> bool:
+    def owns_older(self, execution: Execution) -> bool:
         """Tell whether the same task instance submitted the execution before a user cleared it."""
         return self.owner is not None and self.owner.owns_older(execution)
+
+    def is_same_task(self, execution: Execution) -> bool:
+        """Tell whether the same task instance has submitted the execution, now or before a clear."""
+        return self.owns(execution) or self.owns_older(execution)
+
+    def replacing(self, ids: Collection[str]) -> Submission:
+        """Return the same submission with a marker that names the executions that were cancelled for it."""
+        if self.owner is None or not ids:
+            return self
+        context = json.loads(self.options["templateContext"])
+        context[MARKER_KEY][REPLACES_KEY] = list(ids)
+        marked = compact_json(context)
+        if len(marked) > MAX_CONTEXT:
+            return self
+        return replace(self, options={**self.options, "templateContext": marked})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +71,17 @@ class SubmitPolicy:
     :param retries: How often to submit again while a request certainly had no effect.
     :param max_log_lag: Seconds that the log may lag behind ``execute``.
     :param max_poll_outage: Seconds without a readable response after which the search is given up.
-    :param lookback: Seconds that the execution of an earlier try may be old.
-    :param cancel_stale: Cancel the owner's executions that no task waits for any more.
+    :param back_to: Epoch seconds back to which the log is searched for executions of earlier tries.
+    :param cancel_stale: Cancel executions of the task that it does not wait for any more.
+    :param reconnect_after_clear: Reconnect also to an execution from before a clear.
     """
 
     retries: int
     max_log_lag: float
     max_poll_outage: float
-    lookback: float
+    back_to: float
     cancel_stale: bool = True
+    reconnect_after_clear: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,14 +100,11 @@ class Started:
     is_owned: bool = True
 
     @classmethod
-    def adopted(cls, execution: Execution) -> Started:
-        """Wait for an execution that another task or user has started."""
-        return replace(cls.reconnected(execution), is_owned=False)
-
-    @classmethod
-    def reconnected(cls, execution: Execution) -> Started:
-        """Wait for an execution that an earlier try has submitted."""
-        return cls(ref=execution.ref, submitted_at=execution.queued_time, execution=execution)
+    def reconnected(cls, execution: Execution, *, is_owned: bool = True) -> Started:
+        """Wait for an execution that an earlier try, or else another task or user, has submitted."""
+        return cls(
+            ref=execution.ref, submitted_at=execution.queued_time, execution=execution, is_owned=is_owned
+        )
 
     def to_result(self, submission: Submission) -> dict[str, Any]:
         """Return the result of a task that does not wait: what the log showed, or what was submitted."""

@@ -18,6 +18,7 @@ from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.flows.reconnect import ExecutionFinder, SubmissionUnknown
 from airflow_provider_losant.api.flows.retry import Jitter, backoff
+from airflow_provider_losant.api.flows.start_policy import Allowed
 from airflow_provider_losant.api.flows.steps import Clock, LogLine, Sleep
 from airflow_provider_losant.api.flows.submission import Started, Submission, SubmitPolicy
 
@@ -43,6 +44,7 @@ def submit_once(
     :param start_policy: The conditions for a new execution; they do not apply to that of an earlier try.
     :raises StartDenied: the conditions do not allow an execution now.
     :raises StartSkipped: the same, and the task is to be skipped.
+    :raises Replaced: another task has cancelled the execution of an earlier try to run its own.
     :raises SubmissionUnknown: a response was lost, and the execution can neither be found nor ruled out.
     """
     finder = ExecutionFinder(submission=submission, policy=policy, clock=clock, jitter=jitter)
@@ -51,9 +53,10 @@ def submit_once(
         if found is not None:
             return Started.reconnected(found)
     if start_policy is not None:
-        instead = yield from start_policy.admit(finder)
-        if instead is not None:
-            return instead
+        admission = yield from start_policy.admit(finder)
+        if not isinstance(admission, Allowed):
+            return admission
+        submission = submission.replacing(admission.replaces)
     for attempt in count(1):
         submitted_at = clock()
         try:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SLEEP_SLICE = 0.5
-"""Seconds of sleep between checks of ``is_interrupted``, which a signal handler may set."""
+"""Seconds of sleep between calls of ``is_interrupted``."""
 
 
 class _Adapter(HTTPAdapter):
@@ -107,7 +107,8 @@ class Client:
     :param refresh: Reads the settings again after Losant returned 401 or 403: the token may have been
         rotated.
     :param network: The proxies and certificate authorities, if they have been read.
-    :ivar is_interrupted: Set it, for instance in a signal handler, to stop the flow that runs.
+    :ivar is_interrupted: Returns whether to stop the flow that runs; called at each step, and at least every
+        half second of a pause.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class Client:
         network: Network | None = None,
     ) -> None:
         self.settings = settings
-        self.is_interrupted = False
+        self.is_interrupted: Callable[[], bool] = lambda: False
         self._log = log
         self._refresh = refresh
         self._network = network or Network(verify=settings.verify)
@@ -136,7 +137,7 @@ class Client:
         Run a flow to its end, and return its result.
 
         :raises LosantError: an error that the flow does not handle.
-        :raises Interrupted: ``is_interrupted`` was set (by a signal handler) while it ran.
+        :raises Interrupted: ``is_interrupted`` returned true.
         """
         advance: Callable[[], Step | Fetch] = partial(next, flow)
         while True:
@@ -145,7 +146,7 @@ class Client:
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]  # a generator's value is untyped at run time
             # Log lines are still written, because the next step may return an id that must be stored.
-            if self.is_interrupted and not isinstance(step, LogLine):
+            if self.is_interrupted() and not isinstance(step, LogLine):
                 raise Interrupted
             try:
                 advance = partial(flow.send, self._handlers[type(step)](step))
@@ -186,7 +187,7 @@ class Client:
 
     def _sleep(self, sleep: Sleep) -> None:
         until = time.monotonic() + sleep.seconds
-        while not self.is_interrupted and (left := until - time.monotonic()) > 0:
+        while not self.is_interrupted() and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, SLEEP_SLICE))
 
     def _write(self, line: LogLine) -> None:
@@ -275,7 +276,7 @@ class Client:
     def _copy(self, response: requests.Response, fetch: Fetch, sink: Sink) -> int:
         received = 0
         for piece in iter_decoded(response):
-            if self.is_interrupted:
+            if self.is_interrupted():
                 raise Interrupted
             received += len(piece)
             if fetch.limit is not None and received > fetch.limit:

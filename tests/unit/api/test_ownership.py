@@ -21,6 +21,7 @@ OWNER = Owner(
     map_index=2,
     try_number=1,
     max_tries=3,
+    dag_run_start="2026-01-01T00:00:00+00:00",
     deployment="https://airflow.example",
 )
 

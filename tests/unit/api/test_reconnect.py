@@ -29,10 +29,19 @@ if TYPE_CHECKING:
 
 MAX_LOG_LAG, MAX_POLL_OUTAGE = 60.0, 600.0
 OWNER = Owner(
-    dag_id="dag", task_id="task", run_id="run", map_index=-1, try_number=3, max_tries=5, deployment="here"
+    dag_id="dag",
+    task_id="task",
+    run_id="run",
+    map_index=-1,
+    try_number=3,
+    max_tries=5,
+    dag_run_start="2026-01-01T00:00:00+00:00",
+    deployment="here",
 )
 SUBMISSION = Submission(application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, options={}, owner=OWNER)
-POLICY = SubmitPolicy(retries=0, max_log_lag=MAX_LOG_LAG, max_poll_outage=MAX_POLL_OUTAGE, lookback=86_400.0)
+POLICY = SubmitPolicy(
+    retries=0, max_log_lag=MAX_LOG_LAG, max_poll_outage=MAX_POLL_OUTAGE, back_to=1_800_000_000.0 - 86_400.0
+)
 
 
 def execution_of_try(number: int, status: str, **more: Any) -> Execution:

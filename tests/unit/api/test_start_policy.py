@@ -28,14 +28,23 @@ from tests.unit.api.flow_driver import FlowDriver, mean
 
 NOW = 1_800_000_000.0
 SUBMITTED = ExecutionRef(application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, execution_id="6" * 24)
-OWNER = Owner(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=0, deployment="here")
+OWNER = Owner(
+    dag_id="d",
+    task_id="t",
+    run_id="r",
+    map_index=-1,
+    try_number=1,
+    max_tries=0,
+    dag_run_start="2026-01-01T00:00:00+00:00",
+    deployment="here",
+)
 SUBMISSION = Submission(
     application_id=APPLICATION_ID,
     notebook_id=NOTEBOOK_ID,
     options={"templateContext": json.dumps(OWNER.add_marker({"site": "north"}))},
     owner=OWNER,
 )
-POLICY = SubmitPolicy(retries=1, max_log_lag=60.0, max_poll_outage=600.0, lookback=90_000.0)
+POLICY = SubmitPolicy(retries=1, max_log_lag=60.0, max_poll_outage=600.0, back_to=NOW - 90_000.0)
 
 
 def other_execution(
@@ -181,7 +190,14 @@ def test_an_execution_with_other_arguments_is_not_adopted_and_does_not_block(
 
 def test_executions_of_the_same_task_are_not_other_executions() -> None:
     cleared = Owner(
-        dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=5, deployment="here"
+        dag_id="d",
+        task_id="t",
+        run_id="r",
+        map_index=-1,
+        try_number=1,
+        max_tries=5,
+        dag_run_start="2026-01-01T00:00:00+00:00",
+        deployment="here",
     )
     driver = FlowDriver([[other_execution("canceling", context=cleared.add_marker({}))], SUBMITTED])
     submit(driver, if_running="fail")

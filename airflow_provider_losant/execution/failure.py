@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Decide whether Airflow may retry after a failure: always, unless no execution can exist.
+
+A retry reconnects to the execution that exists. After a final failure nothing would, and a user who then
+clears the task would pay for another one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_losant._compat import AirflowSkipException
+from airflow_provider_losant.api.flows.start_policy import Replaced, StartDenied, StartSkipped
+from airflow_provider_losant.exceptions import (
+    LosantConfigError,
+    NotebookExecutionError,
+    NotebookExecutionReplaced,
+    NotebookNotStarted,
+    NotebookOutputError,
+)
+from airflow_provider_losant.execution.submission import load_execution_id, owner_of
+from airflow_provider_losant.execution.try_state import EXECUTION_KEY, pull_own_xcom
+
+if TYPE_CHECKING:
+    from airflow_provider_losant._compat import BaseOperator, Context
+    from airflow_provider_losant.api.errors import LosantError
+
+
+def config_failure(
+    error: LosantConfigError, task: BaseOperator, context: Context, *, is_resumed: bool
+) -> Exception:
+    """
+    Return what the task raises for an invalid argument or connection.
+
+    :param is_resumed: The task was deferred before.
+    """
+    if not is_resumed and context["ti"].try_number == 1:
+        return error
+    owner = owner_of(context, may_sweep=False)
+    known_id = pull_own_xcom(task, context, EXECUTION_KEY) or load_execution_id(context, owner)
+    which = f"Execution {known_id}" if known_id else "An execution of an earlier try"
+    return NotebookExecutionError(f"{error}. {which} may still be active, and was not cancelled")
+
+
+def submit_failure(error: LosantError, where: str) -> Exception:
+    """
+    Return what the task raises when nothing was submitted, or it is unknown whether something was.
+
+    :param where: The notebook and the connection, for the message.
+    """
+    match error:
+        case StartSkipped():
+            return AirflowSkipException(str(error))
+        case StartDenied():
+            return NotebookNotStarted(str(error))
+        case Replaced():
+            return NotebookExecutionReplaced(str(error))
+    # If Losant may have processed the request, neither the arguments nor the token are wrong.
+    may_retry = error.is_transient or error.may_have_taken_effect
+    failure = NotebookExecutionError if may_retry else LosantConfigError
+    return failure(f"Submitting an execution failed: {error} ({where})")
+
+
+def output_failure(error: LosantError) -> Exception:
+    """Return what the task raises when the outputs of a completed execution could not be saved."""
+    return NotebookOutputError(f"The outputs could not be saved: {error}")

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a try of a task passes on to itself across a deferral, as XComs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_losant._compat import retry_repeats_resumption
+
+if TYPE_CHECKING:
+    from airflow_provider_losant._compat import BaseOperator, Context
+
+EXECUTION_KEY = "execution_id"
+STATE_KEY = "losant_try"
+TRY_NUMBER = "try_number"
+
+
+def pull_own_xcom(task: BaseOperator, context: Context, key: str) -> Any:
+    """Return what this try pushed before it was deferred; Airflow clears it when a new try starts."""
+    ti = context["ti"]
+    return ti.xcom_pull(task_ids=task.task_id, key=key, map_indexes=ti.map_index)
+
+
+class TryState:
+    """
+    Named values of one try, in one XCom.
+
+    XComs rather than arguments of the method that resumes the task, because ``dag.test()`` does not pass
+    those on.
+    """
+
+    def __init__(self, task: BaseOperator, context: Context) -> None:
+        self._task = task
+        self._context = context
+        self._values: dict[str, Any] | None = None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a value that this try has set, also before its deferral."""
+        return self._load().get(name, default)
+
+    def set(self, **values: Any) -> None:
+        """Set values, and keep the others."""
+        self._values = {**self._load(), TRY_NUMBER: self._context["ti"].try_number, **values}
+        self._context["ti"].xcom_push(key=STATE_KEY, value=self._values)
+
+    def prepare_deferral(self) -> None:
+        """Note which try is deferred, where a later one may begin as its resumption."""
+        if retry_repeats_resumption():
+            self.set()
+
+    def is_of_earlier_try(self) -> bool:
+        """Tell whether Airflow resumes an earlier try, although this one has not been deferred."""
+        pulled = pull_own_xcom(self._task, self._context, STATE_KEY) or {}
+        return TRY_NUMBER in pulled and pulled[TRY_NUMBER] != self._context["ti"].try_number
+
+    def _load(self) -> dict[str, Any]:
+        if self._values is None:
+            pulled = pull_own_xcom(self._task, self._context, STATE_KEY) or {}
+            is_own = pulled.get(TRY_NUMBER) == self._context["ti"].try_number
+            self._values = pulled if is_own else {}
+        return self._values
