@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -32,20 +31,6 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.ownership import Owner
     from airflow_provider_losant.api.model import Execution
     from airflow_provider_losant.hooks.losant import LosantHook
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """The execution is not cancelled, for a reason."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """The execution is cancelled, for a reason."""
-
-    reason: str
 
 
 class LosantNotebookOrphanSweepOperator(BaseOperator):
@@ -111,15 +96,15 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
         for execution in self._active(hook, oldest, problems):
             execution_id = execution.ref.execution_id
             try:
-                decision = self._decide(execution, youngest)
+                is_orphan, reason = self._decide(execution, youngest)
             except Exception as error:  # noqa: BLE001 - whatever Airflow's API raises; the others are checked
                 problems.append(f"execution {execution_id} could not be checked: {error}")
                 continue
-            if isinstance(decision, Leave):
-                self.log.info("Execution %s is no orphan: %s", execution_id, decision.reason)
-                left[decision.reason] += 1
+            if not is_orphan:
+                self.log.info("Execution %s is no orphan: %s", execution_id, reason)
+                left[reason] += 1
                 continue
-            if hook.client.run(cancel(execution.ref, decision.reason, retries=2)) == "failed":
+            if hook.client.run(cancel(execution.ref, reason, retries=2)) == "failed":
                 problems.append(f"execution {execution_id} could not be cancelled")
             else:
                 cancelled.append(execution_id)
@@ -157,16 +142,17 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
             active += [it for it in reading.log.summaries(*ids) if it.status.is_active]
         return active
 
-    def _decide(self, execution: Execution, youngest: float) -> Leave | Cancel:
+    def _decide(self, execution: Execution, youngest: float) -> tuple[bool, str]:
+        """Return whether the execution is an orphan, and why."""
         owner = read_marker(execution)
         if owner is None:
-            return Leave("not submitted by Airflow")
+            return False, "not submitted by Airflow"
         if not owner.may_sweep:
-            return Leave("may outlive its task")
+            return False, "may outlive its task"
         if execution.queued_time > youngest:
-            return Leave("younger than min_age")
+            return False, "younger than min_age"
         if (reason := _why_foreign(owner)) is not None:
-            return Leave(reason)
+            return False, reason
         task_instance: dict[str, Any] = {
             "dag_id": owner.dag_id,
             "task_id": owner.task_id,
@@ -176,7 +162,7 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
         state = task_state(**task_instance)
         awaited_id = XCom.get_one(key=EXECUTION_KEY, **task_instance) if state in WAITING_STATES else None
         why = why_abandoned(state, execution.ref.execution_id, awaited_id)
-        return Leave(f"its task is {state}") if why is None else Cancel(why)
+        return (False, f"its task is {state}") if why is None else (True, why)
 
 
 def _why_foreign(owner: Owner) -> str | None:
