@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 KILL_BUDGET = 3.5
 """Seconds for a cancellation inside the signal handler; SIGKILL follows 5 s after SIGTERM."""
-FAILURE_BUDGET = 30.0
+FAILURE_BUDGET = 10.0
 """Seconds for a cancellation after a failure, which nothing interrupts."""
 CANCEL_RETRIES = 3
 CANCEL_PAUSE = 0.5

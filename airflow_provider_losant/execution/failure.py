@@ -8,9 +8,9 @@ clears the task would pay for another one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from airflow_provider_losant._compat import AirflowSkipException
+from airflow_provider_losant._compat import AirflowException, AirflowSkipException
 from airflow_provider_losant.api.flows.start_policy import Replaced, StartDenied, StartSkipped
 from airflow_provider_losant.exceptions import (
     LosantConfigError,
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.errors import LosantError
 
 
-def config_failure(
-    error: LosantConfigError, task: BaseOperator, context: Context, *, is_resumed: bool
-) -> Exception:
+def raise_config_failure(
+    error: AirflowException, task: BaseOperator, context: Context, *, is_resumed: bool
+) -> NoReturn:
     """
-    Return what the task raises for an invalid argument or connection.
+    Raise what ends the task after an error in its arguments or its connection.
 
     :param is_resumed: The task was deferred before.
     """
     if not is_resumed and context["ti"].try_number == 1:
-        return error
+        raise error
     owner = owner_of(context, may_sweep=False)
     known_id = pull_own_xcom(task, context, EXECUTION_KEY) or load_execution_id(context, owner)
     which = f"Execution {known_id}" if known_id else "An execution of an earlier try"
-    return NotebookExecutionError(f"{error}. {which} may still be active, and was not cancelled")
+    raise NotebookExecutionError(f"{error}. {which} may still be active, and was not cancelled") from error
 
 
 def submit_failure(error: LosantError, where: str) -> Exception:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_losant._compat import AirflowTaskTimeout, heartbeat_timeout
+from airflow_provider_losant._compat import AirflowException, AirflowTaskTimeout, heartbeat_timeout
 from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.flows.abandoned import Standstill, is_last_try
 from airflow_provider_losant.api.flows.log_reader import SINCE_MARGIN
@@ -25,10 +25,9 @@ from airflow_provider_losant.api.flows.submission import Started, SubmitPolicy
 from airflow_provider_losant.api.flows.submit import submit_once
 from airflow_provider_losant.api.flows.wait import Target
 from airflow_provider_losant.api.timestamps import DAY, format_timestamp
-from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.execution.arguments import ExecuteArguments
 from airflow_provider_losant.execution.canceller import Canceller
-from airflow_provider_losant.execution.failure import config_failure, output_failure, submit_failure
+from airflow_provider_losant.execution.failure import output_failure, raise_config_failure, submit_failure
 from airflow_provider_losant.execution.publisher import ResultPublisher
 from airflow_provider_losant.execution.submission import build_submission, save_execution_id
 from airflow_provider_losant.execution.try_state import EXECUTION_KEY, TryState, pull_own_xcom
@@ -72,7 +71,8 @@ class ExecuteSession:
             on_kill=self._arguments.cancel_on_kill,
             on_timeout=self._arguments.cancel_on_timeout,
             max_log_lag=self._arguments.max_log_lag,
-            standstill=Standstill(heartbeat_timeout() / 2),
+            # A response may take the client's timeout, which is no standstill.
+            standstill=Standstill(max(heartbeat_timeout() / 2, 2 * self._client.settings.timeout)),
         )
         self._publisher = ResultPublisher(task, context, self._hook, is_child=lambda: not self._is_adopted())
 
@@ -87,8 +87,8 @@ class ExecuteSession:
         """
         try:
             return cls(task, context)
-        except LosantConfigError as error:
-            raise config_failure(error, task, context, is_resumed=is_resumed) from error
+        except AirflowException as error:  # also that Airflow does not know the connection
+            raise_config_failure(error, task, context, is_resumed=is_resumed)
 
     @property
     def report(self) -> Report | None:
@@ -102,8 +102,9 @@ class ExecuteSession:
         :param is_resumed: The task has already waited for another execution to end.
         """
         arguments = self._arguments
-        waiting_since = self._state.get("waiting_since") if is_resumed else time.time()
-        policy = arguments.start_policy(waiting_since, self._state.get("replaces", ()))
+        state = self._state.values if is_resumed else {}
+        waiting_since = state.get("waiting_since", time.time())
+        policy = arguments.start_policy(waiting_since, state.get("replaces", ()))
         with self._cancelling_when_given_up():
             submission = build_submission(arguments, self._context, self._log)
             started = self._submit(submission, policy)
@@ -128,6 +129,8 @@ class ExecuteSession:
         The event may belong to another execution: SQLite reuses the id of a deleted trigger, and Airflow then
         passes the old trigger's event to the task that has the id now.
         """
+        if self._state.is_of_earlier_try:
+            return self.start_and_wait()
         outcome = Outcome.from_event(event)
         own = pull_own_xcom(self._task, self._context, EXECUTION_KEY)
         if own is not None and own != outcome.result["execution_id"]:
@@ -150,7 +153,9 @@ class ExecuteSession:
 
         :param failure: What Airflow reports about it.
         """
-        failures = self._state.get("trigger_failures", 0) + 1
+        if self._state.is_of_earlier_try:
+            return self.start_and_wait()
+        failures = self._state.values.get("trigger_failures", 0) + 1
         self._state.set(trigger_failures=failures)
         may_defer = failures <= MAX_TRIGGER_FAILURES
         self._log(
@@ -306,7 +311,10 @@ class ExecuteSession:
 
     def _give_up(self, outcome: Outcome, ref: ExecutionRef) -> str:
         """After the last try, cancel an execution whose wait was given up; return what came of it."""
-        if outcome.ending not in {"outage", "refused"} or self._is_adopted() or not self._is_last_try():
+        is_left = outcome.ending in {"outage", "refused"} or (
+            outcome.ending == "deadline" and self._arguments.cancel_on_timeout and not outcome.is_cancelled
+        )
+        if not is_left or self._is_adopted() or not self._is_last_try():
             return ""
         self._canceller.release()
         self._canceller.track(ref)
@@ -338,4 +346,4 @@ class ExecuteSession:
         )
 
     def _is_adopted(self) -> bool:
-        return bool(self._state.get("is_adopted"))
+        return bool(self._state.values.get("is_adopted"))

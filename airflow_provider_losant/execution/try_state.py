@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import retry_repeats_resumption
@@ -31,31 +33,29 @@ class TryState:
 
     def __init__(self, task: BaseOperator, context: Context) -> None:
         self._task = task
+        self._ti = context["ti"]
         self._context = context
-        self._values: dict[str, Any] | None = None
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return a value that this try has set, also before its deferral."""
-        return self._load().get(name, default)
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """What this try has set, also before its deferral."""
+        return self._xcom if self._xcom.get(TRY_NUMBER) == self._ti.try_number else {}
+
+    @property
+    def is_of_earlier_try(self) -> bool:
+        """Whether Airflow resumes an earlier try, although this one has not been deferred."""
+        return bool(self._xcom.get(TRY_NUMBER, self._ti.try_number) != self._ti.try_number)
 
     def set(self, **values: Any) -> None:
         """Set values, and keep the others."""
-        self._values = {**self._load(), TRY_NUMBER: self._context["ti"].try_number, **values}
-        self._context["ti"].xcom_push(key=STATE_KEY, value=self._values)
+        self._xcom = {**self.values, TRY_NUMBER: self._ti.try_number, **values}
+        self._ti.xcom_push(key=STATE_KEY, value=self._xcom)
 
     def prepare_deferral(self) -> None:
         """Note which try is deferred, where a later one may begin as its resumption."""
         if retry_repeats_resumption():
             self.set()
 
-    def is_of_earlier_try(self) -> bool:
-        """Tell whether Airflow resumes an earlier try, although this one has not been deferred."""
-        pulled = pull_own_xcom(self._task, self._context, STATE_KEY) or {}
-        return TRY_NUMBER in pulled and pulled[TRY_NUMBER] != self._context["ti"].try_number
-
-    def _load(self) -> dict[str, Any]:
-        if self._values is None:
-            pulled = pull_own_xcom(self._task, self._context, STATE_KEY) or {}
-            is_own = pulled.get(TRY_NUMBER) == self._context["ti"].try_number
-            self._values = pulled if is_own else {}
-        return self._values
+    @cached_property
+    def _xcom(self) -> dict[str, Any]:
+        return pull_own_xcom(self._task, self._context, STATE_KEY) or {}

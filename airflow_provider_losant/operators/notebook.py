@@ -174,10 +174,8 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> dict[str, Any]:
         """Continue after the deferral, also where Airflow would fail the task because its trigger failed."""
-        from airflow_provider_losant.execution.try_state import EXECUTION_KEY, TryState, pull_own_xcom
+        from airflow_provider_losant.execution.try_state import EXECUTION_KEY, pull_own_xcom
 
-        if TryState(self, context).is_of_earlier_try():
-            return self.execute(context)
         if next_method == TRIGGER_FAILED and pull_own_xcom(self, context, EXECUTION_KEY):
             return self._open_session(context, is_resumed=True).recover(next_kwargs or {})
         return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[no-any-return]
