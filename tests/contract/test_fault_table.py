@@ -23,7 +23,6 @@ from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.flows import polling
 from airflow_provider_losant.api.flows.deploy import NotebookFile
 from airflow_provider_losant.api.flows.outputs import OutputSelection, download
-from airflow_provider_losant.api.flows.ownership import Owner
 from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.flows.steps import Sleep
 from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
@@ -52,6 +51,7 @@ from tests.contract.fault_table import (
     Row,
 )
 from tests.support.client_kinds import KINDS, Driver
+from tests.support.factories import owner
 from tests.support.http_stub import HttpStub, closed_port, http, self_signed
 from tests.support.network import Network
 
@@ -373,16 +373,7 @@ def test_rate_limited_exports_are_not_retried_by_the_client(
     check(make_scenario(row, kind, way), row.export, "export")
 
 
-OWNER = Owner(
-    dag_id="dag",
-    task_id="task",
-    run_id="run",
-    map_index=-1,
-    try_number=1,
-    max_tries=3,
-    dag_run_start="2026-01-01T00:00:00+00:00",
-    deployment="here",
-)
+OWNER = owner()
 
 
 def submitting(scenario: Scenario) -> Any:

@@ -16,13 +16,13 @@ import pytest
 
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import LosantError, TlsError
-from airflow_provider_losant.api.flows.ownership import Owner
 from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
 from airflow_provider_losant.api.flows.submit import submit_once
 from airflow_provider_losant.api.payloads import compact_json, execution_options
 from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.emulator import Emulator
 from tests.support.client_kinds import KINDS, Driver, steps
+from tests.support.factories import owner
 from tests.support.network import Network, NetworkFault
 
 if TYPE_CHECKING:
@@ -184,16 +184,7 @@ def test_only_a_certificate_that_is_not_trusted_is_a_permanent_error(
         assert driver.call(settings_of(network, losant), get).id == notebook
 
 
-OWNER = Owner(
-    dag_id="dag",
-    task_id="task",
-    run_id="run",
-    map_index=-1,
-    try_number=1,
-    max_tries=3,
-    dag_run_start="2026-01-01T00:00:00+00:00",
-    deployment="here",
-)
+OWNER = owner()
 
 
 def submitting(losant: Emulator, notebook: str) -> Flow[Started | Blocked]:

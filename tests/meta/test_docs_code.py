@@ -16,7 +16,6 @@ from unittest.mock import patch
 import pytest
 from airflow.providers.common.compat.sdk import DAG, TaskGroup, task
 
-from airflow_provider_losant.api.flows.ownership import Owner
 from airflow_provider_losant.api.model import Execution, ExecutionRef, Status
 from airflow_provider_losant.api.payloads import encode_context
 from airflow_provider_losant.decorators.notebook import losant_notebook_task
@@ -26,6 +25,7 @@ from airflow_provider_losant.emulator.seed import Seed
 from tests.meta.commands import accept_connection, is_setting, problems_of, read_settings
 from tests.meta.public import PUBLIC, resolved
 from tests.provider.conftest import set_connection
+from tests.support.factories import owner
 from tests.support.pages import Block, pages
 from tests.support.paths import ROOT
 
@@ -177,14 +177,4 @@ def make_execution() -> Execution:
 
 
 def make_marker() -> dict[str, Any]:
-    owner = Owner(
-        dag_id="",
-        task_id="",
-        run_id="",
-        map_index=0,
-        try_number=1,
-        max_tries=0,
-        dag_run_start="2026-01-01T00:00:00+00:00",
-        deployment="here",
-    )
-    return owner.add_marker({}, {"OPENLINEAGE_PARENT_ID": ""})["airflow"]  # type: ignore[no-any-return]
+    return owner().add_marker({}, {"OPENLINEAGE_PARENT_ID": ""})["airflow"]  # type: ignore[no-any-return]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta, timezone
 from email.utils import format_datetime
 from typing import Any
@@ -16,11 +17,12 @@ from hypothesis import strategies as st
 
 from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.fields import losant_id
-from airflow_provider_losant.api.flows.ownership import MARKER_KEY, Owner
+from airflow_provider_losant.api.flows.ownership import MARKER_KEY
 from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact_json, encode_context, execution_options
 from airflow_provider_losant.api.timestamps import format_timestamp, parse_timestamp
 from airflow_provider_losant.emulator.http.schemas import body_error
 from airflow_provider_losant.emulator.state.timestamps import parse_relative_to
+from tests.support.factories import owner
 from tests.support.hypothesis_settings import often, seldom
 
 ZONES = st.sampled_from(
@@ -92,16 +94,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
     max_leaves=12,
 )
-OWNER = Owner(
-    dag_id="dag",
-    task_id="täsk",
-    run_id="✓",
-    map_index=-1,
-    try_number=1,
-    max_tries=3,
-    dag_run_start="2026-01-01T00:00:00+00:00",
-    deployment="here",
-)
+OWNER = owner(task_id="täsk", run_id="✓")
 
 
 @often
@@ -122,7 +115,7 @@ def test_a_context_arrives_unchanged(context: dict[str, Any]) -> None:
 def test_a_marker_changes_no_other_key_of_a_context(context: dict[str, Any]) -> None:
     marked = json.loads(compact_json(OWNER.add_marker(context)))
 
-    assert marked.pop(MARKER_KEY)["id"] == OWNER.id
+    assert marked.pop(MARKER_KEY) == asdict(OWNER)
     assert marked == context
 
 

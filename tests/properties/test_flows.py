@@ -33,7 +33,6 @@ from airflow_provider_losant.api.execution_log import ExecutionLog
 from airflow_provider_losant.api.flows import connection_test, deploy, outputs, polling
 from airflow_provider_losant.api.flows.cancel import cancel
 from airflow_provider_losant.api.flows.notebooks import list_notebooks
-from airflow_provider_losant.api.flows.ownership import Owner
 from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
 from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.flows.start_policy import StartPolicy
@@ -50,6 +49,7 @@ from tests.support.factories import (
     REF,
     entry,
     execution_id_at,
+    owner,
 )
 from tests.support.hypothesis_settings import often
 
@@ -72,16 +72,7 @@ ERRORS: list[LosantError] = [
     RateLimited(429, "", "slow down for long", retry_after=900.0),
     ServerError(503, "", "no"),
 ]
-OWNER = Owner(
-    dag_id="dag",
-    task_id="task",
-    run_id="run",
-    map_index=-1,
-    try_number=2,
-    max_tries=3,
-    dag_run_start="2026-01-01T00:00:00+00:00",
-    deployment="here",
-)
+OWNER = owner(try_number=2)
 NOTHING_USED = MinuteCounts.from_api(
     {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z", "counts": []}
 )
@@ -168,7 +159,7 @@ def submission(known_id: str | None = None, *, with_marker: bool = True) -> Subm
     return Submission(
         application_id=APPLICATION_ID,
         notebook_id=NOTEBOOK_ID,
-        options={"templateContext": "{}"},
+        options={"templateContext": json.dumps(OWNER.add_marker({}))},
         owner=OWNER if with_marker else None,
         known_id=known_id,
     )
@@ -182,7 +173,6 @@ def policy(random_losant: RandomLosant) -> SubmitPolicy:
 def start_policy(random_losant: RandomLosant, if_running: Any, **more: Any) -> StartPolicy:
     return StartPolicy(
         if_running=if_running,
-        waiting_since=random_losant.now,
         give_up_at=random_losant.now + 600,
         poll_interval=20.0,
         **more,

@@ -20,7 +20,7 @@ from airflow_provider_losant.api.execution_log import ExecutionLog
 from airflow_provider_losant.api.flows.completions import CompletionFeed
 from airflow_provider_losant.api.flows.outcome import Outcome
 from airflow_provider_losant.api.flows.outputs import OutputSelection
-from airflow_provider_losant.api.flows.ownership import Owner, read_marker
+from airflow_provider_losant.api.flows.ownership import read_marker, replaced_ids
 from airflow_provider_losant.api.flows.retry import MAX_RETRY_AFTER
 from airflow_provider_losant.api.flows.submission import Submission
 from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
@@ -31,7 +31,7 @@ from airflow_provider_losant.execution.result import result_or_raise
 from airflow_provider_losant.openlineage.datasets import input_datasets, output_datasets
 from tests.contract.request_generator import valid
 from tests.properties.responses import ANYTHING, RESPONSES, with_one_defect
-from tests.support.factories import APPLICATION_ID, EXECUTION_ID, NOTEBOOK_ID, REF, published
+from tests.support.factories import APPLICATION_ID, EXECUTION_ID, NOTEBOOK_ID, REF, owner, published
 from tests.support.hypothesis_settings import often
 
 CALLS = {
@@ -46,16 +46,7 @@ CALLS = {
         endpoints.request_export(APPLICATION_ID, NOTEBOOK_ID, {}),
     )
 }
-OWNER = Owner(
-    dag_id="dag",
-    task_id="task",
-    run_id="run",
-    map_index=-1,
-    try_number=1,
-    max_tries=3,
-    dag_run_start="2026-01-01T00:00:00+00:00",
-    deployment="here",
-)
+OWNER = owner()
 
 
 def parse(operation: str, response: Any) -> Any:
@@ -106,11 +97,12 @@ def use_execution(execution: Execution) -> None:
     assert isinstance(execution.last_event_time, float)
     assert execution.phase or not execution.status.name
     read_marker(execution)
+    assert all(isinstance(it, str) for it in replaced_ids(execution))
     submission = Submission(
         application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, options={}, owner=OWNER, known_id=EXECUTION_ID
     )
     assert isinstance(submission.owns(execution), bool)
-    assert isinstance(submission.supersedes(execution), bool)
+    assert isinstance(submission.owns_older(execution), bool)
     input_datasets(result, None, "losant")
     output_datasets(result, None, "losant", is_success=True)
     with suppress(OutputError):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ from airflow_provider_losant.api.flows.submit import submit_once
 from airflow_provider_losant.api.model import ExecutionRef, Status
 from airflow_provider_losant.api.payloads import compact_json, execution_options
 from airflow_provider_losant.api.timestamps import format_timestamp
+from tests.support.factories import owner
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.steps import Flow
@@ -52,16 +54,7 @@ FAULTS = ("ok", "ok", "ok", "refused", "limited", "lost_there", "lost_back", "fa
 END = object()
 MAX_LOG = 110
 """Entries of a log from which on no more of other clients are added."""
-OTHER = Owner(
-    dag_id="dag",
-    task_id="other",
-    run_id="run",
-    map_index=-1,
-    try_number=1,
-    max_tries=3,
-    dag_run_start="2026-01-01T00:00:00+00:00",
-    deployment="here",
-)
+OTHER = owner(task_id="other")
 ODD: tuple[Any, ...] = (
     {"status": "completed"},
     "not an object",
@@ -124,11 +117,11 @@ class FakeLosant:
             raise ServerError(503, "", "unavailable")
         return response
 
-    def active(self, owner_id: str | None = None) -> list[dict[str, Any]]:
+    def active(self, owner: Owner | None = None) -> list[dict[str, Any]]:
         return [
             it
             for it in self.executions
-            if Status.of(it["status"]).is_active and owner_id in {None, marker_of(it)["id"]}
+            if Status.of(it["status"]).is_active and owner in {None, owner_of(it)}
         ]
 
     def _respond(self, call: Call[Any]) -> Any:
@@ -193,6 +186,11 @@ def entry(it: Mapping[str, Any]) -> dict[str, Any]:
 
 def marker_of(it: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(it["context"])["airflow"]  # type: ignore[no-any-return]
+
+
+def owner_of(it: Mapping[str, Any]) -> Owner:
+    """Return the owner of an execution, the same for each of its tries."""
+    return replace(Owner(**marker_of(it)), try_number=0)
 
 
 class OneTask(RuleBasedStateMachine):
@@ -285,12 +283,12 @@ class OneTask(RuleBasedStateMachine):
 
     @invariant()
     def an_owner_never_has_two_active_executions(self) -> None:
-        for owner in {marker_of(it)["id"] for it in self.losant.executions}:
-            assert len(self.losant.active(owner)) <= 1
+        for each in {owner_of(it) for it in self.losant.executions}:
+            assert len(self.losant.active(each)) <= 1
 
     @invariant()
     def an_owner_never_has_two_completed_executions(self) -> None:
-        completed = [marker_of(it)["id"] for it in self.losant.executions if it["status"] == "completed"]
+        completed = [owner_of(it) for it in self.losant.executions if it["status"] == "completed"]
         assert len(completed) == len(set(completed))
 
     @invariant()
@@ -301,29 +299,21 @@ class OneTask(RuleBasedStateMachine):
     def a_waiting_task_waits_for_an_execution_of_its_own_owner(self) -> None:
         if self.state == "waiting":
             execution = next(it for it in self.losant.executions if it["id"] == self.awaited_id)
-            assert marker_of(execution)["id"] == self.owner().id
+            assert owner_of(execution) == self.owner(0)
 
     @invariant()
     def while_a_task_waits_no_older_execution_of_it_is_active(self) -> None:
         is_visible = self.losant.lag <= 1 and self.losant.shows_all
         if self.state == "waiting" and is_visible and not self.has_lost_a_cancel:
-            assert all(marker_of(it)["id"] == self.owner().id for it in self.losant.active())
+            assert all(owner_of(it) == self.owner(0) for it in self.losant.active())
 
     # -- helpers -------------------------------------------------------------------------------------
 
     has_lost_a_cancel = False
 
-    def owner(self) -> Owner:
-        return Owner(
-            dag_id="dag",
-            task_id="task",
-            run_id="run",
-            map_index=-1,
-            try_number=self.try_number,
-            max_tries=self.max_tries,
-            dag_run_start="2026-01-01T00:00:00+00:00",
-            deployment="here",
-        )
+    def owner(self, try_number: int | None = None) -> Owner:
+        number = self.try_number if try_number is None else try_number
+        return owner(try_number=number, max_tries=self.max_tries)
 
     def submission(self) -> Submission:
         context = compact_json(self.owner().add_marker({}))
@@ -391,7 +381,7 @@ class OneTask(RuleBasedStateMachine):
             raise AssertionError("a kill must end")
         self.state = "killed"
         if self.losant.lag <= 1 and self.losant.shows_all:
-            assert not self.losant.active(self.owner().id)
+            assert not self.losant.active(self.owner(0))
 
     def find_and_cancel(self) -> Flow[None]:
         finder = ExecutionFinder(

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from airflow_provider_losant.api.flows.ownership import Owner
 from airflow_provider_losant.api.model import Execution, ExecutionRef
 from airflow_provider_losant.emulator import Script
 from tests.support.paths import ROOT
@@ -37,6 +39,21 @@ def published(name: str) -> Any:
 
 def iso(epoch: float) -> str:
     return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def owner(**changes: Any) -> Owner:
+    """Return the owner of what the first of four tries of a task submits."""
+    usual = Owner(
+        dag_id="dag",
+        task_id="task",
+        run_id="run",
+        map_index=-1,
+        try_number=1,
+        max_tries=3,
+        dag_run_start="2026-01-01T00:00:00+00:00",
+        deployment="https://airflow.example",
+    )
+    return replace(usual, **changes)
 
 
 def entry(status: str = "inProgress", execution_id: str = EXECUTION_ID, **more: Any) -> dict[str, Any]:

@@ -18,30 +18,26 @@ from airflow_provider_losant.api.errors import (
     ServerError,
     TransportError,
 )
-from airflow_provider_losant.api.flows.ownership import Owner, read_marker
+from airflow_provider_losant.api.flows.ownership import read_marker
 from airflow_provider_losant.api.flows.reconnect import ExecutionFinder, SubmissionUnknown
 from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
-from tests.support.factories import APPLICATION_ID, CREATED_AT, NOTEBOOK_ID, execution, execution_id_at
+from tests.support.factories import (
+    APPLICATION_ID,
+    CREATED_AT,
+    NOTEBOOK_ID,
+    execution,
+    execution_id_at,
+    owner,
+)
 from tests.unit.api.flow_driver import FlowDriver, maximum
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.model import Execution, ExecutionRef
 
 MAX_LOG_LAG, MAX_POLL_OUTAGE = 60.0, 600.0
-OWNER = Owner(
-    dag_id="dag",
-    task_id="task",
-    run_id="run",
-    map_index=-1,
-    try_number=3,
-    max_tries=5,
-    dag_run_start="2026-01-01T00:00:00+00:00",
-    deployment="here",
-)
+OWNER = owner(try_number=3, max_tries=5)
 SUBMISSION = Submission(application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, options={}, owner=OWNER)
-POLICY = SubmitPolicy(
-    retries=0, max_log_lag=MAX_LOG_LAG, max_poll_outage=MAX_POLL_OUTAGE, back_to=1_800_000_000.0 - 86_400.0
-)
+POLICY = SubmitPolicy(retries=0, max_log_lag=MAX_LOG_LAG, max_poll_outage=MAX_POLL_OUTAGE, back_to=CREATED_AT)
 
 
 def execution_of_try(number: int, status: str, **more: Any) -> Execution:
@@ -152,7 +148,7 @@ def test_a_host_that_has_sent_nothing_but_pages_is_given_up_sooner(
 def test_a_context_nested_too_deeply_to_parse_has_no_owner() -> None:
     hostile = execution("inProgress", execution_id_at(9), templateContext="[" * 32_767)
 
-    assert read_marker(hostile) == {}
+    assert read_marker(hostile) is None
     assert find_earlier(FlowDriver([[hostile, execution_of_try(2, "errored")]]), SUBMISSION) is None
 
 

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from airflow_provider_losant.api.errors import Forbidden, InvalidArgument, ProtocolError, ServerError
-from airflow_provider_losant.api.flows.ownership import Owner
 from airflow_provider_losant.api.flows.start_policy import Blocked, StartDenied, StartPolicy, StartSkipped
 from airflow_provider_losant.api.flows.submission import Started, Submission, SubmitPolicy
 from airflow_provider_losant.api.flows.submit import submit_once
@@ -23,21 +23,13 @@ from tests.support.factories import (
     execution,
     execution_id_at,
     iso,
+    owner,
 )
 from tests.unit.api.flow_driver import FlowDriver, mean
 
 NOW = 1_800_000_000.0
 SUBMITTED = ExecutionRef(application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, execution_id="6" * 24)
-OWNER = Owner(
-    dag_id="d",
-    task_id="t",
-    run_id="r",
-    map_index=-1,
-    try_number=1,
-    max_tries=0,
-    dag_run_start="2026-01-01T00:00:00+00:00",
-    deployment="here",
-)
+OWNER = owner()
 SUBMISSION = Submission(
     application_id=APPLICATION_ID,
     notebook_id=NOTEBOOK_ID,
@@ -68,7 +60,6 @@ def submit(
     **start_policy: Any,
 ) -> Started | Blocked:
     given = {
-        "waiting_since": NOW,
         "give_up_at": NOW + 600,
         "poll_interval": 20.0,
         "may_wait_here": may_wait_here,
@@ -87,19 +78,17 @@ def test_without_conditions_no_request_is_sent() -> None:
 
     assert isinstance(started, Started)
     assert driver.operations() == ["notebook.execute"]
-    assert StartPolicy(waiting_since=0, give_up_at=0, poll_interval=1).is_unconditional
+    assert StartPolicy(give_up_at=0, poll_interval=1).is_unconditional
 
 
 @pytest.mark.parametrize("choice", ["wait", "adopt", "skip", "fail", "cancel_previous"])
 @pytest.mark.parametrize("before", [[], [execution("completed")], [execution("canceled")]])
 def test_without_another_active_execution_one_is_submitted(choice: str, before: list[Execution]) -> None:
-    # cancel_previous polls once more to see that the cancelled executions have ended.
-    polls = 2 if choice == "cancel_previous" else 1
-    driver = FlowDriver([*[before] * polls, SUBMITTED])
+    driver = FlowDriver([before, SUBMITTED])
 
     started = submit(driver, if_running=choice)
 
-    assert driver.operations() == [*["notebook.logs"] * polls, "notebook.execute"]
+    assert driver.operations() == ["notebook.logs", "notebook.execute"]
     assert isinstance(started, Started)
     assert started.is_owned
 
@@ -188,21 +177,77 @@ def test_an_execution_with_other_arguments_is_not_adopted_and_does_not_block(
     assert driver.operations() == ["notebook.logs", "notebook.execute"]
 
 
-def test_executions_of_the_same_task_are_not_other_executions() -> None:
-    cleared = Owner(
-        dag_id="d",
-        task_id="t",
-        run_id="r",
-        map_index=-1,
-        try_number=1,
-        max_tries=5,
-        dag_run_start="2026-01-01T00:00:00+00:00",
-        deployment="here",
-    )
-    driver = FlowDriver([[other_execution("canceling", context=cleared.add_marker({}))], SUBMITTED])
-    submit(driver, if_running="fail")
+CLEARED = replace(SUBMISSION, owner=replace(OWNER, try_number=2, max_tries=4))
 
-    assert driver.operations() == ["notebook.logs", "notebook.execute"]
+
+def execution_before_clear(status: str) -> Execution:
+    return other_execution(status, context=OWNER.add_marker({"site": "north"}))
+
+
+@pytest.mark.parametrize("status", ["queued", "inProgress", "canceling"])
+@pytest.mark.parametrize("choice", ["wait", "skip", "fail"])
+def test_a_task_waits_for_its_own_earlier_execution_instead_of_failing(choice: str, status: str) -> None:
+    own = execution_before_clear(status)
+    driver = FlowDriver([[own], [own], [execution_before_clear("canceled")], SUBMITTED])
+
+    submit(driver, submission=CLEARED, if_running=choice)
+
+    assert driver.operations() == [*["notebook.logs"] * 3, "notebook.execute"]
+    assert driver.sleeps == [20.0, 20.0]
+
+
+@pytest.mark.parametrize(("choice", "error"), [("skip", StartSkipped), ("fail", StartDenied)])
+def test_another_execution_decides_also_while_an_own_one_is_active(
+    choice: str, error: type[Exception]
+) -> None:
+    own, other = execution_before_clear("inProgress"), other_execution(execution_id=execution_id_at(1))
+
+    for listed in ([own, other], [other, own]):
+        with pytest.raises(error, match=execution_id_at(1)):
+            submit(FlowDriver([listed]), submission=CLEARED, if_running=choice)
+
+
+def test_the_wait_for_an_own_earlier_execution_ends_at_the_deadline() -> None:
+    driver = FlowDriver([[execution_before_clear("inProgress")]])
+
+    with pytest.raises(StartDenied, match="the time to wait for it is over"):
+        submit(driver, submission=CLEARED, if_running="fail", give_up_at=NOW + 50)
+
+
+def test_a_deferrable_task_gets_its_own_earlier_execution_to_wait_for() -> None:
+    own = execution_before_clear("inProgress")
+
+    waiting = submit(FlowDriver([[own]]), submission=CLEARED, if_running="fail", may_wait_here=False)
+
+    assert isinstance(waiting, Blocked)
+    assert waiting.by == own
+
+
+def test_an_own_earlier_execution_is_adopted_as_its_own() -> None:
+    own = execution_before_clear("inProgress")
+
+    adopted = submit(FlowDriver([[own]]), submission=CLEARED, if_running="adopt")
+
+    assert isinstance(adopted, Started)
+    assert (adopted.ref, adopted.is_owned) == (own.ref, True)
+
+
+def test_an_own_earlier_execution_that_cannot_be_adopted_is_waited_for() -> None:
+    driver = FlowDriver([[execution_before_clear("canceling")], [], SUBMITTED])
+    submit(driver, submission=CLEARED, if_running="adopt")
+
+    assert driver.operations() == ["notebook.logs", "notebook.logs", "notebook.execute"]
+
+
+def test_a_retry_waits_for_its_own_execution_that_a_kill_has_asked_to_cancel() -> None:
+    own = other_execution("canceling", context=OWNER.add_marker({"site": "north"}))
+    retry = replace(SUBMISSION, owner=replace(OWNER, try_number=OWNER.try_number + 1))
+    driver = FlowDriver([[own], [own], [], SUBMITTED])
+
+    submit(driver, submission=retry, is_retry=True, if_running="fail")
+
+    assert driver.operations() == [*["notebook.logs"] * 3, "notebook.execute"]
+    assert driver.sleeps == [20.0]
 
 
 def test_previous_executions_are_cancelled_and_waited_for() -> None:
@@ -229,12 +274,36 @@ def test_previous_executions_are_cancelled_and_waited_for() -> None:
     assert driver.calls[1].query["executionId"] == execution_id_at(1)
 
 
-def test_an_execution_started_meanwhile_is_neither_cancelled_nor_waited_for() -> None:
-    late = other_execution(execution_id=f"{int(NOW) + 5:08x}{7:016x}", runQueuedAt=iso(NOW + 5))
-    driver = FlowDriver([[late], [late], SUBMITTED])
+@pytest.mark.parametrize("skew", [-10.0, 10.0], ids=["behind", "ahead"])
+def test_a_previous_execution_is_cancelled_however_the_clock_of_losant_differs(skew: float) -> None:
+    at = int(NOW + skew)
+    execution_id = f"{at:08x}{7:016x}"
+    driver = FlowDriver(
+        [
+            [other_execution(execution_id=execution_id, runQueuedAt=iso(at))],
+            None,
+            [other_execution("canceled", execution_id=execution_id, runQueuedAt=iso(at))],
+            SUBMITTED,
+        ]
+    )
     submit(driver, if_running="cancel_previous")
 
-    assert "notebook.cancelExecution" not in driver.operations()
+    assert driver.operations() == [
+        "notebook.logs", "notebook.cancelExecution", "notebook.logs", "notebook.execute"
+    ]  # fmt: skip
+
+
+def test_an_execution_that_is_submitted_during_the_wait_is_cancelled_too() -> None:
+    late = other_execution(execution_id=execution_id_at(9))
+    driver = FlowDriver(
+        [[other_execution()], None, [late, other_execution("canceling")], None, [], SUBMITTED]
+    )
+    submit(driver, if_running="cancel_previous")
+
+    cancelled = [
+        call.query["executionId"] for call in driver.calls if call.operation == "notebook.cancelExecution"
+    ]
+    assert cancelled == [EXECUTION_ID, execution_id_at(9)]
 
 
 def test_nothing_is_submitted_if_a_previous_execution_cannot_be_cancelled() -> None:
