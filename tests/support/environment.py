@@ -15,11 +15,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support.installer import pip_install, uv_environment, uv_install
 from tests.support.paths import ROOT
 from tests.support.progress import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 VENV = ROOT / ".venv"
 
@@ -47,9 +48,8 @@ def ensure(
     with Step(f"Building the environment in {venv.name}") as step:
         built_as.unlink(missing_ok=True)
         _run(step, log, [sys.executable, "-m", "venv", *([] if reusable else ["--clear"]), str(venv)])
-        pip = [str(python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
         ours = f"{ROOT}[{','.join(wanted)}]" if wanted else str(ROOT)
-        _run(step, log, [*pip, "-c", str(constraints), "-e", ours, *packages])
+        _install(step, log, python, ["-c", str(constraints), "-e", ours, *packages])
         built_as.write_text(json.dumps({**stamp, "extras": wanted}))
         step.note("")
     return python
@@ -77,14 +77,29 @@ def _digest(constraints: Path, packages: Sequence[str]) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-def _run(step: Step, log: Path, command: list[str]) -> None:
-    """Run a command, append its output to the log, and show the package that it is installing."""
+def _install(step: Step, log: Path, python: Path, packages: Sequence[str]) -> None:
+    """Install packages by uv, or by pip if uv cannot be installed or fails."""
+    by_pip = pip_install(python)
+    try:
+        _run(step, log, [*by_pip, "uv"])
+        configuration = subprocess.check_output([str(python), "-m", "pip", "config", "list"], text=True)
+        environment = uv_environment(configuration.splitlines())
+        _run(step, log, [*uv_install(python), *packages], environment)
+    except (SystemExit, OSError, subprocess.CalledProcessError, ValueError, SyntaxError):
+        # The log has the reason. Whatever uv could not do, such as an index that needs a keyring, pip may.
+        _run(step, log, [*by_pip, *packages])
+
+
+def _run(step: Step, log: Path, command: list[str], environment: Mapping[str, str] | None = None) -> None:
+    """Run a command, append its output to the log, and show what it is doing."""
     log.parent.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as process:
         for line in process.stdout or ():
             lines.append(line.rstrip())
-            if line.startswith(("Collecting", "Installing")):
+            if line.startswith(("Collecting", "Installing", "Resolved", "Prepared")):
                 step.note(" ".join(line.split()[:2]).rstrip(":"))
     # Written afterwards: `venv --clear` empties the folder that holds the log.
     with log.open("a") as kept:
