@@ -183,7 +183,12 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         self._publisher = publisher = ResultPublisher(self, context, hook)
         url = hook.notebook_url(self._target(hook))
         try:
-            result = publisher.result_or_raise(outcome, url=url, limit=f"timeout ({self.timeout:g} s)")
+            result = publisher.result_or_raise(
+                outcome,
+                url=url,
+                limit=f"timeout ({self.timeout:g} s)",
+                fate="the execution was not cancelled",
+            )
         except NotebookWaitTimedOut as error:
             raise AirflowSensorTimeout(str(error)) from error
         except NotebookExecutionError as error:
