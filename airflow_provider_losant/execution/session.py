@@ -306,8 +306,10 @@ class ExecuteSession:
 
     def _give_up(self, outcome: Outcome, ref: ExecutionRef) -> str:
         """After the last try, cancel an execution whose wait was given up; return what came of it."""
-        if outcome.ending not in {"outage", "refused"} or self._is_adopted() or not self._is_last_try():
+        if outcome.ending not in {"outage", "refused"} or not self._is_last_try():
             return ""
+        if self._is_adopted():
+            return "the execution was not cancelled, because the task has not submitted it"
         self._canceller.release()
         self._canceller.track(ref)
         return self._canceller.give_up()
