@@ -55,17 +55,18 @@ class ExecuteSession:
     The connection is resolved up front, because a kill must not query Airflow.
 
     :param task: The execute operator, whose arguments are checked here. (Its type would be an import cycle.)
+    :param is_resumed: The task was deferred before.
     :raises LosantConfigError: an argument or the connection is missing or invalid.
     """
 
-    def __init__(self, task: Any, context: Context) -> None:
+    def __init__(self, task: Any, context: Context, *, is_resumed: bool) -> None:
         self._task: BaseOperator = task
         self._context = context
         self._log = task.log.log
         self._hook = LosantHook(task.losant_conn_id, task.application_id)
         self._client = self._hook.client
         self._arguments = ExecuteArguments.parse(task, self._hook, context["ti"])
-        self._state = TryState(task, context)
+        self._state = TryState(task, context, is_resumed=is_resumed)
         self._canceller = Canceller(
             self._client,
             self._log,
@@ -86,7 +87,7 @@ class ExecuteSession:
         :raises NotebookExecutionError: one is invalid, but an execution may exist.
         """
         try:
-            return cls(task, context)
+            return cls(task, context, is_resumed=is_resumed)
         except LosantConfigError as error:
             raise config_failure(error, task, context, is_resumed=is_resumed) from error
 

@@ -27,12 +27,15 @@ class TryState:
 
     XComs rather than arguments of the method that resumes the task, because ``dag.test()`` does not pass
     those on.
+
+    :param is_resumed: The try was deferred before. Otherwise it has set nothing yet.
     """
 
-    def __init__(self, task: BaseOperator, context: Context) -> None:
+    def __init__(self, task: BaseOperator, context: Context, *, is_resumed: bool = True) -> None:
         self._task = task
         self._context = context
-        self._values: dict[str, Any] | None = None
+        # Airflow warns in the task's log when an XCom is pulled that does not exist.
+        self._values: dict[str, Any] | None = None if is_resumed else {}
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return a value that this try has set, also before its deferral."""
