@@ -40,7 +40,7 @@ class Supervisor:
         ti = self._ti
         return {
             "GetDRCount": SimpleNamespace(count=1),
-            "GetDagRun": SimpleNamespace(start_date=ti.start_date),
+            "GetDagRun": SimpleNamespace(start_date=ti.dag_run_start),
             "GetTaskStates": SimpleNamespace(task_states={ti.run_id: {ti.task_id: "failed"}}),
         }.get(type(asked).__name__)
 
