@@ -39,6 +39,7 @@ class NotebookTask(TypedDict, total=False):
     cancel_on_kill: bool
     cancel_on_timeout: bool
     durable: bool
+    reconnect_after_clear: bool
     max_poll_outage: float | timedelta
     max_log_lag: float | timedelta
     if_running: IfRunning

@@ -125,6 +125,8 @@ class Canceller:
             self._why = "the last try of its task has failed"
             self._cancel(FAILURE_BUDGET)
         known = {ref.execution_id: "failed" for ref in self._tracked} | self._results
+        if self._submitting is not None and not known:
+            return f"whether an execution of {self._submitting.submission} is active is unknown"
         return "; ".join(f"execution {name} {self._fate(result)}" for name, result in known.items())
 
     @contextmanager

@@ -51,7 +51,7 @@ class ResultPublisher:
 
         :param url: The notebook's page in Losant.
         :param limit: The argument that set the deadline, with its value.
-        :param fate: What came of the execution after the last try; empty if a retry will reconnect to it.
+        :param fate: What became of an execution whose wait was given up; empty if a retry will reconnect.
         :raises NotebookExecutionError: the execution did not complete, or its status is unknown.
         """
         self.collect(outcome.result, outcome)

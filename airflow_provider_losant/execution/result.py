@@ -33,7 +33,7 @@ def result_or_raise(outcome: Outcome, *, url: str, limit: str, log: Log, fate: s
     :param url: The notebook's page in Losant.
     :param limit: The argument that set the deadline, with its value.
     :param log: The task's log: a logger's ``log``.
-    :param fate: What came of the execution after the last try; empty if a retry will reconnect to it.
+    :param fate: What became of an execution whose wait was given up; empty if a retry will reconnect.
     :raises NotebookExecutionError: the execution did not complete, or its status is unknown.
     """
     result = {**outcome.result, "url": url}

@@ -54,17 +54,18 @@ class ExecuteSession:
     The connection is resolved up front, because a kill must not query Airflow.
 
     :param task: The execute operator, whose arguments are checked here. (Its type would be an import cycle.)
+    :param is_resumed: The task was deferred before.
     :raises LosantConfigError: an argument or the connection is missing or invalid.
     """
 
-    def __init__(self, task: Any, context: Context) -> None:
+    def __init__(self, task: Any, context: Context, *, is_resumed: bool) -> None:
         self._task: BaseOperator = task
         self._context = context
         self._log = task.log.log
         self._hook = LosantHook(task.losant_conn_id, task.application_id)
         self._client = self._hook.client
         self._arguments = ExecuteArguments.parse(task, self._hook, context["ti"])
-        self._state = TryState(task, context)
+        self._state = TryState(task, context, is_resumed=is_resumed)
         self._canceller = Canceller(
             self._client,
             self._log,
@@ -86,7 +87,7 @@ class ExecuteSession:
         :raises NotebookExecutionError: one is invalid, but an execution may exist.
         """
         try:
-            return cls(task, context)
+            return cls(task, context, is_resumed=is_resumed)
         except AirflowException as error:  # also that Airflow does not know the connection
             raise_config_failure(error, task, context, is_resumed=is_resumed)
 
@@ -311,11 +312,11 @@ class ExecuteSession:
 
     def _give_up(self, outcome: Outcome, ref: ExecutionRef) -> str:
         """After the last try, cancel an execution whose wait was given up; return what came of it."""
-        is_left = outcome.ending in {"outage", "refused"} or (
-            outcome.ending == "deadline" and self._arguments.cancel_on_timeout and not outcome.is_cancelled
-        )
-        if not is_left or self._is_adopted() or not self._is_last_try():
+        is_to_stay = outcome.ending == "deadline" and not self._arguments.cancel_on_timeout
+        if not outcome.may_be_active or is_to_stay or not self._is_last_try():
             return ""
+        if self._is_adopted():
+            return "the execution was not cancelled, because the task has not submitted it"
         self._canceller.release()
         self._canceller.track(ref)
         return self._canceller.give_up()

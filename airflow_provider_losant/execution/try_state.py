@@ -29,12 +29,15 @@ class TryState:
 
     XComs rather than arguments of the method that resumes the task, because ``dag.test()`` does not pass
     those on.
+
+    :param is_resumed: The try was deferred before. Otherwise it has set nothing yet.
     """
 
-    def __init__(self, task: BaseOperator, context: Context) -> None:
+    def __init__(self, task: BaseOperator, context: Context, *, is_resumed: bool) -> None:
         self._task = task
         self._ti = context["ti"]
         self._context = context
+        self._is_resumed = is_resumed
 
     @property
     def values(self) -> Mapping[str, Any]:
@@ -58,4 +61,6 @@ class TryState:
 
     @cached_property
     def _xcom(self) -> dict[str, Any]:
+        if not self._is_resumed:
+            return {}  # Airflow warns in the task's log when an XCom is pulled that does not exist
         return pull_own_xcom(self._task, self._context, STATE_KEY) or {}

@@ -16,6 +16,7 @@ from airflow_provider_losant._compat import (
     PokeReturnValue,
     conf,
 )
+from airflow_provider_losant.api.timestamps import LONGEST
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
     tolerated until ``timeout``. An execution that did not complete fails the sensor without a retry, because
     polling again cannot change it, or skips it with ``soft_fail``.
 
-    ``poke_interval``, ``timeout`` (seconds, or timedeltas), ``mode`` and ``soft_fail`` are those of every
-    sensor in Airflow, including the defaults: one poll a minute, for a week.
+    ``poke_interval``, ``timeout`` (seconds, or timedeltas; at most ten years), ``mode`` and ``soft_fail`` are
+    those of every sensor in Airflow, including the defaults: one poll a minute, for a week.
 
     :param notebook_id: ID of the notebook. (templated)
     :param execution_id: ID of the execution to wait for. (templated)
@@ -142,6 +143,14 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
 
         return LosantHook(self.losant_conn_id, self.application_id)
 
+    @property
+    def _timeout(self) -> float:
+        return min(self.timeout, LONGEST)
+
+    @property
+    def _poll_interval(self) -> float:
+        return min(self.poke_interval, LONGEST) or 1.0
+
     def _target(self, hook: LosantHook) -> Target:
         from airflow_provider_losant.hooks.target import resolve_target
 
@@ -155,19 +164,17 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         fields = {name: getattr(self, name) for name in self.template_fields}
         if isinstance(self.since, date):
             fields["since"] = self.since.isoformat()
-        return start_trigger_args(poll_interval=self.poke_interval or 1.0, timeout=self.timeout, **fields)
+        return start_trigger_args(poll_interval=self._poll_interval, timeout=self._timeout, **fields)
 
     def _wait_config(self, deadline: float) -> WaitConfig:
         from airflow_provider_losant.api.flows.wait import WaitConfig
 
-        return WaitConfig(
-            poll_interval=self.poke_interval or 1.0, deadline=deadline, max_poll_outage=self.timeout
-        )
+        return WaitConfig(poll_interval=self._poll_interval, deadline=deadline, max_poll_outage=self._timeout)
 
     def _defer(self) -> NoReturn:
         from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 
-        config = self._wait_config(deadline=time.time() + self.timeout)
+        config = self._wait_config(deadline=time.time() + self._timeout)
         trigger = LosantNotebookExecutionTrigger.for_task(
             self._target(self._hook()),
             config,
@@ -183,7 +190,12 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         self._publisher = publisher = ResultPublisher(self, context, hook)
         url = hook.notebook_url(self._target(hook))
         try:
-            result = publisher.result_or_raise(outcome, url=url, limit=f"timeout ({self.timeout:g} s)")
+            result = publisher.result_or_raise(
+                outcome,
+                url=url,
+                limit=f"timeout ({self._timeout:g} s)",
+                fate="the execution was not cancelled",
+            )
         except NotebookWaitTimedOut as error:
             raise AirflowSensorTimeout(str(error)) from error
         except NotebookExecutionError as error:

@@ -165,6 +165,7 @@ def test_the_retry_gets_the_result_of_an_execution_that_completed_without_polls(
     assert "(status: completed)" in journey.log(2)
 
 
+@pytest.mark.every_airflow
 @BOTH_MODES
 @pytest.mark.parametrize("ending", ["errored", "timeout"])
 def test_the_retry_of_a_failed_execution_submits_again(journey: Journey, ending: str, mode: str) -> None:

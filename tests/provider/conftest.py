@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from airflow_provider_losant.emulator import Emulator
+from airflow_provider_losant.emulator import Emulator, Script
+from airflow_provider_losant.hooks.losant import LosantHook
 from tests.support.factories import BRIEF
 from tests.support.surroundings import leave_surroundings
 
@@ -41,6 +42,13 @@ def losant_connection(losant: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
     return "losant_default"
 
 
+@pytest.fixture
+def running(losant: Emulator, notebook: str) -> str:
+    """Return the id of an execution that is active until it is cancelled."""
+    losant.script(notebook, Script(ending="hang"))
+    return LosantHook().execute_notebook(notebook)
+
+
 TaskLog = Callable[[], str]
 
 
@@ -57,6 +65,11 @@ def task_log(
 def operations(losant: Emulator) -> list[str]:
     """Return the operations of all requests that Losant received, oldest first."""
     return [request.operation for request in losant.requests]
+
+
+def cancels(losant: Emulator) -> int:
+    """Return how many requests to cancel an execution Losant received."""
+    return sum(it.operation == "notebook.cancelExecution" for it in losant.requests)
 
 
 def set_connection(

@@ -5,19 +5,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_losant._compat import AIRFLOW_3
-from airflow_provider_losant.triggers.notebook import MIN_DEFERRAL
+from airflow_provider_losant.triggers.notebook import MIN_DEFERRAL, LosantNotebookExecutionTrigger
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.emulator import Emulator
 
 BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
 DAG_RUN_START = datetime.now(UTC)
@@ -54,13 +58,31 @@ def outlet_events() -> Any:
     return import_module(module).OutletEventAccessors()
 
 
-def fire(trigger: Any) -> dict[str, Any]:
+def trigger(
+    losant: Emulator, notebook: str, execution: str | None, **more: Any
+) -> LosantNotebookExecutionTrigger:
+    """Make a trigger with short times; ``more`` replaces its arguments."""
+    now = time.time()
+    given: dict[str, Any] = {
+        "losant_conn_id": "losant_default",
+        "application_id": losant.application_id,
+        "notebook_id": notebook,
+        "execution_id": execution,
+        "since": now - 60,
+        "poll_interval": 0.02,
+        "deadline": now + 20,
+        "max_poll_outage": 5.0,
+    }
+    return LosantNotebookExecutionTrigger(**{**given, **more})
+
+
+def fire(waiting: Any) -> dict[str, Any]:
     """
     Rebuild a trigger from what Airflow stores, as a triggerer does, and return its event.
 
     Does not wait for ``MIN_DEFERRAL``, because there is no scheduler here that needs the time.
     """
-    stored = json.loads(json.dumps(trigger.serialize()))
+    stored = json.loads(json.dumps(waiting.serialize()))
     module, _, name = stored[0].rpartition(".")
     rebuilt = getattr(import_module(module), name)(**stored[1])
     assert json.loads(json.dumps(rebuilt.serialize())) == stored

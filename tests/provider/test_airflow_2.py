@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_losant._compat import dag_run_start, has_left_deferral, task_state
+from airflow_provider_losant._compat import dag_run_start, task_state, trigger_task_state
 from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ pytestmark = [
 STARTED = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-@pytest.fixture(params=["deferred", "failed", "success", None], ids=str)
+@pytest.fixture(params=["deferred", "queued", "running", "failed", "success", None], ids=str)
 def instance(request: pytest.FixtureRequest) -> Any:
     """Insert a task instance with the state of the parameter into the database."""
     from airflow.models import DagRun, TaskInstance
@@ -45,10 +45,8 @@ def instance(request: pytest.FixtureRequest) -> Any:
         session.query(DagRun).filter_by(dag_id=dag.dag_id).delete()
 
 
-def test_only_a_task_that_has_left_its_deferral_counts_as_killed(instance: Any) -> None:
-    state = task_state(instance.dag_id, "report", "manual", -1)
-
-    assert asyncio.run(has_left_deferral(instance)) is (state != "deferred")
+def test_a_trigger_reads_the_state_of_its_task_from_the_database(instance: Any) -> None:
+    assert asyncio.run(trigger_task_state(instance)) == instance.state
 
 
 def test_a_dag_run_and_its_start_date_are_found_and_an_unknown_one_is_not(instance: Any) -> None:
@@ -88,4 +86,4 @@ def test_a_cancelled_trigger_cancels_only_the_execution_of_a_killed_task(
     asyncio.run(run_and_cancel())
 
     cancels = [it for it in losant.requests if it.operation == "notebook.cancelExecution"]
-    assert len(cancels) == (0 if task_state(instance.dag_id, "report", "manual", -1) == "deferred" else 1)
+    assert len(cancels) == (instance.state in {"failed", "success", None})

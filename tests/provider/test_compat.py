@@ -51,10 +51,17 @@ def test_the_execution_id_is_also_saved_in_the_task_state_store(losant: Emulator
     from airflow.sdk import Context
 
     store = Store()
-    result = task(notebook, {"task_state_store": store}).run()
+    ti = Ti(max_tries=2)
+    result = task(notebook, {"task_state_store": store}, ti).run()
 
     assert "task_state_store" in Context.__annotations__
-    assert store == {"losant_execution_id.0": result["execution_id"]}
+    assert store == {
+        "losant_execution": {
+            "execution_id": result["execution_id"],
+            "dag_run_start": ti.dag_run_start.isoformat(),
+            "max_tries": 2,
+        }
+    }
 
 
 @pytest.mark.usefixtures("losant_connection")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_losant._compat import has_left_deferral
+from airflow_provider_losant._compat import trigger_task_state
 from airflow_provider_losant.hooks.losant import LosantHook
 from tests.provider.event_loop_probe import LoopProbe, SlowSecrets, as_triggerer, supervisor
 from tests.provider.tasks import Ti
@@ -88,14 +88,14 @@ def test_getting_a_connection_from_the_supervisor_does_not_block_the_event_loop(
 @pytest.mark.airflow(since="3.0")
 @pytest.mark.parametrize("state", ["deferred", "failed", None])
 @pytest.mark.parametrize("map_index", [-1, 3])
-def test_checking_whether_a_task_was_killed_does_not_block_the_event_loop(
+def test_reading_the_state_of_a_task_does_not_block_the_event_loop(
     monkeypatch: pytest.MonkeyPatch, state: str | None, map_index: int
 ) -> None:
     ti = Ti(map_index=map_index)
     key = ti.task_id if map_index < 0 else f"{ti.task_id}_{map_index}"
     response = {"task_states": {ti.run_id: {key: state}} if state else {}, "type": "TaskStatesResult"}
 
-    is_killed, probe = ask(monkeypatch, has_left_deferral(ti), {"GetTaskStates": response})
+    answered, probe = ask(monkeypatch, trigger_task_state(ti), {"GetTaskStates": response})
 
-    assert is_killed is (state != "deferred")
+    assert answered == state
     assert (probe.checks, probe.stops) == (1, 0)

@@ -433,7 +433,7 @@ def test_a_context_without_room_for_a_parent_run_still_has_its_marker(
 
     mark = submitted_context(losant)["airflow"]
     assert "openlineage" not in mark
-    assert mark["id"]
+    assert mark["run_id"]
 
 
 # -- without OpenLineage ----------------------------------------------------------------------------------

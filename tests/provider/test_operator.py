@@ -324,21 +324,6 @@ def test_an_execution_timeout_counts_while_deferred(losant: Emulator, notebook: 
 
 
 @BOTH_MODES
-def test_a_lasting_outage_fails_the_task_without_cancelling_the_execution(
-    losant: Emulator, notebook: str, deferrable: bool
-) -> None:
-    losant.script(notebook, Script(ending="hang"))
-    losant.inject("notebook.logs", Fault("server_error"), times=1000)
-
-    with pytest.raises(
-        NotebookExecutionError, match=r"Lost contact with Losant: .*503.*; .* a retry will reconnect"
-    ):
-        task(notebook, deferrable=deferrable, max_poll_outage=0.1).run()
-
-    assert losant.executions(notebook)[0]["status"] == "inProgress"
-
-
-@BOTH_MODES
 @pytest.mark.parametrize(
     "fault", ["reset_before", "reset_after", "server_error", "truncated", "html", "rate_limited"]
 )
@@ -348,21 +333,6 @@ def test_a_lost_poll_does_not_fail_the_task(
     losant.inject("notebook.logs", Fault(fault), times=2)
 
     assert task(notebook, deferrable=deferrable).run()["status"] == "completed"
-
-
-@BOTH_MODES
-def test_a_token_without_the_polling_scope_ends_the_wait_at_once(
-    losant: Emulator, notebook: str, deferrable: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    losant.script(notebook, Script(ending="hang"))
-    set_connection(monkeypatch, losant, password=losant.add_token(["notebook.execute"]))
-
-    with pytest.raises(
-        NotebookExecutionError, match=r"needs the scope notebook\.logs\); the execution was not cancelled"
-    ):
-        task(notebook, deferrable=deferrable).run()
-
-    assert losant.executions(notebook)[0]["status"] == "inProgress"
 
 
 @BOTH_MODES
@@ -490,19 +460,6 @@ def test_a_host_that_is_not_losant_is_recognised(
     assert says in message
     assert "connection 'losant_default'" in message
     assert len([it for it in server.requests if it.startswith(b"POST")]) == 1
-
-
-def test_after_a_page_that_a_gateway_may_have_sent_the_log_is_searched_before_the_host_is_given_up(
-    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with HttpStub(http(b"<html>Welcome</html>", kind="text/html")) as server:
-        set_connection(monkeypatch, losant, host=server.url, extra={"max_retries": 0})
-        with pytest.raises(NotebookExecutionError, match="got text/html instead of JSON") as caught:
-            task(notebook, max_log_lag=1.5).run()
-
-    assert "is unknown, a retry searches again" in str(caught.value)
-    assert len([it for it in server.requests if it.startswith(b"POST")]) == 1
-    assert 1 < len([it for it in server.requests if it.startswith(b"GET")]) < 5
 
 
 def test_an_untrusted_certificate_is_not_retried(

@@ -1,25 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The orphan sweep: invalid arguments, and how it recognises its own executions; see also the journeys."""
+"""The orphan sweep: invalid arguments, and which executions it cancels; see also the journeys."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_losant.emulator import Emulator, Script
-from airflow_provider_losant.exceptions import LosantConfigError
+from airflow_provider_losant.emulator import Script
+from airflow_provider_losant.exceptions import LosantConfigError, NotebookExecutionError
+from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.operators.sweep import LosantNotebookOrphanSweepOperator
+from tests.provider.airflow_stub import supervise
 from tests.provider.tasks import Ti, context_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from airflow_provider_losant.emulator import Emulator
 
 pytestmark = [
     pytest.mark.usefixtures("losant_connection"),
     # a warning of Airflow 3.0 and 3.1 about their own way to load a connection
     pytest.mark.filterwarnings(r"ignore:Using Connection\.\w+ from .airflow:DeprecationWarning:airflow\."),
 ]
+
+ON_3 = pytest.mark.airflow(since="3.0")
+BASE_URL = "https://airflow.example"
 
 
 @pytest.mark.parametrize("age", ["min_age", "max_age"])
@@ -30,47 +39,55 @@ def test_an_invalid_age_is_refused_before_any_request(losant: Emulator, age: str
     assert losant.requests == []
 
 
-class Supervisor:
-    """Replaces the supervisor of an Airflow 3 task: it has the DAG run, and the task's state ``failed``."""
-
-    def __init__(self, ti: Ti) -> None:
-        self._ti = ti
-
-    def send(self, asked: Any) -> Any:
-        ti = self._ti
-        return {
-            "GetDRCount": SimpleNamespace(count=1),
-            "GetDagRun": SimpleNamespace(start_date=ti.start_date),
-            "GetTaskStates": SimpleNamespace(task_states={ti.run_id: {ti.task_id: "failed"}}),
-        }.get(type(asked).__name__)
+@pytest.fixture
+def base_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Configure the address of this Airflow."""
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", BASE_URL)
 
 
 @pytest.fixture
-def orphan(losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Leave an execution behind whose task was marked failed while it was deferred; returns its id."""
+def submit(losant: Emulator, notebook: str) -> Callable[..., str]:
+    """Return a function that defers a task for an execution without an end, and returns its id."""
     losant.script(notebook, Script(ending="hang"))
-    ti = Ti()
-    with pytest.raises(TaskDeferred):
-        LosantNotebookExecuteOperator(task_id="report", notebook_id=notebook, deferrable=True).execute(
-            context_of(ti)
-        )
-    from airflow.sdk.execution_time import task_runner
 
-    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(ti), raising=False)
-    return str(ti.pushed["execution_id"])
+    def submit(ti: Ti) -> str:
+        with pytest.raises(TaskDeferred):
+            LosantNotebookExecuteOperator(task_id="report", notebook_id=notebook, deferrable=True).execute(
+                context_of(ti)
+            )
+        return str(ti.pushed["execution_id"])
+
+    return submit
 
 
 def sweep() -> dict[str, Any]:
     return LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=0.001).execute({})
 
 
+def statuses(losant: Emulator, notebook: str) -> dict[str, str]:
+    return {it["id"]: it["status"] for it in losant.executions(notebook)}
+
+
+# -- whose execution it is --------------------------------------------------------------------------------
+
+
 @pytest.mark.airflow(since="3.2")
-def test_without_a_base_url_an_orphan_is_recognised_by_its_dag_runs_start_date(orphan: str) -> None:
+def test_without_a_base_url_an_orphan_is_recognised_by_its_dag_runs_start_date(
+    submit: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orphan = submit(ti := Ti())
+    supervise(monkeypatch, ti)
+
     assert sweep()["cancelled"] == [orphan]
 
 
 @pytest.mark.airflow(since="3.0", before="3.2")
-def test_without_dag_run_start_dates_the_sweep_reports_which_setting_is_required(orphan: str) -> None:
+def test_without_dag_run_start_dates_the_sweep_reports_which_setting_is_required(
+    submit: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(ti := Ti())
+    supervise(monkeypatch, ti)
+
     assert sweep() == {
         "checked": 1,
         "cancelled": [],
@@ -78,11 +95,202 @@ def test_without_dag_run_start_dates_the_sweep_reports_which_setting_is_required
     }
 
 
-@pytest.mark.airflow(since="3.0")
+@ON_3
+@pytest.mark.usefixtures("base_url")
 def test_an_orphan_is_recognised_by_the_base_url(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    submit: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example")
-    orphan = request.getfixturevalue("orphan")
+    orphan = submit(ti := Ti())
+    supervise(monkeypatch, ti)
 
     assert sweep()["cancelled"] == [orphan]
+
+
+@ON_3
+@pytest.mark.usefixtures("base_url")
+def test_the_execution_of_a_deleted_dag_run_is_cancelled_by_the_base_url(
+    submit: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orphan = submit(ti := Ti())
+    supervise(monkeypatch, ti, state=None, has_dag_run=False)
+
+    assert sweep()["cancelled"] == [orphan]
+
+
+@ON_3
+def test_without_a_base_url_the_execution_of_an_unknown_dag_run_is_left_to_its_own_airflow(
+    submit: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(ti := Ti())
+    supervise(monkeypatch, ti, state=None, has_dag_run=False)
+
+    assert sweep()["left"] == {"submitted by another Airflow": 1}
+
+
+@ON_3
+def test_the_execution_of_an_airflow_with_another_base_url_is_left_alone(
+    submit: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://another.example")
+    submit(ti := Ti())
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", BASE_URL)
+    supervise(monkeypatch, ti, has_dag_run=False)
+
+    assert sweep()["left"] == {"submitted by another Airflow": 1}
+
+
+# -- two executions of one task ---------------------------------------------------------------------------
+
+
+@ON_3
+@pytest.mark.usefixtures("base_url")
+@pytest.mark.parametrize("state", ["running", "deferred"])
+def test_of_two_executions_the_one_that_the_task_does_not_wait_for_is_cancelled(
+    losant: Emulator,
+    notebook: str,
+    submit: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+) -> None:
+    twin, awaited = submit(ti := Ti()), submit(ti)
+    supervise(monkeypatch, ti, state=state, awaited_id=awaited)
+
+    report = sweep()
+
+    assert report == {"checked": 2, "cancelled": [twin], "left": {f"its task is {state}": 1}}
+    assert statuses(losant, notebook) == {twin: "canceled", awaited: "inProgress"}
+
+
+@ON_3
+@pytest.mark.usefixtures("base_url")
+@pytest.mark.parametrize(
+    ("state", "has_xcom"),
+    [
+        ("running", False),
+        ("deferred", False),
+        ("queued", True),
+        ("scheduled", True),
+        ("up_for_retry", True),
+        ("up_for_reschedule", True),
+        ("restarting", True),
+    ],
+)
+def test_of_two_executions_none_is_cancelled_while_it_is_unknown_which_one_the_task_waits_for(
+    losant: Emulator,
+    notebook: str,
+    submit: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    state: str,
+    has_xcom: bool,
+) -> None:
+    one, other = submit(ti := Ti()), submit(ti)
+    supervise(monkeypatch, ti, state=state, awaited_id=other if has_xcom else None)
+
+    report = sweep()
+
+    assert report == {"checked": 2, "cancelled": [], "left": {f"its task is {state}": 2}}
+    assert statuses(losant, notebook) == dict.fromkeys([one, other], "inProgress")
+
+
+# -- markers that are not ours ----------------------------------------------------------------------------
+
+OURS = {
+    "dag_id": "energy",
+    "task_id": "report",
+    "run_id": "manual__2026-01-01",
+    "map_index": -1,
+    "try_number": 1,
+    "max_tries": 0,
+    "dag_run_start": "2026-01-01T00:00:00+00:00",
+    "deployment": BASE_URL,
+    "may_sweep": True,
+}
+
+
+@ON_3
+@pytest.mark.usefixtures("base_url")
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {**OURS, "dag_id": 5},
+        {**OURS, "dag_id": None},
+        {**OURS, "run_id": ["manual"]},
+        {**OURS, "map_index": "0"},
+        {**OURS, "map_index": True},
+        {**OURS, "may_sweep": "yes"},
+        {**OURS, "dag_run_start": 1.5},
+        {name: value for name, value in OURS.items() if name != "deployment"},
+        {"dag_id": "energy"},
+        {},
+        [],
+        "mine",
+        None,
+    ],
+    ids=str,
+)
+def test_an_execution_with_an_odd_marker_is_left_alone_and_the_rest_is_swept(
+    losant: Emulator,
+    notebook: str,
+    submit: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    odd: object,
+) -> None:
+    orphan = submit(ti := Ti())
+    foreign = LosantHook().execute_notebook(notebook, template_context={"airflow": odd})
+    supervise(monkeypatch, ti)
+
+    report = sweep()
+
+    assert report == {"checked": 2, "cancelled": [orphan], "left": {"not submitted by Airflow": 1}}
+    assert statuses(losant, notebook) == {orphan: "canceled", foreign: "inProgress"}
+
+
+@ON_3
+@pytest.mark.usefixtures("base_url")
+@pytest.mark.parametrize(
+    "text", ["", "no JSON", "[" * 30_000, "5", '{"airflow": NaN}', '{"airflow": {"dag_id": "\\ud800"}}']
+)
+def test_an_execution_with_an_unreadable_context_is_left_alone_and_the_rest_is_swept(
+    losant: Emulator, notebook: str, submit: Callable[..., str], monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    orphan = submit(ti := Ti())
+    submit_raw(losant, notebook, {"templateContext": text})
+    supervise(monkeypatch, ti)
+
+    assert sweep()["cancelled"] == [orphan]
+
+
+def submit_raw(losant: Emulator, notebook: str, body: Mapping[str, object]) -> None:
+    """Submit an execution as another program does."""
+    import requests
+
+    response = requests.post(
+        f"{losant.url}/applications/{losant.application_id}/notebooks/{notebook}/execute",
+        json=body,
+        headers={"Authorization": f"Bearer {losant.token}"},
+        timeout=10,
+    )
+    assert response.ok, response.text
+
+
+@ON_3
+@pytest.mark.usefixtures("base_url")
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_an_execution_that_airflow_cannot_look_up_is_reported_and_the_rest_is_swept(
+    losant: Emulator, notebook: str, submit: Callable[..., str], monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    def submit_foreign() -> str:
+        return LosantHook().execute_notebook(
+            notebook, template_context={"airflow": {**OURS, "dag_id": "../x y"}}
+        )
+
+    foreign = submit_foreign() if order == "before" else ""
+    orphan = submit(ti := Ti())
+    foreign = foreign or submit_foreign()
+    supervise(monkeypatch, ti, refused={"../x y"})
+
+    with pytest.raises(NotebookExecutionError, match=f"execution {foreign} could not be checked: .*../x y"):
+        sweep()
+
+    assert statuses(losant, notebook) == {orphan: "canceled", foreign: "inProgress"}

@@ -35,6 +35,11 @@ class Outcome:
     problem: str | None = None
     is_cancelled: bool = False
 
+    @property
+    def may_be_active(self) -> bool:
+        """Whether the execution may still use run minutes."""
+        return self.ending != "ended" and not self.is_cancelled
+
     def to_event(self) -> dict[str, Any]:
         """Return the JSON dict that a trigger fires."""
         # Not asdict(): it copies every nested value, which is slow when thousands of waits end together.
