@@ -62,8 +62,9 @@ def split_by_retry(
     older = [it for it in listed if submission.owns_older(it)]
     candidates = sorted((it for it in own if it.status.can_reconnect), key=_completed_then_oldest)
     chosen = candidates[0] if candidates else None
-    if reconnect_after_clear and older and not own:
-        latest = max(older, key=_queued_time)
+    cleared = [it for it in older if submission.owns_before_clear(it)]
+    if reconnect_after_clear and cleared and not own:
+        latest = max(cleared, key=_queued_time)
         chosen = latest if latest.status.can_reconnect else None
     abandoned = [(it, "its task has been cleared since") for it in older if it is not chosen]
     abandoned += [(it, "its task has another execution") for it in candidates if it is not chosen]
@@ -92,6 +93,8 @@ class Standstill:
         """Note that the process runs; to be called more often than ``longest``."""
         now = self._clock()
         gap, self._seen_at = now - self._seen_at, now
+        if gap < 0:  # the clock was set back
+            self._ended_at += gap
         if gap > self._longest:
             self._ended_at, self.seconds = now, gap
 

@@ -80,17 +80,24 @@ class Owner:
         """
         Tell whether the same task instance has submitted the execution before a clear.
 
-        That cannot be told if the DAG run has begun anew since, and the deployment is unknown.
+        That includes one of a DAG run that was deleted and created again since.
+
+        That is unknown if the DAG run has begun anew since, and so is the deployment.
         """
         other = read_marker(execution)
         return other is not None and not self.owns(execution) and self._is_later_than(other)
+
+    def owns_before_clear(self, execution: Execution) -> bool:
+        """Tell the same, but not of an execution of a DAG run that was deleted and created again since."""
+        other = read_marker(execution)
+        return other is not None and not self.owns(execution) and self._continues_tries_of(other)
 
     def is_of_try(self, execution: Execution, try_number: int) -> bool:
         """Tell whether that try of the task instance has submitted the execution, before or after a clear."""
         other = read_marker(execution)
         if other is None or other.try_number != try_number:
             return False
-        return self.owns(execution) or self._is_later_than(other)
+        return self.owns(execution) or self._continues_tries_of(other)
 
     def _is_same_task_instance(self, other: Owner) -> bool:
         return (self.dag_id, self.task_id, self.run_id, self.map_index) == (
@@ -107,6 +114,16 @@ class Owner:
         if self.dag_run_start == other.dag_run_start and (self.dag_run_start or is_same_airflow):
             return self.try_number > other.try_number
         return is_same_airflow and self.dag_run_start > other.dag_run_start
+
+    def _continues_tries_of(self, other: Owner) -> bool:
+        """
+        Tell whether the try numbers go on from those of an older owner, as they do after a clear.
+
+        In a DAG run that was created again they begin with 1, and ``max_tries`` is not raised. A clear with a
+        reduced number of retries may look the same, and counts as one, as that rules out no execution.
+        """
+        is_raised = self.dag_run_start == other.dag_run_start or self.max_tries > other.max_tries
+        return self._is_later_than(other) and self.try_number > other.try_number and is_raised
 
 
 def format_start(dag_run_start: datetime | None) -> str:

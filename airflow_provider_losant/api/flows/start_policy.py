@@ -186,7 +186,8 @@ class StartPolicy:
             )
             if result == "failed":
                 raise StartDenied(f"{_active(execution)}; it could not be cancelled")
-            replaces.append(execution.ref.execution_id)
+            if result == "requested":  # otherwise it has ended by itself, and its task may run it again
+                replaces.append(execution.ref.execution_id)
 
     def _deny(self, other: Execution) -> None:
         if self.if_running == "skip":

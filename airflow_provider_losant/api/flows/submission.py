@@ -47,6 +47,10 @@ class Submission:
         """Tell whether the same task instance submitted the execution before a user cleared it."""
         return self.owner is not None and self.owner.owns_older(execution)
 
+    def owns_before_clear(self, execution: Execution) -> bool:
+        """Tell the same, but not of an execution of a DAG run that was deleted and created again since."""
+        return self.owner is not None and self.owner.owns_before_clear(execution)
+
     def is_same_task(self, execution: Execution) -> bool:
         """Tell whether the same task instance has submitted the execution, now or before a clear."""
         return self.owns(execution) or self.owns_older(execution)

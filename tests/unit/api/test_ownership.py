@@ -118,6 +118,27 @@ def test_a_dag_run_that_was_deleted_and_created_again_has_new_owners() -> None:
     assert not OWNER.owns_older(execution_of(again))
 
 
+def test_the_tries_of_a_deleted_dag_run_are_not_those_before_a_clear() -> None:
+    deleted = execution_of(OWNER)
+    again = replace(OWNER, try_number=2, dag_run_start=LATER)
+    cleared = replace(again, max_tries=4)
+
+    assert cleared.owns_before_clear(deleted)
+    assert cleared.is_of_try(deleted, 1)
+    assert again.owns_older(deleted)
+    assert not again.owns_before_clear(deleted)
+    assert not again.is_of_try(deleted, 1)
+
+
+def test_a_clear_in_a_running_dag_run_goes_on_with_the_tries_before_it() -> None:
+    cleared = replace(OWNER, try_number=2, max_tries=2)
+
+    assert cleared.owns_before_clear(execution_of(OWNER))
+    assert cleared.is_of_try(execution_of(OWNER), 1)
+    assert not cleared.owns_before_clear(execution_of(replace(cleared, try_number=1)))
+    assert not OWNER.owns_before_clear(execution_of(cleared))
+
+
 @pytest.mark.parametrize("deployment", ["https://staging.example", ""])
 def test_what_another_deployment_started_is_never_older_of_the_same_task(deployment: str) -> None:
     """Two deployments run the same DAG run, which began at different times."""

@@ -32,7 +32,8 @@ from tests.support.factories import (
 from tests.unit.api.flow_driver import FlowDriver, maximum
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.model import Execution, ExecutionRef
+    from airflow_provider_losant.api.flows.ownership import Owner
+    from airflow_provider_losant.api.model import Execution
 
 MAX_LOG_LAG, MAX_POLL_OUTAGE = 60.0, 600.0
 OWNER = owner(try_number=3, max_tries=5)
@@ -40,17 +41,26 @@ SUBMISSION = Submission(application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, 
 POLICY = SubmitPolicy(retries=0, max_log_lag=MAX_LOG_LAG, max_poll_outage=MAX_POLL_OUTAGE, back_to=CREATED_AT)
 
 
-def execution_of_try(number: int, status: str, **more: Any) -> Execution:
-    context = json.dumps(replace(OWNER, try_number=number).add_marker({}))
-    return execution(status, execution_id_at(number), templateContext=context, **more)
+def execution_of(whose: Owner, seconds: int, status: str) -> Execution:
+    """Return an entry of the log that was created so many seconds after the first one."""
+    return execution(status, execution_id_at(seconds), templateContext=json.dumps(whose.add_marker({})))
 
 
-def find_earlier(driver: FlowDriver, submission: Submission) -> Execution | None:
-    return driver.drive(
-        ExecutionFinder(
-            submission=submission, policy=POLICY, clock=driver.clock, jitter=maximum
-        ).find_earlier()
+def execution_of_try(number: int, status: str) -> Execution:
+    return execution_of(replace(OWNER, try_number=number), number, status)
+
+
+def find_earlier(driver: FlowDriver, submission: Submission, **policy: Any) -> Execution | None:
+    finder = ExecutionFinder(
+        submission=submission, policy=replace(POLICY, **policy), clock=driver.clock, jitter=maximum
     )
+    return driver.drive(finder.find_earlier())
+
+
+def cancelled(driver: FlowDriver) -> list[str]:
+    return [
+        call.query["executionId"] for call in driver.calls if call.operation == "notebook.cancelExecution"
+    ]
 
 
 @pytest.mark.parametrize("known_id", [None, execution_id_at(1)], ids=["unknown", "saved by the first try"])
@@ -83,6 +93,133 @@ def test_a_retry_that_may_not_read_the_log_does_not_rule_out_an_execution(error:
         find_earlier(FlowDriver([error]), SUBMISSION)
 
     assert caught.value.is_transient
+
+
+def test_a_result_is_found_as_long_after_its_execution_as_the_dag_run_is_old() -> None:
+    """The worker died on Friday evening, and Airflow retries on Monday."""
+    completed = execution_of_try(2, "completed")
+    others = [execution("completed", execution_id_at(60 * number)) for number in range(1, 64 * 60)]
+    driver = FlowDriver([lambda call: [*reversed(others), completed][: int(call.query["limit"])]])
+    driver.now = CREATED_AT + 63 * 3_600
+
+    assert find_earlier(driver, SUBMISSION) == completed
+
+
+RECREATED = replace(OWNER, try_number=2, dag_run_start="2026-01-02T00:00:00+00:00")
+
+
+@pytest.mark.parametrize("status", ["completed", "errored", "canceled"])
+def test_the_first_try_of_a_deleted_dag_run_does_not_stand_for_that_of_the_new_one(status: str) -> None:
+    deleted = execution_of(replace(RECREATED, try_number=1, dag_run_start=OWNER.dag_run_start), 1, status)
+    submitted = execution_of(replace(RECREATED, try_number=1), 9, "inProgress")
+    driver = FlowDriver([[deleted], [deleted], [submitted, deleted]])
+
+    assert find_earlier(driver, replace(SUBMISSION, owner=RECREATED)) == submitted
+
+
+def test_an_active_execution_of_a_deleted_dag_run_is_cancelled_and_not_returned() -> None:
+    deleted = execution_of(replace(RECREATED, try_number=1, dag_run_start=OWNER.dag_run_start), 1, "queued")
+    own = execution_of(replace(RECREATED, try_number=1), 9, "inProgress")
+    driver = FlowDriver([[own, deleted], None])
+
+    assert find_earlier(driver, replace(SUBMISSION, owner=RECREATED)) == own
+    assert cancelled(driver) == [deleted.ref.execution_id]
+
+
+def test_a_task_that_is_cleared_with_fewer_retries_after_its_dag_run_has_ended_runs_again() -> None:
+    """Success at try 1 of 4, then a clear with two retries: Airflow's max_tries is 3 as before."""
+    success = owner(try_number=1, max_tries=3)
+    cleared = replace(success, try_number=2, dag_run_start="2026-01-02T00:00:00+00:00")
+    driver = FlowDriver([[execution_of(success, 1, "completed")]])
+
+    assert find_earlier(driver, replace(SUBMISSION, owner=cleared)) is None
+
+
+def test_a_clear_after_the_dag_run_has_ended_submits_at_once() -> None:
+    cleared = replace(OWNER, try_number=3, max_tries=9, dag_run_start="2026-01-02T00:00:00+00:00")
+    driver = FlowDriver([[execution_of_try(2, "completed")]])
+
+    assert find_earlier(driver, replace(SUBMISSION, owner=cleared)) is None
+    assert driver.sleeps == []
+
+
+@pytest.mark.parametrize("deployment", ["https://new.example", ""])
+def test_a_retry_reconnects_although_the_url_of_airflow_was_changed(deployment: str) -> None:
+    running = execution_of_try(2, "inProgress")
+
+    found = find_earlier(
+        FlowDriver([[running]]), replace(SUBMISSION, owner=replace(OWNER, deployment=deployment))
+    )
+
+    assert found == running
+
+
+def test_executions_of_other_owners_are_neither_returned_nor_cancelled() -> None:
+    changes: tuple[dict[str, Any], ...] = (
+        {"map_index": 1},
+        {"run_id": "other"},
+        {"dag_run_start": "2026-01-02T00:00:00+00:00"},
+        {"max_tries": 6, "try_number": 4},
+        {"deployment": "https://staging.example", "dag_run_start": "2025-12-31T00:00:00+00:00"},
+    )
+    others = [
+        execution_of(replace(OWNER, **{"try_number": 2, **changed}), number, "inProgress")
+        for number, changed in enumerate(changes)
+    ]
+    listed = [*others, execution_of_try(2, "errored")]
+    driver = FlowDriver([listed])
+
+    assert find_earlier(driver, SUBMISSION) is None
+    assert cancelled(driver) == []
+
+
+# -- after a clear ----------------------------------------------------------------------------------------
+
+CLEARED = replace(SUBMISSION, owner=replace(OWNER, max_tries=9))
+
+
+def test_a_cleared_task_cancels_its_earlier_execution_and_submits_a_new_one() -> None:
+    earlier = execution_of_try(2, "inProgress")
+    driver = FlowDriver([[earlier], None])
+
+    assert find_earlier(driver, CLEARED) is None
+    assert cancelled(driver) == [earlier.ref.execution_id]
+
+
+def test_a_cleared_task_leaves_its_earlier_execution_without_cancel_on_kill() -> None:
+    driver = FlowDriver([[execution_of_try(2, "inProgress")]])
+
+    assert find_earlier(driver, CLEARED, cancel_stale=False) is None
+    assert cancelled(driver) == []
+
+
+@pytest.mark.parametrize("status", ["inProgress", "completed"])
+def test_a_cleared_task_may_be_told_to_reconnect_to_its_earlier_execution(status: str) -> None:
+    earlier = execution_of_try(2, status)
+    driver = FlowDriver([[earlier]])
+
+    assert find_earlier(driver, CLEARED, reconnect_after_clear=True) == earlier
+    assert cancelled(driver) == []
+    assert "before the clear" in driver.log
+
+
+def test_a_cleared_task_that_is_told_to_reconnect_submits_after_a_failed_execution() -> None:
+    driver = FlowDriver([[execution_of_try(2, "errored"), execution_of_try(1, "completed")]])
+
+    assert find_earlier(driver, CLEARED, reconnect_after_clear=True) is None
+    assert driver.sleeps == []
+
+
+def test_a_task_that_is_told_to_reconnect_after_a_clear_prefers_its_own_execution() -> None:
+    own = execution_of(replace(OWNER, max_tries=9, try_number=2), 5, "inProgress")
+    driver = FlowDriver([[own, execution_of_try(1, "inProgress")], None])
+    retry = replace(SUBMISSION, owner=replace(OWNER, max_tries=9))
+
+    assert find_earlier(driver, retry, reconnect_after_clear=True) == own
+    assert cancelled(driver) == [execution_of_try(1, "").ref.execution_id]
+
+
+# -- a lost response --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("skew", [-600.0, 600.0])
@@ -157,123 +294,3 @@ def test_without_a_marker_only_the_saved_execution_id_is_searched() -> None:
 
     assert find_earlier(driver, replace(SUBMISSION, owner=None, known_id=execution_id_at(1))) is None
     assert driver.sleeps == []
-
-
-# -- the search of a kill ---------------------------------------------------------------------------------
-
-BUDGET = 3.5
-
-
-def find_active(
-    driver: FlowDriver, submission: Submission = SUBMISSION, budget: float = BUDGET
-) -> list[ExecutionRef]:
-    finder = ExecutionFinder(submission=submission, policy=POLICY, clock=driver.clock, jitter=maximum)
-    return list(driver.drive(finder.find_active(budget)))
-
-
-def test_a_kill_finds_what_the_log_lists_later() -> None:
-    submitted = execution_of_try(3, "queued")
-    driver = FlowDriver([[], [execution_of_try(2, "errored")], [submitted, execution_of_try(2, "errored")]])
-
-    assert find_active(driver) == [submitted.ref]
-    assert driver.sleeps == [0.5, 0.5]
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        ServerError(503, "", "unavailable"),
-        NotLosantApi("a page"),
-        TransportError("reset"),
-        TransportError("no response in time"),
-        RateLimited(429, "", "slow down", retry_after=1.0),
-    ],
-    ids=str,
-)
-def test_an_error_of_one_search_does_not_end_the_search_of_a_kill(error: LosantError) -> None:
-    submitted = execution_of_try(3, "inProgress")
-    driver = FlowDriver([error, error, [submitted]])
-
-    assert find_active(driver) == [submitted.ref]
-    assert sum(driver.sleeps) <= BUDGET
-    assert driver.log_lines == []
-
-
-@pytest.mark.parametrize("budget", [0.0, BUDGET])
-def test_a_kill_searches_at_least_once_and_only_within_its_budget(budget: float) -> None:
-    driver = FlowDriver([[]])
-
-    assert find_active(driver, budget=budget) == []
-    assert len(driver.calls) == 1 + budget // 0.5
-    assert sum(driver.sleeps) <= budget
-
-
-@pytest.mark.parametrize(
-    ("error", "searches"),
-    [
-        (ServerError(503, "", "unavailable"), 8),
-        (Forbidden(403, "", "no scope"), 1),
-        (RateLimited(429, "", "slow down", retry_after=60.0), 1),
-    ],
-    ids=["503", "403", "429 for a minute"],
-)
-def test_a_kill_that_cannot_read_the_log_says_so_once(error: LosantError, searches: int) -> None:
-    driver = FlowDriver([error])
-
-    assert find_active(driver) == []
-    assert len(driver.calls) == searches
-    assert [line.text for line in driver.log_lines] == [
-        f"{error}; whether an execution of {SUBMISSION} is active is unknown"
-    ]
-
-
-@pytest.mark.parametrize("status", ["canceling", "canceled", "completed"])
-def test_a_kill_stops_searching_when_the_execution_of_this_try_is_listed(status: str) -> None:
-    driver = FlowDriver([[execution_of_try(3, status)]])
-
-    assert find_active(driver) == []
-    assert driver.sleeps == []
-
-
-def test_a_kill_also_finds_an_active_execution_of_an_earlier_try() -> None:
-    earlier = execution_of_try(2, "inProgress")
-
-    assert find_active(FlowDriver([[earlier]])) == [earlier.ref]
-
-
-def test_a_kill_searches_a_long_log_once_and_then_only_its_newest_entries() -> None:
-    others = [execution("completed", execution_id_at(number)) for number in range(10, 1_010)]
-
-    def log(call: Any) -> list[Execution]:
-        return others[: int(call.query["limit"])]
-
-    driver = FlowDriver([log], now=CREATED_AT + 1_200)
-
-    assert find_active(driver, budget=1.0) == []
-    assert [int(call.query["limit"]) for call in driver.calls] == [100, 800, 6_400, 100, 100]
-
-
-def test_a_kill_reads_no_further_than_the_execution_that_it_finds() -> None:
-    submitted = execution_of_try(3, "inProgress")
-    others = [execution("completed", execution_id_at(number)) for number in range(10, 109)]
-    driver = FlowDriver([[submitted, *others]])
-
-    assert find_active(driver) == [submitted.ref]
-    assert len(driver.calls) == 1
-
-
-def test_without_a_marker_a_kill_has_nothing_to_search_for() -> None:
-    driver = FlowDriver([[]])
-
-    assert find_active(driver, replace(SUBMISSION, owner=None)) == []
-    assert driver.calls == []
-
-
-def test_without_a_marker_a_kill_searches_once_for_the_saved_execution() -> None:
-    earlier = execution("inProgress", execution_id_at(1))
-    submission = replace(SUBMISSION, owner=None, known_id=execution_id_at(1))
-
-    assert find_active(FlowDriver([[earlier]]), submission) == [earlier.ref]
-    driver = FlowDriver([[execution("errored", execution_id_at(1))]])
-    assert find_active(driver, submission) == []
-    assert len(driver.calls) == 1
