@@ -33,6 +33,12 @@ def build_submission(arguments: ExecuteArguments, context: Context, log: Log) ->
     template_context, problem = arguments.template_context, "durable=False"
     if arguments.durable:
         template_context, problem = _add_marker(owner, template_context, context, log)
+    if arguments.reconnect_after_clear and owner.try_number > 1 and not owner.deployment:
+        log(
+            logging.WARNING,
+            "reconnect_after_clear: without Airflow's [api] base_url, an execution from before its whole DAG "
+            "run was cleared cannot be recognised",
+        )
     known_id = load_execution_id(context, owner) if arguments.durable else None
     if problem and not known_id:
         log(logging.WARNING, "A retry cannot reconnect to this execution: %s", problem)

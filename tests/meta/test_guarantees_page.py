@@ -33,7 +33,12 @@ def sections() -> dict[str, list[str]]:
 
 
 SECTIONS = sections()
-OF_PROVIDER = {"Long and odd execution logs", "Waits during faults", "Features on each Airflow version"}
+OF_PROVIDER = {
+    "Long and odd execution logs",
+    "Executions that no task waits for",
+    "Waits during faults",
+    "Features on each Airflow version",
+}
 """Sections whose tests are in ``tests/provider``."""
 
 

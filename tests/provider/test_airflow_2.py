@@ -8,9 +8,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_losant._compat import dag_run_start, task_state, trigger_task_state
+from airflow_provider_losant.emulator import Script
+from airflow_provider_losant.hooks.losant import LosantHook
+from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
+from airflow_provider_losant.operators.sweep import LosantNotebookOrphanSweepOperator
 from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
+from tests.provider.tasks import Ti, context_of
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
@@ -58,9 +64,6 @@ def test_a_dag_run_and_its_start_date_are_found_and_an_unknown_one_is_not(instan
 def test_a_cancelled_trigger_cancels_only_the_execution_of_a_killed_task(
     losant: Emulator, notebook: str, instance: Any
 ) -> None:
-    from airflow_provider_losant.emulator import Script
-    from airflow_provider_losant.hooks.losant import LosantHook
-
     losant.script(notebook, Script(ending="hang"))
     ref = LosantHook().execution_ref(notebook, LosantHook().execute_notebook(notebook))
     trigger = LosantNotebookExecutionTrigger(
@@ -87,3 +90,56 @@ def test_a_cancelled_trigger_cancels_only_the_execution_of_a_killed_task(
 
     cancels = [it for it in losant.requests if it.operation == "notebook.cancelExecution"]
     assert len(cancels) == (instance.state in {"failed", "success", None})
+
+
+# -- the orphan sweep -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def base_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Configure the address of this Airflow."""
+    monkeypatch.setenv("AIRFLOW__WEBSERVER__BASE_URL", "https://airflow.example")
+
+
+def submit(losant: Emulator, notebook: str, ti: Ti) -> str:
+    """Defer a task for an execution without an end, and return its id."""
+    losant.script(notebook, Script(ending="hang"))
+    with pytest.raises(TaskDeferred):
+        LosantNotebookExecuteOperator(task_id="report", notebook_id=notebook, deferrable=True).execute(
+            context_of(ti)
+        )
+    return str(ti.pushed["execution_id"])
+
+
+def sweep() -> list[str]:
+    cancelled: list[str] = LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=0.001).execute({})[
+        "cancelled"
+    ]
+    return cancelled
+
+
+@pytest.mark.usefixtures("base_url")
+def test_the_sweep_cancels_the_execution_of_a_deleted_dag_run(losant: Emulator, notebook: str) -> None:
+    orphan = submit(losant, notebook, Ti(run_id="deleted"))
+
+    assert sweep() == [orphan]
+
+
+@pytest.mark.usefixtures("base_url")
+@pytest.mark.parametrize("has_xcom", [True, False])
+def test_of_two_executions_the_sweep_cancels_the_one_that_the_task_is_known_not_to_wait_for(
+    losant: Emulator, notebook: str, instance: Any, *, has_xcom: bool
+) -> None:
+    from airflow.models import XCom
+
+    ti = Ti(dag_id=instance.dag_id, run_id="manual")
+    twin, awaited = submit(losant, notebook, ti), submit(losant, notebook, ti)
+    if has_xcom:
+        XCom.set(key="execution_id", value=awaited, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id)
+
+    cancelled = sweep()
+
+    if instance.state in {"deferred", "running"}:
+        assert cancelled == ([twin] if has_xcom else [])
+    else:
+        assert set(cancelled) == (set() if instance.state == "queued" else {twin, awaited})
