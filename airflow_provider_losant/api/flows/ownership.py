@@ -86,9 +86,16 @@ class Owner:
         return other is not None and not self.owns(execution) and self._is_later_than(other)
 
     def is_of_try(self, execution: Execution, try_number: int) -> bool:
-        """Tell whether that try of the task instance has submitted the execution, before or after a clear."""
+        """
+        Tell whether that try of the task instance has submitted the execution, before or after a clear.
+
+        A DAG run that was deleted and created again has the same names and try numbers. Only a clear of a DAG
+        run that has ended changes both its start and ``max_tries``.
+        """
         other = read_marker(execution)
         if other is None or other.try_number != try_number:
+            return False
+        if self.dag_run_start != other.dag_run_start and self.max_tries <= other.max_tries:
             return False
         return self.owns(execution) or self._is_later_than(other)
 
