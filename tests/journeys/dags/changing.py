@@ -12,4 +12,4 @@ from tests.journeys.dags.journeys import PLACE, dag
 RETRIES = Path(os.environ["AIRFLOW_HOME"], "retries")
 
 with dag("changing"):
-    LosantNotebookExecuteOperator(**PLACE, retries=int(RETRIES.read_text()) if RETRIES.exists() else 0)
+    LosantNotebookExecuteOperator(**PLACE, retries=int(RETRIES.read_text()) if RETRIES.exists() else 3)

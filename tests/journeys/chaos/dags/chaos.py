@@ -16,13 +16,15 @@ WIDTH = 5
 
 PARAMS: dict[str, Any] = {"notebooks": [""]}
 ACTIVE_RUNS = 6
-RETRIES = 30
+WITH_RETRIES: dict[str, Any] = {"retries": 30}
+WITH_ONE_TRY: dict[str, Any] = {"retries": 0, "max_poll_outage": 1}
+"""An outage of the log ends these tasks, as it lasts longer than they wait."""
 ONE_TRY = "_with_one_try"
 """The end of the name of a DAG whose tasks have no retries."""
 SWEEP = "chaos_sweep"
 
 
-def run(*, deferrable: bool, retries: int = RETRIES) -> None:
+def run(*, deferrable: bool, tries: dict[str, Any]) -> None:
     """Run one of the notebooks for each number."""
     LosantNotebookExecuteOperator.partial(
         task_id="run",
@@ -31,8 +33,8 @@ def run(*, deferrable: bool, retries: int = RETRIES) -> None:
         poll_interval=1,
         timeout=timedelta(minutes=10),
         max_log_lag=7,
-        retries=retries,
         retry_delay=timedelta(seconds=1),
+        **tries,
     ).expand(template_context=[{"number": number} for number in range(WIDTH)])
 
 
@@ -47,8 +49,8 @@ def make_dag(dag_id: str, **kind: Any) -> None:
 
 
 for _dag_id, _is_deferrable in (("chaos_waiting", False), ("chaos_deferrable", True)):
-    make_dag(_dag_id, deferrable=_is_deferrable)
-    make_dag(f"{_dag_id}{ONE_TRY}", deferrable=_is_deferrable, retries=0)
+    make_dag(_dag_id, deferrable=_is_deferrable, tries=WITH_RETRIES)
+    make_dag(f"{_dag_id}{ONE_TRY}", deferrable=_is_deferrable, tries=WITH_ONE_TRY)
 
 
 @dag(SWEEP, schedule=None)
