@@ -38,6 +38,7 @@ FAST_DETECTION_3 = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "40",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
 }
+XCOM_BACKEND = {"AIRFLOW__CORE__XCOM_BACKEND": "tests.journeys.failing_xcoms.FailingXCom"}
 FAST_DETECTION_2 = {
     "AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "20",
     # Seconds for which a task may run on after it was marked successful.
@@ -58,7 +59,9 @@ def local_airflow(home: Path, database: str | None) -> LocalAirflow:
         (dags / name).symlink_to(folder)
     (dags / ".airflowignore").write_text("\n".join(f"{name}.py" for name in examples_beyond(str(AIRFLOW))))
     is_2 = AIRFLOW.major < 3
-    kind, settings = (LocalAirflow2, FAST_DETECTION_2) if is_2 else (LocalAirflow, FAST_DETECTION_3)
+    kind, settings = (
+        (LocalAirflow2, FAST_DETECTION_2) if is_2 else (LocalAirflow, FAST_DETECTION_3 | XCOM_BACKEND)
+    )
     return kind(home, dags, env=FAST_DETECTION | settings, sql_alchemy_conn=database)
 
 

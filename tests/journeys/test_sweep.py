@@ -92,21 +92,24 @@ def test_the_sweep_cancels_no_execution_that_a_task_waits_for_or_may_outlive_its
     keeping = DagRun(journey, "keeping", "running")
     keeping.mark("failed")
     marker = waiting.marker()
+    elsewhere = {"deployment": "https://other.example", "dag_run_start": "2026-01-01T00:00:00+00:00"}
     others = [
-        execute_as(journey, marker | {"run_id": "manual__of_another_airflow"}),
-        execute_as(journey, marker | {"id": f"{'0' * 20}.0"}),
+        execute_as(journey, marker | elsewhere | {"run_id": "manual__of_another_airflow"}),
+        execute_as(journey, marker | elsewhere),
+        execute_as(journey, marker | elsewhere | {"deployment": ""}),
         execute_as(journey, None),
     ]
 
     report = sweep(journey)
 
     assert report["cancelled"] == []
-    assert report["checked"] == 7
+    assert report["checked"] == 8
     assert report["left"] == {
         "its task is running": 1,
         "its task is deferred": 1,
         "may outlive its task": 2,
         "submitted by another Airflow": 2,
+        "its Airflow is unknown; set [api] base_url": 1,
         "not submitted by Airflow": 1,
     }
     assert set(statuses(journey).values()) == {"inProgress"}

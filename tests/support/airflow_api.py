@@ -64,9 +64,17 @@ class AirflowApi:
         :param conn_id: ID of the connection.
         :param fields: ``conn_type``, ``host``, ``password``, ``extra`` (a mapping) and so on.
         """
-        if isinstance(fields.get("extra"), dict):
-            fields["extra"] = json.dumps(fields["extra"])
-        self.request("POST", "/connections", json={"connection_id": conn_id, **fields})
+        self.request("POST", "/connections", json=_connection(conn_id, fields))
+
+    def change_connection(self, conn_id: str, **fields: Any) -> None:
+        """
+        Edit a connection.
+
+        :param conn_id: ID of the connection.
+        :param fields: The fields that change, as for :meth:`add_connection`, and ``conn_type``.
+        """
+        mask = {"update_mask": list(fields)}
+        self.request("PATCH", f"/connections/{conn_id}", params=mask, json=_connection(conn_id, fields))
 
     def wait_for_dag(self, dag_id: str, *, timeout: float = 60) -> None:
         """
@@ -213,6 +221,13 @@ class AirflowApi:
     def _instance(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
         return path if map_index < 0 else f"{path}/{map_index}"
+
+
+def _connection(conn_id: str, fields: Json) -> Json:
+    """Return a connection as the API expects it: its extra as JSON text."""
+    if isinstance(fields.get("extra"), dict):
+        fields = fields | {"extra": json.dumps(fields["extra"])}
+    return {"connection_id": conn_id, **fields}
 
 
 def _line(entry: Json | str) -> str:

@@ -107,6 +107,52 @@ def test_an_execution_that_stays_active_after_its_task_has_failed_is_an_orphan(
     assert len(findings.lost) == 1
 
 
+ONE_TRY = replace(TASK, state="failed", result=None, has_one_try=True)
+
+
+def test_a_task_with_one_try_may_fail_if_it_leaves_nothing_behind() -> None:
+    findings = compare([replace(CANCELLED, stopped=TASK.ended + 1)], [ONE_TRY])
+
+    assert findings.is_clean
+    assert (findings.failed, findings.left_to_sweep) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("run", "task"),
+    [(CANCELLED, replace(ONE_TRY, was_killed=True)), (replace(CANCELLED, is_cancel_requested=True), ONE_TRY)],
+    ids=["killed", "cancel lost"],
+)
+def test_a_task_with_one_try_may_leave_its_execution_to_the_sweep_only_if_it_could_not_cancel_it(
+    run: Execution, task: Task
+) -> None:
+    late = replace(run, stopped=TASK.ended + GRACE + 1)
+
+    findings = compare([late], [task])
+    assert findings.is_clean
+    assert (findings.failed, findings.left_to_sweep) == (1, 1)
+    assert len(compare([late], [replace(task, has_one_try=False)]).orphans) == 1
+    assert len(compare([replace(late, stopped=inf)], [task]).orphans) == 1
+
+
+def test_an_execution_that_a_task_with_one_try_could_have_cancelled_is_an_orphan() -> None:
+    late = replace(CANCELLED, stopped=TASK.ended + GRACE + 1)
+
+    assert len(compare([late], [ONE_TRY]).orphans) == 1
+    assert len(compare([replace(EXECUTION, stopped=TASK.ended + 1)], [ONE_TRY]).orphans) == 1
+
+
+@pytest.mark.parametrize(
+    "second", [replace(CANCELLED, stopped=inf), replace(EXECUTION, id="second", queued=22.0, stopped=23.0)]
+)
+def test_two_good_executions_of_a_task_with_one_try_are_a_duplicate(second: Execution) -> None:
+    assert len(compare([EXECUTION, second], [ONE_TRY]).duplicates) == 1
+
+
+@pytest.mark.parametrize("state", ["success", "running"])
+def test_a_task_with_one_try_that_did_not_fail_needs_the_result_of_its_execution(state: str) -> None:
+    assert len(compare([EXECUTION], [replace(ONE_TRY, state=state)]).lost) == 1
+
+
 @pytest.mark.parametrize(
     "task",
     [
@@ -136,7 +182,8 @@ def test_the_result_of_another_tasks_execution_does_not_count() -> None:
 
 def body(try_number: int = 1) -> dict[str, str]:
     """Return the body of a submission."""
-    return {"templateContext": json.dumps({"airflow": {"id": "owner", "try_number": try_number}})}
+    marker = {"dag_id": KEY[0], "run_id": KEY[1], "map_index": KEY[2], "try_number": try_number}
+    return {"templateContext": json.dumps({"airflow": marker})}
 
 
 def in_network(
@@ -183,7 +230,7 @@ def in_losant(status: int | None = 200, *, try_number: int = 1) -> Request:
 def test_a_submission_is_answered_if_the_network_lets_the_response_pass(
     fault: NetworkFault | None, is_answered: bool
 ) -> None:
-    assert answered_markers([in_network(fault)], [in_losant()]) == ({("owner", 1)} if is_answered else set())
+    assert answered_markers([in_network(fault)], [in_losant()]) == ({(KEY, 1)} if is_answered else set())
 
 
 @pytest.mark.parametrize("status", [None, 503])
@@ -211,4 +258,4 @@ def test_each_try_has_its_own_responses() -> None:
         in_losant(try_number=2),
     ]
 
-    assert answered_markers(sent, received) == {("owner", 3)}
+    assert answered_markers(sent, received) == {(KEY, 3)}

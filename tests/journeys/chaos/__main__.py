@@ -20,6 +20,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Carry out one chaos run; return 0 only if each task had exactly one execution of its own."""
     parser = argparse.ArgumentParser(prog="python -m tests.journeys.chaos", description=run_chaos.__doc__)
     parser.add_argument("--runs", type=int, default=20, help="tasks, rounded up to a multiple of 5 (20)")
+    parser.add_argument(
+        "--with-one-try",
+        type=int,
+        help="more tasks, which have no retries and may fail (a quarter of --runs)",
+    )
     parser.add_argument("--seed", type=int, default=1, help="decides what fails (1)")
     parser.add_argument("--deferrable", choices=MODES, default="both", help="wait in the triggerer (both)")
     parser.add_argument(
@@ -34,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, stop)
     plan = Plan(
         runs=given.runs,
+        runs_with_one_try=given.runs // 4 if given.with_one_try is None else given.with_one_try,
         seed=given.seed,
         deferrable=MODES[given.deferrable],
         limit=given.limit,

@@ -8,9 +8,13 @@ all executions of a task have the same owner, whichever id its tries wrote into 
 
 - **duplicates**: tasks of which two executions were active at the same time, or two completed.
 - **orphans**: executions that no task waits for: they belong to no task, or their task had ended, also by
-  failing for good, and they were active more than a grace period later or completed later.
+  failing for good, and they were active more than a grace period later or completed later. A task with one
+  try may leave that to the orphan sweep, which runs at the end, if its process was killed, or a request to
+  cancel the execution was lost; only what is active after the sweep counts then.
 - **lost**: tasks that did not succeed (every notebook here completes, so a task has no reason to fail), or
-  whose result is not that of a completed execution of their own.
+  whose result is not that of a completed execution of their own. A task with one try may fail.
+- **failed**: tasks with one try that failed.
+- **left to the sweep**: executions whose task had ended, of which only the sweep had to take care.
 - **reconnected**: results of executions that an earlier try had submitted, or whose response to the
   submission was not delivered. What Losant cut short itself counts as delivered, and so does the response to
   one of several submissions of a try, so the true number may be higher.
@@ -42,6 +46,7 @@ class Execution:
     :param queued: Epoch seconds at which Losant received the submission.
     :param stopped: Epoch seconds at which it ended, or its cancellation was requested; infinite if neither.
     :param is_answered: Whether Losant sent its response to the submission, and the network delivered it.
+    :param is_cancel_requested: Whether a request to cancel it was sent, even if it failed on its way.
     """
 
     id: str
@@ -51,6 +56,7 @@ class Execution:
     stopped: float
     is_complete: bool
     is_answered: bool
+    is_cancel_requested: bool = False
 
     def overlaps(self, other: Execution) -> bool:
         """Return whether both were active at the same time."""
@@ -64,6 +70,8 @@ class Task:
 
     :param ended: Epoch seconds; infinite if it has not ended.
     :param result: The XCom that a downstream task would pull.
+    :param has_one_try: It has no retries, so it may fail.
+    :param was_killed: Its process, or the supervisor of it, got a signal.
     """
 
     key: TaskKey
@@ -71,6 +79,8 @@ class Task:
     try_number: int
     ended: float
     result: Mapping[str, Any] | None
+    has_one_try: bool = False
+    was_killed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +99,8 @@ class Findings:
     duplicates: Sequence[str]
     orphans: Sequence[str]
     lost: Sequence[str]
+    failed: int
+    left_to_sweep: int
 
     @property
     def is_clean(self) -> bool:
@@ -118,7 +130,16 @@ def compare(executions: Iterable[Execution], tasks: Iterable[Task], grace: float
         ),
         duplicates=[found for of_task in by_task.values() if (found := _duplicate(of_task))],
         orphans=[found for it in executions if (found := _orphan(it, by_key, grace))],
-        lost=[_lost(task, executions) for key, task in by_key.items() if key not in results],
+        lost=[
+            _lost(task, executions)
+            for key, task in by_key.items()
+            if key not in results and not _has_failed(task)
+        ],
+        failed=sum(map(_has_failed, by_key.values())),
+        left_to_sweep=sum(
+            it.task in by_key and _outlives(it, by_key[it.task], grace) and _may_be_left(it, by_key[it.task])
+            for it in executions
+        ),
     )
 
 
@@ -148,11 +169,24 @@ def _orphan(execution: Execution, tasks: Mapping[TaskKey, Task], grace: float) -
     task = tasks.get(execution.task) if execution.task is not None else None
     if task is None:
         return f"{_describe(execution)} belongs to no task"
-    # Nothing cancels an execution that completes, so it needs no time for that.
-    if execution.stopped > task.ended + (0.0 if execution.is_complete else grace):
+    if _outlives(execution, task, grace) and not _may_be_left(execution, task):
         which = f"{task.key}, which ended as {task.state} at {task.ended:.1f}"
         return f"{_describe(execution)} was active after {which}"
     return None
+
+
+def _outlives(execution: Execution, task: Task, grace: float) -> bool:
+    # Nothing cancels an execution that completes, so it needs no time for that.
+    return execution.stopped > task.ended + (0.0 if execution.is_complete else grace)
+
+
+def _may_be_left(execution: Execution, task: Task) -> bool:
+    """Tell whether the task could not take care of the execution itself, but the sweep has."""
+    return task.has_one_try and execution.stopped < inf and (task.was_killed or execution.is_cancel_requested)
+
+
+def _has_failed(task: Task) -> bool:
+    return task.has_one_try and task.state == "failed"
 
 
 def _lost(task: Task, executions: Iterable[Execution]) -> str:

@@ -19,8 +19,8 @@ import requests
 
 from airflow_provider_losant.emulator import Emulator, Script
 from tests.journeys.chaos.bookkeeping import GRACE, Findings, Task, TaskKey, compare
-from tests.journeys.chaos.dags.chaos import WIDTH
-from tests.journeys.chaos.executions import answered_markers, executions
+from tests.journeys.chaos.dags.chaos import ONE_TRY, SWEEP, WIDTH
+from tests.journeys.chaos.executions import answered_markers, executions, requested_cancels
 from tests.journeys.chaos.fault_schedule import HTTP_TIMEOUT, FaultSchedule
 from tests.journeys.chaos.network_faults import NetworkFaultSchedule
 from tests.journeys.chaos.process_killer import ProcessKiller
@@ -38,6 +38,8 @@ CHECK_INTERVAL = 2.0
 """Seconds between two checks for whether all DAG runs have ended."""
 LOG_INTERVAL = 15.0
 """Seconds between two lines about the progress."""
+SWEEP_TIMEOUT = 120.0
+"""Seconds that the orphan sweep at the end may take."""
 
 NOTEBOOKS = (
     Script(notebook=0.2),
@@ -59,6 +61,8 @@ class Killer(Protocol):
     """Kills processes of Airflow while tasks run."""
 
     deaths: Counter[str]
+    hit_tasks: set[str]
+    """IDs of the task instances whose process, or the supervisor of it, got a signal of its own."""
 
     def step(self, requests: Sequence[BalancerRequest], now: float) -> None:
         """Kill what is due, and start again what is to come back."""
@@ -157,20 +161,34 @@ class ChaosRun:
             self.network_schedule.stop()
             self.schedule.end_lag()
             time.sleep(GRACE)
+            to_cancel = requested_cancels(self._network.balancer.requests)
+            if self._plan.runs_with_one_try:
+                self._sweep()
         answered = answered_markers(self._network.balancer.requests, self._losant.requests)
-        return compare(executions(self._losant.backend, self._notebooks, answered), self._tasks())
+        found = executions(self._losant.backend, self._notebooks, answered, to_cancel)
+        return compare(found, self._tasks())
 
     def _start_dag_runs(self) -> None:
         fields = connection(self._losant, timeout=HTTP_TIMEOUT) | {"host": self._network.base_url}
         self._airflow.add_connection("losant_default", **fields)
         dag_ids = ["chaos_deferrable" if mode else "chaos_waiting" for mode in self._plan.deferrable]
-        for dag_id in dag_ids:
+        for dag_id in (*dag_ids, *(f"{dag_id}{ONE_TRY}" for dag_id in dag_ids), SWEEP):
             self._airflow.wait_for_dag(dag_id)
             self._airflow.unpause(dag_id)
-        for number in range(-(-self._plan.runs // WIDTH)):
-            dag_id = dag_ids[number % len(dag_ids)]
-            self._trigger(dag_id, run_id := f"chaos-{number}")
-            self._dag_runs.append((dag_id, run_id))
+        with_one_try = [f"{dag_id}{ONE_TRY}" for dag_id in dag_ids]
+        for kind, runs in ((dag_ids, self._plan.runs), (with_one_try, self._plan.runs_with_one_try)):
+            for number in range(-(-runs // WIDTH)):
+                dag_id = kind[number % len(kind)]
+                self._trigger(dag_id, run_id := f"chaos-{number}")
+                self._dag_runs.append((dag_id, run_id))
+
+    def _sweep(self) -> None:
+        """Let the orphan sweep do its work, now that nothing fails any more."""
+        self._losant.clear_faults()
+        self._trigger(SWEEP, "sweep")
+        state = self._airflow.wait_for_run(SWEEP, "sweep", timeout=SWEEP_TIMEOUT)
+        if state != "success":
+            raise RuntimeError("The orphan sweep has failed")
 
     def _trigger(self, dag_id: str, run_id: str) -> None:
         """Start a DAG run; try again, because SQLite may be locked while the first ones start."""
@@ -221,4 +239,6 @@ class ChaosRun:
                 try_number=it["try_number"],
                 ended=datetime.fromisoformat(ended).timestamp() if is_final and ended else inf,
                 result=self._airflow.xcom(key[0], key[1], it["task_id"], map_index=key[2]),
+                has_one_try=key[0].endswith(ONE_TRY),
+                was_killed=it["id"] in self._killer.hit_tasks,
             )

@@ -9,23 +9,33 @@ from collections.abc import Collection, Iterable, Iterator
 from http import HTTPStatus
 from math import inf
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
-from tests.journeys.chaos.bookkeeping import Execution
+from tests.journeys.chaos.bookkeeping import Execution, TaskKey
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Request
     from airflow_provider_losant.emulator.state.backend import Backend
     from tests.support.network import BalancerRequest
 
-SubmittedBy = tuple[str, int]
-"""The id in a marker and the number of the try."""
+SubmittedBy = tuple[TaskKey | None, int]
+"""The task instance that a marker names, and the number of the try."""
 EXECUTE = "notebook.execute"
+CANCEL = "notebook.cancelExecution"
 
 
 def executions(
-    backend: Backend, notebooks: Iterable[str], answered: Collection[SubmittedBy]
+    backend: Backend,
+    notebooks: Iterable[str],
+    answered: Collection[SubmittedBy],
+    to_cancel: Collection[str] = (),
 ) -> Iterator[Execution]:
-    """Yield the executions of notebooks."""
+    """
+    Yield the executions of notebooks.
+
+    :param answered: Who got the response to a submission.
+    :param to_cancel: IDs of the executions that somebody has requested to cancel.
+    """
     with backend.lock:
         found = [it for notebook in notebooks for it in backend.executions(notebook)]
     now = backend.clock()
@@ -35,13 +45,20 @@ def executions(
         ended = it.ended_at if is_over and it.ended_at is not None else inf
         yield Execution(
             id=it.id,
-            task=(marker["dag_id"], marker["run_id"], marker["map_index"]) if marker else None,
+            task=_task(marker),
             try_number=marker.get("try_number", 0),
             queued=it.queued_at,
             stopped=ended if it.canceling_at is None else it.canceling_at,
             is_complete=is_over and it.ending == "completed",
             is_answered=_submitted_by(marker) in answered,
+            is_cancel_requested=it.id in to_cancel,
         )
+
+
+def requested_cancels(in_network: Iterable[BalancerRequest]) -> set[str]:
+    """Return the ids of the executions for which the load balancer received a request to cancel them."""
+    targets = [it.target for it in in_network if it.operation == CANCEL]
+    return {parse_qs(urlsplit(target).query)["executionId"][0] for target in targets}
 
 
 def answered_markers(in_network: Iterable[BalancerRequest], in_losant: Iterable[Request]) -> set[SubmittedBy]:
@@ -70,7 +87,11 @@ def answered_markers(in_network: Iterable[BalancerRequest], in_losant: Iterable[
 
 
 def _submitted_by(marker: dict[str, Any]) -> SubmittedBy:
-    return marker.get("id", ""), marker.get("try_number", 0)
+    return _task(marker), marker.get("try_number", 0)
+
+
+def _task(marker: dict[str, Any]) -> TaskKey | None:
+    return (marker["dag_id"], marker["run_id"], marker["map_index"]) if marker else None
 
 
 def _marker(template_context: str | None) -> dict[str, Any]:

@@ -76,6 +76,7 @@ class ProcessKiller:
 
     def __init__(self, airflow: LocalAirflow, port: int, seed: int) -> None:
         self.deaths: Counter[str] = Counter()
+        self.hit_tasks: set[str] = set()
         self._airflow = airflow
         self._port = port
         self._random = Random(f"{seed} deaths")
@@ -127,6 +128,7 @@ class ProcessKiller:
         if not tasks:
             return
         supervisor, task = self._random.choice(tasks)
+        self.hit_tasks.add(_task_instance_id(task))
         with suppress(psutil.NoSuchProcess):
             if kill.target == "supervisor":
                 self._unsupervised.append(task)
@@ -145,7 +147,7 @@ class ProcessKiller:
         with suppress(requests.RequestException):
             path = "/dags/~/dagRuns/~/taskInstances?state=running&limit=500"
             running = {it["id"] for it in self._airflow.request("GET", path)["task_instances"]}
-            return [it for it in tasks if _title(it[1]).rpartition(" ")[2] in running]
+            return [it for it in tasks if _task_instance_id(it[1]) in running]
         return []
 
     def _kill_triggerer(self, kill: Kill, now: float) -> None:
@@ -167,10 +169,10 @@ class ProcessKiller:
         return False
 
 
-def _title(process: psutil.Process) -> str:
-    """Return the command line of a process; that of a task ends with the id of its task instance."""
+def _task_instance_id(process: psutil.Process) -> str:
+    """Return the id of the task instance, with which the command line of its process ends."""
     with suppress(psutil.Error):
-        return " ".join(process.cmdline()).strip()
+        return " ".join(process.cmdline()).strip().rpartition(" ")[2]
     return ""
 
 

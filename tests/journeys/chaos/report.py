@@ -25,7 +25,8 @@ class Plan:
     """
     The settings of a chaos run.
 
-    :param runs: Tasks, rounded up to whole DAG runs.
+    :param runs: Tasks with retries, rounded up to whole DAG runs.
+    :param runs_with_one_try: Tasks without retries, which may fail; also rounded up.
     :param seed: Decides what fails, as far as the timing of processes allows.
     :param deferrable: The modes of waiting; the DAG runs alternate between them.
     :param limit: Seconds after which tasks that have not ended count as lost.
@@ -40,6 +41,7 @@ class Plan:
     limit: float
     network: NetworkKind = "tls through proxy"
     probabilities: Mapping[str, float] = field(default_factory=lambda: PROBABILITIES)
+    runs_with_one_try: int = 0
     network_probabilities: Mapping[str, float] = field(default_factory=lambda: network_faults.PROBABILITIES)
 
 
@@ -73,6 +75,8 @@ class Report:
             "duplicates": len(it.duplicates),
             "orphans": len(it.orphans),
             "lost": len(it.lost),
+            "failed": it.failed,
+            "left to the sweep": it.left_to_sweep,
             "cancels": self.cancels,
         }
         widths = [max(len(name), len(str(value))) for name, value in row.items()]

@@ -25,7 +25,10 @@ PLACE: dict[str, Any] = {
 DEFERRED: dict[str, Any] = {"deferrable": True}
 RETRYING: dict[str, Any] = {"retries": 1}
 LATE_RETRY: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=6)}
+PATIENT_RETRIES: dict[str, Any] = {"retries": 9, "retry_delay": timedelta(seconds=2)}
 KEEPING: dict[str, Any] = {"cancel_on_kill": False}
+WAITING_FOR_OTHERS: dict[str, Any] = {"if_running": "wait"}
+REPLACING: dict[str, Any] = {"if_running": "cancel_previous"}
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "waiting": {},
@@ -34,6 +37,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "retrying_deferred": RETRYING | DEFERRED,
     "late_retry": LATE_RETRY,
     "late_retry_deferred": LATE_RETRY | DEFERRED,
+    "patient_deferred": PATIENT_RETRIES | DEFERRED,
+    "unpublished": {},
+    "short_outage": {"max_poll_outage": 3},
+    "short_outage_deferred": {"max_poll_outage": 3} | DEFERRED,
+    "one_at_a_time": WAITING_FOR_OTHERS | RETRYING,
+    "one_at_a_time_keeping": WAITING_FOR_OTHERS | KEEPING,
+    "replacing": REPLACING | RETRYING,
+    "replacing_deferred": REPLACING | RETRYING | DEFERRED,
+    "replacing_keeping": REPLACING | KEEPING,
     "keeping": KEEPING,
     "keeping_deferred": KEEPING | DEFERRED,
     "keeping_retrying": KEEPING | RETRYING,

@@ -25,6 +25,7 @@ class OrderedKiller:
 
     def __init__(self, processes: Sequence[Process], submissions: int) -> None:
         self.deaths: Counter[str] = Counter()
+        self.hit_tasks: set[str] = set()
         share = submissions / (len(processes) + 1)
         self._planned = [(round(share * number), process) for number, process in enumerate(processes, 1)]
         self._killed: list[tuple[float, Process]] = []

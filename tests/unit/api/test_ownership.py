@@ -46,6 +46,15 @@ def test_an_owner_owns_the_execution_of_each_of_its_tries() -> None:
     assert not replace(OWNER, try_number=2).owns_older(execution_of(OWNER))
 
 
+def test_a_try_of_a_deleted_dag_run_is_not_taken_for_one_of_the_dag_run_that_replaced_it() -> None:
+    retry = replace(OWNER, try_number=2, dag_run_start="2026-01-01T06:00:00+00:00")
+    cleared = replace(retry, max_tries=4)
+
+    assert not retry.is_of_try(execution_of(OWNER), 1)
+    assert retry.is_of_try(execution_of(replace(retry, try_number=1)), 1)
+    assert cleared.is_of_try(execution_of(OWNER), 1)
+
+
 @pytest.mark.parametrize(
     "changed",
     [
