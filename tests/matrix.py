@@ -190,11 +190,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("airflow", nargs="*", help=f"any of {', '.join(MINORS)}; all by default")
     parser.add_argument("--at-once", type=int, default=2, help="how many to test at the same time")
     parser.add_argument("--tests", nargs="+", default=SUITES, help=f"by default {', '.join(SUITES)}")
+    parser.add_argument("-m", dest="markers", default="", help="only those with these markers, as for pytest")
     given = parser.parse_args(arguments)
     if unknown := set(given.airflow) - set(MINORS):
         parser.error(f"there are no constraints for Airflow {', '.join(sorted(unknown))}")
     chosen = cells(given.airflow or MINORS, later_pythons(folders_with_pythons()))
-    results = asyncio.run(test_all(chosen, given.tests, given.at_once))
+    tests = [*given.tests, "-m", given.markers]
+    results = asyncio.run(test_all(chosen, tests, given.at_once))
     print(f"\n{table(results)}")
     return 0 if all(result.is_good for result, _ in results.values()) else 1
 

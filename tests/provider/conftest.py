@@ -12,13 +12,16 @@ import pytest
 from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.hooks.losant import LosantHook
 from tests.support.factories import BRIEF
+from tests.support.masked_secrets import own_masked_secrets
 from tests.support.surroundings import leave_surroundings
 
 
 @pytest.fixture(autouse=True)
-def own_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the proxies, certificates and passwords of the machine out of the tests."""
+def own_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep the proxies, certificates and passwords of the machine and of other tests out of the tests."""
     leave_surroundings(monkeypatch)
+    with own_masked_secrets():
+        yield
 
 
 @pytest.fixture

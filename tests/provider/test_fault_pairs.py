@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tests.provider.fault_pairs.pairs import Pair
 
+pytestmark = pytest.mark.any_airflow
+
 SEED = 1
 WORKERS = 32
 

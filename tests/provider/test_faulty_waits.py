@@ -47,6 +47,7 @@ def network(losant: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Netwo
         yield between
 
 
+@pytest.mark.any_airflow
 @BOTH_MODES
 @pytest.mark.parametrize("kind", ["close_handshake", "alert_handshake", "plain_http", "reset"])
 def test_a_handshake_that_fails_does_not_end_the_wait(
@@ -68,6 +69,7 @@ def test_a_handshake_that_fails_does_not_end_the_wait(
     assert requests_to(losant, "execute") == 1
 
 
+@pytest.mark.any_airflow
 @BOTH_MODES
 @pytest.mark.parametrize("kind", ["alert", "close", "reset", "html", "close_in_head", "close_in_body"])
 def test_a_poll_that_gets_something_else_does_not_end_the_wait(
@@ -112,6 +114,7 @@ def test_a_refused_token_does_not_end_the_wait_while_the_connection_cannot_be_re
     assert requests_to(losant, "execute") == 1
 
 
+@pytest.mark.any_airflow
 @BOTH_MODES
 def test_a_gateways_page_after_a_submission_that_took_effect_leads_to_one_execution(
     losant: Emulator, notebook: str, network: Network, deferrable: bool
