@@ -80,9 +80,8 @@ class Owner:
         """
         Tell whether the same task instance has submitted the execution before a clear.
 
-        That includes one of a DAG run that was deleted and created again since.
-
-        That is unknown if the DAG run has begun anew since, and so is the deployment.
+        Or before its DAG run was deleted and created again. Neither is known if the DAG run has another start
+        since, and the deployment is unknown.
         """
         other = read_marker(execution)
         return other is not None and not self.owns(execution) and self._is_later_than(other)
@@ -117,10 +116,11 @@ class Owner:
 
     def _continues_tries_of(self, other: Owner) -> bool:
         """
-        Tell whether the try numbers go on from those of an older owner, as they do after a clear.
+        Tell whether the tries follow those of an older owner, as they do after a clear.
 
-        In a DAG run that was created again they begin with 1, and ``max_tries`` is not raised. A clear with a
-        reduced number of retries may look the same, and counts as one, as that rules out no execution.
+        In a DAG run that was created again they begin with 1, and ``max_tries`` is not raised. A clear after
+        the number of retries was reduced may look like that. It then counts as such a DAG run, because from
+        that follows no conclusion that an execution does not exist.
         """
         is_raised = self.dag_run_start == other.dag_run_start or self.max_tries > other.max_tries
         return self._is_later_than(other) and self.try_number > other.try_number and is_raised

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A DAG whose task has as many retries as a file in AIRFLOW_HOME says: a DAG file that somebody edits."""
+"""A DAG whose task has as many retries as a file in AIRFLOW_HOME says: as after an edit of the DAG file."""
 
 from __future__ import annotations
 
