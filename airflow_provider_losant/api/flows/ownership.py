@@ -121,6 +121,7 @@ class Owner:
 
         In a DAG run that was created again they begin with 1, and ``max_tries`` is not raised. A clear with a
         reduced number of retries may look the same, and counts as one, as that rules out no execution.
+        One that is created again with more retries than before still looks like a clear.
         """
         is_raised = self.dag_run_start == other.dag_run_start or self.max_tries > other.max_tries
         return self._is_later_than(other) and self.try_number > other.try_number and is_raised
