@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.api.errors import (
@@ -32,14 +32,6 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.endpoints import Call
 
 EARLY = "2020-01-01T00:00:00+00:00"
-STRANGERS = (
-    owner(task_id="another"),
-    owner(map_index=7),
-    owner(deployment="https://staging.example", dag_run_start=EARLY),
-    owner(deployment="https://staging.example", dag_run_start=EARLY, try_number=2, max_tries=1),
-    owner(deployment="", dag_run_start=EARLY),
-)
-"""Owners of executions that a test's task must leave alone: other tasks, and other deployments of Airflow."""
 ODD: tuple[Any, ...] = (
     {"status": "completed"},
     "not an object",
@@ -51,6 +43,19 @@ ODD: tuple[Any, ...] = (
     {"id": "d" * 24, "status": "queued", "templateContext": '{"airflow": {"dag_id": 5, "try_number": "1"}}'},
 )
 """Entries of other clients that have another shape than Losant documents."""
+
+
+def strangers_of(whose: Owner) -> list[Owner]:
+    """Return owners whose executions that owner's task must leave alone: other tasks, other deployments."""
+    staging = replace(whose, deployment="https://staging.example", dag_run_start=EARLY, try_number=0)
+    return [
+        replace(whose, task_id="another"),
+        replace(whose, map_index=7),
+        staging,
+        replace(staging, max_tries=whose.max_tries - 1),
+        replace(whose, run_id="another"),
+        replace(staging, deployment=""),
+    ]
 
 
 @dataclass(kw_only=True)
@@ -117,14 +122,19 @@ class LosantModel:
         """Whether no execution can be missing in the log, however long it is."""
         return self.cap is None and self.refuses_above is None
 
-    def add_foreign(self, count: int) -> None:
-        """Add entries of other clients, among them some of an odd shape, and some with markers."""
-        for number in range(count):
+    def add_foreign(self, count: int, whose: Owner | None = None) -> None:
+        """
+        Add entries of other clients, among them some of an odd shape, and some with markers.
+
+        :param whose: The owner that the markers are similar to.
+        """
+        strangers = strangers_of(whose or owner())
+        for number in range(len(self.log), len(self.log) + count):
             if number % 7 == 1:
-                self.log.append(ODD[len(self.log) % len(ODD)])
+                self.log.append(ODD[number % len(ODD)])
                 continue
-            marker = STRANGERS[number].add_marker({}) if number < len(STRANGERS) else {}
-            execution_id = f"{int(self.now + self.skew):08x}{len(self.log):012x}ffff"
+            marker = strangers[number % 10].add_marker({}) if number % 10 < len(strangers) else {}
+            execution_id = f"{int(self.now + self.skew):08x}{number:012x}ffff"
             self.log.append(entry("inProgress", execution_id, templateContext=json.dumps(marker)))
 
     def find(self, execution_id: str | None) -> Run:
