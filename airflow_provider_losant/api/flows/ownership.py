@@ -80,7 +80,7 @@ class Owner:
         """
         Tell whether the same task instance has submitted the execution before a clear.
 
-        That cannot be told if the DAG run has begun anew since, and the deployment is unknown.
+        That is unknown if the DAG run has begun anew since, and the deployment is unknown.
         """
         other = read_marker(execution)
         return other is not None and not self.owns(execution) and self._is_later_than(other)

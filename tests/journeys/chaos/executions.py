@@ -34,7 +34,7 @@ def executions(
     Yield the executions of notebooks.
 
     :param answered: Who got the response to a submission.
-    :param to_cancel: IDs of the executions that somebody has requested to cancel.
+    :param to_cancel: IDs of the executions that a client has requested to cancel.
     """
     with backend.lock:
         found = [it for notebook in notebooks for it in backend.executions(notebook)]

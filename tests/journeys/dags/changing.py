@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A DAG whose task has as many retries as a file in AIRFLOW_HOME says: a DAG file that somebody edits."""
+"""A DAG whose task has as many retries as a file in AIRFLOW_HOME says: a DAG file that a user edits."""
 
 from __future__ import annotations
 
