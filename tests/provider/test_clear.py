@@ -16,6 +16,7 @@ from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOper
 from tests.provider.conftest import cancels, operations
 from tests.provider.tasks import BOTH_MODES, DAG_RUN_START, Task, Ti, context_of
 from tests.support.factories import BRIEF
+from tests.support.processes import wait_for
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
@@ -99,6 +100,7 @@ def test_a_cleared_task_does_not_take_an_execution_that_has_failed(
     losant: Emulator, notebook: str, cleared: Ti
 ) -> None:
     failed = submit(losant, notebook, Script(notebook=0.01, ending="errored"))
+    wait_for(lambda: statuses(losant, notebook)[failed] == "errored", what="its end", timeout=10, every=0.02)
     losant.script(notebook, BRIEF)
 
     result = task(notebook, cleared, reconnect_after_clear=True).run()

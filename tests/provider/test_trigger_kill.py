@@ -48,6 +48,7 @@ STATES: dict[str | None, bool] = {
     "up_for_retry": False,
     "up_for_reschedule": False,
     "awaiting_input": False,  # since Airflow 3.3
+    "shutdown": False,  # in Airflow 2
 }
 """Whether the trigger's kill cancels the execution, by the state of the task instance."""
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import http.client
 import io
+import queue
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -135,12 +137,41 @@ class _ObservedTls(_Observed, HTTPSConnection):
     pass
 
 
+class _Idle:
+    """
+    The idle connections of a pool, without the lock of urllib3's queue.
+
+    Airflow raises in a signal handler when the time of a task is over. If that happens just after the lock
+    was taken, it is never released, and the process waits for it for good when the connection is returned.
+    """
+
+    def __init__(self, maxsize: int) -> None:
+        self._maxsize = maxsize
+        self._connections: deque[Any] = deque()
+
+    def get(self, *_: object, **__: object) -> Any:
+        try:
+            return self._connections.pop()
+        except IndexError:
+            raise queue.Empty from None
+
+    def put(self, connection: Any, *_: object, **__: object) -> None:
+        if self.qsize() >= self._maxsize:
+            raise queue.Full
+        self._connections.append(connection)
+
+    def qsize(self) -> int:
+        return len(self._connections)
+
+
 class _Pool(HTTPConnectionPool):
     ConnectionCls = _Observed
+    QueueCls = _Idle  # type: ignore[assignment]  # it has what a pool calls
 
 
 class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _ObservedTls
+    QueueCls = _Idle  # type: ignore[assignment]  # it has what a pool calls
 
 
 POOLS = {"http": _Pool, "https": _TlsPool}
