@@ -170,11 +170,11 @@ class ExecutionFinder:
 
     def find_active(self, budget: float) -> Flow[Sequence[ExecutionRef]]:
         """
-        Return the owner's active executions, for a kill that comes before the id of a submitted one.
+        Return the task's active executions, for a kill that comes before the id of a submitted one.
 
         The log may lag, and Losant may process the submission only later. So the log is searched about twice
-        a second until it lists an execution of this try, or an active one of an earlier try. A failed search
-        does not end that.
+        a second until it lists an execution of this try, or an active one of an earlier try of the owner. A
+        failed search does not end that. Executions from before a clear are returned as well.
 
         :param budget: Seconds after which no further search begins; there is always a first one.
         """
@@ -183,6 +183,7 @@ class ExecutionFinder:
             return ()
         is_over = partial(self._is_later, started_at + budget)
         incomplete: str | None = None
+        active: Sequence[ExecutionRef] = ()
         for search in count():
             problem, pause = None, SEARCH_PAUSE
             try:
@@ -198,9 +199,11 @@ class ExecutionFinder:
                     break
                 pause = max(pause, error.retry_after or 0.0)
             else:
-                own = [it for it in self._summaries(reading.log) if submission.owns(it)]
-                active = [it.ref for it in own if it.status.is_active]
-                if active or any(submission.owner is None or self._is_of_this_try(it) for it in own):
+                of_task = [it for it in self._summaries(reading.log) if submission.is_same_task(it)]
+                active = [it.ref for it in of_task if it.status.is_active]
+                own = [it for it in of_task if submission.owns(it)]
+                is_known = any(it.status.is_active or self._is_of_this_try(it) for it in own)
+                if is_known or (submission.owner is None and own):
                     return active
                 incomplete = reading.problem if incomplete is None else incomplete
                 self.limit.reset()
@@ -213,7 +216,7 @@ class ExecutionFinder:
                 f"{problem or incomplete}; whether an execution of {submission} is active is unknown",
                 logging.ERROR,
             )
-        return ()
+        return active
 
     def _cancel_abandoned(self, executions: Sequence[tuple[Execution, str]]) -> Flow[None]:
         for execution, why in executions:

@@ -78,6 +78,18 @@ def test_an_error_of_one_search_does_not_end_the_search_of_a_kill(error: LosantE
     assert driver.log_lines == []
 
 
+@pytest.mark.parametrize(
+    "changed", [{"max_tries": 4}, {"dag_run_start": "2025-12-31T00:00:00+00:00"}], ids=str
+)
+def test_a_kill_also_finds_what_is_left_from_before_a_clear_and_continues_to_search_for_its_own(
+    changed: dict[str, Any],
+) -> None:
+    left, submitted = execution_of_try(2, "inProgress", **changed), execution_of_try(3, "queued")
+
+    assert find_active(FlowDriver([[left], [submitted, left]])) == [submitted.ref, left.ref]
+    assert find_active(FlowDriver([[left]])) == [left.ref]
+
+
 @pytest.mark.parametrize("budget", [0.0, BUDGET])
 def test_a_kill_searches_at_least_once_and_only_within_its_budget(budget: float) -> None:
     driver = FlowDriver([[]])
@@ -122,10 +134,10 @@ def test_a_kill_also_finds_an_active_execution_of_an_earlier_try() -> None:
 
 @pytest.mark.parametrize(
     "changed",
-    [{"max_tries": 4}, {"max_tries": 6}, {"dag_run_start": "2025-12-31T00:00:00+00:00"}, {"map_index": 1}],
+    [{"map_index": 1}, {"task_id": "other"}, {"dag_run_start": "2026-12-31T00:00:00+00:00"}],
     ids=str,
 )
-def test_a_kill_does_not_find_executions_of_another_owner(changed: dict[str, Any]) -> None:
+def test_a_kill_does_not_find_executions_of_another_task_or_a_later_owner(changed: dict[str, Any]) -> None:
     own, other = execution_of_try(3, "canceled"), execution_of_try(2, "inProgress", **changed)
 
     assert find_active(FlowDriver([[own, other]])) == []
