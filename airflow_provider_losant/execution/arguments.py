@@ -39,6 +39,8 @@ _UNCHANGED = (
     "save_outputs_to",
     "losant_conn_id",
 )
+SIGNAL_MARGIN = 30.0
+"""Seconds after the end of ``execution_timeout`` within which Airflow ends a task that waits in a worker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,7 @@ class ExecuteArguments:
     :param template_context: JSON text.
     :param poll_interval: Seconds, as are ``timeout``, ``max_poll_outage`` and ``max_log_lag``.
     :param try_deadline: Epoch seconds at which Airflow's ``execution_timeout`` of this try is over, and the
-        argument with its value; None when there is none, or Airflow enforces it as the task does not defer.
+        argument with its value; None when there is none.
     """
 
     application_id: str
@@ -165,9 +167,15 @@ class ExecuteArguments:
 
 
 def _try_deadline(task: Any, task_instance: Any) -> tuple[float, str] | None:
-    """Airflow does not enforce ``execution_timeout`` while a task is deferred, so the trigger has to."""
+    """
+    Return the end of ``execution_timeout``, which Airflow does not enforce while a task is deferred.
+
+    In a worker Airflow raises an exception out of a signal handler. Python ignores it if a destructor is
+    running just then, so the wait ends a while after.
+    """
     started = getattr(task_instance, "start_date", None)
-    if not (task.deferrable and task.execution_timeout and started):
+    if not (task.execution_timeout and started):
         return None
     allowed: float = task.execution_timeout.total_seconds()
-    return started.timestamp() + allowed, f"execution_timeout ({allowed:g} s)"
+    margin = 0.0 if task.deferrable else SIGNAL_MARGIN
+    return started.timestamp() + allowed + margin, f"execution_timeout ({allowed:g} s)"

@@ -114,7 +114,7 @@ def let_all_complete(losant: Emulator, notebook_id: str) -> None:
 def left_running(job: int, home: Path) -> int:
     """Count the waits for which a triggerer called ``on_kill`` without effect."""
     logs = (home / "logs").rglob(f"*.trigger.{job}.log")
-    return sum("its task is still deferred" in log.read_text() for log in logs)
+    return sum("its task is deferred" in log.read_text() for log in logs)
 
 
 def seen(losant: Emulator, notebook_id: str, operation: str) -> int:

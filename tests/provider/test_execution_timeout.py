@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import Any
 
@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_provider_losant._compat import AirflowTaskTimeout
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import NotebookWaitTimedOut
+from airflow_provider_losant.execution.arguments import SIGNAL_MARGIN
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from tests.provider.conftest import cancels, operations
 from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of
@@ -158,3 +159,23 @@ def test_a_deferred_task_passes_both_settings_to_its_trigger(
 
     stored = deferred.value.trigger.serialize()[1]
     assert {name: stored[name] for name in settings} == settings
+
+
+@pytest.mark.parametrize("cancel_on_timeout", [True, False])
+def test_a_wait_in_a_worker_ends_also_when_the_exception_of_airflow_is_lost(
+    losant: Emulator, hanging: str, *, cancel_on_timeout: bool
+) -> None:
+    """Python ignores an exception that a signal handler raises while a destructor is running."""
+    began = datetime.now(UTC) - timedelta(seconds=SIGNAL_MARGIN + 1)
+    operator = LosantNotebookExecuteOperator(
+        task_id="report",
+        notebook_id=hanging,
+        poll_interval=0.05,
+        execution_timeout=timedelta(seconds=2),
+        cancel_on_timeout=cancel_on_timeout,
+    )
+
+    with pytest.raises(NotebookWaitTimedOut, match=r"within execution_timeout \(2 s\)"):
+        operator.execute(context_of(Ti(start_date=began)))
+
+    assert cancels(losant) == cancel_on_timeout

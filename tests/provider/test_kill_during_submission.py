@@ -269,6 +269,8 @@ def test_a_response_that_arrives_while_a_search_hangs_leads_to_the_cancel(
     assert cancelled.at - kills.began[0] < 5.0  # when SIGKILL comes
 
 
+# By a thread, because Airflow uses the signal by which pytest-timeout works otherwise.
+@pytest.mark.timeout(120, method="thread")
 def test_an_execution_timeout_during_the_submission_cancels_once(losant: Emulator, notebook: str) -> None:
     """Airflow raises in the submission, and calls ``on_kill`` afterwards."""
     losant.switches.listing_lag = 1.0
