@@ -28,6 +28,7 @@ from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOper
 from tests.provider.conftest import TaskLog, operations, set_connection
 from tests.provider.tasks import Ti, context_of
 from tests.support.network import Network
+from tests.support.processes import wait_for
 
 CANCEL, LOGS, EXECUTE = "notebook.cancelExecution", "notebook.logs", "notebook.execute"
 SILENCE = 1.0
@@ -274,18 +275,23 @@ def test_a_response_that_arrives_while_a_search_hangs_leads_to_the_cancel(
 def test_an_execution_timeout_during_the_submission_cancels_once(losant: Emulator, notebook: str) -> None:
     """Airflow raises in the submission, and calls ``on_kill`` afterwards."""
     losant.switches.listing_lag = 1.0
-    task = operator(notebook, execution_timeout=timedelta(seconds=1))
+    task = operator(notebook, execution_timeout=timedelta(seconds=30))
 
     def on_alarm(*_: object) -> None:
         raise AirflowTaskTimeout("Timeout")
 
+    def send() -> None:
+        wait_for(lambda: losant.executions(notebook), what="the submission", timeout=20)
+        os.kill(os.getpid(), signal.SIGALRM)
+
     before = signal.signal(signal.SIGALRM, on_alarm)
-    signal.setitimer(signal.ITIMER_REAL, 0.7)
+    sender = threading.Thread(target=send)
+    sender.start()
     try:
         with pytest.raises(AirflowTaskTimeout):
             task.execute(context_of(Ti()))
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        sender.join()
         signal.signal(signal.SIGALRM, before)
     task.on_kill()
 
