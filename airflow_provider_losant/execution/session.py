@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow_provider_losant._compat import AirflowException, AirflowTaskTimeout, heartbeat_timeout
 from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.flows.abandoned import Standstill, is_last_try
-from airflow_provider_losant.api.flows.log_reader import SINCE_MARGIN
 from airflow_provider_losant.api.flows.outcome import Outcome
 from airflow_provider_losant.api.flows.outputs import OutputSelection
 from airflow_provider_losant.api.flows.polling import wait_for_execution
@@ -45,6 +44,8 @@ if TYPE_CHECKING:
     from airflow_provider_losant.openlineage.collect import Report
 
 MAX_TRIGGER_FAILURES = 3
+MAX_ACTIVE = 7 * DAY
+"""Seconds for which an execution from before a clear may be active, whatever ``timeout`` says."""
 
 
 class ExecuteSession:
@@ -193,14 +194,13 @@ class ExecuteSession:
 
     def _submit_policy(self) -> SubmitPolicy:
         arguments, dag_run_start = self._arguments, self._context["dag_run"].start_date
-        back_to = time.time() - arguments.timeout - DAY
-        if dag_run_start is not None:
-            back_to = min(back_to, dag_run_start.timestamp() - SINCE_MARGIN)
+        oldest_active = time.time() - min(arguments.timeout, MAX_ACTIVE)
+        started = oldest_active if dag_run_start is None else dag_run_start.timestamp()
         return SubmitPolicy(
             retries=self._client.settings.max_retries,
             max_log_lag=arguments.max_log_lag,
             max_poll_outage=arguments.max_poll_outage,
-            back_to=back_to,
+            back_to=min(oldest_active, started) - DAY,  # Losant's clock may be far behind
             cancel_stale=arguments.cancel_on_kill,
             reconnect_after_clear=arguments.reconnect_after_clear,
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cleared task: a new execution, or with ``reconnect_after_clear`` the latest one from before."""
+"""A cleared or late task: a new execution, or that of an earlier try."""
 
 from __future__ import annotations
 
@@ -207,3 +207,21 @@ def test_a_retry_reconnects_after_the_base_url_has_changed(
 
     assert result["execution_id"] == before
     assert statuses(losant, notebook) == {before: "completed"}
+
+
+@BOTH_MODES
+@pytest.mark.parametrize("hours", [63, 24 * 21])
+def test_a_retry_after_a_long_weekend_returns_the_result_of_the_execution(
+    losant: Emulator, notebook: str, *, deferrable: bool, hours: int
+) -> None:
+    """The worker died when the execution had completed, and Airflow retries when the operators are back."""
+    past = timedelta(hours=hours)
+    clock = losant.backend.clock
+    losant.backend.clock = lambda: clock() - past.total_seconds()
+    first = Ti(max_tries=1, dag_run_start=DAG_RUN_START - past)
+    submitted = submit(losant, notebook, BRIEF, first)
+    losant.backend.clock = clock
+    retry = Ti(try_number=2, max_tries=1, dag_run_start=first.dag_run_start)
+
+    assert task(notebook, retry, deferrable=deferrable).run()["execution_id"] == submitted
+    assert operations(losant).count("notebook.execute") == 1
