@@ -60,10 +60,7 @@ def _fail(outcome: Outcome, name: str, result: dict[str, Any], limit: str, fate:
         end = (
             "was cancelled" if outcome.is_cancelled else "was not cancelled, so it may still use run minutes"
         )
-        after = f"; {fate}" if fate else ""
-        raise NotebookWaitTimedOut(
-            f"The execution did not end within {limit} and {end}: {status}{after} ({name})"
-        )
+        raise NotebookWaitTimedOut(f"The execution did not end within {limit} and {end}: {status} ({name})")
     cause = (
         "Losant denied access to the notebook's execution log"
         if outcome.ending == "refused"

@@ -73,8 +73,7 @@ class ExecuteSession:
             on_kill=self._arguments.cancel_on_kill,
             on_timeout=self._arguments.cancel_on_timeout,
             max_log_lag=self._arguments.max_log_lag,
-            # A response may take the client's timeout, which is no standstill.
-            standstill=Standstill(max(heartbeat_timeout() / 2, 2 * self._client.settings.timeout)),
+            standstill=Standstill.before(heartbeat_timeout(), self._client.settings.timeout),
         )
         self._publisher = ResultPublisher(task, context, self._hook, is_child=lambda: not self._is_adopted())
 
@@ -319,7 +318,9 @@ class ExecuteSession:
             return "the execution was not cancelled, because the task has not submitted it"
         self._canceller.release()
         self._canceller.track(ref)
-        return self._canceller.give_up()
+        fate = self._canceller.give_up()
+        self._log(logging.WARNING, "After the last try, %s", fate)
+        return fate
 
     def _save_outputs(self, ref: ExecutionRef) -> dict[str, str] | None:
         """Copy the outputs; if that fails, a retry finds the execution completed and only copies again."""
@@ -329,10 +330,9 @@ class ExecuteSession:
         flow = folder.save(ref, OutputSelection(), self._client.settings.max_retries)
         try:
             with self._canceller.interruptible():
-                saved = self._client.run(flow)
+                return self._client.run(flow)
         except LosantError as error:
             raise output_failure(error) from error
-        return saved
 
     def _check_query_time(self, outcome: Outcome) -> None:
         """Warn if Losant used another query time: it treats one that it cannot parse as the current time."""

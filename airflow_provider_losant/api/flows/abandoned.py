@@ -89,6 +89,17 @@ class Standstill:
         self.seconds = 0.0
         """How long the latest standstill lasted."""
 
+    @classmethod
+    def before(cls, heartbeat_timeout: float, request_timeout: float, clock: Clock = time.time) -> Standstill:
+        """
+        Notice what is shorter than Airflow's heartbeat timeout, but if possible not a slow request.
+
+        :param heartbeat_timeout: Seconds without a heartbeat after which Airflow starts another try.
+        :param request_timeout: Seconds that a host may be silent in a request.
+        """
+        longest = min(max(heartbeat_timeout / 2, 2 * request_timeout), 0.9 * heartbeat_timeout)
+        return cls(longest, clock)
+
     def note_progress(self) -> None:
         """Note that the process runs; to be called more often than ``longest``."""
         now = self._clock()

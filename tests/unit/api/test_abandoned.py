@@ -322,3 +322,19 @@ def test_a_process_without_a_limit_never_stands_still() -> None:
     clock.now += 1e9
 
     assert not standstill.is_recent
+
+
+@pytest.mark.parametrize(
+    ("heartbeat_timeout", "request_timeout", "longest"),
+    [(300, 30, 150), (300, 100, 200), (300, 1_000, 270), (40, 30, 36), (40, 5, 20)],
+)
+def test_a_standstill_is_noticed_before_airflow_misses_the_heartbeat_and_a_slow_request_is_none(
+    heartbeat_timeout: float, request_timeout: float, longest: float
+) -> None:
+    now = [0.0]
+    standstill = Standstill.before(heartbeat_timeout, request_timeout, lambda: now[0])
+
+    now[0] += longest
+    assert not standstill.is_recent
+    now[0] += longest + 0.1
+    assert standstill.is_recent
