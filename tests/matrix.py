@@ -55,9 +55,9 @@ class Cell:
         """
         shares = self.airflow == NEWEST and self.interpreter == sys.executable
         which = [] if shares else ["--airflow", self.airflow]
-        # In one process, because the environments run in parallel; each has temporary folders of its own.
-        alone = ["-n", "0", "-p", "no:cacheprovider", f"--basetemp={report.with_suffix('')}"]
-        return [self.interpreter, "-m", "tests", *which, *tests, "-q", *alone, f"--junitxml={report}"]
+        # The environments run in parallel, in few processes; each has temporary folders of its own.
+        apart = ["-n", "2", "-p", "no:cacheprovider", f"--basetemp={report.with_suffix('')}"]
+        return [self.interpreter, "-m", "tests", *which, *tests, "-q", *apart, f"--junitxml={report}"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ from airflow_provider_losant.exceptions import (
     NotebookExecutionTimedOut,
     NotebookWaitTimedOut,
 )
+from airflow_provider_losant.execution.try_state import STATE_KEY
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from tests.provider.conftest import TaskLog, operations, set_connection
@@ -63,6 +64,7 @@ def test_waiting_and_deferring_return_the_same_result_and_push_the_same_xcoms(
 
     for result, pushes in zip(results, pushed, strict=True):
         assert json.loads(json.dumps(result)) == result
+        pushes.pop(STATE_KEY, None)  # on Airflow 3.0, which may resume a later try with it
         assert pushes == {"execution_id": result["execution_id"], "losant_notebook_link": result["url"]}
         for name in ("execution_id", "queued_at", "started_at", "finished_at", "durations"):
             assert result.pop(name)
