@@ -35,6 +35,9 @@ FAST_DETECTION = {
 }
 # Airflow notices the death of a task's process by these only. Its default, five minutes, is long for a test.
 FAST_DETECTION_3 = {
+    # A DAG file is parsed at once when it has changed. (Where assets are watched, it has to be parsed again
+    # after its DAG was unpaused, so not in every Airflow of the tests.)
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "40",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
 }

@@ -67,7 +67,7 @@ def test_when_execution_timeout_has_passed_the_execution_is_cancelled_once(
     assert journey.wait_for_end() == "failed"
     wait_for_late_requests()
     assert journey.statuses == ["canceled"]
-    assert waited(journey) < 20
+    assert waited(journey) < 120  # on however busy a machine; the task's timeout is a day
     assert len(journey.requests_to("execute")) == 1
 
 

@@ -74,7 +74,6 @@ class LocalAirflow2(Airflow2Api, LocalAirflow):
     def _environment(self, dags_folder: Path) -> dict[str, str]:
         return super()._environment(dags_folder) | {
             "AIRFLOW__API__AUTH_BACKENDS": "airflow.api.auth.backend.default",
-            "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "300",
             "AIRFLOW__SCHEDULER__PARSING_PROCESSES": "1",
             "AIRFLOW__WEBSERVER__BASE_URL": self.url,
             "AIRFLOW__WEBSERVER__SECRET_KEY": secrets.token_hex(),

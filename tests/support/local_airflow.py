@@ -22,10 +22,8 @@ from tests.support.processes import Process, free_port, kill_by_environment, wai
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Other intervals than Airflow's defaults: shorter ones where a user or a test waits for the result, and a
-# longer one between two parses of a DAG file, which is parsed at once when it has changed.
-INTERVALS = {
-    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
+# Shorter intervals than Airflow's defaults, because a user or a test waits for the result.
+SHORT_INTERVALS = {
     "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
     "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
@@ -168,7 +166,7 @@ class LocalAirflow(AirflowApi):
                 "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
                 "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             }
-            | INTERVALS
+            | SHORT_INTERVALS
         )
 
     def _is_healthy(self) -> bool:
