@@ -19,7 +19,7 @@ from airflow_provider_losant.exceptions import (
     NotebookNotStarted,
     NotebookOutputError,
 )
-from airflow_provider_losant.execution.submission import load_execution_id, owner_of
+from airflow_provider_losant.execution.submission import load_execution_id
 from airflow_provider_losant.execution.try_state import EXECUTION_KEY, pull_own_xcom
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def raise_config_failure(
     """
     if not is_resumed and context["ti"].try_number == 1:
         raise error
-    owner = owner_of(context, may_sweep=False)
-    known_id = pull_own_xcom(task, context, EXECUTION_KEY) or load_execution_id(context, owner)
+    known_id = pull_own_xcom(task, context, EXECUTION_KEY) or load_execution_id(context)
     which = f"Execution {known_id}" if known_id else "An execution of an earlier try"
     raise NotebookExecutionError(f"{error}. {which} may still be active, and was not cancelled") from error
 

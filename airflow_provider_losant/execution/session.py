@@ -113,8 +113,8 @@ class ExecuteSession:
                 self._defer_until_unblocked(started, waiting_since)
             if not started.is_owned:
                 self._state.set(is_adopted=True)
-            elif submission.owner is not None:
-                save_execution_id(self._context, submission.owner, started.ref, self._log)
+            elif arguments.durable:
+                save_execution_id(self._context, started.ref, self._log)
             url = self._announce(started.ref)
             if not arguments.wait_for_completion:
                 self._canceller.release()

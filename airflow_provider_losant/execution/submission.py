@@ -29,7 +29,7 @@ def build_submission(arguments: ExecuteArguments, context: Context, log: Log) ->
 
     :param log: The task's log: a logger's ``log``.
     """
-    owner = owner_of(context, may_sweep=arguments.wait_for_completion and arguments.cancel_on_kill)
+    owner = _owner(arguments, context)
     template_context, problem = arguments.template_context, "durable=False"
     if arguments.durable:
         template_context, problem = _add_marker(owner, template_context, context, log)
@@ -39,7 +39,7 @@ def build_submission(arguments: ExecuteArguments, context: Context, log: Log) ->
             "reconnect_after_clear: without Airflow's [api] base_url, an execution from before its whole DAG "
             "run was cleared cannot be recognised",
         )
-    known_id = load_execution_id(context, owner) if arguments.durable else None
+    known_id = load_execution_id(context) if arguments.durable else None
     if problem and not known_id:
         log(logging.WARNING, "A retry cannot reconnect to this execution: %s", problem)
     return Submission(
@@ -56,39 +56,38 @@ def build_submission(arguments: ExecuteArguments, context: Context, log: Log) ->
     )
 
 
-def save_execution_id(context: Context, owner: Owner, ref: ExecutionRef, log: Log) -> None:
+def save_execution_id(context: Context, ref: ExecutionRef, log: Log) -> None:
     """Store the execution's id for the next try, where Airflow has a place for it (3.3)."""
     store = task_store(context)
     if store is None:
         return
     try:
-        store.set(STORE_KEY, {"execution_id": ref.execution_id, **_names_between_clears(owner)})
+        store.set(STORE_KEY, {"execution_id": ref.execution_id, **_names_between_clears(context)})
     except Exception:  # noqa: BLE001 - it is logged; the marker in the context serves as well, only slower
         log(logging.WARNING, "The execution id could not be stored in the task state store", exc_info=True)
 
 
-def load_execution_id(context: Context, owner: Owner) -> str | None:
+def load_execution_id(context: Context) -> str | None:
     """Return the execution's id that an earlier try of the owner has stored."""
     store = task_store(context)
-    if store is None or owner.try_number == 1:
+    if store is None or context["ti"].try_number == 1:
         return None
     stored = store.get(STORE_KEY)
     # A clear keeps the store, but must not find the old id.
-    if not isinstance(stored, dict) or not stored.items() >= _names_between_clears(owner).items():
+    if not isinstance(stored, dict) or not stored.items() >= _names_between_clears(context).items():
         return None
     return stored.get("execution_id")
 
 
-def _names_between_clears(owner: Owner) -> dict[str, Any]:
-    return {"dag_run_start": owner.dag_run_start, "max_tries": owner.max_tries}
+def _names_between_clears(context: Context) -> dict[str, Any]:
+    """Return what differs between two owners of the same task, without the marker, which may be missing."""
+    return {
+        "dag_run_start": format_start(context["dag_run"].start_date),
+        "max_tries": context["ti"].max_tries,
+    }
 
 
-def owner_of(context: Context, *, may_sweep: bool) -> Owner:
-    """
-    Return the owner of what a task submits.
-
-    :param may_sweep: As for :class:`.Owner`.
-    """
+def _owner(arguments: ExecuteArguments, context: Context) -> Owner:
     ti = context["ti"]
     return Owner(
         dag_id=ti.dag_id,
@@ -99,7 +98,7 @@ def owner_of(context: Context, *, may_sweep: bool) -> Owner:
         max_tries=ti.max_tries,
         dag_run_start=format_start(context["dag_run"].start_date),
         deployment=deployment_id(),
-        may_sweep=may_sweep,
+        may_sweep=arguments.wait_for_completion and arguments.cancel_on_kill,
     )
 
 

@@ -65,6 +65,19 @@ def test_the_execution_id_is_also_saved_in_the_task_state_store(losant: Emulator
 
 
 @pytest.mark.usefixtures("losant_connection")
+def test_with_a_task_state_store_a_retry_reconnects_without_a_marker(losant: Emulator, notebook: str) -> None:
+    store, ti = Store(), Ti(max_tries=1)
+    more = {"task_state_store": store}
+    first = task(notebook, more, ti, template_context={"airflow": "mine"}).run()
+    ti.try_number = 2
+
+    retry = task(notebook, more, ti, template_context={"airflow": "mine"})
+
+    assert retry.run()["execution_id"] == first["execution_id"]
+    assert len(losant.executions(notebook)) == 1
+
+
+@pytest.mark.usefixtures("losant_connection")
 def test_without_a_task_state_store_a_retry_reconnects_by_the_marker(losant: Emulator, notebook: str) -> None:
     ti = Ti(max_tries=1)
     first = task(notebook, {}, ti).run()
@@ -74,9 +87,6 @@ def test_without_a_task_state_store_a_retry_reconnects_by_the_marker(losant: Emu
     assert len(losant.executions(notebook)) == 1
 
 
-def task(notebook: str, more: dict[str, Any], ti: Ti | None = None) -> Task:
-    return Task(
-        lambda: LosantNotebookExecuteOperator(task_id="report", notebook_id=notebook, poll_interval=0.02),
-        ti or Ti(),
-        more=more,
-    )
+def task(notebook: str, more: dict[str, Any], ti: Ti | None = None, **options: Any) -> Task:
+    given = {"task_id": "report", "notebook_id": notebook, "poll_interval": 0.02, **options}
+    return Task(lambda: LosantNotebookExecuteOperator(**given), ti or Ti(), more=more)
