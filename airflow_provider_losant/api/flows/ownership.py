@@ -69,12 +69,7 @@ class Owner:
         a user may configure another URL of Airflow between two tries.
         """
         other = read_marker(execution)
-        return (
-            other is not None
-            and self._is_same_task_instance(other)
-            and (self.dag_run_start, self.max_tries) == (other.dag_run_start, other.max_tries)
-            and (bool(self.dag_run_start) or self.deployment == other.deployment)
-        )
+        return other is not None and self._is_same_owner(other)
 
     def owns_older(self, execution: Execution) -> bool:
         """
@@ -84,19 +79,26 @@ class Owner:
         since, and the deployment is unknown.
         """
         other = read_marker(execution)
-        return other is not None and not self.owns(execution) and self._is_later_than(other)
+        return other is not None and not self._is_same_owner(other) and self._is_later_than(other)
 
     def owns_before_clear(self, execution: Execution) -> bool:
         """Tell the same, but not of an execution of a DAG run that was deleted and created again since."""
         other = read_marker(execution)
-        return other is not None and not self.owns(execution) and self._continues_tries_of(other)
+        return other is not None and not self._is_same_owner(other) and self._continues_tries_of(other)
 
     def is_of_try(self, execution: Execution, try_number: int) -> bool:
         """Tell whether that try of the task instance has submitted the execution, before or after a clear."""
         other = read_marker(execution)
         if other is None or other.try_number != try_number:
             return False
-        return self.owns(execution) or self._continues_tries_of(other)
+        return self._is_same_owner(other) or self._continues_tries_of(other)
+
+    def _is_same_owner(self, other: Owner) -> bool:
+        return (
+            self._is_same_task_instance(other)
+            and (self.dag_run_start, self.max_tries) == (other.dag_run_start, other.max_tries)
+            and (bool(self.dag_run_start) or self.deployment == other.deployment)
+        )
 
     def _is_same_task_instance(self, other: Owner) -> bool:
         return (self.dag_id, self.task_id, self.run_id, self.map_index) == (

@@ -100,7 +100,7 @@ class ExecutionFinder:
             yield Sleep(_pause(search))
         raise AssertionError  # the loop above only ends by return or raise
 
-    def find_others(self) -> Flow[Sequence[Execution]]:
+    def find_unfinished(self) -> Flow[Sequence[Execution]]:
         """
         Return the notebook's executions that have not ended, newest first.
 
@@ -109,14 +109,14 @@ class ExecutionFinder:
         :raises LogIncomplete: the log shows none, but cannot be read back far enough.
         """
         reading = yield from self._read_log_or_wait(whole=True)
-        others = [
+        unfinished = [
             reading.log.complete(it)
             for it in self._summaries(reading.log)
             if not (it.status.is_final or it.status is UNREADABLE)
         ]
-        if not others:
+        if not unfinished:
             reading.check_complete()
-        return others
+        return unfinished
 
     def find_replacement(self) -> Flow[Execution | None]:
         """Return an execution of another task, for which one of the owner's executions was cancelled."""
@@ -273,7 +273,7 @@ class ExecutionFinder:
 
     def _is_of_this_try(self, execution: Execution) -> bool:
         owner = self.submission.owner
-        return owner is not None and owner.owns(execution) and owner.is_of_try(execution, owner.try_number)
+        return owner is not None and owner.is_of_try(execution, owner.try_number)
 
     def _shows_last_try(self, recent: Sequence[Execution]) -> bool:
         """

@@ -134,7 +134,7 @@ class StartPolicy:
             # If the minutes are used up, no other execution is cancelled.
             yield from self._check_minutes(finder)
         while self.if_running != "start":
-            active = yield from finder.find_others()
+            active = yield from finder.find_unfinished()
             if self.if_running == "cancel_previous":
                 yield from self._cancel(active, finder, replaces)
             blocking = self._blocking(active, finder.submission)
