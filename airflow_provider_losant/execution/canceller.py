@@ -116,6 +116,8 @@ class Canceller:
         """
         Cancel the execution after the last try has failed, because no retry will reconnect to it.
 
+        The result is logged as well.
+
         :return: What came of it, for the message of the failure; empty if there is no execution.
         """
         if self._is_killed or self._is_over:
@@ -125,9 +127,12 @@ class Canceller:
             self._why = "the last try of its task has failed"
             self._cancel(FAILURE_BUDGET)
         known = {ref.execution_id: "failed" for ref in self._tracked} | self._results
+        fate = "; ".join(f"execution {name} {self._fate(result)}" for name, result in known.items())
         if self._submitting is not None and not known:
-            return f"whether an execution of {self._submitting.submission} is active is unknown"
-        return "; ".join(f"execution {name} {self._fate(result)}" for name, result in known.items())
+            fate = f"whether an execution of {self._submitting.submission} is active is unknown"
+        if fate:
+            self._log(logging.WARNING, "After the last try, %s", fate)
+        return fate
 
     @contextmanager
     def interruptible(self, submitting: ExecutionFinder | None = None) -> Iterator[None]:

@@ -214,7 +214,6 @@ class ExecuteSession:
             raise
         except Exception as failure:
             if self._is_last_try() and (fate := self._canceller.give_up()):
-                self._log(logging.WARNING, "After the last try, %s", fate)
                 failure.add_note(f"After the last try, {fate}")
             raise
 
@@ -318,9 +317,7 @@ class ExecuteSession:
             return "the execution was not cancelled, because the task has not submitted it"
         self._canceller.release()
         self._canceller.track(ref)
-        fate = self._canceller.give_up()
-        self._log(logging.WARNING, "After the last try, %s", fate)
-        return fate
+        return self._canceller.give_up()
 
     def _save_outputs(self, ref: ExecutionRef) -> dict[str, str] | None:
         """Copy the outputs; if that fails, a retry finds the execution completed and only copies again."""
