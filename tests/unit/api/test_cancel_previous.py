@@ -62,11 +62,11 @@ def submit(
 
 def submitted_marker(driver: FlowDriver) -> dict[str, Any]:
     body = driver.calls[-1].json or {}
-    return json.loads(body["templateContext"])[MARKER_KEY]  # type: ignore[no-any-return]
+    return json.loads(body["templateContext"])[MARKER_KEY]  # type: ignore[no-any-return]  # JSON
 
 
 def marker_of(whose: Owner) -> dict[str, Any]:
-    return whose.add_marker({})[MARKER_KEY]  # type: ignore[no-any-return]
+    return whose.add_marker({})[MARKER_KEY]  # type: ignore[no-any-return]  # a context has any values
 
 
 OTHER = owner(task_id="other")
@@ -227,7 +227,7 @@ class Task:
             try:
                 step = flow.throw(response) if isinstance(response, LosantError) else flow.send(response)
             except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
+                return end.value  # type: ignore[no-any-return]  # a generator's value is untyped
             if isinstance(step, Sleep):
                 yield step.seconds
                 response = None
