@@ -35,12 +35,12 @@ FAST_DETECTION = {
 }
 # Airflow notices the death of a task's process by these only. Its default, five minutes, is long for a test.
 FAST_DETECTION_3 = {
-    # A DAG file is parsed at once when it has changed. (Where assets are watched, it has to be parsed again
-    # after its DAG was unpaused, so not in every Airflow of the tests.)
-    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "40",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
 }
+# A DAG file is parsed at once when it has changed, and rarely otherwise. Where assets are watched it has to
+# be parsed again after its DAG was unpaused, so this is not for every Airflow of the tests.
+RARE_PARSING = {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300"}
 XCOM_BACKEND = {"AIRFLOW__CORE__XCOM_BACKEND": "tests.journeys.failing_xcoms.FailingXCom"}
 FAST_DETECTION_2 = {
     "AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "20",
@@ -63,7 +63,9 @@ def local_airflow(home: Path, database: str | None) -> LocalAirflow:
     (dags / ".airflowignore").write_text("\n".join(f"{name}.py" for name in examples_beyond(str(AIRFLOW))))
     is_2 = AIRFLOW.major < 3
     kind, settings = (
-        (LocalAirflow2, FAST_DETECTION_2) if is_2 else (LocalAirflow, FAST_DETECTION_3 | XCOM_BACKEND)
+        (LocalAirflow2, FAST_DETECTION_2)
+        if is_2
+        else (LocalAirflow, FAST_DETECTION_3 | RARE_PARSING | XCOM_BACKEND)
     )
     return kind(home, dags, env=FAST_DETECTION | settings, sql_alchemy_conn=database)
 
