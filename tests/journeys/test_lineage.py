@@ -12,6 +12,7 @@ import pytest
 from airflow_provider_losant.emulator import Script
 from example_dags.demo.checks import DATA_INTERVAL, EXAMPLES, REPORT_DAG, REPORT_NOTEBOOK, expected_energy
 from tests.journeys.conftest import seeded_losant
+from tests.journeys.shared_airflow import RARE_PARSING
 from tests.support.airflow_connection import connection
 from tests.support.local_airflow import LocalAirflow
 from tests.support.openlineage_events import read_events
@@ -39,7 +40,7 @@ def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """Yield an Airflow whose OpenLineage provider writes each event into a file of its own."""
     home = tmp_path_factory.mktemp("lineage")
     transport = {"type": "file", "log_file_path": str(home / "event")}
-    environment = {"AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport)}
+    environment = RARE_PARSING | {"AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport)}
     with LocalAirflow(home, EXAMPLES, env=environment) as running:
         running.add_connection("losant_default", **connection(losant))
         running.wait_for_dag(REPORT_DAG)

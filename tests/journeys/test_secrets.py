@@ -14,7 +14,7 @@ import pytest
 
 from airflow_provider_losant.emulator import Fault, Script
 from tests.journeys.secret_scan import places_of, secrets_pattern, stored_by
-from tests.journeys.shared_airflow import HERE
+from tests.journeys.shared_airflow import HERE, RARE_PARSING
 from tests.support.journey import ENDLESS, Journey, running
 from tests.support.local_airflow import LocalAirflow
 from tests.support.network import Proxy
@@ -64,7 +64,7 @@ def proxy() -> Iterator[Proxy]:
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory, proxy: Proxy) -> Iterator[LocalAirflow]:
     """Yield an Airflow that logs as much as it can, and reaches other hosts by a proxy with a password."""
-    settings = {
+    settings = RARE_PARSING | {
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         "http_proxy": proxy.url,

@@ -28,7 +28,7 @@ SHORT_INTERVALS = {
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
     "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
-    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
+    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
     "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
@@ -163,6 +163,8 @@ class LocalAirflow(AirflowApi):
                 "AIRFLOW__API_AUTH__JWT_ISSUER": self.url,
                 "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(),
                 "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self.database,
+                # Otherwise each component compares the tables with all migrations when it starts.
+                "AIRFLOW__DATABASE__CHECK_MIGRATIONS": "False",
                 "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
                 "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             }

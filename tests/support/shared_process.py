@@ -22,7 +22,7 @@ from typing import IO, Any, Self
 from tests.support.paths import ROOT
 from tests.support.processes import wait_for
 
-START_TIMEOUT = 200.0
+START_TIMEOUT = 300.0
 """Seconds within which the process has to announce that it is ready."""
 STOP_TIMEOUT = 90.0
 """Seconds within which it has to end after the last user has left."""
