@@ -9,7 +9,7 @@ callers turn it into a :class:`~airflow_provider_losant.api.errors.ProtocolError
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,13 @@ _ID = re.compile(r"[0-9A-Fa-f]{24}")
 
 MAX_MESSAGE = 500
 """Maximum characters of Losant's text in a message; Losant's own messages are much shorter."""
+MAX_NAME = 200
+"""Maximum characters of Losant's text that names something; Losant's own names are much shorter."""
+MAX_LISTED = 20
+"""Names in a message; an execution may have thousands of files."""
+MAX_EVENT = 64 * 1024
+"""Maximum bytes of the JSON that crosses from the triggerer to a worker, through Airflow's database."""
+MAX_NUMBER = 1e300
 
 
 def string(entry: Entry, key: str) -> str:
@@ -35,12 +42,34 @@ def string_or_none(entry: Entry, key: str) -> str | None:
     return None if entry.get(key) is None else string(entry, key)
 
 
+def short_string(entry: Entry, key: str) -> str:
+    """Return a required string, cut to :data:`MAX_NAME` characters."""
+    return string(entry, key)[:MAX_NAME]
+
+
+def listed(names: Iterable[str], left_out: int = 0) -> str:
+    """
+    Return names for a message: the first 20, and how many more there are; empty if there are none.
+
+    :param left_out: How many there are besides.
+    """
+    names = list(names)
+    more = max(0, len(names) - MAX_LISTED) + left_out
+    texts = ", ".join(one_line(it[:MAX_NAME]) for it in names[:MAX_LISTED])
+    return f"{texts} and {more:,} more" if more else texts
+
+
+def shorten(text: str, most: int) -> str:
+    """Return a text, or its first ``most`` characters and how many are left out."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text) - most:,} more characters)"
+
+
 def number(entry: Entry, key: str) -> float | None:
-    """Return a finite number; None if it is missing or null."""
+    """Return a number; None if it is missing or null."""
     value = entry.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MAX_NUMBER:
         raise TypeError(f"{key} is not a number")
     return value
 
