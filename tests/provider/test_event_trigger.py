@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -225,7 +227,11 @@ def test_a_batch_has_all_executions_that_ended_together(losant: Emulator, notebo
         return await fired
 
     [payload] = asyncio.run(main())
+    example = import_module("example_dags.losant_react_to_busy_notebook")
+    print_checks = example.losant_react_to_busy_notebook().get_task("print_checks").python_callable
+    event = SimpleNamespace(extra={"from_trigger": True, "payload": payload})
 
+    assert print_checks({example.CHECKS: [event, event]}) == 2 * len(payload["executions"])
     ended = {it["id"] for it in losant.executions(notebook)}
     assert list(payload) == ["executions"]
     assert {it["execution_id"] for it in payload["executions"]} <= ended
