@@ -9,7 +9,6 @@ contains signed URLs. Unknown keys are ignored. Only this module translates Losa
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,13 +17,15 @@ from typing import Any
 
 from airflow_provider_losant.api.fields import (
     MAX_NAME,
+    execution_errors,
+    fit_files,
     integer,
     losant_id,
     number,
     objects,
     one_line,
     short_string,
-    shorten,
+    short_string_or_none,
     string,
     string_or_none,
     timestamp,
@@ -33,12 +34,6 @@ from airflow_provider_losant.api.fields import (
 from airflow_provider_losant.api.timestamps import format_timestamp
 
 ERROR_LOG = "result.error.log"
-MAX_ERRORS = 20
-"""Execution errors that are kept; a notebook in a loop may raise one for every row of its data."""
-MAX_ERROR = 2_000
-"""Characters of an execution error's message that are kept."""
-MAX_FILES = 48_000
-"""Bytes of JSON that the inputs and outputs of a result may have; an event has 64 KB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +126,7 @@ class File:
             name: cls(
                 name=name,
                 size=integer(it, "size"),
-                content_type=string_or_none(it, "contentType"),
+                content_type=short_string_or_none(it, "contentType"),
                 url=string_or_none(it, "url"),
             )
             for name, it in files.items()
@@ -145,8 +140,7 @@ class Execution:
 
     A timestamp is None until its event has happened.
 
-    :param errors: Losant's execution errors: ``name`` and ``message`` of the first 20, of each message the
-        first 2,000 characters. If there are more, a last one says how many. ``raw`` has all of them.
+    :param errors: The first 20 execution errors, cut to 2,000 characters; a last one counts the others.
     """
 
     ref: ExecutionRef
@@ -183,7 +177,7 @@ class Execution:
             max_run_minutes=number(entry, "maxAllowedRunMinutes"),
             inputs=File.files_from_api(entry.get("inputInfo")),
             outputs=File.files_from_api(entry.get("outputInfo")),
-            errors=_errors(objects(entry, "executionErrors")),
+            errors=execution_errors(entry, "executionErrors"),
             template_context=string_or_none(entry, "templateContext"),
             raw=entry,
         )
@@ -215,16 +209,9 @@ class Execution:
         return dict(zip(names, (*spans, _seconds_between(self.queued_at, self._last_event_at)), strict=True))
 
     def to_result(self) -> dict[str, Any]:
-        """
-        Return the JSON dict that is the task's result (XCom); it contains no signed URL.
-
-        Files for which it has no room are counted in ``files_left_out``.
-        """
-        inputs = {name: {"size": it.size} for name, it in self.inputs.items()}
-        outputs = {
-            name: {"size": it.size, "content_type": it.content_type and it.content_type[:MAX_NAME]}
-            for name, it in self.outputs.items()
-        }
+        """Return the JSON dict that is the task's result (XCom): bounded, and without a signed URL."""
+        files = self.outputs.items()
+        outputs = {name: {"size": it.size, "content_type": it.content_type} for name, it in files}
         return {
             "execution_id": self.ref.execution_id,
             "notebook_id": self.ref.notebook_id,
@@ -236,7 +223,7 @@ class Execution:
             "finished_at": self._finished_at,
             "durations": self.durations,
             "max_run_minutes": self.max_run_minutes,
-            **fit_files(inputs, outputs, MAX_FILES),
+            **fit_files({name: {"size": it.size} for name, it in self.inputs.items()}, outputs),
         }
 
     @property
@@ -255,38 +242,6 @@ class Execution:
 
 
 _NO_FILES: Mapping[str, File] = MappingProxyType({})
-
-
-def fit_files(
-    inputs: Mapping[str, Any], outputs: Mapping[str, Any], room: int, left_out: int = 0
-) -> dict[str, Any]:
-    """
-    Return the ``inputs`` and ``outputs`` of a result, outputs first, as far as there is room.
-
-    :param room: Bytes of JSON.
-    :param left_out: Files that were left out before. With these, ``files_left_out`` is the number of all.
-    """
-    fitting: dict[str, dict[str, Any]] = {"inputs": {}, "outputs": {}}
-    for kind, files in (("outputs", outputs), ("inputs", inputs)):
-        for name, file in files.items():
-            size = len(json.dumps({name: file})) + 2
-            if size <= room:
-                room -= size
-                fitting[kind][name] = file
-            else:
-                left_out += 1
-    return {**fitting, "files_left_out": left_out} if left_out else dict(fitting)
-
-
-def _errors(found: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, str]]:
-    most = {"name": MAX_NAME, "message": MAX_ERROR}
-    errors = [
-        {key: shorten(error[key], limit) for key, limit in most.items() if isinstance(error.get(key), str)}
-        for error in found[:MAX_ERRORS]
-    ]
-    if len(found) > MAX_ERRORS:
-        errors.append({"name": "Left out", "message": f"{len(found) - MAX_ERRORS:,} more errors"})
-    return tuple(errors)
 
 
 def execution_id_of(entry: Mapping[str, Any]) -> Any:

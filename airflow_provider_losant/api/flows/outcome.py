@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_losant.api.fields import MAX_EVENT
-from airflow_provider_losant.api.model import fit_files
+from airflow_provider_losant.api.fields import MAX_EVENT, fit_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_losant.api.fields import MAX_EVENT, MAX_NAME
+from airflow_provider_losant.api.fields import MAX_ERROR, MAX_ERRORS, MAX_EVENT, MAX_NAME
 from airflow_provider_losant.api.flows.outcome import Outcome
-from airflow_provider_losant.api.model import MAX_ERROR, MAX_ERRORS
 from tests.support.factories import EXECUTION_ID, execution
 
 LONGEST_IN_JSON = "\N{SNOWMAN}\x00\N{PILE OF POO}"
