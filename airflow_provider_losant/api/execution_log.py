@@ -8,8 +8,13 @@ hide the others, and raises only for those who want exactly that execution.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
+from itertools import islice
+from math import inf
+from operator import attrgetter
 from typing import Any
 
 from airflow_provider_losant.api.errors import SHAPE_ERRORS, LosantError, ProtocolError
@@ -18,11 +23,13 @@ from airflow_provider_losant.api.model import UNREADABLE, Execution, ExecutionRe
 
 MIN_TIME = 1e9
 """Epoch seconds (in 2001) before which no execution can be; an earlier timestamp is not believed."""
+SLICE = 200
+"""Entries that are parsed before the event loop may do other work: a few milliseconds."""
 
 
 class ExecutionLog:
     """
-    A notebook's latest executions, newest first; each entry is parsed on access.
+    A notebook's latest executions, newest first; each entry is parsed on first access, and only then.
 
     One log serves thousands of waits, most of which find nothing new in it.
 
@@ -36,6 +43,8 @@ class ExecutionLog:
             name: entry for name, entry in zip(ids, entries, strict=True) if name
         }
         self._has_entry_without_id = None in ids
+        self._parsed: dict[str, Execution | ProtocolError] = {}
+        self._unparsed = iter(self._entries)
         self._summaries: Sequence[Execution] | None = None
 
     def __len__(self) -> int:
@@ -60,7 +69,38 @@ class ExecutionLog:
         entry = self._entries.get(execution_id)
         if entry is None:
             return None
-        return known if known is not None and known.raw == entry else _parse(entry)
+        if known is not None and known.raw == entry:
+            return known
+        found = self._parse(execution_id)
+        if isinstance(found, ProtocolError):
+            raise ProtocolError(str(found))  # not the same object, which would get longer with each traceback
+        return found
+
+    def parse_slice(self) -> bool:
+        """
+        Parse the next :data:`SLICE` entries; return whether all have been parsed.
+
+        A caller in an event loop, which a long log would block, calls this until it returns true.
+        """
+        ids = list(islice(self._unparsed, SLICE))
+        for execution_id in ids:
+            self._parse(execution_id)
+        return len(ids) < SLICE
+
+    @cached_property
+    def unreadable(self) -> Sequence[tuple[str, ProtocolError]]:
+        """The id and the error of each entry that cannot be parsed; all without an id have one together."""
+        return [(name, it) for name, it in self.parse() if isinstance(it, ProtocolError)]
+
+    def first_to_end(self, since: float) -> Execution | None:
+        """
+        Return the execution that ended first of those queued since a time; None if none has ended.
+
+        :param since: Epoch seconds.
+        """
+        queued_times, first_since = self._ends
+        position = bisect_left(queued_times, since)
+        return first_since[position] if position < len(first_since) else None
 
     def parse(self, ids: Iterable[str] | None = None) -> Iterator[tuple[str, Execution | ProtocolError]]:
         """
@@ -71,10 +111,7 @@ class ExecutionLog:
         if ids is None and self._has_entry_without_id:
             yield "", ProtocolError("the execution has no id")
         for execution_id in self._entries if ids is None else ids:
-            try:
-                yield execution_id, _parse(self._entries[execution_id])
-            except ProtocolError as error:
-                yield execution_id, error
+            yield execution_id, self._parse(execution_id)
 
     def summaries(self, application_id: str, notebook_id: str) -> Sequence[Execution]:
         """
@@ -114,21 +151,44 @@ class ExecutionLog:
                 return max(times) < since
         return False
 
+    def _parse(self, execution_id: str) -> Execution | ProtocolError:
+        found = self._parsed.get(execution_id)
+        if found is None:
+            found = self._parsed[execution_id] = _parse(self._entries[execution_id])
+        return found
+
+    @cached_property
+    def _ends(self) -> tuple[Sequence[float], Sequence[Execution]]:
+        """
+        When each ended execution was queued, in order; and for each of these times, which ended first since.
+
+        Hundreds of waits may ask that of one log.
+        """
+        ended = [it for _, it in self.parse() if isinstance(it, Execution) and it.status.is_final]
+        ended.sort(key=attrgetter("queued_time"))
+        first_since: list[Execution] = []
+        first, first_end = None, (inf, inf)
+        for execution in reversed(ended):
+            # By the time of the end, so that the choice does not depend on when the log is polled.
+            end = execution.last_event_time, execution.queued_time
+            if first is None or end <= first_end:
+                first, first_end = execution, end
+            first_since.append(first)
+        return [it.queued_time for it in ended], first_since[::-1]
+
 
 def _execution_id(entry: Any) -> str | None:
     if not isinstance(entry, Mapping):
         return None
     found = execution_id_of(entry)
-    return found if found and isinstance(found, str) else None
+    return found.lower() if found and isinstance(found, str) else None
 
 
-def _parse(entry: Mapping[str, Any]) -> Execution:
+def _parse(entry: Mapping[str, Any]) -> Execution | ProtocolError:
     try:
         return Execution.from_api(entry)
     except SHAPE_ERRORS as error:
-        raise ProtocolError(
-            f"an execution has an unknown shape: {type(error).__name__} {one_line(error)}"
-        ) from None
+        return ProtocolError(f"an execution has an unknown shape: {type(error).__name__} {one_line(error)}")
 
 
 def _summary(entry: Mapping[str, Any], application_id: str, notebook_id: str) -> Execution | None:

@@ -8,8 +8,9 @@ callers turn it into a :class:`~airflow_provider_losant.api.errors.ProtocolError
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +21,19 @@ _ID = re.compile(r"[0-9A-Fa-f]{24}")
 
 MAX_MESSAGE = 500
 """Maximum characters of Losant's text in a message; Losant's own messages are much shorter."""
+MAX_NAME = 200
+"""Maximum characters of Losant's text that names something; Losant's own names are much shorter."""
+MAX_ERRORS = 20
+"""Execution errors that are kept; a notebook in a loop may raise one for every row of its data."""
+MAX_ERROR = 2_000
+"""Characters of an execution error's message that are kept."""
+MAX_FILES = 48_000
+"""Bytes of JSON that the inputs and outputs of a result may have; an event has 64 KB."""
+MAX_LISTED = 20
+"""Names in a message; an execution may have thousands of files."""
+MAX_EVENT = 64 * 1024
+"""Maximum bytes of the JSON that crosses from the triggerer to a worker, through Airflow's database."""
+MAX_NUMBER = 1e300
 
 
 def string(entry: Entry, key: str) -> str:
@@ -35,12 +49,40 @@ def string_or_none(entry: Entry, key: str) -> str | None:
     return None if entry.get(key) is None else string(entry, key)
 
 
+def short_string(entry: Entry, key: str) -> str:
+    """Return a required string, cut to :data:`MAX_NAME` characters."""
+    return string(entry, key)[:MAX_NAME]
+
+
+def listed(names: Iterable[str], left_out: int = 0) -> str:
+    """
+    Return names for a message: the first 20, and how many more there are; empty if there are none.
+
+    :param left_out: How many there are besides.
+    """
+    names = list(names)
+    more = max(0, len(names) - MAX_LISTED) + left_out
+    texts = ", ".join(one_line(it[:MAX_NAME]) for it in names[:MAX_LISTED])
+    return f"{texts} and {more:,} more" if more else texts
+
+
+def shorten(text: str, most: int) -> str:
+    """Return a text, or its first ``most`` characters and how many are left out."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text) - most:,} more characters)"
+
+
+def short_string_or_none(entry: Entry, key: str) -> str | None:
+    """Return a string, cut to :data:`MAX_NAME` characters; None if it is missing or null."""
+    value = string_or_none(entry, key)
+    return None if value is None else value[:MAX_NAME]
+
+
 def number(entry: Entry, key: str) -> float | None:
-    """Return a finite number; None if it is missing or null."""
+    """Return a number; None if it is missing or null."""
     value = entry.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MAX_NUMBER:
         raise TypeError(f"{key} is not a number")
     return value
 
@@ -80,6 +122,40 @@ def objects(entry: Entry, key: str) -> tuple[Entry, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(it, Mapping) for it in value):
         raise TypeError(f"{key} is not a list of objects")
     return tuple(value)
+
+
+def execution_errors(entry: Entry, key: str) -> tuple[Mapping[str, str], ...]:
+    """Return the first execution errors, and how many are left out; empty if the list is missing or null."""
+    found = objects(entry, key)
+    most = {"name": MAX_NAME, "message": MAX_ERROR}
+    errors = [
+        {key: shorten(error[key], limit) for key, limit in most.items() if isinstance(error.get(key), str)}
+        for error in found[:MAX_ERRORS]
+    ]
+    if len(found) > MAX_ERRORS:
+        errors.append({"name": "Left out", "message": f"{len(found) - MAX_ERRORS:,} more errors"})
+    return tuple(errors)
+
+
+def fit_files(
+    inputs: Mapping[str, Any], outputs: Mapping[str, Any], room: int = MAX_FILES, left_out: int = 0
+) -> dict[str, Any]:
+    """
+    Return the ``inputs`` and ``outputs`` of a result, outputs first, as far as there is room.
+
+    :param room: Bytes of JSON.
+    :param left_out: Files that were left out before. With these, ``files_left_out`` is the number of all.
+    """
+    fitting: dict[str, dict[str, Any]] = {"inputs": {}, "outputs": {}}
+    for kind, files in (("outputs", outputs), ("inputs", inputs)):
+        for name, file in files.items():
+            size = len(json.dumps({name: file})) + 2
+            if size <= room:
+                room -= size
+                fitting[kind][name] = file
+            else:
+                left_out += 1
+    return {**fitting, "files_left_out": left_out} if left_out else dict(fitting)
 
 
 def one_line(value: object) -> str:

@@ -16,10 +16,16 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_losant.api.fields import (
+    MAX_NAME,
+    execution_errors,
+    fit_files,
     integer,
     losant_id,
     number,
     objects,
+    one_line,
+    short_string,
+    short_string_or_none,
     string,
     string_or_none,
     timestamp,
@@ -53,7 +59,9 @@ class Status:
     @classmethod
     def of(cls, name: str) -> Status:
         """Return the status of that name; an undocumented one counts as active and not final."""
-        return STATUSES.get(name) or cls(name, can_reconnect=True, is_active=True, is_known=False)
+        return STATUSES.get(name) or cls(
+            one_line(name[:MAX_NAME]), can_reconnect=True, is_active=True, is_known=False
+        )
 
     def __str__(self) -> str:
         return self.name
@@ -118,7 +126,7 @@ class File:
             name: cls(
                 name=name,
                 size=integer(it, "size"),
-                content_type=string_or_none(it, "contentType"),
+                content_type=short_string_or_none(it, "contentType"),
                 url=string_or_none(it, "url"),
             )
             for name, it in files.items()
@@ -131,6 +139,8 @@ class Execution:
     One execution of a notebook, as the notebook's execution log lists it.
 
     A timestamp is None until its event has happened.
+
+    :param errors: The first 20 execution errors, cut to 2,000 characters; a last one counts the others.
     """
 
     ref: ExecutionRef
@@ -153,8 +163,8 @@ class Execution:
         """Parse one entry of a notebook's execution log."""
         return cls(
             ref=ExecutionRef(
-                application_id=string(entry, "applicationId"),
-                notebook_id=string(entry, "notebookId"),
+                application_id=short_string(entry, "applicationId"),
+                notebook_id=short_string(entry, "notebookId"),
                 execution_id=losant_id(execution_id_of(entry), field="notebookExecutionId"),
             ),
             status=Status.of(string(entry, "status")),
@@ -167,7 +177,7 @@ class Execution:
             max_run_minutes=number(entry, "maxAllowedRunMinutes"),
             inputs=File.files_from_api(entry.get("inputInfo")),
             outputs=File.files_from_api(entry.get("outputInfo")),
-            errors=tuple(dict(error) for error in objects(entry, "executionErrors")),
+            errors=execution_errors(entry, "executionErrors"),
             template_context=string_or_none(entry, "templateContext"),
             raw=entry,
         )
@@ -199,7 +209,9 @@ class Execution:
         return dict(zip(names, (*spans, _seconds_between(self.queued_at, self._last_event_at)), strict=True))
 
     def to_result(self) -> dict[str, Any]:
-        """Return the JSON dict that is the task's result (XCom); it contains no signed URL."""
+        """Return the JSON dict that is the task's result (XCom): bounded, and without a signed URL."""
+        files = self.outputs.items()
+        outputs = {name: {"size": it.size, "content_type": it.content_type} for name, it in files}
         return {
             "execution_id": self.ref.execution_id,
             "notebook_id": self.ref.notebook_id,
@@ -211,10 +223,7 @@ class Execution:
             "finished_at": self._finished_at,
             "durations": self.durations,
             "max_run_minutes": self.max_run_minutes,
-            "inputs": {name: {"size": it.size} for name, it in self.inputs.items()},
-            "outputs": {
-                name: {"size": it.size, "content_type": it.content_type} for name, it in self.outputs.items()
-            },
+            **fit_files({name: {"size": it.size} for name, it in self.inputs.items()}, outputs),
         }
 
     @property

@@ -77,10 +77,10 @@ class _LosantNotebookDecoratedOperator(DecoratedOperator, LosantNotebookExecuteO
         self.template_context = self._call(context)
         return LosantNotebookExecuteOperator.execute(self, context)
 
-    def execute_after_wait(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+    def execute_after_wait(self, context: Context, event: dict[str, Any], **unknown: Any) -> dict[str, Any]:
         """Call the function again, because the task resumes in a new process, then run the notebook."""
         self.template_context = self._call(context)
-        return super().execute_after_wait(context, event)
+        return super().execute_after_wait(context, event, **unknown)
 
     def _call(self, context: Context) -> Mapping[str, Any] | str | None:
         context_merge(context, self.op_kwargs)

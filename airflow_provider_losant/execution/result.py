@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow_provider_losant.api.fields import listed
 from airflow_provider_losant.api.flows.outcome import format_durations
 from airflow_provider_losant.api.model import CANCELED, TIMEOUT
 from airflow_provider_losant.exceptions import (
@@ -39,7 +40,7 @@ def result_or_raise(outcome: Outcome, *, url: str, limit: str, log: Log, fate: s
     result = {**outcome.result, "url": url}
     name = f"Execution {result.get('execution_id')} of notebook {result['notebook_id']}"
     if outcome.is_success:
-        files = ", ".join(result["outputs"]) or "no outputs"
+        files = listed(result.get("outputs") or (), result.get("files_left_out", 0)) or "no outputs"
         log(logging.INFO, "%s completed%s: %s", name, _duration(result), files)
         return result
     for error in outcome.errors:

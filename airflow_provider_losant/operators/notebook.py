@@ -161,13 +161,14 @@ class LosantNotebookExecuteOperator(BaseOperator):
         """Submit an execution, or reconnect to that of an earlier try; then wait for it."""
         return self._open_session(context).start_and_wait()
 
-    def execute_after_wait(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+    def execute_after_wait(self, context: Context, event: dict[str, Any], **unknown: Any) -> dict[str, Any]:
         """Continue after another execution that had to be waited for has ended."""
-        del event
+        del event, unknown  # unknown are arguments that a newer version has stored with the deferral
         return self._open_session(context, is_resumed=True).start_and_wait(is_resumed=True)
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: dict[str, Any], **unknown: Any) -> dict[str, Any]:
         """Continue with the event of the trigger."""
+        del unknown  # arguments that a newer version has stored with the deferral
         return self._open_session(context, is_resumed=True).complete(event)
 
     def resume_execution(

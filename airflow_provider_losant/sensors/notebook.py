@@ -118,10 +118,13 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
             return False
         return PokeReturnValue(is_done=True, xcom_value=self._finish(context, hook, outcome))
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None, **unknown: Any
+    ) -> dict[str, Any]:
         """Continue with the event of the trigger, unless it belongs to another execution."""
         from airflow_provider_losant.api.flows.outcome import Outcome
 
+        del unknown  # arguments that a newer version has stored with the deferral
         if event is None:
             return self.execute(context)  # type: ignore[no-any-return]  # as Airflow has it
         outcome, hook = Outcome.from_event(event), self._hook()

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import AirflowException
-from airflow_provider_losant.api.flows.completions import Checkpoint, CompletionFeed
+from airflow_provider_losant.api.flows.completions import Checkpoint, CompletionFeed, Progress
+from airflow_provider_losant.api.model import ExecutionRef
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.triggers.shared_poll import stream_completions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-PayloadAndCheckpoint = tuple[dict[str, Any] | None, Checkpoint]
-"""The payload of an event, None if there is only a checkpoint to store; and the checkpoint after it."""
+PayloadAndProgress = tuple[dict[str, Any] | None, Progress]
+"""The payload of an event, None if there is only a checkpoint to store; and the checkpoint's change."""
 
 EVENT_SPACING = 5.0
 """
@@ -42,6 +43,7 @@ class Subscription:
     :param application_id: The application; None is the connection's.
     :param statuses: Names of the final statuses to fire for.
     :param poll_interval: Seconds between polls.
+    :param batch: One event for all executions that are found at once.
     """
 
     losant_conn_id: str
@@ -49,24 +51,27 @@ class Subscription:
     notebook_id: str
     statuses: Sequence[str]
     poll_interval: float
+    batch: bool = False
 
 
 async def completions(
     subscription: Subscription, checkpoint: Checkpoint | None = None
-) -> AsyncGenerator[PayloadAndCheckpoint, None]:
+) -> AsyncGenerator[PayloadAndProgress, None]:
     """
     Yield the payloads for a subscription, without end.
 
     :param checkpoint: What has been delivered already; None begins anew.
     """
     hook = LosantHook(subscription.losant_conn_id, subscription.application_id)
+    delivered = None if checkpoint is None else checkpoint.copy()
     problem = ""
     while True:
         try:
-            async with aclosing(_completions(subscription, hook, checkpoint)) as found:
-                async for payload, reached in found:
-                    yield payload, reached
-                    checkpoint, problem = reached, ""
+            async with aclosing(_completions(subscription, hook, delivered)) as found:
+                async for payload, progress in found:
+                    yield payload, progress
+                    delivered, problem = delivered or Checkpoint(), ""
+                    delivered.advance(progress)
                     if payload is not None:
                         await asyncio.sleep(EVENT_SPACING)
         except AirflowException as error:
@@ -78,7 +83,11 @@ async def completions(
 
 async def _completions(
     subscription: Subscription, hook: LosantHook, checkpoint: Checkpoint | None
-) -> AsyncGenerator[PayloadAndCheckpoint, None]:
+) -> AsyncGenerator[PayloadAndProgress, None]:
+    def complete(result: dict[str, Any]) -> dict[str, Any]:
+        ids = {name: result[name] for name in ("application_id", "notebook_id", "execution_id")}
+        return result | {"url": hook.notebook_url(ExecutionRef(**ids))}
+
     await hook.aload_settings()
     async with await hook.aclient() as client:
         feed = CompletionFeed(
@@ -88,15 +97,18 @@ async def _completions(
             poll_interval=subscription.poll_interval,
             now=time.time(),
             checkpoint=checkpoint,
+            batch=subscription.batch,
+            complete=complete,
         )
         async with aclosing(stream_completions(feed, client, _log.log)) as found:
-            async for completion in found:
-                execution = completion.execution
-                if execution is None:
-                    yield None, completion.checkpoint
-                    continue
-                url = hook.notebook_url(execution.ref)
-                yield execution.to_result() | {"url": url}, completion.checkpoint
+            async for delivery in found:
+                yield _payload(delivery.results, is_batch=subscription.batch), delivery.progress
+
+
+def _payload(results: list[dict[str, Any]], *, is_batch: bool) -> dict[str, Any] | None:
+    if not results:
+        return None
+    return {"executions": results} if is_batch else results[0]
 
 
 class CheckpointStore:
@@ -120,8 +132,13 @@ class CheckpointStore:
     async def load(self) -> Checkpoint | None:
         """Return the stored checkpoint; None if there is none."""
         for store in self._stores:
-            if (stored := await store.aget(self._key)) is not None:
-                return Checkpoint.from_json(stored)
+            stored = await store.aget(self._key)
+            try:
+                if stored is not None:
+                    return Checkpoint.from_json(stored)
+            except ValueError as error:
+                # If the trigger failed, Airflow would start it again within a second, without end.
+                _log.warning("Ignoring a stored value of %s: %s", self._key, error)
         return None
 
     async def save(self, checkpoint: Checkpoint) -> None:

@@ -33,6 +33,7 @@ from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.triggers.event_stream import Subscription, completions
 from airflow_provider_losant.triggers.shared_poll import wait_until_done
 from airflow_provider_losant.triggers.start_args import deferral_margin
+from airflow_provider_losant.triggers.stored import check_unknown
 
 if TYPE_CHECKING:
     from airflow.triggers.shared_stream import SharedStreamProducer
@@ -68,6 +69,8 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
     :param not_before: The earliest time to fire, except at the deadline.
     :param cancel_on_kill: Cancel the execution when a user marks or clears the deferred task.
     :param cancel_on_timeout: Cancel the execution when the deadline passes.
+    :param stored: Whether Airflow has stored these arguments. Unknown ones, of a newer version of this
+        package, are then ignored.
     """
 
     def __init__(
@@ -84,8 +87,11 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
         not_before: float = 0.0,
         cancel_on_kill: bool = False,
         cancel_on_timeout: bool = False,
+        stored: bool = False,
+        **unknown: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
+        check_unknown(self, unknown, stored=stored)
         self.losant_conn_id = losant_conn_id
         self.target = Target(
             application_id=application_id, notebook_id=notebook_id, execution_id=execution_id, since=since
@@ -111,6 +117,7 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
             "not_before": self.not_before,
             "cancel_on_kill": self.cancel_on_kill,
             "cancel_on_timeout": self.cancel_on_timeout,
+            "stored": True,
         }
 
     @classmethod
@@ -192,7 +199,12 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
     Use it in an ``AssetWatcher``.
 
     The event's payload is the execution's result, as the operator returns it, including ``execution_id`` and
-    ``status``. Executions that ended before the trigger's first poll are not reported; those that were active
+    ``status``. Events follow each other by five seconds at least, so that each gets a DAG run of its own.
+    With ``batch``, the payload is ``{"executions": [...]}`` with the results of all executions that have
+    ended since the event before, in the order of their ends; if they have more than 64 KB, the next event has
+    the rest.
+
+    Executions that ended before the trigger's first poll are not reported; those that were active
     then are.
 
     On Airflow 3.3 and later the trigger continues from its checkpoint after a restart of the triggerer,
@@ -207,7 +219,11 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
     :param statuses: Which ends fire: some of ``completed``, ``errored``, ``timeout``, ``canceled``.
     :param poll_interval: Time between polls: seconds or a timedelta. Everything in the same triggerer that
         waits for the notebook shares them.
+    :param batch: One event for all executions that are found at once, for a notebook of which more than one
+        ends every five seconds.
     :param losant_conn_id: The Airflow connection.
+    :param stored: Whether Airflow has stored these arguments. Unknown ones, of a newer version of this
+        package, are then ignored.
     :raises InvalidArgument: an argument is invalid.
     :raises LosantConfigError: this Airflow is older than 3.0.
     """
@@ -219,21 +235,27 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
         application_id: str | None = None,
         statuses: Sequence[str] = (COMPLETED.name,),
         poll_interval: float | timedelta = 60.0,
+        batch: bool = False,
         losant_conn_id: str = "losant_default",
+        stored: bool = False,
+        **unknown: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
+        check_unknown(self, unknown, stored=stored)
         self.subscription = Subscription(
             losant_conn_id=losant_conn_id,
             application_id=application_id and losant_id(application_id, field="application_id"),
             notebook_id=losant_id(notebook_id, field="notebook_id"),
             statuses=_check_statuses(statuses),
             poll_interval=parse_seconds(poll_interval, field="poll_interval"),
+            batch=batch,
         )
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class and its arguments, one by one."""
         arguments = asdict(self.subscription)
-        return f"{__name__}.{type(self).__name__}", arguments | {"statuses": list(arguments["statuses"])}
+        more = {"statuses": list(arguments["statuses"]), "stored": True}
+        return f"{__name__}.{type(self).__name__}", arguments | more
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fire for what ends from now on: used by Airflow before 3.3."""

@@ -18,6 +18,7 @@ from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.hooks.target import resolve_target
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
+from airflow_provider_losant.triggers.stored import check_unknown
 
 if TYPE_CHECKING:
     import jinja2
@@ -46,6 +47,8 @@ class LosantNotebookSensorTrigger(BaseTrigger):
     :param poll_interval: Seconds between polls.
     :param timeout: Seconds that the wait may take.
     :param deferral_timeout: Seconds after which Airflow ends the deferral.
+    :param stored: Whether Airflow has stored these arguments. Unknown ones, of a newer version of this
+        package, are then ignored.
     """
 
     def __init__(
@@ -59,8 +62,11 @@ class LosantNotebookSensorTrigger(BaseTrigger):
         poll_interval: float,
         timeout: float,
         deferral_timeout: float,
+        stored: bool = False,
+        **unknown: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
+        check_unknown(self, unknown, stored=stored)
         self.losant_conn_id = losant_conn_id
         self.application_id = application_id
         self.notebook_id = notebook_id
@@ -82,6 +88,7 @@ class LosantNotebookSensorTrigger(BaseTrigger):
             "poll_interval": self.poll_interval,
             "timeout": self.timeout,
             "deferral_timeout": self.deferral_timeout,
+            "stored": True,
         }
 
     def render_template_fields(self, context: Any, jinja_env: jinja2.Environment | None = None) -> None:

@@ -20,7 +20,7 @@ from airflow_provider_losant.api.flows import polling
 from airflow_provider_losant.api.flows.poll_schedule import PollSchedule
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows.completions import Completion, CompletionFeed
+    from airflow_provider_losant.api.flows.completions import CompletionFeed, Delivery
     from airflow_provider_losant.api.flows.poll_schedule import Subscriber
     from airflow_provider_losant.api.flows.steps import Log
     from airflow_provider_losant.api.flows.wait import Wait
@@ -50,9 +50,9 @@ async def wait_until_done(wait: Wait, client: AsyncClient, log: Log) -> None:
 
 async def stream_completions(
     feed: CompletionFeed, client: AsyncClient, log: Log
-) -> AsyncGenerator[Completion, None]:
+) -> AsyncGenerator[Delivery, None]:
     """
-    Yield a feed's completions without end, sharing its polls with all that wait for the notebook.
+    Yield a feed's deliveries without end, sharing its polls with all that wait for the notebook.
 
     :param client: As for :func:`wait_until_done`.
     :param log: As for :func:`wait_until_done`.
@@ -61,9 +61,9 @@ async def stream_completions(
     try:
         while True:
             # More may arrive while the consumer handles one.
-            while batch := feed.drain_completions():
-                for completion in batch:
-                    yield completion
+            while (delivery := feed.next_delivery()) is not None:
+                yield delivery
+                del delivery  # the consumer may need hours for the rest
             await poll.wait_for_news(feed, log)
     finally:
         poll.leave(feed)

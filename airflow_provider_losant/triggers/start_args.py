@@ -33,5 +33,5 @@ def start_trigger_args(*, poll_interval: float, timeout: float, **arguments: Any
     deferral_timeout = timeout + deferral_margin(poll_interval)
     times = {"poll_interval": poll_interval, "timeout": timeout, "deferral_timeout": deferral_timeout}
     return build_start_trigger_args(
-        TRIGGER, arguments | times, "execute_complete", timedelta(seconds=deferral_timeout)
+        TRIGGER, arguments | times | {"stored": True}, "execute_complete", timedelta(seconds=deferral_timeout)
     )

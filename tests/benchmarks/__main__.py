@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Measure the cost of waits, imports and calls: ``python -m tests.benchmarks [--peers]``.
+Measure the cost of waits, events, imports and calls: ``python -m tests.benchmarks [--peers]``.
 
 Prints tables, and at the end whether the figures are within their bounds. The exit code is 0 only if all are.
 """
@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn
 
 from tests.benchmarks import importing, machine, peer_environment, report
+from tests.benchmarks.events import EventFigures
 from tests.benchmarks.peers import environment
 from tests.benchmarks.processes import run_json, serving
 from tests.benchmarks.records import DATABRICKS, DBT_CLOUD, LOSANT, Address, Case, Figures
@@ -26,7 +27,7 @@ from tests.support.progress import Step
 if TYPE_CHECKING:
     from tests.benchmarks.report import Claim
 
-PARTS = ("waits", "imports", "calls")
+PARTS = ("waits", "events", "imports", "calls")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,6 +63,10 @@ def _measure(given: argparse.Namespace, folder: Path) -> Iterator[Claim]:
             yield from _show(report.waits(measured), [*report.claims_of_waits(measured), *failed])
             if given.peers:
                 yield from _show(report.ratios(measured), ())
+        if "events" in given.only:
+            with Step("Long logs and many endings, with a simulated clock"):
+                figures = EventFigures(**run_json(sys.executable, "-m", "tests.benchmarks.events", env=env))
+            yield from _show(report.events(figures), report.claims_of_events(figures))
         if "imports" in given.only:
             with Step("Importing operators, each in new processes"):
                 imported = importing.measure(python, env, peers=given.peers)

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests.benchmarks import events as busy
 from tests.benchmarks.calling import HOOK, SESSION
 from tests.benchmarks.records import LOSANT, Case, Figures
 
 if TYPE_CHECKING:
+    from tests.benchmarks.events import EventFigures
     from tests.benchmarks.importing import Cost
 
 Measured = Sequence[tuple[Case, Figures]]
@@ -19,6 +21,8 @@ Measured = Sequence[tuple[Case, Figures]]
 MANY = 2_000
 MAX_MODULES = 25
 MAX_MILLISECONDS = 10.0
+MAX_BLOCK = 50.0
+"""Milliseconds for which nothing may keep the event loop from other work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +113,47 @@ def calls(costs: Mapping[str, float]) -> str:
     return _table(("client", "CPU ms per call", "times the Session"), rows)
 
 
+def events(it: EventFigures) -> str:
+    """Return the table of long logs and many endings."""
+    rows = [
+        (
+            f"{busy.SINCE_WAITS:,} waits for any of {busy.SINCE_ENTRIES:,} executions",
+            f"{it.since_cpu:.1f}",
+            f"{it.since_block:.1f}",
+            "",
+        ),
+        (
+            f"{busy.BURST:,} executions end at once",
+            f"{it.burst_cpu:.1f}",
+            f"{it.burst_block:.1f}",
+            f"{it.burst_megabytes:.1f}",
+        ),
+        (
+            f"{it.waiting:,} executions are still to be delivered",
+            "",
+            "",
+            f"{it.waiting * it.waiting_kilobytes / 1024:.1f}",
+        ),
+    ]
+    return _table(("what", "CPU ms", "longest block ms", "MB"), rows)
+
+
+def claims_of_events(it: EventFigures) -> Iterator[Claim]:
+    """Compare long logs and many endings with their bounds."""
+    since = f"{busy.SINCE_WAITS:,} waits for any of {busy.SINCE_ENTRIES:,} executions"
+    burst = f"{busy.BURST:,} executions that end at once"
+    rate = f"At {busy.RATE} endings per second"
+    yield _at_most(f"{since} block the event loop for", it.since_block, MAX_BLOCK, "ms")
+    yield _at_most(
+        f"{since} need, of the CPU time of parsing them once,", it.since_cpu / it.parse, 2, "times"
+    )
+    yield _at_most(f"{burst} block the event loop for", it.burst_block, MAX_BLOCK, "ms")
+    yield _at_most(f"{burst} need", it.burst_megabytes, 20, "MB")
+    yield _at_most(f"{rate}, each that is still to be delivered takes", it.waiting_kilobytes, 1, "KB")
+    yield _at_most(f"{rate} with batches, still to be delivered are", it.batch_waiting, 0, "endings")
+    yield _at_most(f"{rate} with batches, ten minutes add", it.batch_growth, 0.5, "MB")
+
+
 def claims_of_waits(measured: Measured) -> Iterator[Claim]:
     """Compare the waits with their bounds."""
     for case, it in _of_losant(measured):
@@ -190,7 +235,10 @@ def _notebooks(case: Case) -> str:
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table with texts aligned left and numbers aligned right."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    numeric = [column[0][:1].isdigit() for column in zip(*rows, strict=True)]
+    numeric = [
+        all(cell[:1].isdigit() and " " not in cell for cell in column if cell)
+        for column in zip(*rows, strict=True)
+    ]
     rule = [
         f"{'-' * (width - is_number)}{':' * is_number}"
         for width, is_number in zip(widths, numeric, strict=True)

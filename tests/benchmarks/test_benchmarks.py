@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 import requests
 
+from tests.benchmarks import events as busy
 from tests.benchmarks import report, waiting
 from tests.benchmarks.__main__ import run_case
+from tests.benchmarks.events import EventFigures
 from tests.benchmarks.peers import PROVIDERS, Provider, environment
 from tests.benchmarks.processes import serving
 from tests.benchmarks.records import DATABRICKS, LOSANT, Case, Figures
@@ -123,6 +125,52 @@ def test_a_bound_holds_only_if_the_figure_is_within() -> None:
         ("1 against 100", True),
     ]
     assert "DOES NOT HOLD" in str(claims[0])
+
+
+BUSY = EventFigures(
+    parse=40.0,
+    since_cpu=60.0,
+    since_block=9.0,
+    burst_cpu=300.0,
+    burst_block=60.0,
+    burst_megabytes=21.0,
+    waiting=5_880,
+    waiting_kilobytes=0.8,
+    batch_waiting=1,
+    batch_growth=0.1,
+)
+
+
+def test_long_logs_and_many_endings_are_compared_with_their_bounds() -> None:
+    assert [(claim.found, claim.holds) for claim in report.claims_of_events(BUSY)] == [
+        ("9 ms", True),
+        ("1.5 times", True),
+        ("60 ms", False),
+        ("21 MB", False),
+        ("0.8 KB", True),
+        ("1 endings", False),
+        ("0.1 MB", True),
+    ]
+
+
+def test_every_ending_is_counted_and_the_steps_are_those_between_returns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {
+        "BURST": 450,
+        "SINCE_WAITS": 60,
+        "SINCE_ENTRIES": 450,
+        "MINUTES": 1,
+        "ROUNDS": 1,
+    }.items():
+        monkeypatch.setattr(busy, name, value)
+
+    found = busy.measure()
+
+    assert (found.waiting, found.batch_waiting) == (600 - 12, 0)
+    assert 0 < found.since_block < found.since_cpu
+    assert 0 < found.burst_block < found.burst_cpu
+    assert found.waiting_kilobytes > 0
 
 
 def test_a_table_is_markdown() -> None:

@@ -14,6 +14,7 @@ from tests.support.source_files import ROOT, own_files, tree
 
 JOURNEYS = ROOT / "tests" / "journeys"
 PROVIDER = ROOT / "tests" / "provider"
+UNIT = ROOT / "tests" / "unit" / "api"
 PAGE = ROOT / "docs" / "project" / "guarantees.md"
 TEXT = PAGE.read_text()
 COMPLETE = (
@@ -49,6 +50,8 @@ OF_PROVIDER = {
     "Features on each Airflow version",
 }
 """Sections whose tests are in ``tests/provider``."""
+OF_BOTH = {"Size, memory and upgrades"}
+"""Sections whose tests are there and in ``tests/unit/api``."""
 
 
 def named(*headings: str) -> set[str]:
@@ -64,11 +67,12 @@ def node_ids_in(folder: Path, file: str) -> set[str]:
 
 @pytest.mark.parametrize("heading", SECTIONS)
 def test_every_test_that_a_section_names_exists(heading: str) -> None:
-    folder = PROVIDER if heading in OF_PROVIDER else JOURNEYS
+    folders = [PROVIDER] if heading in OF_PROVIDER else [PROVIDER, UNIT] if heading in OF_BOTH else [JOURNEYS]
     files = {name.partition("::")[0] for name in named(heading)}
 
     assert files
-    assert named(heading) - {name for file in files for name in node_ids_in(folder, file)} == set()
+    found = [node_ids_in(folder, file) for folder in folders for file in files if (folder / file).exists()]
+    assert named(heading) - set().union(*found) == set()
 
 
 @pytest.mark.parametrize("heading", SECTIONS)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import LosantError, OutputError
 from airflow_provider_losant.api.execution_log import ExecutionLog
-from airflow_provider_losant.api.flows.completions import CompletionFeed
+from airflow_provider_losant.api.flows.completions import Checkpoint, CompletionFeed
 from airflow_provider_losant.api.flows.outcome import Outcome
 from airflow_provider_losant.api.flows.outputs import OutputSelection
 from airflow_provider_losant.api.flows.ownership import read_marker, replaced_ids
@@ -116,14 +116,18 @@ def use_log(log: Any) -> None:
             application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, execution_id=execution_id, since=0.0
         )
         wait = Wait(target, config)
-        wait.on_response(log, 2e9)
+        while wait.on_response(log, 2e9) is None:
+            pass
         wait.drain_logs()
         target.is_satisfied_by(log)
     feed = CompletionFeed(APPLICATION_ID, NOTEBOOK_ID, statuses=("completed",), poll_interval=60.0, now=2e9)
+    checkpoint = Checkpoint()
     for _ in range(2):
-        feed.on_response(log, 2e9)
-        for completion in feed.drain_completions():
-            json.dumps(completion.checkpoint.to_json(), allow_nan=False)
+        while feed.on_response(log, 2e9) is None:
+            pass
+        while (delivery := feed.next_delivery()) is not None:
+            checkpoint.advance(delivery.progress)
+            json.dumps([delivery.results, checkpoint.to_json()], allow_nan=False)
 
 
 @pytest.mark.parametrize("operation", RESPONSES)

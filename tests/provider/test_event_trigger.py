@@ -8,13 +8,16 @@ import gc
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from airflow_provider_losant._compat import asset_stores
 from airflow_provider_losant.api.http import async_client
 from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.hooks.losant import LosantHook
@@ -214,6 +217,29 @@ def test_events_are_spaced_so_that_each_gets_its_own_dag_run(
 
 
 @needs_events
+def test_a_batch_has_all_executions_that_ended_together(losant: Emulator, notebook: str) -> None:
+    async def main() -> list[dict[str, Any]]:
+        batches = watcher(notebook, batch=True, poll_interval=4 * INTERVAL).run()
+        fired = asyncio.create_task(first(batches, 1))
+        await wait_until(lambda: count_polls(losant) > 1)
+        for _ in range(4):
+            await asyncio.to_thread(execute, losant, notebook)
+        return await fired
+
+    [payload] = asyncio.run(main())
+    example = import_module("example_dags.losant_react_to_busy_notebook")
+    print_checks = example.losant_react_to_busy_notebook().get_task("print_checks").python_callable
+    event = SimpleNamespace(extra={"from_trigger": True, "payload": payload})
+
+    assert print_checks({example.CHECKS: [event, event]}) == 2 * len(payload["executions"])
+    ended = {it["id"] for it in losant.executions(notebook)}
+    assert list(payload) == ["executions"]
+    assert {it["execution_id"] for it in payload["executions"]} <= ended
+    assert len(payload["executions"]) > 1
+    assert all(it["url"].endswith(f"/notebooks/{notebook}") for it in payload["executions"])
+
+
+@needs_events
 def test_only_the_selected_statuses_fire_events(losant: Emulator, notebook: str) -> None:
     async def main() -> list[dict[str, Any]]:
         fired = asyncio.create_task(first(watcher(notebook, statuses=["errored"]).run(), 1))
@@ -319,6 +345,65 @@ def test_unconfirmed_events_are_fired_again(losant: Emulator, notebook: str, sup
             await other.wait_until_fired(runs[1])
 
     asyncio.run(main())
+
+
+@needs_memory
+@pytest.mark.parametrize("then_batch", [True, False])
+def test_a_batch_that_was_not_confirmed_is_fired_again_in_either_way(
+    losant: Emulator, notebook: str, supervisor: Supervisor, then_batch: bool
+) -> None:
+    async def main() -> None:
+        async with triggerer(watcher(notebook, batch=True)) as one:
+            await wait_until(lambda: supervisor.kept)
+            first = await asyncio.to_thread(execute, losant, notebook)
+            await wait_until(lambda: len(one.runner.events) == 1)
+            one.confirm()
+            await wait_until(lambda: delivered_ids(supervisor) >= {first})
+            runs = [await asyncio.to_thread(execute, losant, notebook) for _ in range(3)]
+            await wait_until(lambda: set(executions_in(one)) >= set(runs))
+        async with triggerer(watcher(notebook, batch=then_batch)) as other:
+            await wait_until(lambda: set(executions_in(other)) >= set(runs))
+            assert sorted(executions_in(other)) == sorted(runs)
+
+    asyncio.run(main())
+
+
+def executions_in(one: Triggerer) -> list[str]:
+    """Return the ids of all executions that a triggerer has fired events for."""
+    payloads = [it.event.payload for it in one.runner.events]
+    return [it["execution_id"] for payload in payloads for it in payload.get("executions", [payload])]
+
+
+@needs_memory
+def test_nothing_after_an_event_that_failed_is_stored(
+    losant: Emulator, notebook: str, supervisor: Supervisor
+) -> None:
+    from airflow.sdk import Asset
+    from airflow.sdk.execution_time.context import AssetStateStoreAccessors
+    from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome
+
+    from airflow_provider_losant.api.flows.completions import Progress
+    from airflow_provider_losant.triggers.acked_stream import LosantSharedStreamProducer
+
+    good, bad = AdvanceOutcome(acked=1, failed=0), AdvanceOutcome(acked=0, failed=1)
+    after = time.time() + 100
+    first, failed, *later = [Progress(since=after, delivered={f"{it}": after}) for it in range(4)]
+    trigger = watcher(notebook)
+    trigger.asset_state_store = AssetStateStoreAccessors(inlets=[Asset(ASSET, uri="x://0")])
+
+    async def main() -> None:
+        producer = LosantSharedStreamProducer()
+        async with aclosing(producer.open_stream()) as stream:
+            resolved, _ = await anext(stream)
+            resolved.set_result((trigger.subscription, asset_stores(trigger)))
+            _, start = await anext(stream)
+            await producer.advance([AdvanceItem(None, good), AdvanceItem(start, good)])
+            await producer.advance([AdvanceItem(first, good), AdvanceItem(failed, bad)])
+            await producer.advance([AdvanceItem(it, good) for it in later])
+
+    asyncio.run(main())
+
+    assert delivered_ids(supervisor) == {"0"}
 
 
 @needs_memory

@@ -4,17 +4,26 @@ Find every execution of a notebook that ends, each once, no matter who started i
 
 Like a :class:`~airflow_provider_losant.api.flows.wait.Wait` the feed gets responses and has no clock, no I/O
 and no loop; unlike a wait it never ends. Its checkpoint is plain JSON, so that another process can continue.
+
+Thousands may end at once, or faster than they can be delivered. So what waits for its delivery is stored as
+JSON text, which is a fraction of the size of the objects, and each delivery has only what it changes in the
+checkpoint.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from operator import attrgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_losant.api.errors import SHAPE_ERRORS
+from airflow_provider_losant.api.execution_log import SLICE
+from airflow_provider_losant.api.fields import MAX_EVENT
 from airflow_provider_losant.api.flows.log_reader import SINCE_MARGIN
 from airflow_provider_losant.api.flows.poll_schedule import PollDemand
 from airflow_provider_losant.api.flows.skipped_entries import SkippedEntries
@@ -25,15 +34,31 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.execution_log import ExecutionLog
     from airflow_provider_losant.api.model import Execution
 
+Result = dict[str, Any]
 INITIAL_LOOKBACK = 24 * 3600.0
 """Seconds that the first poll goes back, to find active executions."""
 OVERLAP = 900.0
 """Seconds for which an execution may be missing in the log after later ones are listed."""
 STALE_AFTER = 48 * 3600.0
 """Seconds after which an execution that has not ended no longer keeps the requested log long."""
+BATCH_FRAME = 100
+"""Bytes of JSON around the results of a batch."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """
+    What a delivery changes in the checkpoint.
+
+    :param since: The checkpoint's new ``since``.
+    :param delivered: The ids that it adds, and when each was queued.
+    """
+
+    since: float
+    delivered: dict[str, float]
+
+
+@dataclass(slots=True, kw_only=True)
 class Checkpoint:
     """
     Which completions have been delivered.
@@ -44,30 +69,49 @@ class Checkpoint:
     :param delivered: What was queued since and has ended, by execution id: when it was queued.
     """
 
-    since: float
-    delivered: Mapping[str, float] = field(default_factory=dict)
+    since: float = -inf
+    delivered: dict[str, float] = field(default_factory=dict)
+
+    def advance(self, progress: Progress) -> None:
+        """Add what has been delivered, after everything that was found before it."""
+        self.delivered.update(progress.delivered)
+        if progress.since > self.since:  # only then, so that thousands of deliveries take linear time
+            self.since = progress.since
+            self.delivered = {name: at for name, at in self.delivered.items() if at >= self.since}
+
+    def copy(self) -> Checkpoint:
+        """Return a copy that can advance on its own."""
+        return Checkpoint(since=self.since, delivered=dict(self.delivered))
 
     def to_json(self) -> dict[str, Any]:
         """Return what to store."""
         return {"since": self.since, "delivered": dict(self.delivered)}
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Checkpoint:
-        """Read what was stored; a later version may have stored more."""
-        return cls(since=stored["since"], delivered=stored["delivered"])
+    def from_json(cls, stored: Any) -> Checkpoint:
+        """
+        Read what was stored, also by a version that stores more or less.
+
+        :raises ValueError: it is not a checkpoint.
+        """
+        try:
+            delivered = {str(name): float(queued) for name, queued in (stored.get("delivered") or {}).items()}
+            return cls(since=float(stored["since"]), delivered=delivered)
+        except SHAPE_ERRORS as error:
+            raise ValueError(f"not a checkpoint: {type(error).__name__} {error}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
+class Delivery:
     """
-    An execution that has ended, or only a new checkpoint.
+    Executions that have ended and are delivered together, or only a change of the checkpoint.
 
-    :param execution: What has ended; None when there is only a checkpoint to store.
-    :param checkpoint: The checkpoint once this has been delivered.
+    :param results: What has ended, as :meth:`.Execution.to_result` returns it, in the order of the ends.
+    :param progress: What the delivery changes in the checkpoint.
     """
 
-    execution: Execution | None
-    checkpoint: Checkpoint
+    results: list[Result]
+    progress: Progress
 
 
 class CompletionFeed:
@@ -81,6 +125,8 @@ class CompletionFeed:
     :param poll_interval: Seconds between polls.
     :param now: Epoch seconds.
     :param checkpoint: Where another feed has stopped; None begins anew.
+    :param batch: Deliver all that has ended together, as far as an event has room, instead of each alone.
+    :param complete: Completes each result when it is delivered.
     """
 
     def __init__(
@@ -92,6 +138,8 @@ class CompletionFeed:
         poll_interval: float,
         now: float,
         checkpoint: Checkpoint | None = None,
+        batch: bool = False,
+        complete: Callable[[Result], Result] = lambda result: result,
     ) -> None:
         self.application_id = application_id
         self.notebook_id = notebook_id
@@ -99,9 +147,14 @@ class CompletionFeed:
         self._is_first_poll = checkpoint is None  # before it, every execution looks new
         self._statuses = statuses
         self._since = now - INITIAL_LOOKBACK if checkpoint is None else checkpoint.since
-        self._delivered = {} if checkpoint is None else dict(checkpoint.delivered)
-        self._completions: Sequence[Completion] = ()
-        self._logs: Sequence[LogLine] = ()
+        # All that has been found, and of it what is not part of a delivery.
+        self._found = {} if checkpoint is None else dict(checkpoint.delivered)
+        self._passed: dict[str, float] = {}
+        self._pending: deque[_Pending] = deque()
+        self._batch = batch
+        self._complete = complete
+        self._work: tuple[ExecutionLog, Iterator[None]] | None = None
+        self._logs: list[LogLine] = []
         self._skipped = SkippedEntries(notebook_id)
         self._has_failed = False
 
@@ -118,29 +171,22 @@ class CompletionFeed:
         """Tell whether the log reaches back far enough."""
         return log.reaches_back_to(self._since)
 
-    def on_response(self, log: ExecutionLog, now: float) -> bool:
-        """Process a response; return whether there is something new to report."""
-        new = list(self._skipped.readable(log, [it for it in log.ids if it not in self._delivered]))
-        for execution in sorted(new, key=attrgetter("last_event_time")):
-            if execution.status.is_final:
-                self._deliver(execution)
-        active = [
-            it.queued_time
-            for it in new
-            if not it.status.is_final and it.queued_time > now - STALE_AFTER and self._is_recent(it)
-        ]
-        self._advance(log, active)
-        if self._is_first_poll:
-            self._is_first_poll = False
-            self._append(None)
+    def on_response(self, log: ExecutionLog, now: float) -> bool | None:
+        """Process a response; return whether there is something new to report, None for another call."""
+        if self._work is None or self._work[0] is not log:
+            self._work = log, self._process(log, now)
+        for _ in self._work[1]:
+            return None
+        self._work = None
         self._has_failed = False
-        return bool(self._completions or self._logs or self._skipped.has_logs)
+        return bool(self._pending or self._logs or self._skipped.has_logs)
 
     def on_error(self, error: LosantError, now: float) -> bool:
         """Process a failed poll; only the first in a row is logged."""
         is_first = not self._has_failed
         if is_first:
-            self._log(f"Polling the executions of notebook {self.notebook_id} failed: {error}")
+            text = f"Polling the executions of notebook {self.notebook_id} failed: {error}"
+            self._logs.append(LogLine(text, logging.WARNING))
         self._has_failed = True
         return is_first
 
@@ -148,37 +194,99 @@ class CompletionFeed:
         """Ignore that time has passed: the feed has no deadline."""
         return False
 
-    def drain_completions(self) -> Sequence[Completion]:
-        """Return the completions that have been found since the last call."""
-        completions, self._completions = self._completions, ()
-        return completions
+    def next_delivery(self) -> Delivery | None:
+        """Return what is delivered next, and forget it; None if nothing has been found since."""
+        delivery: Delivery | None = None
+        room = MAX_EVENT - BATCH_FRAME
+        while self._pending and (delivery is None or self._batch):
+            pending = self._pending[0]
+            results = [self._complete(json.loads(pending.result))] if pending.result else []
+            room -= len(json.dumps(results))
+            if delivery is None:
+                delivery = Delivery(results=[], progress=Progress(since=pending.since, delivered={}))
+            elif room < 0:
+                break
+            self._pending.popleft()
+            delivery.results.extend(results)
+            delivery.progress.since = pending.since
+            delivery.progress.delivered.update(pending.passed)
+            if pending.result:
+                delivery.progress.delivered[pending.execution_id] = pending.queued_time
+        return delivery
 
     def drain_logs(self) -> Sequence[LogLine]:
         """Return the lines for the triggerer's log that have come up since the last call."""
-        lines, self._logs = (*self._skipped.drain_logs(), *self._logs), ()
+        lines, self._logs = [*self._skipped.drain_logs(), *self._logs], []
         return lines
 
-    def _is_recent(self, execution: Execution) -> bool:
-        return execution.queued_time >= self._since
+    def _process(self, log: ExecutionLog, now: float) -> Iterator[None]:
+        """Process a response; each step is short, so that the event loop may do other work in between."""
+        new = [it for it in log.ids if it not in self._found]
+        executions: list[tuple[float, int, Execution]] = []
+        for start in range(0, len(new), SLICE):
+            for execution in self._skipped.readable(log, new[start : start + SLICE]):
+                executions.append((execution.last_event_time, len(executions), execution))
+            yield
+        executions.sort()
+        active = []
+        for number, (_, _, execution) in enumerate(executions, 1):
+            queued = execution.queued_time
+            if execution.status.is_final:
+                self._add(execution, queued)
+            elif queued > now - STALE_AFTER and queued >= self._since:
+                active.append(queued)
+            if number % SLICE == 0:
+                yield
+        self._advance(log, active)
+        if self._is_first_poll:
+            self._is_first_poll = False
+            self._pending.append(_Pending(since=self._since, passed=self._take_passed()))
 
-    def _deliver(self, execution: Execution) -> None:
-        self._delivered[execution.ref.execution_id] = execution.queued_time
+    def _add(self, execution: Execution, queued: float) -> None:
+        execution_id = execution.ref.execution_id
+        self._found[execution_id] = queued
         is_wanted = execution.status.name in self._statuses
-        if self._is_recent(execution) and not self._is_first_poll and is_wanted:
-            self._append(execution)
+        if queued < self._since or self._is_first_poll or not is_wanted:
+            self._passed[execution_id] = queued
+            return
+        pending = _Pending(
+            since=self._since,
+            passed=self._take_passed(),
+            execution_id=execution_id,
+            queued_time=queued,
+            result=json.dumps(execution.to_result()).encode(),
+        )
+        self._pending.append(pending)
 
-    def _append(self, execution: Execution | None) -> None:
-        delivered = {name: queued for name, queued in self._delivered.items() if queued >= self._since}
-        checkpoint = Checkpoint(since=self._since, delivered=delivered)
-        self._completions = (*self._completions, Completion(execution=execution, checkpoint=checkpoint))
+    def _take_passed(self) -> Mapping[str, float]:
+        if not self._passed:
+            return _NONE
+        passed, self._passed = self._passed, {}
+        return passed
 
     def _advance(self, log: ExecutionLog, active: Sequence[float]) -> None:
         """Look back less far, as far as nothing can be missed by that."""
-        newest = max((*self._delivered.values(), *active), default=-inf)
+        newest = max((*self._found.values(), *active), default=-inf)
         self._since = max(self._since, min((*active, newest - OVERLAP)))
-        self._delivered = {
-            name: queued for name, queued in self._delivered.items() if queued >= self._since or name in log
-        }
+        self._found = {name: at for name, at in self._found.items() if at >= self._since or name in log}
+        self._passed = {name: at for name, at in self._passed.items() if at >= self._since}
 
-    def _log(self, text: str) -> None:
-        self._logs = (*self._logs, LogLine(text, logging.WARNING))
+
+_NONE: Mapping[str, float] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pending:
+    """
+    An execution that has ended and is still to be delivered, in as little memory as possible.
+
+    :param since: The ``since`` of the checkpoint once it has been delivered.
+    :param passed: What else the checkpoint has to contain then: what is not delivered to anyone.
+    :param result: The result as JSON; empty if there is only a checkpoint to store.
+    """
+
+    since: float
+    passed: Mapping[str, float]
+    execution_id: str = ""
+    queued_time: float = 0.0
+    result: bytes = b""

@@ -18,6 +18,7 @@ from airflow_provider_losant.api.errors import (
     LosantError,
     OutputError,
 )
+from airflow_provider_losant.api.fields import listed
 from airflow_provider_losant.api.flows.log_reader import SINCE_MARGIN, WHOLE_LOG, LogLimit, read_log
 from airflow_provider_losant.api.flows.retry import backoff
 from airflow_provider_losant.api.flows.steps import Fetch, LogLine, OpenSink, Sleep
@@ -68,7 +69,7 @@ class OutputSelection:
             raise OutputError(f"the {execution.ref} has not ended ({execution.status})")
         for name in self.names:
             if name != ALL and not any(fnmatchcase(it, name) for it in execution.outputs):
-                existing = ", ".join(execution.outputs) or "none"
+                existing = listed(execution.outputs) or "none"
                 raise OutputError(f"the {execution.ref} has no output {name!r}; its outputs: {existing}")
         selected = [
             it for it in execution.outputs.values() if any(fnmatchcase(it.name, name) for name in self.names)
@@ -80,7 +81,7 @@ class OutputSelection:
                 raise OutputError(f"Losant returned no URL for {file.name}")
         size = sum(file.size or 0 for file in selected)
         if self.max_bytes is not None and size > self.max_bytes:
-            raise OutputError(f"{', '.join(it.name for it in selected)}: {size:,} bytes, {self._limit}")
+            raise OutputError(f"{listed(it.name for it in selected)}: {size:,} bytes, {self._limit}")
         return selected
 
     @property

@@ -76,8 +76,13 @@ class Subscriber(Protocol):
     def is_satisfied_by(self, log: ExecutionLog) -> bool:
         """Tell whether a longer log could not show anything more that matters."""
 
-    def on_response(self, log: ExecutionLog, now: float) -> bool:
-        """Process a response; return whether there is something new to report."""
+    def on_response(self, log: ExecutionLog, now: float) -> bool | None:
+        """
+        Process a response; return whether there is something new to report.
+
+        None asks for another call with the same response: a long one is processed in slices, between which
+        the event loop may do other work.
+        """
 
     def on_error(self, error: LosantError, now: float) -> bool:
         """Process a failed poll; return whether there is something new to report."""

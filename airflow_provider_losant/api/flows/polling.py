@@ -73,11 +73,15 @@ def poll_once(schedule: PollSchedule, clock: Clock = time.time) -> Flow[list[Sub
 
 
 def _notify(
-    schedule: PollSchedule, subscribers: Sequence[Subscriber], callback: Callable[[Subscriber], bool]
+    schedule: PollSchedule,
+    subscribers: Sequence[Subscriber],
+    callback: Callable[[Subscriber], bool | None],
 ) -> Flow[list[Subscriber]]:
     with_news = []
     for number, subscriber in enumerate(subscribers, 1):
-        if callback(subscriber):
+        while (has_news := callback(subscriber)) is None:
+            yield Sleep(0.0)
+        if has_news:
             with_news.append(subscriber)
         if number % BATCH_SIZE == 0:
             yield Sleep(0.0)  # lets the event loop do other work

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_provider_losant.api.errors import ProtocolError
+from airflow_provider_losant.api.fields import one_line
 from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.flows.steps import LogLine
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.execution_log import ExecutionLog
     from airflow_provider_losant.api.flows.steps import Flow
     from airflow_provider_losant.api.model import Execution
+
+MAX_REPORTED = 20
+"""Entries of one log that get a line each: a log may list thousands, and hundreds of tasks may wait."""
 
 
 class SkippedEntries:
@@ -28,7 +32,7 @@ class SkippedEntries:
     def __init__(self, notebook_id: str) -> None:
         self._notebook_id = notebook_id
         self._reported: set[str] = set()
-        self._logs: Sequence[LogLine] = ()
+        self._logs: list[LogLine] = []
 
     @property
     def has_logs(self) -> bool:
@@ -41,21 +45,38 @@ class SkippedEntries:
 
         :param ids: The ids of those that are wanted; by default all.
         """
-        # What is no longer listed is forgotten, so that this does not grow for ever.
-        self._reported = {it for it in self._reported if not it or it in log}
+        self._forget(log)
         for execution_id, found in log.parse(ids):
-            if not isinstance(found, ProtocolError):
+            if isinstance(found, ProtocolError):
+                self._report(execution_id, found)
+            else:
                 yield found
-            elif execution_id not in self._reported:
-                self._reported.add(execution_id)
-                name = execution_id or "without an id"
-                text = f"Ignoring execution {name} of notebook {self._notebook_id}: {found}"
-                self._logs = (*self._logs, LogLine(text, logging.WARNING))
+
+    def report(self, log: ExecutionLog) -> None:
+        """Report the executions that cannot be parsed."""
+        self._forget(log)
+        for execution_id, error in log.unreadable:
+            self._report(execution_id, error)
 
     def drain_logs(self) -> Sequence[LogLine]:
         """Return the lines for the log that have come up since the last call."""
-        lines, self._logs = self._logs, ()
+        lines, self._logs = self._logs, []
         return lines
+
+    def _forget(self, log: ExecutionLog) -> None:
+        """Forget what is no longer listed, so that this does not grow for ever."""
+        self._reported = {it for it in self._reported if not it or it in log}
+
+    def _report(self, execution_id: str, error: ProtocolError) -> None:
+        if execution_id in self._reported or len(self._reported) > MAX_REPORTED:
+            return
+        self._reported.add(execution_id)
+        if len(self._reported) > MAX_REPORTED:
+            text = f"Ignoring further executions of notebook {self._notebook_id} without a line for each"
+        else:
+            name = one_line(execution_id) or "without an id"
+            text = f"Ignoring execution {name} of notebook {self._notebook_id}: {error}"
+        self._logs.append(LogLine(text, logging.WARNING))
 
 
 def read_executions(call: Call[ExecutionLog], notebook_id: str, retries: int) -> Flow[list[Execution]]:

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from airflow_provider_losant.api.errors import (
@@ -97,14 +96,13 @@ class Target:
         Return the execution to wait for, if the log shows it.
 
         :param known: What was selected before; returned itself when nothing has changed.
-        :param skipped: Gets the entries that cannot be parsed, where any execution may be selected.
+        :param skipped: Reports the entries that cannot be parsed, where any execution may be selected.
         """
         if self.execution_id is not None:
             return log.find(self.execution_id, known)
-        readable = (skipped or SkippedEntries(self.notebook_id)).readable(log)
-        ended = [it for it in readable if it.status.is_final and it.queued_time >= self.since]
-        # By the time they ended, so that the choice does not depend on when the log is polled.
-        return min(ended, key=attrgetter("last_event_time", "queued_time"), default=None)
+        if skipped is not None:
+            skipped.report(log)
+        return log.first_to_end(self.since)
 
     def is_satisfied_by(self, log: ExecutionLog) -> bool:
         """Tell whether a longer log could not lead to another choice."""
@@ -161,8 +159,10 @@ class Wait:
         """Tell whether a longer log could not lead to another choice."""
         return self.target.is_satisfied_by(log)
 
-    def on_response(self, log: ExecutionLog, now: float) -> bool:
-        """Process a response; return whether there is something new to report."""
+    def on_response(self, log: ExecutionLog, now: float) -> bool | None:
+        """Process a response; return whether there is something new to report, None for another call."""
+        if self.target.execution_id is None and not log.parse_slice():
+            return None
         try:
             found = self.target.select(log, self.execution, self._skipped)
         except ProtocolError as error:

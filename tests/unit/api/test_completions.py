@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,18 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_losant.api.errors import Forbidden, TransportError
-from airflow_provider_losant.api.execution_log import ExecutionLog
+from airflow_provider_losant.api.execution_log import SLICE, ExecutionLog
+from airflow_provider_losant.api.fields import MAX_EVENT
 from airflow_provider_losant.api.flows.completions import (
     INITIAL_LOOKBACK,
     OVERLAP,
     STALE_AFTER,
     Checkpoint,
-    Completion,
     CompletionFeed,
+    Delivery,
 )
 from airflow_provider_losant.api.flows.log_reader import FIRST_LIMIT
 from airflow_provider_losant.api.flows.poll_schedule import PollSchedule
 from airflow_provider_losant.api.flows.polling import poll_once
+from airflow_provider_losant.api.flows.skipped_entries import MAX_REPORTED
 from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
 from tests.support.factories import (
     APPLICATION_ID,
@@ -85,6 +90,14 @@ class FakeLosant:
         return wanted[: int(call.query["limit"])]
 
 
+@dataclass(frozen=True)
+class Delivered:
+    """The results of a delivery, and the checkpoint after it."""
+
+    results: list[dict[str, Any]]
+    checkpoint: Checkpoint
+
+
 class FeedPoller:
     """Polls as a triggerer does; a new poller stands for a new process."""
 
@@ -94,26 +107,37 @@ class FeedPoller:
         self.feed = CompletionFeed(
             APPLICATION_ID, NOTEBOOK_ID, now=losant.driver.now, checkpoint=checkpoint, **given
         )
+        self.checkpoint = Checkpoint() if checkpoint is None else checkpoint.copy()
         self.schedule = PollSchedule.of(self.feed, mean_delay)
         self.log_lines: list[str] = []
 
-    def poll_once(self) -> list[Completion]:
+    def poll_once(self) -> list[Delivered]:
+        self.poll_without_delivery()
+        return self.deliver()
+
+    def poll_without_delivery(self) -> None:
         driver = self.losant.driver
         driver.now += self.schedule.delay(driver.now)
         driver.drive(poll_once(self.schedule, driver.clock))
         self.log_lines += [line.text for line in self.feed.drain_logs()]
-        return list(self.feed.drain_completions())
 
-    def poll_until(self, seconds: float) -> list[Completion]:
+    def deliver(self) -> list[Delivered]:
+        delivered = []
+        while (delivery := self.feed.next_delivery()) is not None:
+            self.checkpoint.advance(delivery.progress)
+            delivered.append(Delivered(delivery.results, self.checkpoint.copy()))
+        return delivered
+
+    def poll_until(self, seconds: float) -> list[Delivered]:
         """Poll until this many seconds after the first execution was created."""
-        completions: list[Completion] = []
+        completions: list[Delivered] = []
         while self.losant.driver.now < CREATED_AT + seconds:
             completions += self.poll_once()
         return completions
 
 
-def ids(completions: list[Completion]) -> list[str]:
-    return [it.execution.ref.execution_id for it in completions if it.execution is not None]
+def ids(completions: list[Delivered]) -> list[str]:
+    return [result["execution_id"] for it in completions for result in it.results]
 
 
 def through_json(checkpoint: Checkpoint) -> Checkpoint:
@@ -132,7 +156,7 @@ def test_executions_ended_before_the_first_poll_are_not_delivered_and_active_one
 def test_the_first_poll_has_a_checkpoint_even_without_a_completion() -> None:
     (completion,) = FeedPoller(FakeLosant(FakeExecution(1, -500, -100))).poll_once()
 
-    assert completion.execution is None
+    assert completion.results == []
     assert list(completion.checkpoint.delivered) == [FakeExecution(1, -500, -100).id]
 
 
@@ -277,7 +301,180 @@ def test_an_unreadable_entry_hides_no_other_and_is_logged_once() -> None:
     assert [execution_id_at(5) in line for line in poller.log_lines] == [True]
 
 
-def test_a_checkpoint_of_a_later_version_can_be_loaded() -> None:
-    assert Checkpoint.from_json({"since": 1.0, "delivered": {"a": 2.0}, "more": []}) == Checkpoint(
-        since=1.0, delivered={"a": 2.0}
+# -- many completions -------------------------------------------------------------------------------------
+
+FILES = {f"file-{it}.csv": {"size": it, "contentType": "text/csv", "url": "x" * 300} for it in range(2)}
+
+
+def ended(count: int, *, apart: float = 0.0, status: str = "completed", **more: Any) -> list[dict[str, Any]]:
+    """Return the log of executions that have ended, newest first, as new objects, as after a request."""
+    entries = [
+        entry(
+            status,
+            f"{int(CREATED_AT + number * apart):08x}{number:016x}",
+            runQueuedAt=iso(CREATED_AT + number * apart),
+            outputsCompletedAt=iso(CREATED_AT + number * apart + 4),
+            outputInfo=FILES,
+            **more,
+        )
+        for number in range(count)
+    ]
+    return json.loads(json.dumps(entries[::-1]))  # type: ignore[no-any-return]  # as it was
+
+
+def feed_of(**more: Any) -> CompletionFeed:
+    given = {"statuses": ["completed"], "poll_interval": INTERVAL, "now": CREATED_AT, **more}
+    return CompletionFeed(APPLICATION_ID, NOTEBOOK_ID, **given)
+
+
+def process(feed: CompletionFeed, entries: list[dict[str, Any]], now: float) -> int:
+    """Give a feed a response; return in how many slices it was processed."""
+    log, slices = ExecutionLog(entries), 1
+    while feed.on_response(log, now) is None:
+        slices += 1
+    return slices
+
+
+def deliveries(feed: CompletionFeed) -> Iterator[Delivery]:
+    while (delivery := feed.next_delivery()) is not None:
+        yield delivery
+
+
+def test_thousands_that_end_at_once_take_linear_memory_and_short_steps() -> None:
+    feed, checkpoint = feed_of(checkpoint=Checkpoint(since=CREATED_AT)), Checkpoint()
+    entries = ended(4_000)
+
+    tracemalloc.start()
+    try:
+        slices = process(feed, entries, CREATED_AT + 10)
+        changes = 0
+        for delivery in deliveries(feed):
+            changes += len(delivery.progress.delivered)
+            checkpoint.advance(delivery.progress)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert len(checkpoint.delivered) == 4_000
+    assert changes == 4_000
+    assert slices > 4_000 / SLICE
+    assert peak < 20e6
+
+
+def test_an_execution_that_is_still_to_be_delivered_takes_about_a_kilobyte() -> None:
+    feed = feed_of(checkpoint=Checkpoint(since=CREATED_AT))
+    process(feed, ended(10, apart=0.1), CREATED_AT)
+    context = json.dumps({"plan": "p" * 20_000})
+
+    tracemalloc.start()
+    try:
+        for end in range(600, 6_001, 600):  # ten per second for ten minutes, a poll each minute
+            process(feed, ended(end, apart=0.1, templateContext=context)[:700], CREATED_AT + end / 10)
+        gc.collect()
+        waiting = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+    assert sum(len(it.results) for it in deliveries(feed)) == 6_000
+    assert waiting / 6_000 < 1_300
+
+
+def test_executions_that_are_not_delivered_to_anyone_do_not_accumulate() -> None:
+    feed = feed_of(statuses=["errored"], checkpoint=Checkpoint(since=CREATED_AT))
+    entries = ended(4_000, apart=10.0)
+    for end in range(100, 4_001, 100):
+        process(feed, entries[4_000 - end :][:200], CREATED_AT + end * 10)
+    last = entry("errored", f"{int(CREATED_AT + 40_000):08x}{4_000:016x}")
+
+    process(feed, [last, *entries[:100]], CREATED_AT + 40_000)
+    [delivery] = deliveries(feed)
+
+    assert len(delivery.progress.delivered) <= OVERLAP / 10 + 100
+
+
+def test_thousands_of_unreadable_entries_hide_no_other_and_get_a_few_lines() -> None:
+    feed = feed_of(checkpoint=Checkpoint(since=CREATED_AT))
+    ids = (f"{int(CREATED_AT):08x}{10**6 + number:016x}" for number in range(2_000))
+    odd = [{"id": it, "status": "completed"} for it in ids]
+
+    slices = process(feed, [*odd, *ended(500)], CREATED_AT + 10)
+
+    assert sum(len(it.results) for it in deliveries(feed)) == 500
+    assert slices > 2_500 / SLICE
+    assert len(feed.drain_logs()) == MAX_REPORTED + 1
+    process(feed, [*odd, *ended(500)], CREATED_AT + 70)
+    assert list(feed.drain_logs()) == []
+
+
+# -- batches ----------------------------------------------------------------------------------------------
+
+
+def test_a_batch_has_all_that_ended_together_in_the_order_of_the_ends() -> None:
+    losant = FakeLosant(FakeExecution(1, 10, 50), FakeExecution(2, 20, 30), FakeExecution(3, 15, 40))
+    poller = FeedPoller(losant, batch=True)
+
+    batches = [ids([it]) for it in poller.poll_until(120) if it.results]
+
+    assert batches == [
+        [FakeExecution(2, 20, 30).id, FakeExecution(3, 15, 40).id, FakeExecution(1, 10, 50).id]
+    ]
+
+
+def test_batches_and_single_deliveries_lead_to_the_same_results_and_checkpoint() -> None:
+    executions = [
+        FakeExecution(number, 5 * number, 5 * number + 60, status="errored" if number % 3 else "completed")
+        for number in range(60)
+    ]
+    single = FeedPoller(FakeLosant(*executions))
+    batch = FeedPoller(FakeLosant(*executions), batch=True)
+
+    alone, together = single.poll_until(900), batch.poll_until(900)
+
+    assert ids(alone) == ids(together)
+    assert len(alone) > len(together)
+    assert single.checkpoint == batch.checkpoint
+
+
+def test_a_batch_has_at_most_64_kilobytes_and_the_next_one_the_rest() -> None:
+    feed = feed_of(
+        checkpoint=Checkpoint(since=CREATED_AT), batch=True, complete=lambda it: it | {"url": "u" * 99}
     )
+    process(feed, ended(1_000, apart=0.1), CREATED_AT + 200)
+
+    found = list(deliveries(feed))
+
+    sizes = [len(json.dumps({"executions": it.results})) for it in found]
+    assert max(sizes) <= MAX_EVENT
+    assert min(sizes[:-1]) > 0.9 * MAX_EVENT
+    queued = [result["queued_at"] for it in found for result in it.results]
+    assert (len(queued), queued) == (1_000, sorted(queued))
+
+
+def test_an_execution_with_thousands_of_files_is_a_batch_of_its_own() -> None:
+    feed = feed_of(checkpoint=Checkpoint(since=CREATED_AT), batch=True)
+    large = {f"{'n' * 50}-{it}": {"size": 1} for it in range(3_000)}
+    entries = ended(3, apart=1.0)
+    entries[1]["outputInfo"] = large
+    process(feed, entries, CREATED_AT + 200)
+
+    sizes = [len(json.dumps({"executions": it.results})) for it in deliveries(feed)]
+
+    assert len(sizes) <= 3
+    assert max(sizes) <= MAX_EVENT
+
+
+def test_what_no_stored_batch_contains_is_delivered_again_after_a_restart() -> None:
+    executions = [FakeExecution(number, number, number + 60) for number in range(40)]
+    losant = FakeLosant(*executions)
+    poller = FeedPoller(losant, batch=True)
+    (start,) = poller.poll_once()
+    first = poller.poll_until(65)
+    rest = poller.poll_until(240)
+
+    again = FeedPoller(losant, through_json(first[0].checkpoint), batch=True).poll_until(400)
+
+    assert ids(first) + ids(rest) == [it.id for it in executions]
+    assert ids(again) == ids([*first[1:], *rest])
+    assert ids(FeedPoller(losant, through_json(start.checkpoint)).poll_until(600)) == [
+        it.id for it in executions
+    ]

@@ -71,6 +71,13 @@ def test_an_execution_whose_status_is_odd_may_be_active() -> None:
     assert found.status.can_reconnect
 
 
+def test_an_id_in_capital_letters_is_found_as_losant_returns_ids_elsewhere() -> None:
+    log = ExecutionLog([entry("completed", execution_id_at(1).upper())])
+
+    assert execution_id_at(1) in log
+    assert log.find(execution_id_at(1)) == Execution.from_api(entry("completed", execution_id_at(1)))
+
+
 @pytest.mark.parametrize(
     ("oldest", "reaches_back"),
     [
