@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_provider_losant.emulator import Emulator
+    from tests.provider.conftest import TaskLog
 
 pytestmark = [
     pytest.mark.usefixtures("losant_connection"),
@@ -92,6 +93,7 @@ def test_without_dag_run_start_dates_the_sweep_reports_which_setting_is_required
         "checked": 1,
         "cancelled": [],
         "left": {"its Airflow is unknown; set [api] base_url": 1},
+        "incomplete": [],
     }
 
 
@@ -157,7 +159,12 @@ def test_of_two_executions_the_one_that_the_task_does_not_wait_for_is_cancelled(
 
     report = sweep()
 
-    assert report == {"checked": 2, "cancelled": [twin], "left": {f"its task is {state}": 1}}
+    assert report == {
+        "checked": 2,
+        "cancelled": [twin],
+        "left": {f"its task is {state}": 1},
+        "incomplete": [],
+    }
     assert statuses(losant, notebook) == {twin: "canceled", awaited: "inProgress"}
 
 
@@ -189,8 +196,43 @@ def test_of_two_executions_none_is_cancelled_while_it_is_unknown_which_one_the_t
 
     report = sweep()
 
-    assert report == {"checked": 2, "cancelled": [], "left": {f"its task is {state}": 2}}
+    assert report == {"checked": 2, "cancelled": [], "left": {f"its task is {state}": 2}, "incomplete": []}
     assert statuses(losant, notebook) == dict.fromkeys([one, other], "inProgress")
+
+
+# -- a log that may go on ----------------------------------------------------------------------------------
+
+
+@ON_3
+@pytest.mark.usefixtures("base_url")
+@pytest.mark.parametrize(
+    ("older", "max_limit", "may_go_on"),
+    [(49, None, True), (50, None, False), (60, 50, True), (48, None, False)],
+    ids=["50 entries", "51 entries", "61 entries of which Losant returns 50", "49 entries"],
+)
+def test_a_log_that_may_go_on_is_a_warning_and_what_was_seen_is_swept(
+    losant: Emulator,
+    notebook: str,
+    submit: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    task_log: TaskLog,
+    *,
+    older: int,
+    max_limit: int | None,
+    may_go_on: bool,
+) -> None:
+    hook = LosantHook()
+    for _ in range(older):
+        hook.execute_notebook(notebook)
+    orphan = submit(ti := Ti())
+    losant.switches.max_limit = max_limit
+    supervise(monkeypatch, ti)
+
+    report = sweep()
+
+    assert report["cancelled"] == [orphan]
+    assert report["incomplete"] == ([notebook] if may_go_on else [])
+    assert ("could not be read back to" in task_log()) == may_go_on
 
 
 # -- markers that are not ours ----------------------------------------------------------------------------
@@ -242,7 +284,8 @@ def test_an_execution_with_an_odd_marker_is_left_alone_and_the_rest_is_swept(
 
     report = sweep()
 
-    assert report == {"checked": 2, "cancelled": [orphan], "left": {"not submitted by Airflow": 1}}
+    assert report["cancelled"] == [orphan]
+    assert report["left"] == {"not submitted by Airflow": 1}
     assert statuses(losant, notebook) == {orphan: "canceled", foreign: "inProgress"}
 
 

@@ -99,9 +99,14 @@ def run_chaos(plan: Plan, log: Callable[[str], None] = print, setup: Setup = sin
         network = stack.enter_context(Network(losant.url, plan.network))
         airflow, killer = setup(stack, home, network, plan)
         run = ChaosRun(plan, losant, network, airflow, killer)
-        findings = run.carry_out(log)
-        if not findings.is_clean:
+        try:
+            findings = run.carry_out(log)
+        except BaseException as error:
             cleanup.pop_all()  # keeps the logs
+            error.add_note(f"The logs are in {home / 'logs'}")
+            raise
+        if not findings.is_clean:
+            cleanup.pop_all()
         return Report(
             plan=plan,
             findings=findings,
