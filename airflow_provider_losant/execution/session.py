@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from airflow_provider_losant.openlineage.collect import Report
 
 MAX_TRIGGER_FAILURES = 3
+CLOCK_ERROR = 3_600.0
+"""Seconds by which the clocks of Airflow and Losant may differ where Losant may not return the whole log."""
 MAX_ACTIVE = 7 * DAY
 """Seconds for which an execution from before a clear may be active, whatever ``timeout`` says."""
 
@@ -199,7 +201,8 @@ class ExecuteSession:
             retries=self._client.settings.max_retries,
             max_log_lag=arguments.max_log_lag,
             max_poll_outage=arguments.max_poll_outage,
-            back_to=min(oldest_active, started) - DAY,  # Losant's clock may be far behind
+            back_to=min(oldest_active, started) - DAY,
+            first_try_after=started - CLOCK_ERROR,
             cancel_stale=arguments.cancel_on_kill,
             reconnect_after_clear=arguments.reconnect_after_clear,
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -132,6 +133,23 @@ def test_a_retry_submits_nothing_if_the_log_may_hide_the_execution(
     assert operations(losant).count("notebook.execute") == 1
     losant.switches.max_limit = None
     assert retry(notebook, deferrable=deferrable)["execution_id"] == submitted
+
+
+@BOTH_MODES
+@pytest.mark.parametrize("max_limit", [None, 50], ids=["50 entries in all", "50 returned of 60"])
+def test_a_retry_submits_if_the_log_hides_only_executions_from_before_its_dag_run(
+    losant: Emulator, notebook: str, max_limit: int | None, *, deferrable: bool
+) -> None:
+    losant.switches.max_limit = max_limit
+    add_newer(losant, notebook, 50 if max_limit is None else 60)
+    before = len(losant.executions(notebook))
+
+    for minutes, is_later in ((59, False), (61, True)):
+        ti = Ti(try_number=2, dag_run_start=datetime.now(UTC) + timedelta(minutes=minutes))
+        task = Task(lambda: operator(notebook, deferrable=deferrable), ti)
+        with nullcontext() if is_later else pytest.raises(NotebookExecutionError, match="returned only its"):
+            assert task.run()["status"] == "completed"
+        assert len(losant.executions(notebook)) == before + is_later
 
 
 def test_a_lost_submission_is_not_repeated_if_the_log_may_hide_it(losant: Emulator, notebook: str) -> None:
@@ -261,7 +279,7 @@ def test_the_sweep_reports_a_log_that_is_cut_off_but_handles_what_it_saw(
     for entry in ODD:
         losant.add_log_entry(notebook, entry)
 
-    with pytest.raises(
-        NotebookExecutionError, match=f"The execution log of notebook {notebook} could not be"
-    ):
-        LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=0.001).execute({})
+    report = LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=0.001).execute({})
+
+    assert report["left"] == {"not submitted by Airflow": 1}
+    assert report["incomplete"] == [notebook]

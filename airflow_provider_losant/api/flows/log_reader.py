@@ -150,6 +150,7 @@ def read_log(
     back_to: float,
     limit: LogLimit,
     since: float | None = None,
+    needed_from: float | None = None,
     is_enough: Callable[[ExecutionLog], bool] | None = None,
     give_up_when: Callable[[], bool] | None = None,
     retries: int = 0,
@@ -162,6 +163,8 @@ def read_log(
     :param limit: Decides the limits; use one for all readings of a flow, as it learns what Losant accepts.
     :param since: Epoch seconds from which on Losant is asked for entries: by default ``back_to``;
         :data:`WHOLE_LOG` for a request without ``since``.
+    :param needed_from: Epoch seconds from which on an execution must not be missing; by default ``back_to``.
+        Where a log may go on, it counts as complete if it reaches back so far.
     :param is_enough: Read no further if this is true of a response.
     :param give_up_when: Read no further if this is true after a response.
     :param retries: How often a failed request is retried.
@@ -181,7 +184,10 @@ def read_log(
         if not is_full and not limit.may_be_capped(len(log)):
             return LogReading(log=log, is_complete=True)
         if not is_full or (give_up_when is not None and give_up_when()) or not limit.grow():
-            return LogReading(log=log, is_complete=False, problem=_problem(notebook_id, log, back_to))
+            needed_from = back_to if needed_from is None else needed_from
+            if log.reaches_back_to(needed_from):
+                return LogReading(log=log, is_complete=True)
+            return LogReading(log=log, is_complete=False, problem=_problem(notebook_id, log, needed_from))
 
 
 def _problem(notebook_id: str, log: ExecutionLog, back_to: float) -> str:

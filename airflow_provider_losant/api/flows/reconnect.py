@@ -249,6 +249,7 @@ class ExecutionFinder:
             self.submission.notebook_id,
             back_to=self.policy.back_to,
             since=WHOLE_LOG if whole else self.policy.back_to,
+            needed_from=self.policy.first_try_after,
             limit=self.limit,
             is_enough=is_enough,
             give_up_when=give_up_when,

@@ -75,7 +75,9 @@ class SubmitPolicy:
     :param retries: How often to submit again while a request certainly had no effect.
     :param max_log_lag: Seconds that the log may lag behind ``execute``.
     :param max_poll_outage: Seconds without a readable response after which the search is given up.
-    :param back_to: Epoch seconds back to which the log is searched for executions of earlier tries.
+    :param back_to: Epoch seconds back to which the log is searched for executions of the task.
+    :param first_try_after: Epoch seconds before which no try of the owner can have submitted any; by default
+        ``back_to``.
     :param cancel_stale: Cancel executions of the task that it does not wait for any more.
     :param reconnect_after_clear: Reconnect also to an execution from before a clear.
     """
@@ -84,6 +86,7 @@ class SubmitPolicy:
     max_log_lag: float
     max_poll_outage: float
     back_to: float
+    first_try_after: float | None = None
     cancel_stale: bool = True
     reconnect_after_clear: bool = False
 
