@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from airflow import __version__ as airflow_version
 from airflow.providers.common.compat.sdk import (
@@ -26,7 +27,8 @@ from airflow.providers.common.compat.sdk import (
 TRIGGER_FAILED = "__fail__"
 """The ``next_method`` with which Airflow resumes a task whose trigger crashed or timed out."""
 AIRFLOW_VERSION = airflow_version
-AIRFLOW_3 = int(AIRFLOW_VERSION.split(".")[0]) >= 3  # noqa: PLR2004 - the number is the name
+AIRFLOW_RELEASE = tuple(int(part) for part in AIRFLOW_VERSION.split(".")[:2])
+AIRFLOW_3 = AIRFLOW_RELEASE >= (3, 0)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,6 +65,10 @@ __all__ = [
     "deployment_id",
     "heartbeat_timeout",
     "is_asset",
+    "kill_may_be_reassignment",
+    "loop_index",
+    "loop_region",
+    "looped_task_state",
     "push_from_triggerer",
     "read_connection",
     "retry_repeats_resumption",
@@ -164,6 +170,32 @@ def is_asset(outlet: object) -> bool:
     return isinstance(outlet, Asset | AssetRef)
 
 
+def loop_region(context: Context) -> str | None:
+    """
+    Return what distinguishes the iterations of a looped task (Airflow 3.4); empty for any other task.
+
+    They share DAG id, task id, run id and map index, and those that a clear creates anew also the loop index.
+    None if the task is looped, but its region has a form that is not known.
+    """
+    if "loop" not in context:
+        return ""
+    ti = context["ti"]
+    region_id, index = getattr(ti, "region_id", None), getattr(ti, "region_index", None)
+    if not isinstance(region_id, UUID) or not region_id.int or not isinstance(index, int):
+        return None
+    return _region(region_id, index)
+
+
+def loop_index(context: Context) -> int:
+    """Return the number of a looped task's iteration, from 0; -1 if the task is not in a loop."""
+    index = getattr(context.get("loop"), "index", None)
+    return index if isinstance(index, int) else -1
+
+
+def _region(region_id: object, index: object) -> str:
+    return f"{region_id}/{index}"
+
+
 def task_store(context: Context) -> Any:
     """Return the store that the tries of a task share (Airflow 3.3), or None."""
     return context.get("task_state_store")
@@ -223,13 +255,18 @@ async def push_from_triggerer(task_instance: Any, key: str, value: str) -> None:
     )
 
 
-async def trigger_task_state(task_instance: Any) -> str | None:
+def kill_may_be_reassignment() -> bool:
     """
-    Return the state of a trigger's task instance, according to Airflow; None if it was cleared or deleted.
+    Return whether a trigger's kill may mean that the trigger moves to another triggerer.
 
-    Airflow 3.3.0 to 3.3.2 call a trigger's ``on_kill`` also when it moves to another triggerer
-    (apache/airflow#73454), and older versions cancel its coroutine in both cases.
+    Airflow 3.4 distinguishes the two. Airflow 3.3.0 to 3.3.2 call ``on_kill`` in both cases
+    (apache/airflow#73454), and older versions cancel the coroutine in both.
     """
+    return AIRFLOW_RELEASE < (3, 4)
+
+
+async def trigger_task_state(task_instance: Any) -> str | None:
+    """Return the state of a trigger's task instance; None if it was cleared or deleted."""
     from asgiref.sync import sync_to_async
 
     return await sync_to_async(_state_of)(task_instance)
@@ -251,6 +288,22 @@ def task_state(dag_id: str, task_id: str, run_id: str, map_index: int) -> str | 
     )
     key = task_id if map_index < 0 else f"{task_id}_{map_index}"
     return states.get(run_id, {}).get(key)  # type: ignore[no-any-return]  # as Airflow has it
+
+
+def looped_task_state(dag_id: str, task_id: str, run_id: str, region: str) -> str | None:
+    """
+    Return the state of a looped task's instance; None if it was cleared or deleted.
+
+    Airflow 3.4 tells the states of single iterations only of those that have ended. Any other is
+    ``unfinished`` while its DAG run has not ended: a task may run in it, or it was cleared.
+    """
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    for it in RuntimeTaskInstance.get_task_breadcrumbs(dag_id=dag_id, run_id=run_id):
+        if it["task_id"] == task_id and _region(it.get("region_id"), it.get("region_index")) == region:
+            return str(it["state"])
+    active = RuntimeTaskInstance.get_dr_count(dag_id=dag_id, run_ids=[run_id], states=["queued", "running"])
+    return "unfinished" if active else None
 
 
 def _task_state_from_database(dag_id: str, task_id: str, run_id: str, map_index: int) -> str | None:

@@ -7,7 +7,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant._compat import deployment_id, task_store
+from airflow_provider_losant._compat import deployment_id, loop_index, loop_region, task_store
 from airflow_provider_losant.api.flows.ownership import MARKER_KEY, Owner, format_start
 from airflow_provider_losant.api.flows.submission import Submission
 from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact_json, execution_options
@@ -30,10 +30,14 @@ def build_submission(arguments: ExecuteArguments, context: Context, log: Log) ->
     :param log: The task's log: a logger's ``log``.
     """
     owner = _owner(arguments, context)
-    template_context, problem = arguments.template_context, "durable=False"
-    if arguments.durable:
+    template_context, problem = arguments.template_context, ""
+    if not arguments.durable:
+        problem = "durable=False"
+    elif owner is None:
+        problem = "this Airflow has the region of a looped task in an unknown form"
+    else:
         template_context, problem = _add_marker(owner, template_context, context, log)
-    if arguments.reconnect_after_clear and owner.try_number > 1 and not owner.deployment:
+    if arguments.reconnect_after_clear and owner and owner.try_number > 1 and not owner.deployment:
         log(
             logging.WARNING,
             "reconnect_after_clear: without Airflow's [api] base_url, an execution from before its whole DAG "
@@ -58,42 +62,51 @@ def build_submission(arguments: ExecuteArguments, context: Context, log: Log) ->
 
 def save_execution_id(context: Context, ref: ExecutionRef, log: Log) -> None:
     """Store the execution's id for the next try, where Airflow has a place for it (3.3)."""
-    store = task_store(context)
-    if store is None:
+    store, names = task_store(context), _names_between_clears(context)
+    if store is None or names is None:
         return
     try:
-        store.set(STORE_KEY, {"execution_id": ref.execution_id, **_names_between_clears(context)})
+        store.set(STORE_KEY, {"execution_id": ref.execution_id, **names})
     except Exception:  # noqa: BLE001 - it is logged; the marker in the context serves as well, only slower
         log(logging.WARNING, "The execution id could not be stored in the task state store", exc_info=True)
 
 
 def load_execution_id(context: Context) -> str | None:
     """Return the execution's id that an earlier try of the owner has stored."""
-    store = task_store(context)
-    if store is None or context["ti"].try_number == 1:
+    store, names = task_store(context), _names_between_clears(context)
+    if store is None or names is None or context["ti"].try_number == 1:
         return None
     stored = store.get(STORE_KEY)
     # A clear keeps the store, but must not find the old id.
-    if not isinstance(stored, dict) or not stored.items() >= _names_between_clears(context).items():
+    if not isinstance(stored, dict) or not stored.items() >= names.items():
         return None
     return stored.get("execution_id")
 
 
-def _names_between_clears(context: Context) -> dict[str, Any]:
+def _names_between_clears(context: Context) -> dict[str, Any] | None:
     """Return what differs between two owners of the same task, without the marker, which may be missing."""
+    region = loop_region(context)
+    if region is None:
+        return None
     return {
         "dag_run_start": format_start(context["dag_run"].start_date),
         "max_tries": context["ti"].max_tries,
+        "region": region,
     }
 
 
-def _owner(arguments: ExecuteArguments, context: Context) -> Owner:
-    ti = context["ti"]
+def _owner(arguments: ExecuteArguments, context: Context) -> Owner | None:
+    """Return who submits; None for an iteration that cannot be distinguished from the others of its task."""
+    ti, region = context["ti"], loop_region(context)
+    if region is None:
+        return None
     return Owner(
         dag_id=ti.dag_id,
         task_id=ti.task_id,
         run_id=ti.run_id,
         map_index=-1 if ti.map_index is None else ti.map_index,
+        region=region,
+        loop_index=loop_index(context),
         try_number=ti.try_number,
         max_tries=ti.max_tries,
         dag_run_start=format_start(context["dag_run"].start_date),

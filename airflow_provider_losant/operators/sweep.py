@@ -14,6 +14,7 @@ from airflow_provider_losant._compat import (
     XCom,
     dag_run_start,
     deployment_id,
+    looped_task_state,
     task_state,
 )
 from airflow_provider_losant.api.errors import LosantError
@@ -166,8 +167,14 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
             "run_id": owner.run_id,
             "map_index": owner.map_index,
         }
-        state = task_state(**task_instance)
-        awaited_id = XCom.get_one(key=EXECUTION_KEY, **task_instance) if state in WAITING_STATES else None
+        if owner.region:
+            state, awaited_id = (
+                looped_task_state(owner.dag_id, owner.task_id, owner.run_id, owner.region),
+                None,
+            )
+        else:
+            state = task_state(**task_instance)
+            awaited_id = XCom.get_one(key=EXECUTION_KEY, **task_instance) if state in WAITING_STATES else None
         why = why_abandoned(state, execution.ref.execution_id, awaited_id)
         return (False, f"its task is {state}") if why is None else (True, why)
 

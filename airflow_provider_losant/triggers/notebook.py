@@ -17,6 +17,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_losant._compat import (
     BaseEventTrigger,
     asset_stores,
+    kill_may_be_reassignment,
     trigger_has_on_kill,
     trigger_task_state,
 )
@@ -166,13 +167,15 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
             )
 
     async def _cancel(self, ref: ExecutionRef) -> None:
-        state = await trigger_task_state(self.task_instance)
-        why = why_abandoned(state, ref.execution_id)
-        if why is None:
+        abandoned: str | None = "its task was marked or cleared"
+        if kill_may_be_reassignment():
+            state = await trigger_task_state(self.task_instance)
+            abandoned = why_abandoned(state, ref.execution_id)
+        if abandoned is None:
             # If it was cleared and is about to run again, its next try cancels the execution.
             self.log.info("Not cancelling the %s: its task is %s", self.target, state)
-            return
-        await self._hook().arun(cancel(ref, why, max_log_lag=MAX_LOG_LAG, retries=2))
+        else:
+            await self._hook().arun(cancel(ref, abandoned, max_log_lag=MAX_LOG_LAG, retries=2))
 
     def _hook(self) -> LosantHook:
         return LosantHook(self.losant_conn_id, self.target.application_id)

@@ -22,6 +22,8 @@ class Supervisor:
     :param state: Its state; None if it was cleared or deleted.
     :param awaited_id: Its XCom ``execution_id``.
     :param has_dag_run: Whether its DAG run exists.
+    :param is_active: Whether its DAG run has not ended.
+    :param ended: Task id, region id, region index and state of each ended task instance of its DAG run.
     :param refused: DAG ids for which Airflow's API returns an error.
     """
 
@@ -29,6 +31,8 @@ class Supervisor:
     state: str | None = "failed"
     awaited_id: str | None = None
     has_dag_run: bool = True
+    is_active: bool = True
+    ended: list[tuple[str, str, int, str]] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
 
@@ -39,11 +43,19 @@ class Supervisor:
             raise RuntimeError(f"Airflow's API does not accept {asked.dag_id}")
         states = {ti.run_id: {ti.task_id: self.state}} if self.state else {}
         return {
-            "GetDRCount": lambda: SimpleNamespace(count=int(self.has_dag_run)),
+            "GetDRCount": lambda: SimpleNamespace(count=self._count(asked.states)),
+            "GetTaskBreadcrumbs": lambda: SimpleNamespace(breadcrumbs=self._breadcrumbs()),
             "GetDagRun": lambda: SimpleNamespace(start_date=ti.dag_run_start),
             "GetTaskStates": lambda: SimpleNamespace(task_states=states),
             "GetXCom": self._xcom,
         }.get(name, lambda: None)()  # None to Airflow 3.0, which asks for the connection here
+
+    def _count(self, states: list[str] | None) -> int:
+        return int(self.has_dag_run and (states is None or self.is_active))
+
+    def _breadcrumbs(self) -> list[dict[str, Any]]:
+        names = ("task_id", "region_id", "region_index", "state")
+        return [dict(zip(names, it, strict=True)) for it in self.ended]
 
     def _xcom(self) -> Any:
         from airflow.sdk.execution_time.comms import XComResult

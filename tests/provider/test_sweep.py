@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOper
 from airflow_provider_losant.operators.sweep import LosantNotebookOrphanSweepOperator
 from tests.provider.airflow_stub import supervise
 from tests.provider.tasks import Ti, context_of
+from tests.support.factories import owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +32,9 @@ pytestmark = [
 
 ON_3 = pytest.mark.airflow(since="3.0")
 BASE_URL = "https://airflow.example"
+OURS = asdict(
+    owner(dag_id="energy", task_id="report", run_id="manual__2026-01-01", max_tries=0, deployment=BASE_URL)
+)
 
 
 @pytest.mark.parametrize("age", ["min_age", "max_age"])
@@ -200,6 +205,47 @@ def test_of_two_executions_none_is_cancelled_while_it_is_unknown_which_one_the_t
     assert statuses(losant, notebook) == dict.fromkeys([one, other], "inProgress")
 
 
+# -- iterations of a loop ---------------------------------------------------------------------------------
+
+REGION = "01a222ef-95d2-7255-9cd4-3ae312a41445"
+LOOPED = {**OURS, "region": f"{REGION}/1", "loop_index": 1}
+
+
+@pytest.mark.airflow(since="3.4")
+@pytest.mark.usefixtures("base_url")
+@pytest.mark.parametrize(
+    ("airflow", "outcome"),
+    [
+        ({"ended": [("report", REGION, 1, "failed")]}, "its task is failed"),
+        ({"ended": [("report", REGION, 1, "success")]}, "its task is success"),
+        ({"ended": [("report", REGION, 0, "success"), ("other", REGION, 1, "failed")]}, None),
+        ({"ended": [("report", "01a222ef-9ad1-73ae-adc4-03ae0eba3ca6", 1, "success")]}, None),
+        ({"state": "success"}, None),  # of the latest pass, which is all that Airflow reports
+        ({"is_active": False}, "its task is cleared or deleted"),
+        ({"has_dag_run": False}, "its task is cleared or deleted"),
+    ],
+    ids=str,
+)
+def test_an_execution_of_a_looped_task_is_cancelled_only_if_its_own_iteration_has_ended(
+    losant: Emulator,
+    notebook: str,
+    monkeypatch: pytest.MonkeyPatch,
+    task_log: TaskLog,
+    *,
+    airflow: dict[str, Any],
+    outcome: str | None,
+) -> None:
+    losant.script(notebook, Script(ending="hang"))
+    looped = LosantHook().execute_notebook(notebook, template_context={"airflow": LOOPED})
+    supervise(monkeypatch, Ti(), **airflow)
+
+    report = sweep()
+
+    assert report["cancelled"] == ([looped] if outcome else [])
+    assert report["left"] == ({} if outcome else {"its task is unfinished": 1})
+    assert (outcome or "is no orphan: its task is unfinished") in task_log()
+
+
 # -- a log that may go on ----------------------------------------------------------------------------------
 
 
@@ -237,18 +283,6 @@ def test_a_log_that_may_go_on_is_a_warning_and_what_was_seen_is_swept(
 
 # -- markers that are not ours ----------------------------------------------------------------------------
 
-OURS = {
-    "dag_id": "energy",
-    "task_id": "report",
-    "run_id": "manual__2026-01-01",
-    "map_index": -1,
-    "try_number": 1,
-    "max_tries": 0,
-    "dag_run_start": "2026-01-01T00:00:00+00:00",
-    "deployment": BASE_URL,
-    "may_sweep": True,
-}
-
 
 @ON_3
 @pytest.mark.usefixtures("base_url")
@@ -260,6 +294,8 @@ OURS = {
         {**OURS, "run_id": ["manual"]},
         {**OURS, "map_index": "0"},
         {**OURS, "map_index": True},
+        {**OURS, "region": None},
+        {**OURS, "loop_index": "1"},
         {**OURS, "may_sweep": "yes"},
         {**OURS, "dag_run_start": 1.5},
         {name: value for name, value in OURS.items() if name != "deployment"},

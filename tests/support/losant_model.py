@@ -51,6 +51,7 @@ def strangers_of(whose: Owner) -> list[Owner]:
     return [
         replace(whose, task_id="another"),
         replace(whose, map_index=7),
+        replace(whose, region="another iteration"),
         staging,
         replace(staging, max_tries=whose.max_tries - 1),
         replace(whose, run_id="another"),

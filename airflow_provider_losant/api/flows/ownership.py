@@ -31,6 +31,10 @@ class Owner:
     """
     A task instance between two clears, with all its tries. The marker contains each of these fields.
 
+    :param region: What identifies the iteration of a looped task (Airflow 3.4), because all iterations have
+        the other names in common; empty for any other task.
+    :param loop_index: The number of that iteration, from 0, for people. It identifies nothing: iterations of
+        nested loops, and those from before a clear, have the same. -1 for any other task.
     :param try_number: The try that submits.
     :param max_tries: Airflow's own count, which changes when a user clears the task.
     :param dag_run_start: When the DAG run began, as ISO-8601 text; empty if unknown. It changes when a user
@@ -44,6 +48,8 @@ class Owner:
     task_id: str
     run_id: str
     map_index: int
+    region: str
+    loop_index: int
     try_number: int
     max_tries: int
     dag_run_start: str
@@ -101,11 +107,12 @@ class Owner:
         )
 
     def _is_same_task_instance(self, other: Owner) -> bool:
-        return (self.dag_id, self.task_id, self.run_id, self.map_index) == (
+        return (self.dag_id, self.task_id, self.run_id, self.map_index, self.region) == (
             other.dag_id,
             other.task_id,
             other.run_id,
             other.map_index,
+            other.region,
         )
 
     def _is_later_than(self, other: Owner) -> bool:

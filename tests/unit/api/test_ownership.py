@@ -62,6 +62,7 @@ def test_a_try_of_a_deleted_dag_run_is_not_taken_for_one_of_the_dag_run_that_rep
         {"task_id": "other"},
         {"run_id": "manual__2026-01-01"},
         {"map_index": 3},
+        {"region": "01a222ef-95d2-7255-9cd4-3ae312a41445/1", "loop_index": 1},
         {"max_tries": 4},
         {"dag_run_start": LATER},
         {"dag_run_start": ""},
