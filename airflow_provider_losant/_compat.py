@@ -294,7 +294,7 @@ def looped_task_state(dag_id: str, task_id: str, run_id: str, region: str) -> st
     """
     Return the state of a looped task's instance; None if it was cleared or deleted.
 
-    Airflow 3.4 tells the states of single iterations only of those that have ended. Any other is
+    Of single iterations, Airflow 3.4 returns only the states of those that have ended. Any other is
     ``unfinished`` while its DAG run has not ended: a task may run in it, or it was cleared.
     """
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance

@@ -13,8 +13,6 @@ from tests.contract.fault_table import markdown
 from tests.support.source_files import ROOT, own_files, tree
 
 JOURNEYS = ROOT / "tests" / "journeys"
-PROVIDER = ROOT / "tests" / "provider"
-UNIT = ROOT / "tests" / "unit" / "api"
 PAGE = ROOT / "docs" / "project" / "guarantees.md"
 TEXT = PAGE.read_text()
 COMPLETE = (
@@ -26,32 +24,25 @@ COMPLETE = (
     "test_last_try.py",
     "test_time.py",
     "test_sweep.py",
+    "test_loops.py",
 )
 """Journeys of which the page lists every test."""
 NODE_ID = re.compile(r"`(test_\w+\.py::test_\w+)`")
+FOLDER = re.compile(r"`(tests/[a-z/]+)`")
 
 
-def sections() -> dict[str, list[str]]:
-    """Return the rows of each section's table."""
-    parts = re.split(r"^## (.+)$", TEXT, flags=re.MULTILINE)[1:]
-    bodies = dict(zip(parts[::2], parts[1::2], strict=True))
-    return {
-        heading: rows
-        for heading, body in bodies.items()
-        if (rows := [line for line in body.splitlines() if line.startswith("|")][2:])
-    }
+def table_rows(body: str) -> list[str]:
+    """Return the rows of a section's table."""
+    return [line for line in body.splitlines() if line.startswith("|")][2:]
 
 
-SECTIONS = sections()
-OF_PROVIDER = {
-    "Long and odd execution logs",
-    "Executions that no task waits for",
-    "Waits during faults",
-    "Features on each Airflow version",
+PARTS = re.split(r"^## (.+)$", TEXT, flags=re.MULTILINE)[1:]
+BODIES = dict(zip(PARTS[::2], PARTS[1::2], strict=True))
+SECTIONS = {heading: rows for heading, body in BODIES.items() if (rows := table_rows(body))}
+FOLDERS = {
+    heading: [ROOT / it for it in FOLDER.findall(body)] or [JOURNEYS] for heading, body in BODIES.items()
 }
-"""Sections whose tests are in ``tests/provider``."""
-OF_BOTH = {"Size, memory and upgrades"}
-"""Sections whose tests are there and in ``tests/unit/api``."""
+"""The folders with the tests of each section, which says where they are unless they are journeys."""
 
 
 def named(*headings: str) -> set[str]:
@@ -67,7 +58,7 @@ def node_ids_in(folder: Path, file: str) -> set[str]:
 
 @pytest.mark.parametrize("heading", SECTIONS)
 def test_every_test_that_a_section_names_exists(heading: str) -> None:
-    folders = [PROVIDER] if heading in OF_PROVIDER else [PROVIDER, UNIT] if heading in OF_BOTH else [JOURNEYS]
+    folders = FOLDERS[heading]
     files = {name.partition("::")[0] for name in named(heading)}
 
     assert files
@@ -83,7 +74,7 @@ def test_every_row_names_a_test(heading: str) -> None:
 def test_every_journey_about_a_guarantee_is_on_the_page() -> None:
     wanted = {name for file in COMPLETE for name in node_ids_in(JOURNEYS, file)}
 
-    assert wanted - named(*(heading for heading in SECTIONS if heading not in OF_PROVIDER)) == set()
+    assert wanted - named(*(heading for heading in SECTIONS if JOURNEYS in FOLDERS[heading])) == set()
 
 
 def test_the_table_of_faults_is_the_tested_one() -> None:

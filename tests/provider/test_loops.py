@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
     from tests.provider.conftest import TaskLog
 
-pytestmark = pytest.mark.usefixtures("losant_connection")
+pytestmark = [pytest.mark.airflow(since="3.4"), pytest.mark.usefixtures("losant_connection")]
 
 REGION = UUID("01a222ef-95d2-7255-9cd4-3ae312a41445")
 NEW_REGION = UUID("01a222ef-9ad1-73ae-adc4-03ae0eba3ca6")
