@@ -141,7 +141,7 @@ class ExecutionFinder:
             the host is probably not Losant's, so the search ends after ``max_log_lag``.
         :raises SubmissionUnknown: the log cannot be read, or not back far enough.
         """
-        lost_at = self.clock()
+        lost_at = outage_since = self.clock()
         only_pages = isinstance(failure, NotLosantApi)
         for search in count():
             is_last = self.clock() - lost_at >= self.policy.max_log_lag
@@ -153,9 +153,10 @@ class ExecutionFinder:
             except LosantError as error:
                 only_pages = only_pages and isinstance(error, NotLosantApi)
                 longest = self.policy.max_log_lag if only_pages else self.policy.max_poll_outage
-                if not is_worth_retrying(error) or self.clock() - lost_at > longest:
+                if not is_worth_retrying(error) or self.clock() - outage_since > longest:
                     raise self._unknown(error) from error
                 floor = error.retry_after or 0.0
+                outage_since += floor  # as in _read_log_or_wait
             else:
                 floor, only_pages = 0.0, False
                 found = next((it for it in self._summaries(reading.log) if self._is_of_this_try(it)), None)
@@ -232,6 +233,7 @@ class ExecutionFinder:
             except LosantError as error:
                 if not is_worth_retrying(error) or self._is_outage(started_at):
                     raise
+                started_at += error.retry_after or 0.0  # Losant forbids requests: that is no outage
                 yield LogLine(f"{error}; nothing is submitted before the log can be read", logging.WARNING)
                 pause = backoff(attempt, cap=MAX_PAUSE, floor=error.retry_after, jitter=self.jitter)
                 yield Sleep(pause)

@@ -381,6 +381,34 @@ def test_a_deadline_during_retry_after_ends_its_wait_without_a_poll() -> None:
     assert polls.poll_times[1] >= 120
 
 
+def test_a_deadline_during_a_long_retry_after_ends_no_other_wait() -> None:
+    brief, *others = waits = [wait(0, deadline=CREATED_AT + 700), wait(1), wait(2)]
+    slow_down = RateLimited(429, "", "slow down", retry_after=900.0)
+
+    polls = PollRun(make_schedule(*waits), slow_down, running(2, 1)).poll(3)
+
+    assert [it.ending for it in waits] == ["deadline", None, None]
+    assert polls.ended == [brief]
+    assert polls.poll_times == [0, pytest.approx(900, abs=1)]
+    assert all(it.execution for it in others)
+
+
+def test_the_time_of_retry_after_is_no_outage_for_the_failures_before_and_after_it() -> None:
+    short, long = wait(0, max_poll_outage=100.0), wait(1, max_poll_outage=600.0)
+    slow_down = RateLimited(429, "", "slow down", retry_after=900.0)
+    schedule = make_schedule(short, long, jitter=maximum)
+
+    # 7 s before the refusal, and up to 600 s after it.
+    polls = PollRun(schedule, GONE, GONE, GONE, slow_down, GONE).poll(12)
+
+    assert (short.ending, long.ending) == ("outage", None)
+    assert 900 + 100 < polls.driver.now - CREATED_AT < 900 + 600
+    while long.ending is None:
+        polls.poll()
+    assert long.ending == "outage"
+    assert polls.driver.now - CREATED_AT == pytest.approx(900 + 600, abs=20)
+
+
 def test_a_new_wait_is_not_polled_before_retry_after() -> None:
     schedule = make_schedule(wait(0))
     polls = PollRun(schedule, RateLimited(429, "", "slow down", retry_after=120.0), running(1, 0)).poll()
