@@ -22,14 +22,18 @@ from airflow_provider_losant.api.flows.poll_schedule import PollSchedule
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.completions import Completion, CompletionFeed
     from airflow_provider_losant.api.flows.poll_schedule import Subscriber
-    from airflow_provider_losant.api.flows.steps import Log
+    from airflow_provider_losant.api.flows.steps import Clock, Log
     from airflow_provider_losant.api.flows.wait import Wait
     from airflow_provider_losant.api.http.async_client import AsyncClient
 
 GOLDEN_RATIO = 0.618033988749895
 """Its multiples, modulo 1, spread evenly over an interval, however many there will be."""
 
+CLOCK_TOLERANCE = 1.0
+"""Seconds for which a poll waits for the wall clock, which may be slower than the loop's."""
+
 _log = logging.getLogger(__name__)
+_clock: Clock = time.time
 _polls: dict[AsyncClient, dict[tuple[str, str], SharedPoll]] = {}
 
 
@@ -124,7 +128,7 @@ class SharedPoll:
         # After a restart of the triggerer every poll is overdue at once: notebooks take turns within an
         # interval, and the other waits for this notebook have time to join.
         turn = 0.0 if demand is None or demand.is_immediate else self._phase * demand.interval
-        self._schedule.join(subscriber, time.time() + turn)
+        self._schedule.join(subscriber, _clock(), turn)
         self._has_joined.set()
 
     def _close(self) -> None:
@@ -139,7 +143,7 @@ class SharedPoll:
         try:
             while True:
                 await self._until_due()
-                await self._wake_all(await self._client.run(polling.poll_once(self._schedule), _log.log))
+                await self._wake_all(await self._client.run(polling.poll_once(self._schedule, _clock), _log.log))
         finally:
             self._close()
             for subscriber in self._wakeups:
@@ -158,8 +162,15 @@ class SharedPoll:
 
     async def _until_due(self) -> None:
         """Sleep until the next poll, which a new subscriber may want sooner."""
-        while (delay := self._schedule.delay(time.time())) > 0:
+        loop = asyncio.get_running_loop()
+        due = inf
+        while (delay := self._schedule.delay(_clock())) > 0:
+            # By the loop's clock, because the wall clock may be set back while this sleeps.
+            due = min(due, loop.time() + delay)
+            if due <= loop.time():
+                await asyncio.sleep(min(delay, CLOCK_TOLERANCE))
+                return
             self._has_joined.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay if delay < inf else None):
+                async with asyncio.timeout_at(due if due < inf else None):
                     await self._has_joined.wait()

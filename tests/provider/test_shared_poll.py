@@ -8,7 +8,7 @@ import gc
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from email.utils import formatdate
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 import pytest
@@ -250,6 +250,29 @@ def test_an_urgent_new_wait_is_polled_at_once(losant: Emulator, notebook: str) -
         async with asyncio.timeout(5):
             event = await wait(losant, notebook, run)
         await end([patient])
+        return event
+
+    assert asyncio.run(main())["is_success"]
+
+
+def test_a_wall_clock_that_is_set_back_delays_no_wait(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (execute(losant, notebook, Script(ending="hang")) for _ in range(2))
+    brief = execute(losant, notebook, Script(notebook=1.0))
+    back = 0.0
+    monkeypatch.setattr(shared_poll, "_clock", lambda: time.time() - back)
+
+    async def main() -> Event:
+        nonlocal back
+        waits = [asyncio.create_task(wait(losant, notebook, it, deadline=inf)) for it in (first, brief)]
+        await wait_until(lambda: len(poll_times(losant)) > 2)
+        back = 3_600.0
+        losant.inject("notebook.logs", Fault("server_error", status=503), times=3)
+        waits.append(asyncio.create_task(wait(losant, notebook, second, deadline=inf)))
+        async with asyncio.timeout(15):
+            event = await waits[1]
+        await end(waits)
         return event
 
     assert asyncio.run(main())["is_success"]
