@@ -93,7 +93,7 @@ def test_all_waits_for_a_notebook_share_one_request_per_interval(losant: Emulato
     assert len(poll_times(losant)) <= ceil(took / (0.9 * INTERVAL)) + 2
 
 
-def test_each_notebook_has_its_own_poll_and_all_of_them_one_client(
+def test_each_notebook_has_its_own_poll_and_each_connection_one_client_for_all_of_them(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_connection(monkeypatch, losant, conn_id="losant_other")
@@ -111,8 +111,76 @@ def test_each_notebook_has_its_own_poll_and_all_of_them_one_client(
         await end(waits)
         return found
 
-    # Connections with the same host and token share a client.
-    assert asyncio.run(main()) == (1, [2])
+    assert asyncio.run(main()) == (2, [2, 2])
+
+
+@pytest.mark.parametrize("is_revoked_first", [True, False])
+def test_after_a_rotation_of_the_token_each_notebook_still_has_one_poll(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, is_revoked_first: bool
+) -> None:
+    monkeypatch.setattr("airflow_provider_losant.hooks.base.SETTINGS_TTL", 0.0)
+    notebooks = [notebook, losant.add_notebook("Other")]
+    runs = [execute(losant, it, Script(ending="hang")) for it in notebooks]
+    brief = execute(losant, notebook, Script(notebook=1.5))
+    old, new = losant.add_token(["all.Application"]), losant.add_token(["all.Application"])
+    set_connection(monkeypatch, losant, password=old)
+
+    async def main() -> tuple[int, list[int], list[str], Event]:
+        def begin() -> list[asyncio.Task[Event]]:
+            pairs = zip(notebooks, runs, strict=True)
+            return [asyncio.create_task(wait(losant, it, run)) for it, run in pairs]
+
+        waits = [*begin(), asyncio.create_task(wait(losant, notebook, brief))]
+        await wait_until(lambda: all(poll_times(losant, it) for it in notebooks))
+        set_connection(monkeypatch, losant, password=new)
+        if is_revoked_first:
+            del losant.backend.tokens[old]
+            losant.inject("notebook.logs", Fault("server_error", status=503))
+            await wait_until(lambda: any(it.status == 401 for it in losant.requests))
+        waits += begin()
+        await asyncio.sleep(0.3)
+        if not is_revoked_first:
+            del losant.backend.tokens[old]
+            losant.inject("notebook.logs", Fault("server_error", status=503))
+        waits += begin()
+        event = await waits[2]
+        clients = [it.client for it in async_client._shared.values()]
+        found = len(clients), [len(it) for it in shared_poll._polls.values()]
+        await end(waits)
+        return *found, [it.settings.token for it in clients], event
+
+    clients, polls, tokens, event = asyncio.run(main())
+
+    assert (clients, polls, tokens) == (1, [2], [new])
+    assert event["is_success"]
+
+
+def test_a_rotation_of_one_connection_does_not_change_the_token_of_another(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = losant.add_token(["all.Application"]), losant.add_token(["all.Application"])
+    set_connection(monkeypatch, losant, password=old)
+    set_connection(monkeypatch, losant, conn_id="losant_other", password=old)
+    run = execute(losant, notebook, Script(ending="hang"))
+
+    def tokens() -> set[str]:
+        return {it.client.settings.token for it in async_client._shared.values()}
+
+    async def main() -> set[str]:
+        conn_ids = ("losant_default", "losant_other")
+        waits = [asyncio.create_task(wait(losant, notebook, run, losant_conn_id=it)) for it in conn_ids]
+        await wait_until(lambda: len(poll_times(losant)) > 1)
+        set_connection(monkeypatch, losant, password=new)
+        losant.inject("notebook.logs", Fault("unauthorized"), times=50)
+        await wait_until(lambda: new in tokens())
+        await end(waits[:1])
+        losant.clear_faults()
+        await wait_until(lambda: losant.requests[-1].status == 200)
+        found = tokens()
+        await end(waits)
+        return found
+
+    assert asyncio.run(main()) == {old}
 
 
 def test_waits_with_another_token_have_another_client(

@@ -8,7 +8,7 @@ import gc
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin
@@ -117,14 +117,14 @@ class AsyncClient:
         """Return whether there is another token than the refused one; concurrent calls read it once."""
         if self.settings.token == refused and self._refresh is not None:
             if self._reading is None:
-                self._reading = asyncio.ensure_future(self._read_settings(refused, self._refresh))
+                self._reading = asyncio.ensure_future(self._read_settings(self._refresh))
             problem = await asyncio.shield(self._reading)
             if problem is not None:
                 refusal.is_transient = True  # there may be another token
                 log(logging.WARNING, REFRESH_FAILED, problem)
         return self.settings.token != refused
 
-    async def _read_settings(self, refused: str, refresh: Refresh) -> str | None:
+    async def _read_settings(self, refresh: Refresh) -> str | None:
         """Replace the settings if they have another token now; return what kept them from being read."""
         try:
             refreshed = await refresh()
@@ -132,10 +132,14 @@ class AsyncClient:
             return type(problem).__name__
         finally:
             self._reading = None
-        if refreshed.token != refused:
-            self.settings, self._network = refreshed, Network(verify=refreshed.verify)
-            self._finding_route = None
+        self.use(refreshed)
         return None
+
+    def use(self, settings: Settings) -> None:
+        """Use these settings from now on if they have another token, also for requests that were refused."""
+        if settings.token != self.settings.token:
+            self.settings, self._network = settings, Network(verify=settings.verify)
+            self._finding_route = None
 
     async def _route(self) -> Route:
         """Return how requests reach the API: found once, in a thread, because it reads files."""
@@ -260,7 +264,7 @@ def _tracing() -> aiohttp.TraceConfig:
     return tracing
 
 
-_Key = tuple[asyncio.AbstractEventLoop, "Settings"]
+_Key = tuple[asyncio.AbstractEventLoop, str, "Settings"]
 
 
 @dataclass(slots=True)
@@ -275,28 +279,33 @@ _shared: dict[_Key, _Entry] = {}
 
 class SharedClient:
     """
-    The client that an event loop shares for the same settings; use it as ``async with``.
+    The client that an event loop shares for one connection; use it as ``async with``.
 
-    The last user closes the client.
+    Settings that differ in the token only have the same client, and it uses the token of the latest: after a
+    rotation, one notebook would be polled with the old and with the new one. The last user closes the client.
 
     :param settings: As for :class:`AsyncClient`.
     :param refresh: As for :class:`AsyncClient`.
+    :param name: The connection's name; clients of other connections are not shared, because their tokens may
+        be rotated at other times.
     """
 
-    __slots__ = ("_key", "_refresh")
+    __slots__ = ("_key", "_refresh", "_settings")
 
-    def __init__(self, settings: Settings, refresh: Refresh | None = None) -> None:
-        self._key: _Key = (asyncio.get_running_loop(), settings)
+    def __init__(self, settings: Settings, refresh: Refresh | None = None, *, name: str = "") -> None:
+        self._key: _Key = (asyncio.get_running_loop(), name, replace(settings, token=""))
+        self._settings = settings
         self._refresh = refresh
 
     async def __aenter__(self) -> AsyncClient:
         shared = _shared.get(self._key)
         if shared is None:
-            client = AsyncClient(self._key[1], self._refresh)
+            client = AsyncClient(self._settings, self._refresh)
             shared = _shared[self._key] = _Entry(self._key, client)
+        shared.client.use(self._settings)
         shared.users += 1
         # Thousands may share it, so none of them keeps settings of its own.
-        self._key, self._refresh = shared.key, None
+        self._key, self._settings, self._refresh = shared.key, shared.client.settings, None
         return shared.client
 
     async def __aexit__(self, *exc: object) -> None:
