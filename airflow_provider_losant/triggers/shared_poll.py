@@ -8,7 +8,6 @@ Losant has no endpoint for a single execution, but one response with a notebook'
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import logging
 import time
@@ -88,7 +87,7 @@ class SharedPoll:
         self._schedule = PollSchedule(*key)
         # Futures rather than events, because there may be thousands.
         self._wakeups: dict[Subscriber, asyncio.Future[None]] = {}
-        self._has_joined = asyncio.Event()
+        self._is_awake = asyncio.Event()
         self._task = asyncio.create_task(self._poll_forever(), context=contextvars.Context())
 
     @classmethod
@@ -129,7 +128,7 @@ class SharedPoll:
         # interval, and the other waits for this notebook have time to join.
         turn = 0.0 if demand is None or demand.is_immediate else self._phase * demand.interval
         self._schedule.join(subscriber, _clock(), turn)
-        self._has_joined.set()
+        self._is_awake.set()
 
     def _close(self) -> None:
         """Leave the registry, so that later subscribers start a new poll."""
@@ -143,7 +142,9 @@ class SharedPoll:
         try:
             while True:
                 await self._until_due()
-                await self._wake_all(await self._client.run(polling.poll_once(self._schedule, _clock), _log.log))
+                await self._wake_all(
+                    await self._client.run(polling.poll_once(self._schedule, _clock), _log.log)
+                )
         finally:
             self._close()
             for subscriber in self._wakeups:
@@ -170,7 +171,11 @@ class SharedPoll:
             if due <= loop.time():
                 await asyncio.sleep(min(delay, CLOCK_TOLERANCE))
                 return
-            self._has_joined.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(due if due < inf else None):
-                    await self._has_joined.wait()
+            self._is_awake.clear()
+            # Not asyncio.timeout, which costs more than the rest of this.
+            timer = loop.call_at(due, self._is_awake.set) if due < inf else None
+            try:
+                await self._is_awake.wait()
+            finally:
+                if timer is not None:
+                    timer.cancel()

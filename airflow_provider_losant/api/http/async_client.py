@@ -7,7 +7,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -150,38 +150,40 @@ class AsyncClient:
 
     async def _send(self, call: Call[T]) -> T:
         route = await self._route()
-        has_body = call.json is not None or call.upload is not None
-        transmission = _Transmission(is_read=call.method == "GET", has_body=has_body)
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._cancel_slots if call.deletes else self._slots)
-            form = None
-            if call.upload is not None:
+        async with self._cancel_slots if call.deletes else self._slots:
+            if call.upload is None:
+                return await self._exchange(call, route)
+            with await asyncio.to_thread(call.upload.open, "rb") as file:
                 form = aiohttp.FormData()
-                file = stack.enter_context(await asyncio.to_thread(call.upload.open, "rb"))
                 form.add_field(
                     "jupyterFile", file, filename=call.upload.name, content_type="application/x-ipynb+json"
                 )
-            try:
-                async with self._session.request(
-                    call.method,
-                    self.settings.base_url + call.path,
-                    params=dict(call.query),
-                    json=call.json,
-                    data=form,
-                    headers={"Authorization": f"Bearer {self.settings.token}", **_JSON},
-                    # Otherwise aiohttp labels an empty body application/octet-stream.
-                    skip_auto_headers=() if has_body else ("Content-Type",),
-                    allow_redirects=False,
-                    ssl=route.tls or True,
-                    proxy=route.proxy,
-                    trace_request_ctx=transmission,
-                ) as response:
-                    body = ResponseBody(call.operation, response.headers)
-                    async for received in response.content.iter_any():
-                        body.feed(received)
-            except _ERRORS as error:
-                where = f"{call.operation} at {self.settings.base_url}"
-                raise transport_error(where, error, is_begun=transmission.is_begun) from None
+                return await self._exchange(call, route, form)
+
+    async def _exchange(self, call: Call[T], route: Route, form: aiohttp.FormData | None = None) -> T:
+        has_body = call.json is not None or form is not None
+        transmission = _Transmission(is_read=call.method == "GET", has_body=has_body)
+        try:
+            async with self._session.request(
+                call.method,
+                # With its query, which aiohttp would encode twice: for the request and for the tracing.
+                URL(self.settings.base_url + call.path).update_query(call.query),
+                json=call.json,
+                data=form,
+                headers={"Authorization": f"Bearer {self.settings.token}", **_JSON},
+                # Otherwise aiohttp labels an empty body application/octet-stream.
+                skip_auto_headers=() if has_body else ("Content-Type",),
+                allow_redirects=False,
+                ssl=route.tls or True,
+                proxy=route.proxy,
+                trace_request_ctx=transmission,
+            ) as response:
+                body = ResponseBody(call.operation, response.headers)
+                async for received in response.content.iter_any():
+                    body.feed(received)
+        except _ERRORS as error:
+            where = f"{call.operation} at {self.settings.base_url}"
+            raise transport_error(where, error, is_begun=transmission.is_begun) from None
         with _gc_paused():
             return parse_response(call, response.status, response.headers, body.finish())
 
