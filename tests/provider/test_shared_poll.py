@@ -433,3 +433,46 @@ def test_two_waits_for_the_same_execution_both_get_the_result(losant: Emulator, 
         return await asyncio.gather(*(wait(losant, notebook, run) for _ in range(2)))
 
     assert [it["result"]["execution_id"] for it in asyncio.run(main())] == [run, run]
+
+
+def test_an_outage_does_not_end_all_its_waits_at_once(losant: Emulator, notebook: str) -> None:
+    runs = [execute(losant, notebook, Script(ending="hang")) for _ in range(40)]
+    losant.inject("notebook.logs", Fault("server_error", status=503), times=1_000)
+
+    async def main() -> list[tuple[int, Event]]:
+        async def end_of(run: str) -> tuple[int, Event]:
+            event = await wait(losant, notebook, run, max_poll_outage=4.0)
+            return len(poll_times(losant)), event
+
+        return await asyncio.gather(*(end_of(run) for run in runs))
+
+    ends = asyncio.run(main())
+
+    assert {event["ending"] for _, event in ends} == {"outage"}
+    polls = [at for at, _ in ends]
+    assert max(polls.count(at) for at in polls) <= 20
+
+
+def test_a_log_longer_than_a_response_may_be_hides_only_its_oldest_entries(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_losant.api.http.decoding.MAX_BODY", 60_000)
+    context = {"padding": "x" * 1_000}
+    losant.script(notebook, Script(notebook=0.3))
+    runs = [LosantHook().execute_notebook(notebook, template_context=context) for _ in range(60)]
+    other = losant.add_notebook("Other")
+    elsewhere = execute(losant, other, Script(notebook=0.3))
+    losant.inject("notebook.logs", Fault("server_error", status=503))
+
+    async def main() -> list[Event]:
+        waits = [wait(losant, notebook, run, max_poll_outage=1.0) for run in runs]
+        return await asyncio.gather(*waits, wait(losant, other, elsewhere))
+
+    *events, neighbour = asyncio.run(main())
+
+    assert neighbour["is_success"]
+    endings = [event["ending"] for event in events]
+    assert endings == ["outage"] * 40 + ["ended"] * 20
+    # A limit whose response was too large is not requested at every poll.
+    limits = [int(it.query["limit"]) for it in losant.requests if "limit" in it.query and notebook in it.path]
+    assert sum(limit > 20 for limit in limits) <= 5
