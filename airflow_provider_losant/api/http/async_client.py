@@ -68,6 +68,7 @@ class AsyncClient:
             connector=aiohttp.TCPConnector(limit_per_host=2 * MAX_CONCURRENCY, keepalive_timeout=KEEP_ALIVE),
             timeout=aiohttp.ClientTimeout(total=settings.timeout),
             headers={"User-Agent": settings.user_agent},
+            cookie_jar=aiohttp.DummyCookieJar(),  # the API needs none, and file hosts get none of it
             auto_decompress=False,
             trace_configs=[_tracing()],
         )

@@ -229,13 +229,12 @@ class Client:
                 form = MultipartStream(stack.enter_context(call.upload.open("rb")), call.upload.name)
             request = stack.enter_context(transmission())
             try:
-                response = session.send(
+                response = session.get_adapter(self._base_url).send(
                     self._prepare(call, form),
                     timeout=self.settings.timeout,
                     stream=True,
-                    allow_redirects=False,
                     proxies=session.proxies,
-                    verify=session.verify,
+                    verify=session.verify is not False,
                 )
                 with response:
                     body = self._body(call, response)
@@ -245,13 +244,11 @@ class Client:
         return parse_response(call, response.status_code, response.headers, body)
 
     def _prepare(self, call: Call[Any], form: MultipartStream | None) -> requests.PreparedRequest:
-        """Prepare a request without merging settings, which is a third of the time of ``Session.request``."""
+        """Prepare a request; ``Session.request`` takes a third of a call to merge settings."""
         prepared = requests.PreparedRequest()
         prepared.method = call.method
         prepared.url = self._base_url + call.path + (f"?{urlencode(call.query)}" if call.query else "")
-        prepared.headers = CaseInsensitiveDict(self.session.headers)  # type: ignore[arg-type]  # ours are all text
-        if self.session.cookies:
-            prepared.prepare_cookies(self.session.cookies)
+        prepared.headers = CaseInsensitiveDict(self.session.headers)  # type: ignore[arg-type]  # all are text
         prepared.prepare_body(form, None, call.json)
         if form is not None:
             prepared.headers["Content-Type"] = form.content_type
