@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Defaults that several modules know; a module of its own, which the connection form can import."""
+"""Defaults and bounds that several modules know; DAG files and the connection form import nothing else."""
 
 from __future__ import annotations
 
@@ -12,3 +12,5 @@ TIMEOUT: Final = 30.0
 MAX_RETRIES: Final = 4
 MAX_LOG_LAG: Final = 60.0
 """Seconds that Losant may lag behind a submission: of the argument, and where a task's own is not known."""
+LONGEST: Final = 3650 * 24 * 3600.0
+"""Seconds; a later deadline may be beyond the timestamps that Airflow and its database can handle."""

@@ -16,12 +16,11 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock_time
 
+from airflow_provider_losant.api.defaults import LONGEST
 from airflow_provider_losant.api.errors import InvalidArgument
 
 DAY = 24 * 3600.0
 """Seconds."""
-LONGEST = 3650 * DAY
-"""Seconds; a later deadline may be beyond the timestamps that Airflow and its database can handle."""
 _NUMBER = re.compile(r"\d{9,20}")  # a date that consists of digits has eight
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MIN_MILLISECONDS = 10**12
@@ -94,7 +93,7 @@ def parse_seconds(value: object, *, field: str) -> float:
     """
     Parse a duration.
 
-    :param value: Seconds, or a timedelta. More than :data:`LONGEST` counts as that.
+    :param value: Seconds, or a timedelta. More than ten years count as these.
     :param field: The argument's name, for the error.
     :return: Seconds.
     :raises InvalidArgument: the value is neither, or not positive.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_losant._compat import AirflowException, AirflowTaskTimeout, heartbeat_timeout
@@ -245,17 +244,14 @@ class ExecuteSession:
         """
         Wait in the triggerer if the task is deferrable, otherwise here.
 
-        An execution that is not new may have ended already: it is polled here once before the task defers.
+        Before it defers, a task that resumes does not poll: after a failure of the triggerer or an outage,
+        thousands of tasks may resume at once, and the triggerer polls once for all of them.
         """
         arguments, target = self._arguments, Target.of(started.ref)
         config = arguments.wait_config(started.submitted_at)
         not_before = started.submitted_at + config.poll_interval if is_new else 0.0
-        if arguments.deferrable and may_defer and config.deadline > time.time():
-            if not is_new:
-                with self._canceller.interruptible():
-                    outcome = self._client.run(wait_for_execution(target, replace(config, deadline=0.0)))
-                if outcome.ending == "ended":
-                    return self._finish(outcome)
+        has_ended = started.execution is not None and started.execution.status.is_final
+        if arguments.deferrable and may_defer and not has_ended and config.deadline > time.time():
             self._defer(target, config, not_before, may_cancel=started.is_owned)
         may_cancel = arguments.cancel_on_timeout and started.is_owned
         flow = wait_for_execution(

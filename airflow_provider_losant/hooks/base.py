@@ -91,10 +91,10 @@ class LosantConnectionHook(BaseHook):
             return self.client.session
 
     async def aclient(self) -> SharedClient:
-        """Return the client that hooks with the same settings share in the running event loop."""
+        """Return the client that hooks with the same connection share in the running event loop."""
         from airflow_provider_losant.api.http.async_client import SharedClient
 
-        return SharedClient(await self._cached_settings(), self.asettings)
+        return SharedClient(await self._cached_settings(), self._areload_settings, name=self.losant_conn_id)
 
     async def aload_settings(self) -> None:
         """Read the connection without blocking the event loop; afterwards ``settings`` needs no I/O."""
@@ -170,6 +170,12 @@ class LosantConnectionHook(BaseHook):
             reading = _settings_cache[key] = asyncio.ensure_future(self.asettings())
             loop.call_later(SETTINGS_TTL, _settings_cache.pop, key, None)
         return await asyncio.shield(reading)
+
+    async def _areload_settings(self) -> Settings:
+        """Read the connection again, so that no trigger that starts now gets an older token."""
+        settings = await self.asettings()
+        _settings_cache.pop((asyncio.get_running_loop(), self.losant_conn_id), None)
+        return settings
 
     def _read_settings(self) -> Settings:
         connection = self.get_connection(self.losant_conn_id)

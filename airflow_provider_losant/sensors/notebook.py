@@ -16,7 +16,7 @@ from airflow_provider_losant._compat import (
     PokeReturnValue,
     conf,
 )
-from airflow_provider_losant.api.timestamps import LONGEST
+from airflow_provider_losant.api.defaults import LONGEST
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 
 if TYPE_CHECKING:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import AsyncIterator, Coroutine, Hashable, Sequence
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,8 @@ Seconds that Airflow's scheduler gets to notice that a task has been deferred.
 
 It fails a task whose trigger fires before that (apache/airflow#66374, #67287, #71580, #72716).
 """
+OUTAGE_SPREAD = 1.25
+"""How many times ``max_poll_outage`` the longest wait lasts of those that the same outage ends."""
 KILL_BUDGET = 25.0
 """Seconds for the cancellation after a kill; Airflow gives a trigger 30."""
 
@@ -142,7 +145,10 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait until there is an outcome, and fire it. An unexpected error propagates: Airflow shows it."""
-        wait = Wait(self.target, self.config, not_before=self.not_before)
+        # Not all waits that an outage ends resume their tasks at once.
+        outage = self.config.max_poll_outage * random.uniform(1.0, OUTAGE_SPREAD)
+        config = replace(self.config, max_poll_outage=outage)
+        wait = Wait(self.target, config, not_before=self.not_before)
         log = self.logger().log  # the class's: one logger per trigger would need more memory than the wait
         try:
             async with await self._hook().aclient() as client:

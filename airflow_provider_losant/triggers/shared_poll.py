@@ -8,7 +8,6 @@ Losant has no endpoint for a single execution, but one response with a notebook'
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import logging
 import time
@@ -22,14 +21,18 @@ from airflow_provider_losant.api.flows.poll_schedule import PollSchedule
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.completions import CompletionFeed, Delivery
     from airflow_provider_losant.api.flows.poll_schedule import Subscriber
-    from airflow_provider_losant.api.flows.steps import Log
+    from airflow_provider_losant.api.flows.steps import Clock, Log
     from airflow_provider_losant.api.flows.wait import Wait
     from airflow_provider_losant.api.http.async_client import AsyncClient
 
 GOLDEN_RATIO = 0.618033988749895
 """Its multiples, modulo 1, spread evenly over an interval, however many there will be."""
 
+CLOCK_TOLERANCE = 1.0
+"""Seconds for which a poll waits for the wall clock, which may be slower than the loop's."""
+
 _log = logging.getLogger(__name__)
+_clock: Clock = time.time
 _polls: dict[AsyncClient, dict[tuple[str, str], SharedPoll]] = {}
 
 
@@ -84,7 +87,7 @@ class SharedPoll:
         self._schedule = PollSchedule(*key)
         # Futures rather than events, because there may be thousands.
         self._wakeups: dict[Subscriber, asyncio.Future[None]] = {}
-        self._has_joined = asyncio.Event()
+        self._is_awake = asyncio.Event()
         self._task = asyncio.create_task(self._poll_forever(), context=contextvars.Context())
 
     @classmethod
@@ -124,8 +127,8 @@ class SharedPoll:
         # After a restart of the triggerer every poll is overdue at once: notebooks take turns within an
         # interval, and the other waits for this notebook have time to join.
         turn = 0.0 if demand is None or demand.is_immediate else self._phase * demand.interval
-        self._schedule.join(subscriber, time.time() + turn)
-        self._has_joined.set()
+        self._schedule.join(subscriber, _clock(), turn)
+        self._is_awake.set()
 
     def _close(self) -> None:
         """Leave the registry, so that later subscribers start a new poll."""
@@ -139,7 +142,9 @@ class SharedPoll:
         try:
             while True:
                 await self._until_due()
-                await self._wake_all(await self._client.run(polling.poll_once(self._schedule), _log.log))
+                await self._wake_all(
+                    await self._client.run(polling.poll_once(self._schedule, _clock), _log.log)
+                )
         finally:
             self._close()
             for subscriber in self._wakeups:
@@ -158,8 +163,19 @@ class SharedPoll:
 
     async def _until_due(self) -> None:
         """Sleep until the next poll, which a new subscriber may want sooner."""
-        while (delay := self._schedule.delay(time.time())) > 0:
-            self._has_joined.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay if delay < inf else None):
-                    await self._has_joined.wait()
+        loop = asyncio.get_running_loop()
+        due = inf
+        while (delay := self._schedule.delay(_clock())) > 0:
+            # By the loop's clock, because the wall clock may be set back while this sleeps.
+            due = min(due, loop.time() + delay)
+            if due <= loop.time():
+                await asyncio.sleep(min(delay, CLOCK_TOLERANCE))
+                return
+            self._is_awake.clear()
+            # Not asyncio.timeout, which costs more than the rest of this.
+            timer = loop.call_at(due, self._is_awake.set) if due < inf else None
+            try:
+                await self._is_awake.wait()
+            finally:
+                if timer is not None:
+                    timer.cancel()

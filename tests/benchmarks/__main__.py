@@ -21,7 +21,7 @@ from tests.benchmarks import importing, machine, peer_environment, report
 from tests.benchmarks.events import EventFigures
 from tests.benchmarks.peers import environment
 from tests.benchmarks.processes import run_json, serving
-from tests.benchmarks.records import DATABRICKS, DBT_CLOUD, LOSANT, Address, Case, Figures
+from tests.benchmarks.records import BARE, DATABRICKS, DBT_CLOUD, LOSANT, Address, Case, Figures
 from tests.support.progress import Step
 
 if TYPE_CHECKING:
@@ -54,12 +54,16 @@ def _measure(given: argparse.Namespace, folder: Path) -> Iterator[Claim]:
     with serving(folder, is_plain=given.plain) as address:
         env = environment(folder, address)
         if "waits" in given.only:
-            measured, failed = [], []
-            for case in _cases(given):
-                try:
-                    measured.append((case, run_case(case, address, python, env)))
-                except RuntimeError as error:
-                    failed.append(report.failure(case, error))
+            rounds: dict[Case, list[Figures]] = {case: [] for case in _cases(given)}
+            failed = []
+            # In turn, so that other processes of the machine affect all of them.
+            for _ in range(given.rounds):
+                for case, figures in rounds.items():
+                    try:
+                        figures.append(run_case(case, address, python, env))
+                    except RuntimeError as error:
+                        failed.append(report.failure(case, error))
+            measured = [(case, Figures.medians(figures)) for case, figures in rounds.items() if figures]
             yield from _show(report.waits(measured), [*report.claims_of_waits(measured), *failed])
             if given.peers:
                 yield from _show(report.ratios(measured), ())
@@ -101,6 +105,7 @@ def _cases(given: argparse.Namespace) -> Iterator[Case]:
         sizes = {"waits": waits, "seconds": given.seconds, "interval": given.interval}
         for is_spread in (False, True):
             yield Case(provider=LOSANT, is_spread=is_spread, **sizes)
+        yield Case(provider=BARE, is_spread=True, **sizes)
         # They poll each run separately, whichever notebook it belongs to.
         for provider in others if given.peers else ():
             yield Case(provider=provider, **sizes)
@@ -114,9 +119,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--waits",
         type=lambda text: [int(number) for number in text.split(",")],
-        default=[100, 500, 1_000, 2_000, 5_000],
-        help="waits at the same time, comma separated (100,500,1000,2000,5000)",
+        default=[100, 500, 1_000, 2_000, 5_000, 10_000],
+        help="waits at the same time, comma separated (100,500,1000,2000,5000,10000)",
     )
+    parser.add_argument("--rounds", type=int, default=5, help="measurements, of which the medians count (5)")
     parser.add_argument("--seconds", type=float, default=9.0, help="runs end at random within (9)")
     parser.add_argument("--interval", type=float, default=2.0, help="seconds between two polls (2)")
     parser.add_argument(

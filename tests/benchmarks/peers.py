@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.benchmarks.records import DATABRICKS, DBT_CLOUD, LOSANT, Address, Case, Run
+from tests.benchmarks.records import BARE, DATABRICKS, DBT_CLOUD, LOSANT, Address, Case, Run
 
 A_DAY = 86_400.0
 
@@ -69,6 +69,12 @@ def _databricks(case: Case, address: Address, run: Run) -> Any:
     )
 
 
+def _bare(case: Case, address: Address, run: Run) -> Any:
+    from tests.benchmarks.bare import BareLoop
+
+    return BareLoop(case, address, run)
+
+
 def _host(address: Address) -> str:
     return urlsplit(address.url).netloc
 
@@ -84,6 +90,7 @@ PROVIDERS: Mapping[str, Provider] = {
         trigger=_losant,
         is_right=lambda event: event["ending"] == "ended" and event["is_success"],
     ),
+    BARE: Provider(connection=lambda _: {}, trigger=_bare, is_right=lambda entry: bool(entry["outputInfo"])),
     DBT_CLOUD: Provider(
         connection=lambda address: {
             "conn_type": "dbt_cloud",

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from statistics import median
 
 LOSANT, DBT_CLOUD, DATABRICKS = "Losant", "dbt Cloud", "Databricks"
+BARE = "bare aiohttp"
+"""No provider, but the HTTP library alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,3 +91,8 @@ class Figures:
     median: float
     slowest: float
     server_load: float
+
+    @classmethod
+    def medians(cls, rounds: Sequence[Figures]) -> Figures:
+        """Return the median of each figure."""
+        return cls(**{it.name: median(getattr(turn, it.name) for turn in rounds) for it in fields(cls)})

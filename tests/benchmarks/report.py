@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tests.benchmarks import events as busy
 from tests.benchmarks.calling import HOOK, SESSION
-from tests.benchmarks.records import LOSANT, Case, Figures
+from tests.benchmarks.records import BARE, LOSANT, Case, Figures
 
 if TYPE_CHECKING:
     from tests.benchmarks.events import EventFigures
@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 Measured = Sequence[tuple[Case, Figures]]
 
 MANY = 2_000
-MAX_MODULES = 25
+MAX_LAGS = {2_000: 0.1, 10_000: 0.25}
+"""Seconds for which waits for one notebook may delay the event loop, up to each number of waits."""
+MAX_KILOBYTES = 12.0
+MAX_GROWTH = 1.2
+"""How many times more CPU per wait the most waits may need than the fewest: it grows linearly."""
+FEWEST = 2_000
+"""Waits from which on the growth is compared; with fewer, the costs of each poll weigh more."""
+MAX_TIMES_BARE = 1.5
+MAX_TIMES_SESSION = 0.6
+MAX_MODULES = 16
 MAX_MILLISECONDS = 10.0
 MAX_BLOCK = 50.0
 """Milliseconds for which nothing may keep the event loop from other work."""
@@ -54,6 +63,7 @@ def waits(measured: Measured) -> str:
         "connections",
         "MB received",
         "CPU s",
+        "CPU ms per request",
         "KB per wait",
         "largest lag s",
         "longest GC s",
@@ -64,12 +74,13 @@ def waits(measured: Measured) -> str:
     rows = [
         (
             f"{case.waits:,}",
-            _notebooks(case) if case.provider == LOSANT else "any",
+            _notebooks(case) if case.provider in {LOSANT, BARE} else "any",
             case.provider,
             f"{it.requests:,}",
             f"{it.connections:,}",
             f"{it.megabytes:.2f}",
             f"{it.cpu:.2f}",
+            f"{_per_request(it):.2f}",
             f"{it.kilobytes:.0f}",
             f"{it.lag:.3f}",
             f"{it.gc_pause:.3f}",
@@ -156,12 +167,21 @@ def claims_of_events(it: EventFigures) -> Iterator[Claim]:
 
 def claims_of_waits(measured: Measured) -> Iterator[Claim]:
     """Compare the waits with their bounds."""
+    bare = {case.waits: it for case, it in measured if case.provider == BARE}
     for case, it in _of_losant(measured):
         peers = _peers(measured, case.waits)
         if not case.is_spread:
             yield from _of_one_notebook(case, it)
+        elif case.waits == MANY and MANY in bare:
+            yield _at_most(
+                f"{title(case)} need, of the CPU time per poll of aiohttp alone,",
+                _per_request(it) / _per_request(bare[MANY]),
+                MAX_TIMES_BARE,
+                "times",
+            )
         if peers and case.waits == MANY:
             yield from _of_peers(case, it, peers)
+    yield from _of_growth(measured)
 
 
 def failure(case: Case, error: Exception) -> Claim:
@@ -183,7 +203,7 @@ def claims_of_calls(costs: Mapping[str, float]) -> Iterator[Claim]:
     yield _at_most(
         "A hook's call needs, of the CPU time of a bare Session's,",
         costs[HOOK] / costs[SESSION],
-        1.1,
+        MAX_TIMES_SESSION,
         "times",
     )
 
@@ -193,10 +213,28 @@ def _of_one_notebook(case: Case, it: Figures) -> Iterator[Claim]:
     most = math.ceil(case.seconds / case.interval) + 2
     yield _at_most(f"{what} need", it.requests, most, "requests")
     yield _at_most(f"{what} need", it.connections, 1, "connections")
-    if case.waits <= MANY:
-        lag = 0.1 if case.waits < MANY else 0.25
+    yield _at_most(f"{what} need", it.kilobytes, MAX_KILOBYTES, "KB per wait")
+    lag = next((lag for most, lag in MAX_LAGS.items() if case.waits <= most), None)
+    if lag is not None:
         yield _at_most(f"{what} delay the event loop by", it.lag, lag, "s")
+    if case.waits <= MANY:
         yield _at_most(f"{what}: 99 % of the events come within", it.slowest, case.interval + 0.5, "s")
+
+
+def _of_growth(measured: Measured) -> Iterator[Claim]:
+    of_one = {
+        case.waits: it for case, it in _of_losant(measured) if not case.is_spread and case.waits >= FEWEST
+    }
+    if len(of_one) > 1:
+        fewest, most = min(of_one), max(of_one)
+        growth = (of_one[most].cpu / most) / (of_one[fewest].cpu / fewest)
+        what = f"{most:,} waits on one notebook need, of the CPU time per wait of {fewest:,},"
+        yield _at_most(what, growth, MAX_GROWTH, "times")
+
+
+def _per_request(it: Figures) -> float:
+    """Return the milliseconds of CPU time per request."""
+    return it.cpu / it.requests * 1000
 
 
 def _of_peers(case: Case, it: Figures, peers: Mapping[str, Figures]) -> Iterator[Claim]:
@@ -225,7 +263,11 @@ def _of_losant(measured: Measured) -> Measured:
 
 
 def _peers(measured: Measured, waits: int) -> dict[str, Figures]:
-    return {case.provider: it for case, it in measured if case.waits == waits and case.provider != LOSANT}
+    return {
+        case.provider: it
+        for case, it in measured
+        if case.waits == waits and case.provider not in {LOSANT, BARE}
+    }
 
 
 def _notebooks(case: Case) -> str:

@@ -20,7 +20,7 @@ from tests.benchmarks.__main__ import run_case
 from tests.benchmarks.events import EventFigures
 from tests.benchmarks.peers import PROVIDERS, Provider, environment
 from tests.benchmarks.processes import serving
-from tests.benchmarks.records import DATABRICKS, LOSANT, Case, Figures
+from tests.benchmarks.records import BARE, DATABRICKS, LOSANT, Case, Figures
 from tests.benchmarks.server import BenchmarkServer
 
 FIGURES = Figures(
@@ -44,8 +44,9 @@ def server() -> Iterator[BenchmarkServer]:
         yield served
 
 
-def test_every_wait_ends_and_every_request_is_counted(tmp_path: Path) -> None:
-    case = Case(provider=LOSANT, waits=20, is_spread=True, seconds=1, interval=0.3)
+@pytest.mark.parametrize("provider", [LOSANT, BARE])
+def test_every_wait_ends_and_every_request_is_counted(tmp_path: Path, provider: str) -> None:
+    case = Case(provider=provider, waits=20, is_spread=True, seconds=1, interval=0.3)
 
     with serving(tmp_path) as address:
         found = run_case(case, address, Path(sys.executable), environment(tmp_path, address))
@@ -111,18 +112,30 @@ def test_a_lost_wait_fails_the_benchmark(
 def test_a_bound_holds_only_if_the_figure_is_within() -> None:
     ours, spread = Case(provider=LOSANT, waits=2_000), Case(provider=LOSANT, waits=2_000, is_spread=True)
     peer = Case(provider=DATABRICKS, waits=2_000)
+    bare, more = Case(provider=BARE, waits=2_000, is_spread=True), Case(provider=LOSANT, waits=10_000)
     many = replace(FIGURES, requests=8, cpu=7.9, connections=100)
+    slow = replace(FIGURES, lag=0.26, cpu=50.0)
+    quick = replace(FIGURES, cpu=0.5)
 
-    claims = list(report.claims_of_waits([(ours, many), (spread, FIGURES), (peer, many)]))
+    claims = list(
+        report.claims_of_waits([(ours, many), (spread, FIGURES), (peer, many), (bare, quick), (more, slow)])
+    )
 
     assert [(claim.found, claim.holds) for claim in claims] == [
         ("8 requests", False),
         ("100 connections", False),
-        ("0.2 s", True),
+        ("18 KB per wait", False),
+        ("0.2 s", False),
         ("2.4 s", True),
         ("1.0 times", False),
+        ("2 times", False),
         ("1 against 7.9", True),
         ("1 against 100", True),
+        ("7 requests", True),
+        ("1 connections", True),
+        ("18 KB per wait", False),
+        ("0.26 s", False),
+        ("1.266 times", False),
     ]
     assert "DOES NOT HOLD" in str(claims[0])
 
@@ -171,6 +184,14 @@ def test_every_ending_is_counted_and_the_steps_are_those_between_returns(
     assert 0 < found.since_block < found.since_cpu
     assert 0 < found.burst_block < found.burst_cpu
     assert found.waiting_kilobytes > 0
+
+
+def test_the_median_of_each_figure_counts() -> None:
+    rounds = [
+        replace(FIGURES, requests=requests, lag=lag) for requests, lag in ((5, 0.3), (7, 0.1), (6, 0.2))
+    ]
+
+    assert Figures.medians(rounds) == replace(FIGURES, requests=6, lag=0.2)
 
 
 def test_a_table_is_markdown() -> None:

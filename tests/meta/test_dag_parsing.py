@@ -21,7 +21,7 @@ CLASSES = f"from {SDK} import DAG, BaseOperator, BaseSensorOperator\n"
 OUR_CLASSES = f"import {PACKAGE}.operators.notebook, {PACKAGE}.sensors.notebook\n"
 TASKFLOW = f"from {SDK} import task; task.python\n"
 OUR_TASKFLOW = f"import {PACKAGE}.decorators.notebook\n"
-MOST = 25
+MOST = 16
 """Modules of any kind that naming them may add; each is loaded whenever a DAG file is parsed."""
 ONLY_FOR_RUNNING = (
     "aiohttp",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -77,24 +77,37 @@ def trigger(
 
 
 def fire(waiting: Any) -> dict[str, Any]:
+    """Return the event of a trigger, as :func:`fire_together`."""
+    [event] = fire_together([waiting])
+    return event
+
+
+def fire_together(waiting: Sequence[Any]) -> list[dict[str, Any]]:
     """
-    Rebuild a trigger from what Airflow stores, as a triggerer does, and return its event.
+    Rebuild triggers from what Airflow stores, as a triggerer does, and return their events.
 
     Does not wait for ``MIN_DEFERRAL``, because there is no scheduler here that needs the time.
     """
+
+    async def first(trigger: Any) -> Any:
+        async for event in trigger.run():
+            return event.payload
+        raise AssertionError("the trigger fired nothing")
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*(first(_rebuilt(it)) for it in waiting))
+
+    events: list[dict[str, Any]] = json.loads(json.dumps(asyncio.run(main())))
+    return events
+
+
+def _rebuilt(waiting: Any) -> Any:
     stored = json.loads(json.dumps(waiting.serialize()))
     module, _, name = stored[0].rpartition(".")
     rebuilt = getattr(import_module(module), name)(**stored[1])
     assert json.loads(json.dumps(rebuilt.serialize())) == stored
     rebuilt.not_before -= MIN_DEFERRAL
-
-    async def first() -> Any:
-        async for event in rebuilt.run():
-            return event.payload
-        raise AssertionError("the trigger fired nothing")
-
-    event: dict[str, Any] = json.loads(json.dumps(asyncio.run(first())))
-    return event
+    return rebuilt
 
 
 @dataclass

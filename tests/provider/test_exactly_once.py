@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_losant.emulator import Script
+from airflow_provider_losant.emulator import Fault, Script
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
 from tests.provider.conftest import operations
-from tests.provider.tasks import Task, Ti, context_of, fire
+from tests.provider.tasks import Task, Ti, context_of, fire, fire_together
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
@@ -62,7 +62,9 @@ class TestAnEventOfAnotherExecution:
         ti = Ti()
         fire(defer(notebook, ti).trigger)
 
-        result = operator(notebook).execute_complete(context_of(ti), event=stale)
+        with pytest.raises(TaskDeferred) as again:
+            operator(notebook).execute_complete(context_of(ti), event=stale)
+        result = operator(notebook).execute_complete(context_of(ti), event=fire(again.value.trigger))
 
         assert result["execution_id"] == ti.pushed["execution_id"]
         assert result["status"] == "completed"
@@ -102,7 +104,33 @@ class TestATriggerThatFailedWithoutAnEvent:
         losant.script(notebook, QUICK)
         fire(defer(notebook, ti := Ti()).trigger)
 
-        assert fail(ti, notebook)["status"] == "completed"
+        with pytest.raises(TaskDeferred) as again:
+            fail(ti, notebook)
+        result = operator(notebook).execute_complete(context_of(ti), event=fire(again.value.trigger))
+
+        assert result["status"] == "completed"
+
+    def test_of_many_tasks_at_once_sends_no_request_but_the_poll_that_they_share(
+        self, losant: Emulator, notebook: str
+    ) -> None:
+        losant.script(notebook, QUICK)
+        tis = [Ti(run_id=f"run {number}") for number in range(150)]
+        for ti in tis:
+            defer(notebook, ti)
+        losant.clear_requests()
+        waiting = []
+        for ti in tis:
+            with pytest.raises(TaskDeferred) as again:
+                fail(ti, notebook)
+            waiting.append(again.value.trigger)
+        assert operations(losant) == []
+        losant.inject("notebook.logs", Fault("rate_limited", retry_after=1))
+
+        events = fire_together(waiting)
+
+        own = [ti.pushed["execution_id"] for ti in tis]
+        assert [event["result"]["execution_id"] for event in events] == own
+        assert len(operations(losant)) <= 3
 
     def test_repeatedly_makes_the_worker_wait_itself(self, losant: Emulator, notebook: str) -> None:
         losant.script(notebook, Script(notebook=0.6))

@@ -8,7 +8,7 @@ import gc
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from email.utils import formatdate
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 import pytest
@@ -93,7 +93,7 @@ def test_all_waits_for_a_notebook_share_one_request_per_interval(losant: Emulato
     assert len(poll_times(losant)) <= ceil(took / (0.9 * INTERVAL)) + 2
 
 
-def test_each_notebook_has_its_own_poll_and_all_of_them_one_client(
+def test_each_notebook_has_its_own_poll_and_each_connection_one_client_for_all_of_them(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_connection(monkeypatch, losant, conn_id="losant_other")
@@ -111,8 +111,76 @@ def test_each_notebook_has_its_own_poll_and_all_of_them_one_client(
         await end(waits)
         return found
 
-    # Connections with the same host and token share a client.
-    assert asyncio.run(main()) == (1, [2])
+    assert asyncio.run(main()) == (2, [2, 2])
+
+
+@pytest.mark.parametrize("is_revoked_first", [True, False])
+def test_after_a_rotation_of_the_token_each_notebook_still_has_one_poll(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, is_revoked_first: bool
+) -> None:
+    monkeypatch.setattr("airflow_provider_losant.hooks.base.SETTINGS_TTL", 0.0)
+    notebooks = [notebook, losant.add_notebook("Other")]
+    runs = [execute(losant, it, Script(ending="hang")) for it in notebooks]
+    brief = execute(losant, notebook, Script(notebook=1.5))
+    old, new = losant.add_token(["all.Application"]), losant.add_token(["all.Application"])
+    set_connection(monkeypatch, losant, password=old)
+
+    async def main() -> tuple[int, list[int], list[str], Event]:
+        def begin() -> list[asyncio.Task[Event]]:
+            pairs = zip(notebooks, runs, strict=True)
+            return [asyncio.create_task(wait(losant, it, run)) for it, run in pairs]
+
+        waits = [*begin(), asyncio.create_task(wait(losant, notebook, brief))]
+        await wait_until(lambda: all(poll_times(losant, it) for it in notebooks))
+        set_connection(monkeypatch, losant, password=new)
+        if is_revoked_first:
+            del losant.backend.tokens[old]
+            losant.inject("notebook.logs", Fault("server_error", status=503))
+            await wait_until(lambda: any(it.status == 401 for it in losant.requests))
+        waits += begin()
+        await asyncio.sleep(0.3)
+        if not is_revoked_first:
+            del losant.backend.tokens[old]
+            losant.inject("notebook.logs", Fault("server_error", status=503))
+        waits += begin()
+        event = await waits[2]
+        clients = [it.client for it in async_client._shared.values()]
+        found = len(clients), [len(it) for it in shared_poll._polls.values()]
+        await end(waits)
+        return *found, [it.settings.token for it in clients], event
+
+    clients, polls, tokens, event = asyncio.run(main())
+
+    assert (clients, polls, tokens) == (1, [2], [new])
+    assert event["is_success"]
+
+
+def test_a_rotation_of_one_connection_does_not_change_the_token_of_another(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = losant.add_token(["all.Application"]), losant.add_token(["all.Application"])
+    set_connection(monkeypatch, losant, password=old)
+    set_connection(monkeypatch, losant, conn_id="losant_other", password=old)
+    run = execute(losant, notebook, Script(ending="hang"))
+
+    def tokens() -> set[str]:
+        return {it.client.settings.token for it in async_client._shared.values()}
+
+    async def main() -> set[str]:
+        conn_ids = ("losant_default", "losant_other")
+        waits = [asyncio.create_task(wait(losant, notebook, run, losant_conn_id=it)) for it in conn_ids]
+        await wait_until(lambda: len(poll_times(losant)) > 1)
+        set_connection(monkeypatch, losant, password=new)
+        losant.inject("notebook.logs", Fault("unauthorized"), times=50)
+        await wait_until(lambda: new in tokens())
+        await end(waits[:1])
+        losant.clear_faults()
+        await wait_until(lambda: losant.requests[-1].status == 200)
+        found = tokens()
+        await end(waits)
+        return found
+
+    assert asyncio.run(main()) == {old}
 
 
 def test_waits_with_another_token_have_another_client(
@@ -255,6 +323,29 @@ def test_an_urgent_new_wait_is_polled_at_once(losant: Emulator, notebook: str) -
     assert asyncio.run(main())["is_success"]
 
 
+def test_a_wall_clock_that_is_set_back_delays_no_wait(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (execute(losant, notebook, Script(ending="hang")) for _ in range(2))
+    brief = execute(losant, notebook, Script(notebook=1.0))
+    back = 0.0
+    monkeypatch.setattr(shared_poll, "_clock", lambda: time.time() - back)
+
+    async def main() -> Event:
+        nonlocal back
+        waits = [asyncio.create_task(wait(losant, notebook, it, deadline=inf)) for it in (first, brief)]
+        await wait_until(lambda: len(poll_times(losant)) > 2)
+        back = 3_600.0
+        losant.inject("notebook.logs", Fault("server_error", status=503), times=3)
+        waits.append(asyncio.create_task(wait(losant, notebook, second, deadline=inf)))
+        async with asyncio.timeout(15):
+            event = await waits[1]
+        await end(waits)
+        return event
+
+    assert asyncio.run(main())["is_success"]
+
+
 def test_a_notebook_whose_log_hangs_delays_no_other(losant: Emulator, notebook: str) -> None:
     ill = losant.add_notebook("ill")
     stuck = execute(losant, ill, Script(notebook=0.05))
@@ -342,3 +433,46 @@ def test_two_waits_for_the_same_execution_both_get_the_result(losant: Emulator, 
         return await asyncio.gather(*(wait(losant, notebook, run) for _ in range(2)))
 
     assert [it["result"]["execution_id"] for it in asyncio.run(main())] == [run, run]
+
+
+def test_an_outage_does_not_end_all_its_waits_at_once(losant: Emulator, notebook: str) -> None:
+    runs = [execute(losant, notebook, Script(ending="hang")) for _ in range(40)]
+    losant.inject("notebook.logs", Fault("server_error", status=503), times=1_000)
+
+    async def main() -> list[tuple[int, Event]]:
+        async def end_of(run: str) -> tuple[int, Event]:
+            event = await wait(losant, notebook, run, max_poll_outage=4.0)
+            return len(poll_times(losant)), event
+
+        return await asyncio.gather(*(end_of(run) for run in runs))
+
+    ends = asyncio.run(main())
+
+    assert {event["ending"] for _, event in ends} == {"outage"}
+    polls = [at for at, _ in ends]
+    assert max(polls.count(at) for at in polls) <= 20
+
+
+def test_a_log_longer_than_a_response_may_be_hides_only_its_oldest_entries(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_losant.api.http.decoding.MAX_BODY", 60_000)
+    context = {"padding": "x" * 1_000}
+    losant.script(notebook, Script(notebook=0.3))
+    runs = [LosantHook().execute_notebook(notebook, template_context=context) for _ in range(60)]
+    other = losant.add_notebook("Other")
+    elsewhere = execute(losant, other, Script(notebook=0.3))
+    losant.inject("notebook.logs", Fault("server_error", status=503))
+
+    async def main() -> list[Event]:
+        waits = [wait(losant, notebook, run, max_poll_outage=1.0) for run in runs]
+        return await asyncio.gather(*waits, wait(losant, other, elsewhere))
+
+    *events, neighbour = asyncio.run(main())
+
+    assert neighbour["is_success"]
+    endings = [event["ending"] for event in events]
+    assert endings == ["outage"] * 40 + ["ended"] * 20
+    # A limit whose response was too large is not requested at every poll.
+    limits = [int(it.query["limit"]) for it in losant.requests if "limit" in it.query and notebook in it.path]
+    assert sum(limit > 20 for limit in limits) <= 5

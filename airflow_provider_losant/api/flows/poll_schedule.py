@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
@@ -98,6 +98,9 @@ class PollSchedule:
     """
     The polls of one notebook's log for all its subscribers.
 
+    It is passed epoch seconds, but remembers times of a clock that is never set back: after a correction of
+    the wall clock, no poll comes later than before it.
+
     :param jitter: Randomness that spreads out the polls of many processes.
     """
 
@@ -106,8 +109,9 @@ class PollSchedule:
         self.notebook_id = notebook_id
         self._opens_at = inf
         self._jitter = jitter
-        # A dict, because it keeps the order in which subscribers joined.
-        self._subscribers: dict[Subscriber, None] = {}
+        # In the order in which they joined; by how much the clock had been set back by then.
+        self._subscribers: dict[Subscriber, float] = {}
+        self._latest = self._set_back = 0.0
         self._recipients: Sequence[Subscriber] = ()
         self._needs_retry = False
         self._last_poll = self._requested_at = -inf
@@ -124,13 +128,15 @@ class PollSchedule:
         schedule.join(subscriber)
         return schedule
 
-    def join(self, subscriber: Subscriber, opens_at: float = -inf) -> None:
+    def join(self, subscriber: Subscriber, now: float | None = None, turn: float = 0.0) -> None:
         """
         Add a subscriber.
 
-        :param opens_at: Epoch seconds before which it needs no poll, except at its deadline.
+        :param now: Epoch seconds; None for the time of the last call.
+        :param turn: Seconds from now in which it needs no poll, except at its deadline.
         """
-        self._subscribers[subscriber] = None
+        opens_at = self._steady(self._latest if now is None else now) + turn
+        self._subscribers[subscriber] = self._set_back
         self._opens_at = min(self._opens_at, opens_at)
         self._next_poll_at = min(self._next_poll_at, self._next_poll_for(subscriber))
 
@@ -140,16 +146,16 @@ class PollSchedule:
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next poll."""
-        return max(0.0, self._next_poll_at - now)
+        return max(0.0, self._next_poll_at - self._steady(now))
 
     def is_rate_limited(self, now: float) -> bool:
         """Tell whether Losant's ``Retry-After`` has not passed yet."""
-        return now < self._rate_limited_until
+        return self._steady(now) < self._rate_limited_until
 
     def next_request(self, now: float) -> tuple[int, float]:
         """Return ``limit`` and ``since`` of a request whose response serves all who accept one now."""
-        self._recipients, since = self._accepting(now)
-        self._requested_at, self._needs_retry = now, False
+        self._requested_at, self._needs_retry = self._steady(now), False
+        self._recipients, since = self._accepting(self._requested_at, default=now)
         return self._limit.next_limit(at_least=2 * len(self._recipients)), since
 
     def on_response(self, log: ExecutionLog, now: float) -> list[Subscriber]:
@@ -165,7 +171,7 @@ class PollSchedule:
         if hides_some:
             self._limit.reset()  # the longest log did not help, so it is not requested every time
         # Counted from the request, but Losant gets a pause also where its responses are slow.
-        self._last_poll = max(self._requested_at, now - self._shortest_interval / 2)
+        self._last_poll = max(self._requested_at, self._steady(now) - self._shortest_interval / 2)
         self._stretch = self._jitter(1.0, 1.05)  # never sooner than requested
         return self._present
 
@@ -175,16 +181,17 @@ class PollSchedule:
             self._needs_retry = True
             return []
         self._failures += 1
-        self._last_poll = now
+        self._last_poll = self._steady(now)
         floor, cap = error.retry_after, self._shortest_interval
-        self._retry_at = now + backoff(self._failures, cap=cap, floor=floor, jitter=self._jitter)
-        self._rate_limited_until = now + (floor or 0.0)
+        pause = backoff(self._failures, cap=cap, floor=floor, jitter=self._jitter)
+        self._retry_at = self._last_poll + pause
+        self._rate_limited_until = self._last_poll + (floor or 0.0)
         return self._present
 
     def skip_poll(self, now: float) -> list[Subscriber]:
         """Leave out a poll because of a rate limit; return whose deadlines may have passed."""
         self.next_request(now)
-        self._last_poll = now
+        self._last_poll = self._requested_at
         return self._present
 
     def reschedule(self) -> None:
@@ -192,11 +199,29 @@ class PollSchedule:
         times = map(self._next_poll_for, self._subscribers)
         self._next_poll_at = -inf if self._needs_retry else min(times, default=inf)
 
-    def _accepting(self, now: float) -> tuple[Sequence[Subscriber], float]:
+    def _steady(self, now: float) -> float:
+        """Return the same time by a clock that is never set back."""
+        self._set_back += max(0.0, self._latest - now)
+        self._latest = now
+        return now + self._set_back
+
+    def _accepting(self, steady: float, default: float) -> tuple[Sequence[Subscriber], float]:
         """Return the subscribers that accept a response now, and how far back it has to reach."""
-        demands = ((it, it.demand) for it in self._subscribers)
-        accepting = [(it, demand.since) for it, demand in demands if demand and demand.accepts(now)]
-        return tuple(it for it, _ in accepting), min((since for _, since in accepting), default=now)
+        demands = ((it, self._demand_of(it)) for it in self._subscribers)
+        accepting = [(it, demand.since) for it, demand in demands if demand and demand.accepts(steady)]
+        return tuple(it for it, _ in accepting), min((since for _, since in accepting), default=default)
+
+    def _demand_of(self, subscriber: Subscriber) -> PollDemand | None:
+        """
+        Return a subscriber's demand, with the times of the steady clock.
+
+        Only its deadline keeps following the wall clock, which other processes compare it with.
+        """
+        demand = subscriber.demand
+        if demand is None or not self._set_back:
+            return demand
+        not_before = demand.not_before + self._subscribers[subscriber]
+        return replace(demand, not_before=not_before, deadline=demand.deadline + self._set_back)
 
     @property
     def _shortest_interval(self) -> float:
@@ -208,7 +233,7 @@ class PollSchedule:
         return [it for it in self._recipients if it in self._subscribers and it.demand is not None]
 
     def _next_poll_for(self, subscriber: Subscriber) -> float:
-        demand = subscriber.demand
+        demand = self._demand_of(subscriber)
         if demand is None:
             return inf
         regular = self._retry_at if self._failures else demand.next_poll_at(self._last_poll, self._stretch)

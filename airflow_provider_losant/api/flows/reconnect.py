@@ -17,7 +17,7 @@ from airflow_provider_losant.api.flows.abandoned import split_by_retry
 from airflow_provider_losant.api.flows.cancel import cancel
 from airflow_provider_losant.api.flows.log_reader import SEARCH_LIMIT, WHOLE_LOG, LogLimit, read_log
 from airflow_provider_losant.api.flows.ownership import replaced_ids
-from airflow_provider_losant.api.flows.retry import Jitter, backoff
+from airflow_provider_losant.api.flows.retry import MAX_RETRY_AFTER, Jitter, backoff
 from airflow_provider_losant.api.flows.steps import Clock, LogLine, Sleep
 from airflow_provider_losant.api.flows.wait import is_worth_retrying
 from airflow_provider_losant.api.model import UNREADABLE
@@ -141,7 +141,7 @@ class ExecutionFinder:
             the host is probably not Losant's, so the search ends after ``max_log_lag``.
         :raises SubmissionUnknown: the log cannot be read, or not back far enough.
         """
-        lost_at = self.clock()
+        lost_at = outage_since = self.clock()
         only_pages = isinstance(failure, NotLosantApi)
         for search in count():
             is_last = self.clock() - lost_at >= self.policy.max_log_lag
@@ -153,9 +153,10 @@ class ExecutionFinder:
             except LosantError as error:
                 only_pages = only_pages and isinstance(error, NotLosantApi)
                 longest = self.policy.max_log_lag if only_pages else self.policy.max_poll_outage
-                if not is_worth_retrying(error) or self.clock() - lost_at > longest:
+                if not is_worth_retrying(error) or self.clock() - outage_since > longest:
                     raise self._unknown(error) from error
                 floor = error.retry_after or 0.0
+                outage_since = min(outage_since + floor, lost_at + MAX_RETRY_AFTER)  # as in _read_log_or_wait
             else:
                 floor, only_pages = 0.0, False
                 found = next((it for it in self._summaries(reading.log) if self._is_of_this_try(it)), None)
@@ -225,13 +226,15 @@ class ExecutionFinder:
 
     def _read_log_or_wait(self, *, whole: bool) -> Flow[LogReading]:
         """Read the log, also after an outage: to submit without it could start a second execution."""
-        started_at = self.clock()
+        began_at = started_at = self.clock()
         for attempt in count(1):
             try:
                 return (yield from self._read_log(whole=whole))
             except LosantError as error:
                 if not is_worth_retrying(error) or self._is_outage(started_at):
                     raise
+                # Losant forbids requests: that is no outage. But a search has no deadline, so it ends anyhow.
+                started_at = min(started_at + (error.retry_after or 0.0), began_at + MAX_RETRY_AFTER)
                 yield LogLine(f"{error}; nothing is submitted before the log can be read", logging.WARNING)
                 pause = backoff(attempt, cap=MAX_PAUSE, floor=error.retry_after, jitter=self.jitter)
                 yield Sleep(pause)

@@ -47,7 +47,8 @@ class WaitConfig:
 
     :param poll_interval: Seconds between polls.
     :param deadline: Epoch seconds at which the wait is over, in whatever process it is by then.
-    :param max_poll_outage: Seconds without a readable response after which the wait is given up.
+    :param max_poll_outage: Seconds without a readable response after which the wait is given up, not counting
+        those of ``Retry-After``.
     """
 
     poll_interval: float
@@ -184,6 +185,8 @@ class Wait:
         if self._count_failure(now):
             self._log(f"Polling the {self.target} failed: {error}", logging.WARNING)
         if is_worth_retrying(error):
+            if self._outage_since is not None:
+                self._outage_since += error.retry_after or 0.0  # Losant forbids requests: that is no outage
             return self.on_tick(now, str(error))
         self._end("refused", str(error))
         return True

@@ -7,8 +7,8 @@ import asyncio
 import gc
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin
@@ -68,6 +68,7 @@ class AsyncClient:
             connector=aiohttp.TCPConnector(limit_per_host=2 * MAX_CONCURRENCY, keepalive_timeout=KEEP_ALIVE),
             timeout=aiohttp.ClientTimeout(total=settings.timeout),
             headers={"User-Agent": settings.user_agent},
+            cookie_jar=aiohttp.DummyCookieJar(),  # the API needs none, and file hosts get none of it
             auto_decompress=False,
             trace_configs=[_tracing()],
         )
@@ -117,14 +118,14 @@ class AsyncClient:
         """Return whether there is another token than the refused one; concurrent calls read it once."""
         if self.settings.token == refused and self._refresh is not None:
             if self._reading is None:
-                self._reading = asyncio.ensure_future(self._read_settings(refused, self._refresh))
+                self._reading = asyncio.ensure_future(self._read_settings(self._refresh))
             problem = await asyncio.shield(self._reading)
             if problem is not None:
                 refusal.is_transient = True  # there may be another token
                 log(logging.WARNING, REFRESH_FAILED, problem)
         return self.settings.token != refused
 
-    async def _read_settings(self, refused: str, refresh: Refresh) -> str | None:
+    async def _read_settings(self, refresh: Refresh) -> str | None:
         """Replace the settings if they have another token now; return what kept them from being read."""
         try:
             refreshed = await refresh()
@@ -132,10 +133,14 @@ class AsyncClient:
             return type(problem).__name__
         finally:
             self._reading = None
-        if refreshed.token != refused:
-            self.settings, self._network = refreshed, Network(verify=refreshed.verify)
-            self._finding_route = None
+        self.use(refreshed)
         return None
+
+    def use(self, settings: Settings) -> None:
+        """Use these settings from now on if they have another token, also for requests that were refused."""
+        if settings.token != self.settings.token:
+            self.settings, self._network = settings, Network(verify=settings.verify)
+            self._finding_route = None
 
     async def _route(self) -> Route:
         """Return how requests reach the API: found once, in a thread, because it reads files."""
@@ -146,38 +151,40 @@ class AsyncClient:
 
     async def _send(self, call: Call[T]) -> T:
         route = await self._route()
-        has_body = call.json is not None or call.upload is not None
-        transmission = _Transmission(is_read=call.method == "GET", has_body=has_body)
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._cancel_slots if call.deletes else self._slots)
-            form = None
-            if call.upload is not None:
+        async with self._cancel_slots if call.deletes else self._slots:
+            if call.upload is None:
+                return await self._exchange(call, route)
+            with await asyncio.to_thread(call.upload.open, "rb") as file:
                 form = aiohttp.FormData()
-                file = stack.enter_context(await asyncio.to_thread(call.upload.open, "rb"))
                 form.add_field(
                     "jupyterFile", file, filename=call.upload.name, content_type="application/x-ipynb+json"
                 )
-            try:
-                async with self._session.request(
-                    call.method,
-                    self.settings.base_url + call.path,
-                    params=dict(call.query),
-                    json=call.json,
-                    data=form,
-                    headers={"Authorization": f"Bearer {self.settings.token}", **_JSON},
-                    # Otherwise aiohttp labels an empty body application/octet-stream.
-                    skip_auto_headers=() if has_body else ("Content-Type",),
-                    allow_redirects=False,
-                    ssl=route.tls or True,
-                    proxy=route.proxy,
-                    trace_request_ctx=transmission,
-                ) as response:
-                    body = ResponseBody(call.operation, response.headers)
-                    async for received in response.content.iter_any():
-                        body.feed(received)
-            except _ERRORS as error:
-                where = f"{call.operation} at {self.settings.base_url}"
-                raise transport_error(where, error, is_begun=transmission.is_begun) from None
+                return await self._exchange(call, route, form)
+
+    async def _exchange(self, call: Call[T], route: Route, form: aiohttp.FormData | None = None) -> T:
+        has_body = call.json is not None or form is not None
+        transmission = _Transmission(is_read=call.method == "GET", has_body=has_body)
+        try:
+            async with self._session.request(
+                call.method,
+                # With its query, which aiohttp would encode twice: for the request and for the tracing.
+                URL(self.settings.base_url + call.path).update_query(call.query),
+                json=call.json,
+                data=form,
+                headers={"Authorization": f"Bearer {self.settings.token}", **_JSON},
+                # Otherwise aiohttp labels an empty body application/octet-stream.
+                skip_auto_headers=() if has_body else ("Content-Type",),
+                allow_redirects=False,
+                ssl=route.tls or True,
+                proxy=route.proxy,
+                trace_request_ctx=transmission,
+            ) as response:
+                body = ResponseBody(call.operation, response.headers)
+                async for received in response.content.iter_any():
+                    body.feed(received)
+        except _ERRORS as error:
+            where = f"{call.operation} at {self.settings.base_url}"
+            raise transport_error(where, error, is_begun=transmission.is_begun) from None
         with _gc_paused():
             return parse_response(call, response.status, response.headers, body.finish())
 
@@ -260,7 +267,7 @@ def _tracing() -> aiohttp.TraceConfig:
     return tracing
 
 
-_Key = tuple[asyncio.AbstractEventLoop, "Settings"]
+_Key = tuple[asyncio.AbstractEventLoop, str, "Settings"]
 
 
 @dataclass(slots=True)
@@ -275,28 +282,33 @@ _shared: dict[_Key, _Entry] = {}
 
 class SharedClient:
     """
-    The client that an event loop shares for the same settings; use it as ``async with``.
+    The client that an event loop shares for one connection; use it as ``async with``.
 
-    The last user closes the client.
+    Settings that differ in the token only have the same client, and it uses the token of the latest: after a
+    rotation, one notebook would be polled with the old and with the new one. The last user closes the client.
 
     :param settings: As for :class:`AsyncClient`.
     :param refresh: As for :class:`AsyncClient`.
+    :param name: The connection's name; clients of other connections are not shared, because their tokens may
+        be rotated at other times.
     """
 
-    __slots__ = ("_key", "_refresh")
+    __slots__ = ("_key", "_refresh", "_settings")
 
-    def __init__(self, settings: Settings, refresh: Refresh | None = None) -> None:
-        self._key: _Key = (asyncio.get_running_loop(), settings)
+    def __init__(self, settings: Settings, refresh: Refresh | None = None, *, name: str = "") -> None:
+        self._key: _Key = (asyncio.get_running_loop(), name, replace(settings, token=""))
+        self._settings = settings
         self._refresh = refresh
 
     async def __aenter__(self) -> AsyncClient:
         shared = _shared.get(self._key)
         if shared is None:
-            client = AsyncClient(self._key[1], self._refresh)
+            client = AsyncClient(self._settings, self._refresh)
             shared = _shared[self._key] = _Entry(self._key, client)
+        shared.client.use(self._settings)
         shared.users += 1
         # Thousands may share it, so none of them keeps settings of its own.
-        self._key, self._refresh = shared.key, None
+        self._key, self._settings, self._refresh = shared.key, shared.client.settings, None
         return shared.client
 
     async def __aexit__(self, *exc: object) -> None:

@@ -11,10 +11,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import HTTPError
 
 from airflow_provider_losant.api.endpoints import Call
@@ -30,7 +31,7 @@ from airflow_provider_losant.api.errors import (
     is_transient_status,
 )
 from airflow_provider_losant.api.flows.steps import Fetch, Interrupted, Log, LogLine, Sleep, Tail
-from airflow_provider_losant.api.http.connection import POOLS, transmission
+from airflow_provider_losant.api.http.connection import POOLS, hide_queries, transmission
 from airflow_provider_losant.api.http.decoding import ACCEPT_ENCODING, CHUNK_SIZE, GzipDecoder, ResponseBody
 from airflow_provider_losant.api.http.failures import REFRESH_FAILED, describe, transport_error
 from airflow_provider_losant.api.http.multipart import MultipartStream
@@ -124,6 +125,7 @@ class Client:
         self._refresh = refresh
         self._network = network or Network(verify=settings.verify)
         self._session: requests.Session | None = None
+        self._base_url = ""
         self._handlers: Mapping[type, Callable[[Any], Any]] = {
             Call: self._call,
             Sleep: self._sleep,
@@ -162,6 +164,8 @@ class Client:
         """
         if self._session is None:
             self._session = _Session(self.settings, self._network.route_to(self.settings.base_url))
+            # As requests writes it, for example with a host name of other letters than ASCII.
+            self._base_url = str(requests.Request("GET", self.settings.base_url).prepare().url).rstrip("/")
             self._session.headers.update(
                 {
                     "Accept": "application/json",
@@ -225,15 +229,12 @@ class Client:
                 form = MultipartStream(stack.enter_context(call.upload.open("rb")), call.upload.name)
             request = stack.enter_context(transmission())
             try:
-                response = session.request(
-                    call.method,
-                    self.settings.base_url + call.path,
-                    params=dict(call.query),
-                    json=call.json,
-                    data=form,
-                    headers=None if form is None else {"Content-Type": form.content_type},
+                response = session.get_adapter(self._base_url).send(
+                    self._prepare(call, form),
                     timeout=self.settings.timeout,
                     stream=True,
+                    proxies=session.proxies,
+                    verify=session.verify is not False,
                 )
                 with response:
                     body = self._body(call, response)
@@ -241,6 +242,17 @@ class Client:
                 where = f"{call.operation} at {self.settings.base_url}"
                 raise transport_error(where, error, is_begun=request.is_begun) from None
         return parse_response(call, response.status_code, response.headers, body)
+
+    def _prepare(self, call: Call[Any], form: MultipartStream | None) -> requests.PreparedRequest:
+        """Prepare a request; ``Session.request`` takes a third of a call to merge settings."""
+        prepared = requests.PreparedRequest()
+        prepared.method = call.method
+        prepared.url = self._base_url + call.path + (f"?{urlencode(call.query)}" if call.query else "")
+        prepared.headers = CaseInsensitiveDict(self.session.headers)  # type: ignore[arg-type]  # all are text
+        prepared.prepare_body(form, None, call.json)
+        if form is not None:
+            prepared.headers["Content-Type"] = form.content_type
+        return prepared
 
     def _body(self, call: Call[Any], response: requests.Response) -> bytes:
         """Read a response body within ``timeout``, counted anew from its start."""
@@ -305,7 +317,7 @@ class Client:
         raise TransportError(f"the file host redirected {MAX_REDIRECTS} times in a row")
 
     def _get_file(self, url: str, headers: Mapping[str, str]) -> requests.Response:
-        _SIGNED_HOSTS.add(urlsplit(url).hostname or url)
+        hide_queries(urlsplit(url).hostname or url)
         with _Session(self.settings, self._network.route_to(url)) as session:
             return session.get(
                 url,
@@ -313,21 +325,6 @@ class Client:
                 timeout=self.settings.timeout,
                 stream=True,
             )
-
-
-_SIGNED_HOSTS: set[str] = set()
-
-
-def _hide_signature(record: logging.LogRecord) -> bool:
-    """Remove the query from what urllib3 logs about a request to a file host."""
-    args = record.args if isinstance(record.args, tuple) else ()
-    if any(host in it for it in args if isinstance(it, str) for host in _SIGNED_HOSTS):
-        record.args = tuple(it.partition("?")[0] if isinstance(it, str) else it for it in args)
-    return True
-
-
-for _name in ("urllib3.connectionpool", "urllib3.connection"):
-    logging.getLogger(_name).addFilter(_hide_signature)
 
 
 def iter_raw(response: requests.Response) -> Iterator[bytes]:

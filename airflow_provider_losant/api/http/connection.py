@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import logging
 import queue
 import time
 from collections import deque
@@ -176,3 +177,22 @@ class _TlsPool(HTTPSConnectionPool):
 
 POOLS = {"http": _Pool, "https": _TlsPool}
 """urllib3's ``pool_classes_by_scheme``."""
+
+
+_signed_hosts: set[str] = set()
+
+
+def hide_queries(host: str) -> None:
+    """Remove from now on the query from what urllib3 logs about requests to a host: it may be a signature."""
+    _signed_hosts.add(host)
+
+
+def _hide_query(record: logging.LogRecord) -> bool:
+    args = record.args if isinstance(record.args, tuple) else ()
+    if any(host in it for it in args if isinstance(it, str) for host in _signed_hosts):
+        record.args = tuple(it.partition("?")[0] if isinstance(it, str) else it for it in args)
+    return True
+
+
+for _name in ("urllib3.connectionpool", "urllib3.connection"):
+    logging.getLogger(_name).addFilter(_hide_query)

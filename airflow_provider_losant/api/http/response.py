@@ -56,15 +56,15 @@ def parse_response(call: Call[T], status: int, headers: Mapping[str, str], body:
     if status == 407:  # noqa: PLR2004 - as above
         raise TransportError(f"{call.operation}: the proxy returned 407", was_sent=False)
     content = _json(body)
-    content_type = one_line(headers.get("content-type") or "no content type")
     if status >= 400:  # noqa: PLR2004 - as above
         error = _error(call, status, headers, content)
         if body and not error.is_transient and not _is_losants_error(content):
-            what = content_type if content is _UNREADABLE else "JSON that is not Losant's"
+            what = _content_type(headers) if content is _UNREADABLE else "JSON that is not Losant's"
             raise NotLosantApi(f"{call.operation} got {status} with {what}: the host is not Losant's API")
         raise error
     if content is _UNREADABLE:
         # Without a body, the response may have broken off before its headers were complete.
+        content_type = _content_type(headers)
         if body and "json" not in content_type:
             # A gateway may respond like this after it has forwarded the request.
             raise NotLosantApi(
@@ -81,6 +81,10 @@ def parse_response(call: Call[T], status: int, headers: Mapping[str, str], body:
 
 
 _UNREADABLE: Any = object()
+
+
+def _content_type(headers: Mapping[str, str]) -> str:
+    return one_line(headers.get("content-type") or "no content type")
 
 
 def _json(body: bytes) -> Any:

@@ -307,7 +307,7 @@ def test_no_poll_comes_earlier_than_requested_except_for_a_deadline() -> None:
     schedule = make_schedule()
 
     for one_wait, opens_at, pause in [(wait(), 9, 9), (wait(deadline=CREATED_AT + 7), 12, 7), (wait(), 4, 4)]:
-        schedule.join(one_wait, CREATED_AT + opens_at)
+        schedule.join(one_wait, CREATED_AT, opens_at)
         assert schedule.delay(CREATED_AT) == pause
 
 
@@ -335,6 +335,59 @@ def test_without_waits_no_poll_is_due() -> None:
     PollRun(schedule, done(0)).poll()
 
     assert schedule.delay(CREATED_AT) == inf
+
+
+@pytest.mark.parametrize("back", [2.0, 3_600.0, 1e9])
+@pytest.mark.parametrize("response", [running(1, 0), GONE, ServerError(503, "", "busy")])
+def test_no_poll_is_later_when_the_wall_clock_is_set_back(back: float, response: Any) -> None:
+    schedule = make_schedule(wait(0), wait(1, interval=60.0), jitter=maximum)
+    polls = PollRun(schedule, response).poll(2)
+
+    polls.driver.now -= back
+    delays = []
+    for new in range(3):
+        schedule.join(wait(2 + new, not_before=polls.driver.now + 5), polls.driver.now)
+        delays.append(schedule.delay(polls.driver.now))
+        polls.poll()
+
+    assert max(delays) <= 20 * 1.05
+    assert len(polls.poll_times) == 5
+
+
+def test_a_clock_set_back_before_the_first_poll_of_a_wait_does_not_delay_that() -> None:
+    schedule = make_schedule(wait(0, not_before=CREATED_AT + 20), jitter=maximum)
+    polls = PollRun(schedule, done(0))
+    assert schedule.delay(CREATED_AT) == 20
+
+    polls.driver.now -= 3_600
+
+    assert schedule.delay(polls.driver.now) == 20
+    assert [it.ending for it in polls.poll().ended] == ["ended"]
+
+
+def test_retry_after_and_then_a_clock_that_is_set_back_delay_no_poll_by_the_difference() -> None:
+    schedule = make_schedule(wait(0), jitter=maximum)
+    slow_down = RateLimited(429, "", "slow down", retry_after=120.0)
+    polls = PollRun(schedule, slow_down, running(0)).poll()
+
+    polls.driver.now -= 3_600
+
+    assert schedule.delay(polls.driver.now) <= 120 + 20
+    assert schedule.is_rate_limited(polls.driver.now)
+    polls.poll(2)
+    assert not schedule.is_rate_limited(polls.driver.now)
+    assert schedule.delay(polls.driver.now) <= 20 * 1.05
+
+
+def test_a_deadline_follows_the_wall_clock_also_when_it_is_set_back() -> None:
+    brief = wait(0, deadline=CREATED_AT + 100)
+    polls = PollRun(make_schedule(brief), running(0)).poll()
+
+    polls.driver.now -= 3_600
+    while brief.ending is None:
+        polls.poll()
+
+    assert (brief.ending, polls.driver.now) == ("deadline", CREATED_AT + 100)
 
 
 # -- when it fails ----------------------------------------------------------------------------------------
@@ -379,6 +432,34 @@ def test_a_deadline_during_retry_after_ends_its_wait_without_a_poll() -> None:
     assert (brief.ending, patient.ending) == ("deadline", None)
     assert polls.poll_times[0] == 0
     assert polls.poll_times[1] >= 120
+
+
+def test_a_deadline_during_a_long_retry_after_ends_no_other_wait() -> None:
+    brief, *others = waits = [wait(0, deadline=CREATED_AT + 700), wait(1), wait(2)]
+    slow_down = RateLimited(429, "", "slow down", retry_after=900.0)
+
+    polls = PollRun(make_schedule(*waits), slow_down, running(2, 1)).poll(3)
+
+    assert [it.ending for it in waits] == ["deadline", None, None]
+    assert polls.ended == [brief]
+    assert polls.poll_times == [0, pytest.approx(900, abs=1)]
+    assert all(it.execution for it in others)
+
+
+def test_the_time_of_retry_after_is_no_outage_for_the_failures_before_and_after_it() -> None:
+    short, long = wait(0, max_poll_outage=100.0), wait(1, max_poll_outage=600.0)
+    slow_down = RateLimited(429, "", "slow down", retry_after=900.0)
+    schedule = make_schedule(short, long, jitter=maximum)
+
+    # 7 s before the refusal, and up to 600 s after it.
+    polls = PollRun(schedule, GONE, GONE, GONE, slow_down, GONE).poll(12)
+
+    assert (short.ending, long.ending) == ("outage", None)
+    assert 900 + 100 < polls.driver.now - CREATED_AT < 900 + 600
+    while long.ending is None:
+        polls.poll()
+    assert long.ending == "outage"
+    assert polls.driver.now - CREATED_AT == pytest.approx(900 + 600, abs=20)
 
 
 def test_a_new_wait_is_not_polled_before_retry_after() -> None:

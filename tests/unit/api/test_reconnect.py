@@ -252,6 +252,19 @@ def test_the_search_for_a_lost_submission_respects_retry_after() -> None:
     assert driver.sleeps == [40.0]
 
 
+@pytest.mark.parametrize("search", ["find_lost", "find_earlier"])
+def test_the_time_of_retry_after_is_no_outage_for_a_failure_after_it(search: str) -> None:
+    slow_down = RateLimited(429, "", "slow down", retry_after=900.0)
+    busy = ServerError(503, "", "busy")
+    listed = [execution_of_try(2, "inProgress"), execution_of_try(3, "queued")]
+    driver = FlowDriver([slow_down, busy, listed])
+
+    found = find_lost(driver) if search == "find_lost" else find_earlier(driver, SUBMISSION)
+
+    assert found in listed
+    assert 900 < sum(driver.sleeps) < 960
+
+
 PAGE = NotLosantApi("a page", may_have_taken_effect=True)
 
 
