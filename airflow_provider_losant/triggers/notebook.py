@@ -17,6 +17,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_losant._compat import (
     BaseEventTrigger,
     asset_stores,
+    event_trigger_has_queue,
     trigger_has_on_kill,
     trigger_task_state,
 )
@@ -47,6 +48,8 @@ It fails a task whose trigger fires before that (apache/airflow#66374, #67287, #
 """
 KILL_BUDGET = 25.0
 """Seconds for the cancellation after a kill; Airflow gives a trigger 30."""
+MAX_QUEUE = 256
+"""Characters of a queue's name in Airflow's database."""
 
 
 class LosantNotebookExecutionTrigger(BaseTrigger):
@@ -208,7 +211,9 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
     :param poll_interval: Time between polls: seconds or a timedelta. Everything in the same triggerer that
         waits for the notebook shares them.
     :param losant_conn_id: The Airflow connection.
-    :raises InvalidArgument: an argument is invalid.
+    :param queue: Only a triggerer that was started with ``--queues`` and this name runs the trigger
+        (Airflow 3.4 and later). None: one that was started without ``--queues``.
+    :raises InvalidArgument: an argument is invalid, or this Airflow has no queues for such triggers.
     :raises LosantConfigError: this Airflow is older than 3.0.
     """
 
@@ -220,8 +225,11 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
         statuses: Sequence[str] = (COMPLETED.name,),
         poll_interval: float | timedelta = 60.0,
         losant_conn_id: str = "losant_default",
+        queue: str | None = None,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
+        # Also an argument of Airflow's, which reads it from the attribute when it stores the trigger.
+        self._queue = {} if queue is None else {"queue": _check_queue(queue)}
+        super().__init__(**self._queue)  # type: ignore[no-untyped-call]  # Airflow's
         self.subscription = Subscription(
             losant_conn_id=losant_conn_id,
             application_id=application_id and losant_id(application_id, field="application_id"),
@@ -232,8 +240,9 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class and its arguments, one by one."""
-        arguments = asdict(self.subscription)
-        return f"{__name__}.{type(self).__name__}", arguments | {"statuses": list(arguments["statuses"])}
+        arguments = asdict(self.subscription) | {"statuses": list(self.subscription.statuses)}
+        # With the queue, because Airflow replaces a stored trigger only when its arguments have changed.
+        return f"{__name__}.{type(self).__name__}", arguments | self._queue
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fire for what ends from now on: used by Airflow before 3.3."""
@@ -267,3 +276,14 @@ def _check_statuses(statuses: Sequence[str]) -> tuple[str, ...]:
     if isinstance(statuses, str) or not statuses or not set(statuses) <= set(known):
         raise InvalidArgument("statuses", f"{statuses!r} is not a list of some of {', '.join(known)}")
     return tuple(statuses)
+
+
+def _check_queue(queue: object) -> str:
+    # Airflow separates the names after --queues by commas, so other names would match no triggerer.
+    if not isinstance(queue, str) or not queue or queue != queue.strip() or "," in queue:
+        raise InvalidArgument("queue", f"{queue!r} is not the name of one queue")
+    if len(queue) > MAX_QUEUE:
+        raise InvalidArgument("queue", f"has more than {MAX_QUEUE} characters")
+    if not event_trigger_has_queue():
+        raise InvalidArgument("queue", "needs Airflow 3.4 or later, whose event triggers have queues")
+    return queue
