@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.airflow(since="3.4"),
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.filterwarnings("error:::airflow_provider_losant"),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.xdist_group("airflow-database"),
 ]
 both_modes = pytest.mark.parametrize("task_id", ["waiting", "deferred"])

@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.airflow(since="3.2"),
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.filterwarnings("error:::airflow_provider_losant"),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.xdist_group("airflow-database"),
 ]
 with_dates = pytest.mark.airflow(since="3.3")
