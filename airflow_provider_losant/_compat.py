@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -63,6 +64,7 @@ __all__ = [
     "conf",
     "dag_run_start",
     "deployment_id",
+    "event_trigger_has_queue",
     "heartbeat_timeout",
     "is_asset",
     "kill_may_be_reassignment",
@@ -209,6 +211,11 @@ def asset_stores(trigger: Any) -> list[Any]:
     """
     stores = getattr(trigger, "asset_state_store", None)
     return [] if stores is None else [*stores._by_name.values(), *stores._by_uri.values()]  # noqa: SLF001 - as above
+
+
+def event_trigger_has_queue() -> bool:
+    """Return whether the trigger of an asset can be assigned to certain triggerers (Airflow 3.4)."""
+    return "queue" in signature(_event_trigger()).parameters
 
 
 def trigger_has_on_kill() -> bool:

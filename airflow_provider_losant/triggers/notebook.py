@@ -18,6 +18,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_losant._compat import (
     BaseEventTrigger,
     asset_stores,
+    event_trigger_has_queue,
     kill_may_be_reassignment,
     trigger_has_on_kill,
     trigger_task_state,
@@ -52,6 +53,8 @@ OUTAGE_SPREAD = 1.25
 """How many times ``max_poll_outage`` the longest wait lasts of those that the same outage ends."""
 KILL_BUDGET = 25.0
 """Seconds for the cancellation after a kill; Airflow gives a trigger 30."""
+MAX_QUEUE = 256
+"""Characters of a queue's name in Airflow's database."""
 
 
 class LosantNotebookExecutionTrigger(BaseTrigger):
@@ -231,9 +234,11 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
     :param batch: One event for all executions that are found at once, for a notebook of which more than one
         ends every five seconds.
     :param losant_conn_id: The Airflow connection.
+    :param queue: Only a triggerer that was started with ``--queues`` and this name runs the trigger
+        (Airflow 3.4 and later). None: one that was started without ``--queues``.
     :param stored: Whether Airflow has stored these arguments. Unknown ones, of a newer version of this
         package, are then ignored.
-    :raises InvalidArgument: an argument is invalid.
+    :raises InvalidArgument: an argument is invalid, or this Airflow has no queues for such triggers.
     :raises LosantConfigError: this Airflow is older than 3.0.
     """
 
@@ -246,10 +251,13 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
         poll_interval: float | timedelta = 60.0,
         batch: bool = False,
         losant_conn_id: str = "losant_default",
+        queue: str | None = None,
         stored: bool = False,
         **unknown: Any,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
+        # Also an argument of Airflow's, which reads it from the attribute when it stores the trigger.
+        self._queue = {} if queue is None else {"queue": _check_queue(queue)}
+        super().__init__(**self._queue)  # type: ignore[no-untyped-call]  # Airflow's
         check_unknown(self, unknown, stored=stored)
         self.subscription = Subscription(
             losant_conn_id=losant_conn_id,
@@ -262,9 +270,9 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class and its arguments, one by one."""
-        arguments = asdict(self.subscription)
-        more = {"statuses": list(arguments["statuses"]), "stored": True}
-        return f"{__name__}.{type(self).__name__}", arguments | more
+        arguments = asdict(self.subscription) | {"statuses": list(self.subscription.statuses), "stored": True}
+        # With the queue, because Airflow replaces a stored trigger only when its arguments have changed.
+        return f"{__name__}.{type(self).__name__}", arguments | self._queue
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fire for what ends from now on: used by Airflow before 3.3."""
@@ -298,3 +306,14 @@ def _check_statuses(statuses: Sequence[str]) -> tuple[str, ...]:
     if isinstance(statuses, str) or not statuses or not set(statuses) <= set(known):
         raise InvalidArgument("statuses", f"{statuses!r} is not a list of some of {', '.join(known)}")
     return tuple(statuses)
+
+
+def _check_queue(queue: object) -> str:
+    # Airflow separates the names after --queues by commas, so other names would match no triggerer.
+    if not isinstance(queue, str) or not queue or queue != queue.strip() or "," in queue:
+        raise InvalidArgument("queue", f"{queue!r} is not the name of one queue")
+    if len(queue) > MAX_QUEUE:
+        raise InvalidArgument("queue", f"has more than {MAX_QUEUE} characters")
+    if not event_trigger_has_queue():
+        raise InvalidArgument("queue", "needs Airflow 3.4 or later, whose event triggers have queues")
+    return queue

@@ -6,9 +6,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
+from airflow_provider_losant._compat import AIRFLOW_3
 from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.hooks.losant import LosantHook
 from tests.support.factories import BRIEF
@@ -91,3 +95,18 @@ def set_connection(
         **fields,
     }
     monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(task_log))
+
+
+@contextmanager
+def dag_bundle(folder: Path) -> Iterator[pytest.MonkeyPatch]:
+    """Let this process find its DAGs in a folder; Airflow 2 needs no such setting."""
+    manager = import_module("airflow.dag_processing.bundles.manager") if AIRFLOW_3 else None
+    # Airflow 3.4 reads the list once in a process, in which other tests have lists of their own.
+    forget = getattr(getattr(manager, "_load_bundle_config_snapshot", None), "cache_clear", lambda: None)
+    bundle = {"classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "name": folder.name}
+    bundles = json.dumps([{**bundle, "kwargs": {"path": str(folder)}}])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundles)
+        forget()
+        yield patch
+    forget()

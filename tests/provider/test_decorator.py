@@ -19,7 +19,7 @@ from airflow_provider_losant.decorators import notebook as decorators
 from airflow_provider_losant.emulator import Emulator, Request, Script
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
-from tests.provider.conftest import set_connection
+from tests.provider.conftest import dag_bundle, set_connection
 from tests.support.factories import BRIEF
 
 # Airflow's own server, client and test runner cause warnings; only those of the provider are tested here.
@@ -55,11 +55,8 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def finished(airflow_db: None) -> Iterator[Finished]:
-    with Emulator() as losant, pytest.MonkeyPatch.context() as patch:
+    with Emulator() as losant, dag_bundle(DAGS) as patch:
         set_connection(patch, losant)
-        bundle = {"classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "name": "taskflow"}
-        bundles = json.dumps([{**bundle, "kwargs": {"path": str(DAGS)}}])
-        patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundles)
         from tests.provider.dags.taskflow import taskflow
 
         notebook = losant.add_notebook("Good")

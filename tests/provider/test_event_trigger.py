@@ -19,6 +19,7 @@ import pytest
 
 from airflow_provider_losant._compat import asset_stores
 from airflow_provider_losant.api.http import async_client
+from airflow_provider_losant.assets.notebook import create_asset
 from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.triggers import event_stream, shared_poll
@@ -31,6 +32,7 @@ from tests.support.factories import BRIEF
 
 needs_events = pytest.mark.airflow(since="3.0")
 needs_memory = pytest.mark.airflow(since="3.3")
+needs_queues = pytest.mark.airflow(since="3.4")
 pytestmark = pytest.mark.usefixtures("losant_connection")
 
 INTERVAL = 0.1
@@ -451,6 +453,11 @@ def test_equal_event_triggers_are_serialized_equally(notebook: str) -> None:
         ({"statuses": ["queued"]}, "statuses"),
         ({"statuses": []}, "statuses"),
         ({"poll_interval": 0}, "poll_interval"),
+        ({"queue": ""}, "queue"),
+        ({"queue": " losant"}, "queue"),
+        ({"queue": "losant,other"}, "queue"),
+        ({"queue": "q" * 257}, "queue"),
+        ({"queue": 7}, "queue"),
     ],
 )
 def test_an_invalid_argument_is_refused_when_the_dag_is_parsed(
@@ -458,6 +465,44 @@ def test_an_invalid_argument_is_refused_when_the_dag_is_parsed(
 ) -> None:
     with pytest.raises(ValueError, match=f"^{field}: "):
         LosantNotebookEventTrigger(**{"notebook_id": notebook, **wrong})
+
+
+@needs_queues
+def test_airflow_stores_the_queue_of_an_event_trigger_with_its_asset(notebook: str) -> None:
+    from airflow.sdk import AssetWatcher
+    from airflow.serialization.decoders import decode_asset_like
+    from airflow.serialization.encoders import encode_asset_like, encode_trigger
+
+    trigger = LosantNotebookEventTrigger(notebook_id=notebook, queue="losant")
+    asset = create_asset(
+        notebook_id=notebook,
+        application_id="575ec8687ae143cd83dc4a97",
+        watchers=[AssetWatcher(name="reports", trigger=trigger)],
+    )
+
+    (stored,) = decode_asset_like(encode_asset_like(asset)).watchers
+
+    assert encode_trigger(stored.trigger)["queue"] == "losant"
+    assert watcher(notebook, queue="losant").queue == "losant"
+
+
+@needs_queues
+def test_another_queue_makes_another_trigger_and_none_leaves_it_as_it_was(notebook: str) -> None:
+    from airflow.triggers.base import BaseEventTrigger
+
+    def sum_up(**more: Any) -> int:
+        return BaseEventTrigger.hash(*LosantNotebookEventTrigger(notebook_id=notebook, **more).serialize())
+
+    # By this number Airflow notices that a DAG file has another trigger than its database.
+    assert len({sum_up(), sum_up(queue="losant"), sum_up(queue="other")}) == 3
+    assert "queue" not in watcher(notebook).serialize()[1]
+
+
+@needs_events
+@pytest.mark.airflow(before="3.4")
+def test_an_airflow_without_queues_of_event_triggers_reports_it(notebook: str) -> None:
+    with pytest.raises(ValueError, match=r"^queue: needs Airflow 3\.4 or later"):
+        LosantNotebookEventTrigger(notebook_id=notebook, queue="losant")
 
 
 @pytest.mark.airflow(before="3.0")

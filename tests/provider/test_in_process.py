@@ -16,7 +16,7 @@ import pytest
 from airflow_provider_losant._compat import AIRFLOW_3
 from airflow_provider_losant.emulator import Emulator, Request, Script
 from airflow_provider_losant.hooks.losant import LosantHook
-from tests.provider.conftest import set_connection
+from tests.provider.conftest import dag_bundle, set_connection
 from tests.support.factories import BRIEF
 
 # Airflow's own server, client and test runner cause warnings; only those of the provider are tested here.
@@ -52,12 +52,9 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def finished(airflow_db: None) -> Iterator[Finished]:
-    with Emulator() as losant, pytest.MonkeyPatch.context() as patch:
+    with Emulator() as losant, dag_bundle(DAGS) as patch:
         set_connection(patch, losant)
         set_connection(patch, losant, "losant_other", extra={"app_url": "https://ui.example"})
-        bundle = {"classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "name": "in_process"}
-        bundles = json.dumps([{**bundle, "kwargs": {"path": str(DAGS)}}])
-        patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundles)
         yield run_in_process(losant)
 
 

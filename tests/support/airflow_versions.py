@@ -31,7 +31,11 @@ def is_for(version: str, *, since: str | None = None, before: str | None = None)
     return is_old_enough and (since is None or release(version) >= release(since))
 
 
-EXAMPLES_SINCE = {"losant_react_to_notebook": "3.0", "losant_react_to_busy_notebook": "3.0"}
+EXAMPLES_SINCE = {
+    "losant_react_to_notebook": "3.0",
+    "losant_react_to_busy_notebook": "3.0",
+    "losant_report_partitions": "3.3",
+}
 """Examples that only newer versions of Airflow can load, with the first of them."""
 
 

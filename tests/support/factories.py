@@ -48,12 +48,11 @@ def owner(**changes: Any) -> Owner:
         task_id="task",
         run_id="run",
         map_index=-1,
-        region="",
-        loop_index=-1,
         try_number=1,
         max_tries=3,
         dag_run_start="2026-01-01T00:00:00+00:00",
         deployment="https://airflow.example",
+        may_sweep=True,
     )
     return replace(usual, **changes)
 

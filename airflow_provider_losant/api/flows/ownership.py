@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -31,6 +31,9 @@ class Owner:
     """
     A task instance between two clears, with all its tries. The marker contains each of these fields.
 
+    A field that is added in a later version needs a default: during an upgrade, a retry has to find what the
+    earlier version has submitted.
+
     :param region: What identifies the iteration of a looped task (Airflow 3.4), because all iterations have
         the other names in common; empty for any other task.
     :param loop_index: The number of that iteration, from 0, for people. It identifies nothing: iterations of
@@ -48,13 +51,13 @@ class Owner:
     task_id: str
     run_id: str
     map_index: int
-    region: str
-    loop_index: int
     try_number: int
     max_tries: int
     dag_run_start: str
     deployment: str
-    may_sweep: bool = True
+    may_sweep: bool
+    region: str = ""
+    loop_index: int = -1
 
     def add_marker(
         self, context: Mapping[str, Any], openlineage: Mapping[str, str] | None = None
@@ -141,15 +144,16 @@ def format_start(dag_run_start: datetime | None) -> str:
 
 
 _TYPES: Mapping[str, type] = get_type_hints(Owner)
-_REQUIRED = frozenset(it.name for it in fields(Owner))
+_DEFAULTS = {it.name: it.default for it in fields(Owner) if it.default is not MISSING}
+"""What a marker that an earlier version has written does not contain."""
 
 
 def read_marker(execution: Execution) -> Owner | None:
     """Return the owner that an execution's marker names; None without a marker as :class:`Owner` makes it."""
-    marker = _marker(execution)
-    if not marker.keys() >= _REQUIRED or not all(type(marker[name]) is it for name, it in _TYPES.items()):
+    marker = {**_DEFAULTS, **_marker(execution)}
+    if not all(type(marker.get(name)) is it for name, it in _TYPES.items()):
         return None
-    return Owner(**{name: marker[name] for name in _REQUIRED})
+    return Owner(**{name: marker[name] for name in _TYPES})
 
 
 def replaced_ids(execution: Execution) -> Sequence[str]:

@@ -239,11 +239,21 @@ def test_a_marker_with_a_field_of_another_type_has_no_owner(name: str, odd: Any)
         assert not OWNER.is_of_try(parsed, 1)
 
 
-@pytest.mark.parametrize("name", [it.name for it in fields(Owner)])
+ADDED_LATER = {"region", "loop_index"}
+
+
+@pytest.mark.parametrize("name", sorted({it.name for it in fields(Owner)} - ADDED_LATER))
 def test_a_marker_without_one_of_its_fields_has_no_owner(name: str) -> None:
     marker = {key: value for key, value in asdict(OWNER).items() if key != name}
 
     assert read_marker(execution_with(marker)) is None
+
+
+def test_the_marker_of_an_earlier_version_is_that_of_a_task_outside_loops() -> None:
+    marker = {key: value for key, value in asdict(OWNER).items() if key not in ADDED_LATER}
+
+    assert OWNER.owns(execution_with(marker))
+    assert not replace(OWNER, region="an iteration").owns(execution_with(marker))
 
 
 def test_further_fields_of_a_marker_are_ignored() -> None:
