@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import requests
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+from requests.adapters import HTTPAdapter
 
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import (
@@ -708,14 +708,14 @@ def test_between_execute_and_the_request_are_at_most_six_frames(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames: dict[str, list[str]] = {}
-    send = requests.Session.send
+    send = HTTPAdapter.send
 
-    def record(session: requests.Session, request: requests.PreparedRequest, **more: Any) -> Any:
+    def record(adapter: HTTPAdapter, request: Any, **more: Any) -> Any:
         own = [it.name for it in traceback.extract_stack() if "/airflow_provider_losant/" in it.filename]
         frames[urlsplit(request.url or "").path.rpartition("/")[2]] = own
-        return send(session, request, **more)
+        return send(adapter, request, **more)
 
-    monkeypatch.setattr(requests.Session, "send", record)
+    monkeypatch.setattr(HTTPAdapter, "send", record)
     task(notebook).run()
 
     assert frames["execute"] == ["execute", "start_and_wait", "_submit", "run", "_call", "_send"]

@@ -114,10 +114,12 @@ def test_a_try_continues_with_the_values_of_another_version(
     event = fire(defer(operator(notebook), ti).trigger)
     ti.pushed["losant_try"] = kept
 
-    recovered = operator(notebook).resume_execution("__fail__", {"error": "", **NEWER}, context_of(ti))
+    with pytest.raises(TaskDeferred) as deferred:
+        operator(notebook).resume_execution("__fail__", {"error": "", **NEWER}, context_of(ti))
     result = operator(notebook).execute_complete(context_of(ti), event)
 
-    assert recovered["status"] == result["status"] == "completed"
+    assert deferred.value.method_name == "execute_complete"
+    assert result["status"] == "completed"
     assert len(losant.executions(notebook)) == 1
 
 
