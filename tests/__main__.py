@@ -17,11 +17,8 @@ from tests.support.environment import ensure
 from tests.support.paths import ROOT
 
 EXTRAS = ("test", "lint", "docs", "distributed")
-WORKERS = ("-n", "6", "--dist", "loadgroup", "--no-loadscope-reorder")
-"""
-More workers than cores, because most tests mostly wait. Tests of one ``xdist_group`` run in one worker. They
-start in the order that ``tests/journeys/conftest.py`` gives them, not the largest groups first.
-"""
+WORKERS = ("-n", "4", "--dist", "loadgroup")
+"""More workers than cores, because journeys mostly wait. Tests of one ``xdist_group`` run in one worker."""
 
 
 def python(airflow: str | None = None) -> Path:

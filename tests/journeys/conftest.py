@@ -3,8 +3,8 @@
 Real Airflow processes and an emulated Losant, which see each other over sockets only.
 
 Most journeys run in one Airflow that all workers of pytest-xdist share, each with a Losant of its own. Those
-that stop components of an Airflow, or need other settings, start another one. They are in three groups with
-``tests/ui``, each of which runs in one worker, so that at most four Airflows run at the same time.
+that stop components of an Airflow, or need other settings, start another one. They are in two groups, each of
+which runs in one worker, so that at most three Airflows run at the same time.
 """
 
 from __future__ import annotations
@@ -40,9 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(420, func_only=True))
             if reason := _reason_to_skip(item):
                 item.add_marker(pytest.mark.skip(reason=reason))
-    # Longest first, so that at the end no worker waits for another one: journeys, which also have to find the
-    # shared Airflow running, and before all others those that one worker runs one after the other.
-    items.sort(key=lambda item: (HERE not in item.path.parents, not item.get_closest_marker("xdist_group")))
+    # First, because they take longest, and together, so that they find the shared Airflow running.
+    items.sort(key=lambda item: HERE not in item.path.parents)
 
 
 def _reason_to_skip(item: pytest.Item) -> str | None:

@@ -11,7 +11,7 @@ from tests.journeys.chaos.report import Plan
 
 
 @pytest.mark.xdist_group("stopped-airflow")
-@pytest.mark.timeout(420)  # starts an Airflow, and waits for its retries
+@pytest.mark.timeout(300)  # starts an Airflow, and waits for its retries
 def test_each_task_has_one_execution_of_its_own_whatever_is_killed() -> None:
     report = run_chaos(
         Plan(runs=2 * WIDTH, runs_with_one_try=WIDTH, seed=7, deferrable=(True, False), limit=180.0)

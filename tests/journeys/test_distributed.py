@@ -12,8 +12,8 @@ from tests.journeys.distributed.__main__ import run_distributed
 from tests.support import postgres
 
 
-@pytest.mark.xdist_group("other-airflow")
-@pytest.mark.timeout(480)  # starts an Airflow of nine processes, which has to notice three deaths
+@pytest.mark.xdist_group("stopped-airflow")
+@pytest.mark.timeout(400)  # starts an Airflow of nine processes, which has to notice three deaths
 @pytest.mark.skipif(redis.program() is None, reason="needs Redis (Debian: redis-server)")
 @pytest.mark.skipif(postgres.programs() is None, reason="needs PostgreSQL's programs (Debian: postgresql)")
 @pytest.mark.skipif(find_spec("celery") is None, reason="needs the extra distributed")

@@ -25,7 +25,7 @@ from tests.support.paths import ROOT
 from tests.support.processes import wait_for
 from tests.support.quickstart_reader import Section, Shell
 
-pytestmark = [pytest.mark.airflow(since=NEWEST), pytest.mark.xdist_group("users-airflow")]
+pytestmark = [pytest.mark.airflow(since=NEWEST), pytest.mark.xdist_group("other-airflow")]
 
 QUICKSTART = Section.sections(ROOT / "docs" / "get-started" / "quickstart.md")
 TYPED = ("Install", "Run it", "See it in the UI")

@@ -121,7 +121,7 @@ def seen(losant: Emulator, notebook_id: str, operation: str) -> int:
     return sum(it.operation == operation and notebook_id in it.path for it in losant.requests)
 
 
-@pytest.mark.xdist_group("other-airflow")
+@pytest.mark.xdist_group("stopped-airflow")
 @pytest.mark.timeout(420, func_only=True)  # moves the waits three times
 def test_waits_that_move_between_triggerers_are_never_cancelled_and_end_in_success(
     airflow: LocalAirflow, losant: Emulator, database: str

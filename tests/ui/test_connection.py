@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.support.local_airflow import LocalAirflow
     from tests.ui.browser import Camera
 
-pytestmark = [pytest.mark.airflow(since="3.3"), pytest.mark.xdist_group("users-airflow")]
+pytestmark = [pytest.mark.airflow(since="3.3"), pytest.mark.xdist_group("other-airflow")]
 
 MADE, WRONG = "losant_sites", "losant_wrong_token"
 TALL = ViewportSize(width=VIEWPORT["width"], height=1200)

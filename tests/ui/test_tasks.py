@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.support.local_airflow import LocalAirflow
     from tests.ui.browser import Camera
 
-pytestmark = [pytest.mark.airflow(since="3.3"), pytest.mark.xdist_group("users-airflow")]
+pytestmark = [pytest.mark.airflow(since="3.3"), pytest.mark.xdist_group("other-airflow")]
 
 RUN = f"daily_{QUERY_TIME:%Y-%m-%d}"
 HAMBURG, LYON, AUSTIN = range(3)
