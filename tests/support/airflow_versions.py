@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
 from tests.support.paths import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def release(version: str) -> tuple[int, int]:
@@ -12,13 +18,20 @@ def release(version: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
+def _is_final(constraints: Path) -> bool:
+    """Return whether the constraints are those of a final release of Airflow, and not of a beta."""
+    (pinned,) = re.findall(r"^apache-airflow==(.+)$", constraints.read_text(), re.MULTILINE)
+    return re.fullmatch(r"[\d.]+", pinned) is not None
+
+
 CONSTRAINTS = {
     file.stem.removeprefix("airflow-"): file
     for file in (ROOT / "tests" / "constraints").glob("airflow-*.txt")
 }
 """The exact version of every package, for each supported minor version of Airflow."""
 MINORS = tuple(sorted(CONSTRAINTS, key=release))
-NEWEST = MINORS[-1]
+NEWEST = next(minor for minor in reversed(MINORS) if _is_final(CONSTRAINTS[minor]))
+"""The newest final release: everything runs on it that does not name another Airflow."""
 
 
 def is_for(version: str, *, since: str | None = None, before: str | None = None) -> bool:
