@@ -44,7 +44,8 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
 
     It reads the marker that :class:`.LosantNotebookExecuteOperator` adds to the template context. It leaves
     alone executions without a marker, those that are to outlive their task (``wait_for_completion=False``,
-    ``cancel_on_kill=False``), those of another Airflow, and those younger than ``min_age``. Set Airflow's
+    ``cancel_on_kill=False``), those of another Airflow, those younger than ``min_age``, and those of an
+    iteration of a loop (Airflow 3.4) that is not known to have ended while the DAG run goes on. Set Airflow's
     ``[api] base_url``: without it, an execution from before its whole DAG run was cleared cannot be
     distinguished from one of another Airflow.
 
