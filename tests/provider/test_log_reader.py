@@ -152,6 +152,19 @@ def test_a_retry_submits_if_the_log_hides_only_executions_from_before_its_dag_ru
         assert len(losant.executions(notebook)) == before + is_later
 
 
+@pytest.mark.parametrize("if_running", ["wait", "fail"])
+def test_executions_of_others_may_be_hidden_also_from_before_the_dag_run(
+    losant: Emulator, notebook: str, if_running: str
+) -> None:
+    add_newer(losant, notebook, 50)
+
+    ti = Ti(dag_run_start=datetime.now(UTC) + timedelta(days=1))
+    with pytest.raises(NotebookExecutionError, match="returned only its latest 50 entries"):
+        Task(lambda: operator(notebook, if_running=if_running), ti).run()
+
+    assert len(losant.executions(notebook)) == 50
+
+
 def test_a_lost_submission_is_not_repeated_if_the_log_may_hide_it(losant: Emulator, notebook: str) -> None:
     losant.switches.max_limit = 50
     add_newer(losant, notebook, 60)

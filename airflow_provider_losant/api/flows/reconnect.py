@@ -108,7 +108,7 @@ class ExecutionFinder:
 
         :raises LogIncomplete: the log shows none, but cannot be read back far enough.
         """
-        reading = yield from self._read_log_or_wait(whole=True)
+        reading = yield from self._read_log_or_wait(whole=True, only_own=False)
         unfinished = [
             reading.log.complete(it)
             for it in self._summaries(reading.log)
@@ -224,12 +224,12 @@ class ExecutionFinder:
             if execution.status.is_active and self.policy.cancel_stale:
                 yield from cancel(execution.ref, why, retries=self.policy.retries, jitter=self.jitter)
 
-    def _read_log_or_wait(self, *, whole: bool) -> Flow[LogReading]:
+    def _read_log_or_wait(self, *, whole: bool, only_own: bool = True) -> Flow[LogReading]:
         """Read the log, also after an outage: to submit without it could start a second execution."""
         began_at = started_at = self.clock()
         for attempt in count(1):
             try:
-                return (yield from self._read_log(whole=whole))
+                return (yield from self._read_log(whole=whole, only_own=only_own))
             except LosantError as error:
                 if not is_worth_retrying(error) or self._is_outage(started_at):
                     raise
@@ -244,6 +244,7 @@ class ExecutionFinder:
         self,
         *,
         whole: bool,
+        only_own: bool = True,
         is_enough: Callable[[ExecutionLog], bool] | None = None,
         give_up_when: Callable[[], bool] | None = None,
     ) -> Flow[LogReading]:
@@ -252,7 +253,7 @@ class ExecutionFinder:
             self.submission.notebook_id,
             back_to=self.policy.back_to,
             since=WHOLE_LOG if whole else self.policy.back_to,
-            needed_from=self.policy.first_try_after,
+            needed_from=self.policy.first_try_after if only_own else None,
             limit=self.limit,
             is_enough=is_enough,
             give_up_when=give_up_when,
