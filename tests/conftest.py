@@ -56,7 +56,7 @@ def airflow_db() -> Iterator[None]:
     """Create Airflow's metadata database; the few tests that need it are a group of pytest-xdist."""
     # In a process of its own: Airflow 2.11 builds a whole web application to do this, deprecations and all.
     migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
-    done = subprocess.run(migrate, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(migrate, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     yield
     from airflow import settings

@@ -74,18 +74,25 @@ def planned(dag_id: str) -> list[str]:
 
 @contextmanager
 def partitioned(folder: Path) -> Iterator[pytest.MonkeyPatch]:
-    """Let Airflow find DAGs in a folder, and give each DAG run a partition, as its scheduler does."""
+    """
+    Let Airflow find DAGs in a folder, and give each DAG run a partition, as its scheduler does.
+
+    The other DAGs are not paused, so that events start them.
+    """
+    from airflow.models.dag import DagModel
+    from sqlalchemy import update
+
     models: Any = import_module("airflow.models.dagrun")
     create = models.get_or_create_dagrun
 
     def create_with_partition(**arguments: Any) -> Any:
         run = create(**arguments)
         run.partition_key, run.partition_date = KEY, HOUR
+        arguments["session"].execute(update(DagModel).values(is_paused=False))
         arguments["session"].commit()
         return run
 
     with dag_bundle(folder) as patch:
-        patch.setenv("AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION", "False")
         patch.setattr(models, "get_or_create_dagrun", create_with_partition)
         yield patch
 
