@@ -60,6 +60,7 @@ def test_the_execution_id_is_also_saved_in_the_task_state_store(losant: Emulator
             "execution_id": result["execution_id"],
             "dag_run_start": ti.dag_run_start.isoformat(),
             "max_tries": 2,
+            "region": "",
         }
     }
 
