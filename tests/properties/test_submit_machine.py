@@ -48,6 +48,7 @@ class OneTask(RuleBasedStateMachine):
         self.may_have_twins = False
         """Whether an owner may have two active executions, because the log lagged for too long."""
         self.had_twins: set[tuple[Any, ...]] = set()
+        self.is_recreated = False
 
     # -- a try ------------------------------------------------------------------------------------------
 
@@ -96,6 +97,8 @@ class OneTask(RuleBasedStateMachine):
         if seconds > HEARTBEAT_TIMEOUT:
             self.frozen.append((self.airflow.standstill, self.airflow.awaited_id or ""))
             self.airflow.fail_try()
+        else:
+            self.airflow.standstill.note_progress()
 
     @precondition(lambda self: self.frozen)
     @rule(seconds=st.sampled_from((0.0, 1.0, 60.0)))
@@ -130,14 +133,15 @@ class OneTask(RuleBasedStateMachine):
     def a_user_clears_the_task(self, retries: int, has_ended: bool, reconnects: bool, where: str) -> None:
         if self.airflow.is_waiting:
             self.kill_where(where, None)
-        self.airflow.reconnect_after_clear = reconnects
+        # In a DAG run that was created again, it may look like a clear in the deleted one.
+        self.airflow.reconnect_after_clear = reconnects and not self.is_recreated
         is_over = has_ended and self.airflow.state in {"success", "failed"}
         self.airflow.clear(retries, dag_run_had_ended=is_over)
 
     @precondition(lambda self: self.airflow.try_number > 0)
     @rule(retries=st.sampled_from((1, 3)), reconnects=st.booleans())
     def the_dag_run_is_deleted_and_created_again(self, retries: int, reconnects: bool) -> None:
-        self.airflow.reconnect_after_clear = reconnects
+        self.airflow.reconnect_after_clear, self.is_recreated = reconnects, True
         # With more retries than before it would look like one that was cleared.
         self.airflow.create_dag_run(min(retries, *self.airflow.all_max_tries))
 
