@@ -186,7 +186,8 @@ class Canceller:
 
     def _join(self, until: float) -> None:
         for thread in list(self._threads):
-            thread.join(max(0.0, until - time.monotonic()))
+            if thread.ident is not None:  # a signal may arrive before another kill has started its thread
+                thread.join(max(0.0, until - time.monotonic()))
 
     def _find_and_cancel(
         self, refs: Sequence[ExecutionRef], finder: ExecutionFinder | None, why: str

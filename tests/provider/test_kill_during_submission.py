@@ -329,3 +329,25 @@ def test_a_kill_does_not_cancel_the_execution_of_another_task(losant: Emulator, 
     run_and_kill(operator(notebook), lambda: len(losant.executions(notebook)) > 1, raises=True)
 
     assert [it["status"] for it in losant.executions(notebook)] == ["canceled", "inProgress"]
+
+
+def test_a_second_kill_while_the_first_starts_to_cancel_does_not_stop_it(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal may arrive between any two steps of the handler of another one."""
+    set_slow_response(losant, monkeypatch, 0.5)
+    task = operator(notebook)
+
+    class InterruptedThread(threading.Thread):
+        def start(self) -> None:
+            monkeypatch.undo()
+            task.on_kill()
+            super().start()
+
+    threading.Timer(0.2, task.on_kill).start()
+    monkeypatch.setattr("airflow_provider_losant.execution.canceller.Thread", InterruptedThread)
+    with pytest.raises(AirflowException, match="killed"):
+        task.execute(context_of(Ti()))
+
+    assert [it["status"] for it in losant.executions(notebook)] == ["canceled"]
+    assert operations(losant).count(CANCEL) == 1
