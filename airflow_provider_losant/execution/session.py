@@ -178,7 +178,7 @@ class ExecuteSession:
 
     def _submit(self, submission: Submission, start_policy: StartPolicy | None) -> Started | Blocked:
         policy = self._submit_policy()
-        is_retry = self._context["ti"].try_number > 1
+        is_retry = self._context["ti"].try_number > 1 or submission.known_id is not None
         flow = submit_once(submission, policy, start_policy=start_policy, is_retry=is_retry)
         try:
             with self._canceller.interruptible(ExecutionFinder(submission=submission, policy=policy)):

@@ -72,9 +72,14 @@ def save_execution_id(context: Context, ref: ExecutionRef, log: Log) -> None:
 
 
 def load_execution_id(context: Context) -> str | None:
-    """Return the execution's id that an earlier try of the owner has stored."""
+    """
+    Return the execution's id that an earlier try of the owner has stored, or this one.
+
+    Airflow begins a first try twice if its scheduler notices the deferral only after the trigger has fired
+    (apache/airflow#66374).
+    """
     store, names = task_store(context), _names_between_clears(context)
-    if store is None or names is None or context["ti"].try_number == 1:
+    if store is None or names is None:
         return None
     stored = store.get(STORE_KEY)
     # A clear keeps the store, but must not find the old id.

@@ -66,6 +66,21 @@ def test_the_execution_id_is_also_saved_in_the_task_state_store(losant: Emulator
 
 
 @pytest.mark.usefixtures("losant_connection")
+@pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
+def test_with_a_task_state_store_a_first_try_that_begins_twice_submits_once(
+    losant: Emulator, notebook: str, *, deferrable: bool
+) -> None:
+    """Airflow begins it again if its scheduler notices the deferral only after the trigger has fired."""
+    more = {"task_state_store": Store()}
+    first = task(notebook, more, Ti(max_tries=2), deferrable=deferrable).run()["execution_id"]
+
+    again = task(notebook, more, Ti(max_tries=2), deferrable=deferrable).run()["execution_id"]
+
+    assert again == first
+    assert len(losant.executions(notebook)) == 1
+
+
+@pytest.mark.usefixtures("losant_connection")
 def test_with_a_task_state_store_a_retry_reconnects_without_a_marker(losant: Emulator, notebook: str) -> None:
     store, ti = Store(), Ti(max_tries=1)
     more = {"task_state_store": store}
