@@ -19,6 +19,15 @@ from tests.support.factories import BRIEF
 from tests.support.masked_secrets import own_masked_secrets
 from tests.support.surroundings import leave_surroundings
 
+# Airflow's own server, client and test runner cause warnings; only those of the provider are tested here.
+IN_AIRFLOW_DATABASE = (
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.filterwarnings("error:::airflow_provider_losant"),
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("airflow-database"),
+)
+"""The marks of tests that run a DAG in Airflow's own database."""
+
 
 @pytest.fixture(autouse=True)
 def own_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -77,6 +86,11 @@ def operations(losant: Emulator) -> list[str]:
 def cancels(losant: Emulator) -> int:
     """Return how many requests to cancel an execution Losant received."""
     return sum(it.operation == "notebook.cancelExecution" for it in losant.requests)
+
+
+def statuses(losant: Emulator, notebook: str) -> dict[str, str]:
+    """Return the status of each execution of a notebook by its id, newest first."""
+    return {it["id"]: it["status"] for it in losant.executions(notebook)}
 
 
 def set_connection(

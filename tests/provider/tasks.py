@@ -48,6 +48,13 @@ class Ti:
         return self.pushed.get(key)
 
 
+class TaskStateStore(dict[str, Any]):
+    """Replaces the task state store of Airflow 3.3, which all tries of a task share."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = value
+
+
 def context_of(ti: Ti) -> Any:
     return {"ti": ti, "dag_run": SimpleNamespace(start_date=ti.dag_run_start), "params": {}}
 

@@ -11,17 +11,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_losant.emulator import Emulator, Script
-from tests.provider.conftest import dag_bundle, set_connection
+from tests.provider.conftest import IN_AIRFLOW_DATABASE, dag_bundle, set_connection
 from tests.support.factories import BRIEF
 
-# Airflow's own server, client and test runner cause warnings; only those of the provider are tested here.
-pytestmark = [
-    pytest.mark.airflow(since="3.4"),
-    pytest.mark.filterwarnings("ignore"),
-    pytest.mark.filterwarnings("error:::airflow_provider_losant"),
-    pytest.mark.timeout(300),
-    pytest.mark.xdist_group("airflow-database"),
-]
+pytestmark = [pytest.mark.airflow(since="3.4"), *IN_AIRFLOW_DATABASE]
 both_modes = pytest.mark.parametrize("task_id", ["waiting", "deferred"])
 
 DAGS = Path(__file__).parent / "dags"

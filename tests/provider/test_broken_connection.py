@@ -12,7 +12,7 @@ from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.exceptions import LosantConfigError, NotebookExecutionError
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from tests.provider.conftest import operations, set_connection
-from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of, fire
+from tests.provider.tasks import BOTH_MODES, Task, TaskStateStore, Ti, context_of, fire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,7 @@ def test_before_a_retry_an_invalid_connection_names_the_execution_and_is_retried
 def test_before_a_retry_an_invalid_connection_names_the_execution_from_the_task_state_store(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store: Any = _Store()
+    store: Any = TaskStateStore()
     first = Ti(max_tries=1)
     losant.script(notebook, Script(notebook=0.5))
     with pytest.raises(TaskDeferred):
@@ -178,10 +178,3 @@ def test_a_token_that_was_revoked_for_a_retry_is_retried_and_submits_nothing(
 
     assert not isinstance(caught.value, AirflowFailException)
     assert_reconnects(losant, notebook, ti, monkeypatch)
-
-
-class _Store(dict[str, Any]):
-    """Replaces the task state store of Airflow 3.3."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_provider_losant._compat import AIRFLOW_3
 from airflow_provider_losant.emulator import Script
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
-from tests.provider.conftest import cancels, operations
+from tests.provider.conftest import cancels, operations, statuses
 from tests.provider.tasks import BOTH_MODES, DAG_RUN_START, Task, Ti, context_of
 from tests.support.factories import BRIEF
 from tests.support.processes import wait_for
@@ -54,10 +54,6 @@ def submit(losant: Emulator, notebook: str, script: Script, ti: Ti | None = None
     with pytest.raises(TaskDeferred):
         task(notebook, ti, deferrable=True).make().execute(context_of(ti))
     return str(ti.pushed["execution_id"])
-
-
-def statuses(losant: Emulator, notebook: str) -> dict[str, str]:
-    return {it["id"]: it["status"] for it in losant.executions(notebook)}
 
 
 @pytest.mark.usefixtures("base_url")

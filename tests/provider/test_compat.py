@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
-from tests.provider.tasks import Task, Ti
+from tests.provider.tasks import Task, TaskStateStore, Ti
 from tests.support.source_files import PACKAGE, ROOT, modules
 
 if TYPE_CHECKING:
@@ -38,19 +38,12 @@ def test_every_module_is_imported_without_an_error_or_a_warning_of_ours() -> Non
     assert [(file, message) for file, message in warned if f"/{PACKAGE}/" in file] == []
 
 
-class Store(dict[str, Any]):
-    """Replaces the task state store of Airflow 3.3."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value
-
-
 @pytest.mark.airflow(since="3.3")
 @pytest.mark.usefixtures("losant_connection")
 def test_the_execution_id_is_also_saved_in_the_task_state_store(losant: Emulator, notebook: str) -> None:
     from airflow.sdk import Context
 
-    store = Store()
+    store = TaskStateStore()
     ti = Ti(max_tries=2)
     result = task(notebook, {"task_state_store": store}, ti).run()
 
@@ -71,7 +64,7 @@ def test_with_a_task_state_store_a_first_try_that_begins_twice_submits_once(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
     """Airflow begins it again if its scheduler notices the deferral only after the trigger has fired."""
-    more = {"task_state_store": Store()}
+    more = {"task_state_store": TaskStateStore()}
     first = task(notebook, more, Ti(max_tries=2), deferrable=deferrable).run()["execution_id"]
 
     again = task(notebook, more, Ti(max_tries=2), deferrable=deferrable).run()["execution_id"]
@@ -82,7 +75,7 @@ def test_with_a_task_state_store_a_first_try_that_begins_twice_submits_once(
 
 @pytest.mark.usefixtures("losant_connection")
 def test_with_a_task_state_store_a_retry_reconnects_without_a_marker(losant: Emulator, notebook: str) -> None:
-    store, ti = Store(), Ti(max_tries=1)
+    store, ti = TaskStateStore(), Ti(max_tries=1)
     more = {"task_state_store": store}
     first = task(notebook, more, ti, template_context={"airflow": "mine"}).run()
     ti.try_number = 2

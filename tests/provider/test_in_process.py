@@ -16,16 +16,10 @@ import pytest
 from airflow_provider_losant._compat import AIRFLOW_3
 from airflow_provider_losant.emulator import Emulator, Request, Script
 from airflow_provider_losant.hooks.losant import LosantHook
-from tests.provider.conftest import dag_bundle, set_connection
+from tests.provider.conftest import IN_AIRFLOW_DATABASE, dag_bundle, set_connection
 from tests.support.factories import BRIEF
 
-# Airflow's own server, client and test runner cause warnings; only those of the provider are tested here.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore"),
-    pytest.mark.filterwarnings("error:::airflow_provider_losant"),
-    pytest.mark.timeout(300),
-    pytest.mark.xdist_group("airflow-database"),
-]
+pytestmark = [*IN_AIRFLOW_DATABASE]
 
 DAGS = Path(__file__).parent / "dags"
 MODES = ("poke", "reschedule", "deferred", "started")

@@ -15,8 +15,8 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_provider_losant.emulator import Fault, Script
 from airflow_provider_losant.exceptions import NotebookExecutionError
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
-from tests.provider.conftest import cancels, operations
-from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of
+from tests.provider.conftest import cancels, operations, statuses
+from tests.provider.tasks import BOTH_MODES, Task, TaskStateStore, Ti, context_of
 from tests.support.factories import BRIEF
 
 if TYPE_CHECKING:
@@ -41,19 +41,6 @@ class Iteration(Ti):
     region_index: Any = 0
 
 
-@dataclass(kw_only=True)
-class Store:
-    """Replaces Airflow's task state store, which all tries of a task share."""
-
-    values: dict[str, Any]
-
-    def get(self, key: str) -> Any:
-        return self.values.get(key)
-
-    def set(self, key: str, value: Any) -> None:
-        self.values[key] = value
-
-
 def task(notebook: str, ti: Iteration, more: Mapping[str, Any] | None = None, **options: Any) -> Task:
     given = {"poll_interval": 0.02, "max_log_lag": 0.1, **options}
     return Task(
@@ -71,10 +58,6 @@ def submit(losant: Emulator, notebook: str, ti: Iteration, script: Script = BRIE
         lost.make().execute(context_of(ti) | lost.more)
     losant.script(notebook, BRIEF)
     return str(ti.pushed["execution_id"])
-
-
-def statuses(losant: Emulator, notebook: str) -> dict[str, str]:
-    return {it["id"]: it["status"] for it in losant.executions(notebook)}
 
 
 @BOTH_MODES
@@ -198,7 +181,7 @@ def test_mapped_tasks_in_a_loop_are_distinguished_by_both(losant: Emulator, note
 
 
 def test_the_task_state_store_of_another_iteration_is_not_used(losant: Emulator, notebook: str) -> None:
-    store = {"task_state_store": Store(values={})}
+    store = {"task_state_store": TaskStateStore()}
     context = {"airflow": "a key of the user's own: there is no marker"}
     first = task(notebook, Iteration(max_tries=1), store, template_context=context).run()["execution_id"]
 
@@ -246,7 +229,7 @@ def test_the_region_of_a_task_outside_loops_is_not_part_of_its_owner(losant: Emu
 def test_a_region_of_unknown_form_is_one_warning_and_the_notebook_runs_anew(
     losant: Emulator, notebook: str, task_log: TaskLog, odd: dict[str, Any], *, deferrable: bool
 ) -> None:
-    store = {"task_state_store": Store(values={})}
+    store = {"task_state_store": TaskStateStore()}
     first = task(notebook, Iteration(**odd), store, deferrable=deferrable).run()["execution_id"]
     assert task_log().count(WARNING) == 1
 

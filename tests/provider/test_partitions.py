@@ -16,18 +16,11 @@ import pytest
 from airflow_provider_losant.assets.notebook import create_asset, notebook_asset
 from airflow_provider_losant.emulator import Emulator
 from airflow_provider_losant.triggers.notebook import LosantNotebookEventTrigger
-from tests.provider.conftest import dag_bundle, set_connection
+from tests.provider.conftest import IN_AIRFLOW_DATABASE, dag_bundle, set_connection
 from tests.support.factories import BRIEF
 from tests.support.paths import ROOT
 
-# Airflow's own server, client and test runner cause warnings; only those of the provider are tested here.
-pytestmark = [
-    pytest.mark.airflow(since="3.2"),
-    pytest.mark.filterwarnings("ignore"),
-    pytest.mark.filterwarnings("error:::airflow_provider_losant"),
-    pytest.mark.timeout(300),
-    pytest.mark.xdist_group("airflow-database"),
-]
+pytestmark = [pytest.mark.airflow(since="3.2"), *IN_AIRFLOW_DATABASE]
 with_dates = pytest.mark.airflow(since="3.3")
 
 DAGS = Path(__file__).parent / "dags"

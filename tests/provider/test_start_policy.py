@@ -14,7 +14,7 @@ from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import LosantConfigError, NotebookNotStarted, NotebookWaitTimedOut
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
-from tests.provider.conftest import operations, set_connection
+from tests.provider.conftest import operations, set_connection, statuses
 from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of
 from tests.support.factories import BRIEF
 
@@ -37,10 +37,6 @@ def start_hanging(losant: Emulator, notebook: str, **options: Any) -> str:
     losant.script(notebook, BRIEF)
     losant.clear_requests()
     return started
-
-
-def statuses(losant: Emulator, notebook: str) -> dict[str, str]:
-    return {it["id"]: it["status"] for it in losant.executions(notebook)}
 
 
 @BOTH_MODES

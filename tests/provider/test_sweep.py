@@ -15,6 +15,7 @@ from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.operators.sweep import LosantNotebookOrphanSweepOperator
 from tests.provider.airflow_stub import supervise
+from tests.provider.conftest import statuses
 from tests.provider.tasks import Ti, context_of
 from tests.support.factories import owner
 
@@ -68,10 +69,6 @@ def submit(losant: Emulator, notebook: str) -> Callable[..., str]:
 
 def sweep() -> dict[str, Any]:
     return LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=0.001).execute({})
-
-
-def statuses(losant: Emulator, notebook: str) -> dict[str, str]:
-    return {it["id"]: it["status"] for it in losant.executions(notebook)}
 
 
 # -- whose execution it is --------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from tests.journeys.chaos.bookkeeping import Findings, Task, compare
 from tests.journeys.chaos.executions import answered_markers, executions
 from tests.provider.fault_pairs import task_log
 from tests.provider.tasks import Task as RunningTask
-from tests.provider.tasks import Ti
+from tests.provider.tasks import TaskStateStore, Ti
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Request
@@ -40,13 +40,6 @@ ARGUMENTS: Final[dict[str, Any]] = {
 """The log cannot be read, or lags, for less than ``max_log_lag``, as this argument promises."""
 LATE: Final = 2.0
 """Seconds after the end of a task in which Losant may still process a request that was too slow."""
-
-
-class Store(dict[str, Any]):
-    """Replaces the task state store of Airflow 3.3."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value
 
 
 @dataclass(slots=True, kw_only=True)
@@ -150,7 +143,7 @@ def _run(pair: Pair, host: Host) -> Run:
         )
 
     ti = Ti(dag_id="pairs", run_id=pair.name, max_tries=RETRIES)
-    task = RunningTask(make, ti, more={"task_state_store": Store()} if pair.has_store else {})
+    task = RunningTask(make, ti, more={"task_state_store": TaskStateStore()} if pair.has_store else {})
     os.environ[variable] = host.connection(pair)
     try:
         with host.faults(pair, notebook):
