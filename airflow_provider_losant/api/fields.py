@@ -34,6 +34,7 @@ MAX_LISTED = 20
 MAX_EVENT = 64 * 1024
 """Maximum bytes of the JSON that crosses from the triggerer to a worker, through Airflow's database."""
 MAX_NUMBER = 1e300
+"""A number from here on could be infinite in another unit, and JSON has no infinity."""
 
 
 def string(entry: Entry, key: str) -> str:
@@ -146,7 +147,7 @@ def fit_files(
     :param room: Bytes of JSON.
     :param left_out: Files that were left out before. With these, ``files_left_out`` is the number of all.
     """
-    fitting: dict[str, dict[str, Any]] = {"inputs": {}, "outputs": {}}
+    fitting: dict[str, Any] = {"inputs": {}, "outputs": {}}
     for kind, files in (("outputs", outputs), ("inputs", inputs)):
         for name, file in files.items():
             size = len(json.dumps({name: file})) + 2
@@ -155,7 +156,7 @@ def fit_files(
                 fitting[kind][name] = file
             else:
                 left_out += 1
-    return {**fitting, "files_left_out": left_out} if left_out else dict(fitting)
+    return fitting | {"files_left_out": left_out} if left_out else fitting
 
 
 def one_line(value: object) -> str:

@@ -45,8 +45,8 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
     It reads the marker that :class:`.LosantNotebookExecuteOperator` adds to the template context. It leaves
     alone executions without a marker, those that are to outlive their task (``wait_for_completion=False``,
     ``cancel_on_kill=False``), those of another Airflow, those younger than ``min_age``, and those of an
-    iteration of a loop (Airflow 3.4) that is not known to have ended while the DAG run goes on. Set Airflow's
-    ``[api] base_url``: without it, an execution from before its whole DAG run was cleared cannot be
+    iteration of a loop (Airflow 3.4) that is not known to have ended, while the DAG run has not. Set
+    Airflow's ``[api] base_url``: without it, an execution from before its whole DAG run was cleared cannot be
     distinguished from one of another Airflow.
 
     The result (XCom) is a JSON dict: ``checked`` (number of active executions), ``cancelled`` (their ids),
@@ -168,14 +168,11 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
             "run_id": owner.run_id,
             "map_index": owner.map_index,
         }
+        awaited_id = None
         if owner.region:
-            state, awaited_id = (
-                looped_task_state(owner.dag_id, owner.task_id, owner.run_id, owner.region),
-                None,
-            )
-        else:
-            state = task_state(**task_instance)
-            awaited_id = XCom.get_one(key=EXECUTION_KEY, **task_instance) if state in WAITING_STATES else None
+            state = looped_task_state(owner.dag_id, owner.task_id, owner.run_id, owner.region)
+        elif (state := task_state(**task_instance)) in WAITING_STATES:
+            awaited_id = XCom.get_one(key=EXECUTION_KEY, **task_instance)
         why = why_abandoned(state, execution.ref.execution_id, awaited_id)
         return (False, f"its task is {state}") if why is None else (True, why)
 

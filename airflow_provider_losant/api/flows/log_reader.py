@@ -164,7 +164,7 @@ def read_log(
     :param since: Epoch seconds from which on Losant is asked for entries: by default ``back_to``;
         :data:`WHOLE_LOG` for a request without ``since``.
     :param needed_from: Epoch seconds from which on an execution must not be missing; by default ``back_to``.
-        Where a log may go on, it counts as complete if it reaches back so far.
+        Where Losant may have more entries, the log counts as complete if it reaches back so far.
     :param is_enough: Read no further if this is true of a response.
     :param give_up_when: Read no further if this is true after a response.
     :param retries: How often a failed request is retried.

@@ -156,7 +156,7 @@ class ExecutionFinder:
                 if not is_worth_retrying(error) or self.clock() - outage_since > longest:
                     raise self._unknown(error) from error
                 floor = error.retry_after or 0.0
-                outage_since = min(outage_since + floor, lost_at + MAX_RETRY_AFTER)  # as in _read_log_or_wait
+                outage_since = _without_rate_limit(outage_since, lost_at, error)
             else:
                 floor, only_pages = 0.0, False
                 found = next((it for it in self._summaries(reading.log) if self._is_of_this_try(it)), None)
@@ -233,8 +233,7 @@ class ExecutionFinder:
             except LosantError as error:
                 if not is_worth_retrying(error) or self._is_outage(started_at):
                     raise
-                # Losant forbids requests: that is no outage. But a search has no deadline, so it ends anyhow.
-                started_at = min(started_at + (error.retry_after or 0.0), began_at + MAX_RETRY_AFTER)
+                started_at = _without_rate_limit(started_at, began_at, error)
                 yield LogLine(f"{error}; nothing is submitted before the log can be read", logging.WARNING)
                 pause = backoff(attempt, cap=MAX_PAUSE, floor=error.retry_after, jitter=self.jitter)
                 yield Sleep(pause)
@@ -294,6 +293,17 @@ class ExecutionFinder:
 
 def _always() -> bool:
     return True
+
+
+def _without_rate_limit(outage_since: float, began_at: float, error: LosantError) -> float:
+    """
+    Return since when an outage lasts if the time in which Losant forbids requests does not count.
+
+    A search has no deadline, so it must end although Losant forbids them again and again.
+
+    :param began_at: When the search began.
+    """
+    return min(outage_since + (error.retry_after or 0.0), began_at + MAX_RETRY_AFTER)
 
 
 def _pause(search: int) -> float:
