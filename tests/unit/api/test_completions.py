@@ -319,7 +319,7 @@ def ended(count: int, *, apart: float = 0.0, status: str = "completed", **more: 
         )
         for number in range(count)
     ]
-    return json.loads(json.dumps(entries[::-1]))  # type: ignore[no-any-return]  # as it was
+    return json.loads(json.dumps(entries[::-1]))  # type: ignore[no-any-return]  # JSON has no type
 
 
 def feed_of(**more: Any) -> CompletionFeed:
