@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -126,10 +128,17 @@ def _read(stream: Any) -> bytes:
     return head + b"\r\n" + bytes(stream.read(int(fields.get("content-length", 0))))
 
 
+@cache
 def closed_port() -> int:
-    """Return a port of this machine at which no server listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """
+    Return a port of this machine at which no server listens, as long as this process runs.
+
+    It is bound, because other tests run at the same time, and one of their servers might get a free one.
+    """
+    bound = socket.socket()
+    atexit.register(bound.close)
+    bound.bind(("127.0.0.1", 0))
+    return int(bound.getsockname()[1])
 
 
 def self_signed(folder: Path) -> tuple[ssl.SSLContext, Path]:
