@@ -18,6 +18,8 @@ from typing import Any, Protocol
 import requests
 
 from airflow_provider_losant.emulator import Emulator, Script
+from airflow_provider_losant.emulator.state.identity import object_id
+from airflow_provider_losant.emulator.state.timestamps import format_timestamp
 from tests.journeys.chaos.bookkeeping import GRACE, Findings, Task, TaskKey, compare
 from tests.journeys.chaos.dags.chaos import ONE_TRY, SWEEP, WIDTH
 from tests.journeys.chaos.executions import answered_markers, executions, requested_cancels
@@ -32,6 +34,8 @@ from tests.support.network import BalancerRequest, Network
 from tests.support.postgres import best_database
 
 DAGS = Path(__file__).parent / "dags"
+DAY = 86_400.0
+"""Seconds."""
 STEP_INTERVAL = 0.05
 """Seconds between two steps of the fault schedule and the process killer."""
 CHECK_INTERVAL = 2.0
@@ -120,6 +124,23 @@ def run_chaos(plan: Plan, log: Callable[[str], None] = print, setup: Setup = sin
         )
 
 
+def execution_of_the_day_before(now: float) -> dict[str, Any]:
+    """
+    Return an entry of the execution log that is older than the run.
+
+    Without one, a log that has exactly 50, 100 or 200 entries may be cut off at the beginning of the run, and
+    no retry can conclude that it has no execution. Notebooks that have a history do not meet that.
+    """
+    queued, execution_id = now - DAY, object_id(now - DAY)
+    return {
+        "id": execution_id,
+        "notebookExecutionId": execution_id,
+        "status": "completed",
+        "runQueuedAt": format_timestamp(queued),
+        "outputsCompletedAt": format_timestamp(queued + 1.0),
+    }
+
+
 class ChaosRun:
     """
     A plan, carried out.
@@ -146,6 +167,7 @@ class ChaosRun:
         self._notebooks = [losant.add_notebook(name=f"chaos {number}") for number in range(len(NOTEBOOKS))]
         for notebook_id, script in zip(self._notebooks, NOTEBOOKS, strict=True):
             losant.script(notebook_id, script)
+            losant.add_log_entry(notebook_id, execution_of_the_day_before(losant.backend.clock()))
 
     def carry_out(self, log: Callable[[str], None]) -> Findings:
         """Start the tasks, let things fail until all tasks have ended, and compare both sides."""
