@@ -6,17 +6,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.fields import losant_id
 from airflow_provider_losant.api.flows.start_policy import StartPolicy
 from airflow_provider_losant.api.flows.wait import WaitConfig
 from airflow_provider_losant.api.payloads import encode_context
 from airflow_provider_losant.api.timestamps import parse_seconds, parse_timestamp
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
-from airflow_provider_losant.hooks.output_folder import OutputFolder
+from airflow_provider_losant.execution.outputs import OutputPlan
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import BaseOperator
@@ -36,7 +34,6 @@ _UNCHANGED = (
     "max_minutes",
     "minutes_window",
     "on_exceeded",
-    "save_outputs_to",
     "losant_conn_id",
 )
 SIGNAL_MARGIN = 30.0
@@ -75,7 +72,7 @@ class ExecuteArguments:
     max_minutes: float | None
     minutes_window: Window
     on_exceeded: OnExceeded
-    save_outputs_to: str | PathLike[str] | None
+    outputs: OutputPlan
     losant_conn_id: str
 
     @classmethod
@@ -99,27 +96,13 @@ class ExecuteArguments:
                 timeout=parse_seconds(given.timeout, field="timeout"),
                 max_poll_outage=parse_seconds(given.max_poll_outage, field="max_poll_outage"),
                 max_log_lag=parse_seconds(given.max_log_lag, field="max_log_lag"),
+                outputs=OutputPlan.parse(
+                    save_outputs_to=given.save_outputs_to, wait_for_completion=given.wait_for_completion
+                ),
                 **unchanged,
             )
         arguments.start_policy(0.0)
-        arguments.output_folder()
         return arguments
-
-    def output_folder(self) -> OutputFolder | None:
-        """
-        Return where outputs are copied to; None if they are not.
-
-        :raises LosantConfigError: Airflow knows no such storage, or the task does not wait for outputs.
-        """
-        if self.save_outputs_to is None:
-            return None
-        with permanent_errors_as_config_error():
-            if not self.wait_for_completion:
-                raise InvalidArgument(
-                    "save_outputs_to",
-                    "needs wait_for_completion=True, as there are no outputs before the end",
-                )
-            return OutputFolder.parse(self.save_outputs_to, field="save_outputs_to")
 
     def start_policy(self, waiting_since: float, replaces: Sequence[str] = ()) -> StartPolicy | None:
         """

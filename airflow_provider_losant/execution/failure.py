@@ -17,7 +17,6 @@ from airflow_provider_losant.exceptions import (
     NotebookExecutionError,
     NotebookExecutionReplaced,
     NotebookNotStarted,
-    NotebookOutputError,
 )
 from airflow_provider_losant.execution.submission import load_execution_id
 from airflow_provider_losant.execution.try_state import EXECUTION_KEY, pull_own_xcom
@@ -59,8 +58,3 @@ def submit_failure(error: LosantError, where: str) -> Exception:
     may_retry = error.is_transient or error.may_have_taken_effect
     failure = NotebookExecutionError if may_retry else LosantConfigError
     return failure(f"Submitting an execution failed: {error} ({where})")
-
-
-def output_failure(error: LosantError) -> Exception:
-    """Return what the task raises when the outputs of a completed execution could not be saved."""
-    return NotebookOutputError(f"The outputs could not be saved: {error}")

@@ -10,13 +10,12 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow_provider_losant._compat import AirflowException, AirflowTaskTimeout, heartbeat_timeout
 from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.flows.abandoned import Standstill, is_last_try
 from airflow_provider_losant.api.flows.outcome import Outcome
-from airflow_provider_losant.api.flows.outputs import OutputSelection
 from airflow_provider_losant.api.flows.polling import wait_for_execution
 from airflow_provider_losant.api.flows.reconnect import ExecutionFinder, SubmissionUnknown
 from airflow_provider_losant.api.flows.submission import Started, SubmitPolicy
@@ -25,7 +24,7 @@ from airflow_provider_losant.api.flows.wait import Target
 from airflow_provider_losant.api.timestamps import DAY, format_timestamp
 from airflow_provider_losant.execution.arguments import ExecuteArguments
 from airflow_provider_losant.execution.canceller import Canceller
-from airflow_provider_losant.execution.failure import output_failure, raise_config_failure, submit_failure
+from airflow_provider_losant.execution.failure import raise_config_failure, submit_failure
 from airflow_provider_losant.execution.publisher import ResultPublisher
 from airflow_provider_losant.execution.submission import build_submission, save_execution_id
 from airflow_provider_losant.execution.try_state import EXECUTION_KEY, TryState, pull_own_xcom
@@ -37,11 +36,13 @@ if TYPE_CHECKING:
 
     from airflow_provider_losant._compat import BaseOperator, Context
     from airflow_provider_losant.api.flows.start_policy import Blocked, StartPolicy
+    from airflow_provider_losant.api.flows.steps import FileFlow
     from airflow_provider_losant.api.flows.submission import Submission
     from airflow_provider_losant.api.flows.wait import WaitConfig
     from airflow_provider_losant.api.model import ExecutionRef
     from airflow_provider_losant.openlineage.collect import Report
 
+T = TypeVar("T")
 MAX_TRIGGER_FAILURES = 3
 CLOCK_ERROR = 3_600.0
 """Seconds by which the clocks of Airflow and Losant may differ where Losant may not return the whole log."""
@@ -261,9 +262,7 @@ class ExecuteSession:
             cancel_on_timeout=may_cancel,
             max_log_lag=arguments.max_log_lag,
         )
-        with self._canceller.interruptible():
-            outcome = self._client.run(flow)
-        return self._finish(outcome)
+        return self._finish(self._run(flow))
 
     def _defer_until_unblocked(self, blocked: Blocked, waiting_since: float) -> NoReturn:
         """Wait in the triggerer for the end of another execution, which the trigger never cancels."""
@@ -303,8 +302,7 @@ class ExecuteSession:
         _, limit = self._arguments.deadline(ref.created_at)
         url = self._hook.notebook_url(ref)
         result = self._publisher.result_or_raise(outcome, url=url, limit=limit, fate=fate)
-        if (saved := self._save_outputs(ref)) is not None:
-            result["saved_outputs"] = saved
+        result |= self._arguments.outputs.deliver(ref, self._run, self._client.settings.max_retries)
         return self._publisher.publish(result)
 
     def _give_up(self, outcome: Outcome, ref: ExecutionRef) -> str:
@@ -318,17 +316,9 @@ class ExecuteSession:
         self._canceller.track(ref)
         return self._canceller.give_up()
 
-    def _save_outputs(self, ref: ExecutionRef) -> dict[str, str] | None:
-        """Copy the outputs; if that fails, a retry finds the execution completed and only copies again."""
-        folder = self._arguments.output_folder()
-        if folder is None:
-            return None
-        flow = folder.save(ref, OutputSelection(), self._client.settings.max_retries)
-        try:
-            with self._canceller.interruptible():
-                return self._client.run(flow)
-        except LosantError as error:
-            raise output_failure(error) from error
+    def _run(self, flow: FileFlow[T]) -> T:
+        with self._canceller.interruptible():
+            return self._client.run(flow)
 
     def _check_query_time(self, outcome: Outcome) -> None:
         """Warn if Losant used another query time: it treats one that it cannot parse as the current time."""
