@@ -43,12 +43,14 @@ if TYPE_CHECKING:
 
     from airflow_provider_losant.api.model import ExecutionRef
 
-MIN_DEFERRAL = 10.0
+MIN_DEFERRAL, MAX_DEFERRAL = 10.0, 60.0
 """
-Seconds that Airflow's scheduler gets to notice that a task has been deferred.
+Seconds that Airflow's scheduler gets to notice that a task has been deferred, at least and at most.
 
 It fails a task whose trigger fires before that (apache/airflow#66374, #67287, #71580, #72716).
 """
+SCHEDULER_SLOWNESS = 6.0
+"""How many times as long the scheduler may take for that as the triggerer took to start the trigger."""
 OUTAGE_SPREAD = 1.25
 """How many times ``max_poll_outage`` the longest wait lasts of those that the same outage ends."""
 KILL_BUDGET = 25.0
@@ -74,6 +76,7 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
     :param deadline: When the wait is over.
     :param max_poll_outage: Seconds without a readable response after which the wait is given up.
     :param not_before: The earliest time to fire, except at the deadline.
+    :param deferred_at: When the task was deferred; 0 if there is no scheduler that has to notice it.
     :param cancel_on_kill: Cancel the execution when a user marks or clears the deferred task.
     :param cancel_on_timeout: Cancel the execution when the deadline passes.
     :param stored: Whether Airflow has stored these arguments. Unknown ones, of a newer version of this
@@ -92,6 +95,7 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
         deadline: float,
         max_poll_outage: float,
         not_before: float = 0.0,
+        deferred_at: float = 0.0,
         cancel_on_kill: bool = False,
         cancel_on_timeout: bool = False,
         stored: bool = False,
@@ -107,6 +111,7 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
             poll_interval=poll_interval, deadline=deadline, max_poll_outage=max_poll_outage
         )
         self.not_before = not_before
+        self.deferred_at = deferred_at
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
 
@@ -122,6 +127,7 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
             "deadline": self.config.deadline,
             "max_poll_outage": self.config.max_poll_outage,
             "not_before": self.not_before,
+            "deferred_at": self.deferred_at,
             "cancel_on_kill": self.cancel_on_kill,
             "cancel_on_timeout": self.cancel_on_timeout,
             "stored": True,
@@ -132,8 +138,8 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
         cls, target: Target, config: WaitConfig, *, not_before: float = 0.0, **more: Any
     ) -> LosantNotebookExecutionTrigger:
         """Make the trigger of a task that is about to be deferred."""
-        not_before = max(not_before, time.time() + MIN_DEFERRAL)
-        return cls(**asdict(target), **asdict(config), not_before=not_before, **more)
+        now = time.time()
+        return cls(**asdict(target), **asdict(config), not_before=not_before, deferred_at=now, **more)
 
     @property
     def deferral_timeout(self) -> timedelta:
@@ -151,7 +157,8 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
         # Not all waits that an outage ends resume their tasks at once.
         outage = self.config.max_poll_outage * random.uniform(1.0, OUTAGE_SPREAD)
         config = replace(self.config, max_poll_outage=outage)
-        wait = Wait(self.target, config, not_before=self.not_before)
+        not_before = max(self.not_before, self.scheduler_noticed_at(time.time()))
+        wait = Wait(self.target, config, not_before=not_before)
         log = self.logger().log  # the class's: one logger per trigger would need more memory than the wait
         try:
             async with await self._hook().aclient() as client:
@@ -162,6 +169,19 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
                 await self.on_kill()
             raise
         yield TriggerEvent(outcome.to_event())  # type: ignore[no-untyped-call]  # Airflow's
+
+    def scheduler_noticed_at(self, started_at: float) -> float:
+        """
+        Return the epoch seconds by which the scheduler is taken to have noticed the deferral.
+
+        Nothing in Airflow shows it. On a busy machine everything takes longer, also the start of the trigger.
+
+        :param started_at: When the triggerer started the trigger, in epoch seconds.
+        """
+        if not self.deferred_at:
+            return 0.0
+        expected = SCHEDULER_SLOWNESS * (started_at - self.deferred_at)
+        return self.deferred_at + min(max(expected, MIN_DEFERRAL), MAX_DEFERRAL)
 
     async def on_kill(self) -> None:
         """Cancel the execution after a user marked or cleared the task, and only then."""

@@ -18,7 +18,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_losant._compat import AIRFLOW_3
-from airflow_provider_losant.triggers.notebook import MIN_DEFERRAL, LosantNotebookExecutionTrigger
+from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
@@ -93,7 +93,7 @@ def fire_together(waiting: Sequence[Any]) -> list[dict[str, Any]]:
     """
     Rebuild triggers from what Airflow stores, as a triggerer does, and return their events.
 
-    Does not wait for ``MIN_DEFERRAL``, because there is no scheduler here that needs the time.
+    Gives no scheduler time to notice the deferral, because there is none here.
     """
 
     async def first(trigger: Any) -> Any:
@@ -113,7 +113,7 @@ def _rebuilt(waiting: Any) -> Any:
     module, _, name = stored[0].rpartition(".")
     rebuilt = getattr(import_module(module), name)(**stored[1])
     assert json.loads(json.dumps(rebuilt.serialize())) == stored
-    rebuilt.not_before -= MIN_DEFERRAL
+    rebuilt.deferred_at = 0.0
     return rebuilt
 
 

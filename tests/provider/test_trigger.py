@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_losant.api.flows.wait import Target, WaitConfig
 from airflow_provider_losant.emulator import Emulator, Fault
 from airflow_provider_losant.hooks.losant import LosantHook
-from airflow_provider_losant.triggers.notebook import MIN_DEFERRAL, LosantNotebookExecutionTrigger
+from airflow_provider_losant.triggers.notebook import MAX_DEFERRAL, LosantNotebookExecutionTrigger
 from tests.provider.conftest import cancels, set_connection
 from tests.provider.tasks import fire, trigger
 
@@ -78,20 +78,40 @@ def test_the_trigger_does_not_poll_before_not_before(losant: Emulator, notebook:
     execution = LosantHook().execute_notebook(notebook)
     not_before = time.time() + 0.1
 
-    fire(trigger(losant, notebook, execution, not_before=not_before + MIN_DEFERRAL))
+    fire(trigger(losant, notebook, execution, not_before=not_before))
 
     assert losant.requests[1].at >= not_before - 0.01
+
+
+def deferred(losant: Emulator, notebook: str) -> LosantNotebookExecutionTrigger:
+    """Return the trigger of a task that is deferred just now."""
+    target = Target.of(LosantHook().execution_ref(notebook, LosantHook().execute_notebook(notebook)))
+    config = WaitConfig(poll_interval=1.0, deadline=time.time() + 60, max_poll_outage=5.0)
+    return LosantNotebookExecutionTrigger.for_task(target, config, losant_conn_id="losant_default")
+
+
+@pytest.mark.parametrize(
+    ("late", "seconds"), [(-5.0, 10.0), (0.1, 10.0), (1.5, 10.0), (3.0, 18.0), (11.0, 60.0), (3_600.0, 60.0)]
+)
+def test_the_longer_the_triggerer_needed_the_longer_the_scheduler_gets_to_notice_the_deferral(
+    losant: Emulator, notebook: str, late: float, seconds: float
+) -> None:
+    taken = deferred(losant, notebook)
+
+    assert abs(taken.deferred_at - time.time()) < 10
+    assert taken.scheduler_noticed_at(taken.deferred_at + late) == pytest.approx(taken.deferred_at + seconds)
 
 
 def test_a_deferred_task_is_not_resumed_before_the_scheduler_knows_it_was_deferred(
     losant: Emulator, notebook: str
 ) -> None:
-    target = Target.of(LosantHook().execution_ref(notebook, LosantHook().execute_notebook(notebook)))
-    config = WaitConfig(poll_interval=1.0, deadline=time.time() + 60, max_poll_outage=5.0)
+    taken = deferred(losant, notebook)
+    taken.deferred_at = time.time() - MAX_DEFERRAL + 0.5
 
-    taken = LosantNotebookExecutionTrigger.for_task(target, config, losant_conn_id="losant_default")
+    assert asyncio.run(anext(aiter(taken.run()))).payload["is_success"]
 
-    assert taken.not_before >= time.time() + MIN_DEFERRAL - 1
+    [poll] = [it for it in losant.requests if it.operation == "notebook.logs"]
+    assert poll.at >= taken.deferred_at + MAX_DEFERRAL - 0.01
 
 
 def test_a_deadline_passed_without_a_triggerer_still_finds_an_ended_execution(
