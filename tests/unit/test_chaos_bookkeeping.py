@@ -119,8 +119,12 @@ def test_a_task_with_one_try_may_fail_if_it_leaves_nothing_behind() -> None:
 
 @pytest.mark.parametrize(
     ("run", "task"),
-    [(CANCELLED, replace(ONE_TRY, was_killed=True)), (replace(CANCELLED, is_cancel_requested=True), ONE_TRY)],
-    ids=["killed", "cancel lost"],
+    [
+        (CANCELLED, replace(ONE_TRY, was_killed=True)),
+        (replace(CANCELLED, is_cancel_requested=True), ONE_TRY),
+        (replace(CANCELLED, is_answered=False), ONE_TRY),
+    ],
+    ids=["killed", "cancel lost", "response to the submission lost"],
 )
 def test_a_task_with_one_try_may_leave_its_execution_to_the_sweep_only_if_it_could_not_cancel_it(
     run: Execution, task: Task

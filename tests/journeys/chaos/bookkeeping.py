@@ -10,7 +10,8 @@ all executions of a task have the same owner, whichever id its tries wrote into 
 - **orphans**: executions that no task waits for: they belong to no task, or their task had ended, also by
   failing for good, and they were active more than a grace period later or completed later. A task with one
   try may leave that to the orphan sweep, which runs at the end, if its process was killed, or a request to
-  cancel the execution was lost; only what is active after the sweep counts then.
+  cancel the execution was lost, or the response to its submission was, as an execution log that cannot be
+  read either does not show it; only what is active after the sweep counts then.
 - **lost**: tasks that did not succeed (every notebook here completes, so a task has no reason to fail), or
   whose result is not that of a completed execution of their own. A task with one try may fail.
 - **failed**: tasks with one try that failed.
@@ -181,8 +182,9 @@ def _outlives(execution: Execution, task: Task, grace: float) -> bool:
 
 
 def _may_be_left(execution: Execution, task: Task) -> bool:
-    """Tell whether the task could not take care of the execution itself, but the sweep has."""
-    return task.has_one_try and execution.stopped < inf and (task.was_killed or execution.is_cancel_requested)
+    """Tell whether the task could not take care of the execution itself, but it did not stay active."""
+    could_not = task.was_killed or execution.is_cancel_requested or not execution.is_answered
+    return task.has_one_try and execution.stopped < inf and could_not
 
 
 def _has_failed(task: Task) -> bool:
