@@ -96,8 +96,9 @@ class Canceller:
             return
         self._is_killed = True
         if not self._on_kill:
-            return
-        if self._standstill.is_recent:
+            if self._tracked or self._submitting is not None:
+                self._run(_write("Not cancelling the execution: cancel_on_kill=False"), KILL_BUDGET)
+        elif self._standstill.is_recent:
             self._run(_explain_standstill(self._standstill.seconds), KILL_BUDGET)
         else:
             self._why = "its task was killed"
@@ -211,6 +212,10 @@ class Canceller:
             reason = "could not be cancelled" if self._on_kill else "was not cancelled (cancel_on_kill=False)"
             return f"{reason} and may still use run minutes"
         return "was cancelled, because no retry is left" if result == "requested" else "has ended"
+
+
+def _write(text: str) -> Flow[None]:
+    yield LogLine(text)
 
 
 def _explain_standstill(seconds: float) -> Flow[None]:
