@@ -54,7 +54,7 @@ def format_timestamp(timestamp: datetime) -> str:
 
 
 def format_elapsed(seconds: float) -> str:
-    """Return a duration for a log line, such as ``45 s``, ``12 min`` or ``3 h 5 min``; never a negative one."""
+    """Return a duration for a log line, such as ``45 s``, ``12 min`` or ``3 h 5 min``; at least ``0 s``."""
     whole = max(0, round(seconds))
     if whole < _SHOWN_AS_SECONDS:
         return f"{whole} s"

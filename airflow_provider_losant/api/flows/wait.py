@@ -248,26 +248,28 @@ class Wait:
     def _report(self, now: float) -> None:
         """Log every hour that the wait continues, and what will end it."""
         reports = int((now - self.target.since) // REPORT_INTERVAL)
-        before, self._reports = (
-            self._reports,
-            reports if self._reports is None else max(reports, self._reports),
-        )
-        if before is None or reports <= before:
+        if self._reports is None:
+            self._reports = reports  # the first line follows when the next hour is over
+        if reports <= self._reports:
             return
+        self._reports = reports
         status = "has still not ended" if self.target.execution_id is None else "is still not listed"
         if self.execution is not None:
             status = f"is still {self.execution.phase}"
         elapsed = format_elapsed(reports * REPORT_INTERVAL)
-        self._log(f"After {elapsed}, the {self.target} {status}; {self._limit}")
+        end, reason = self._latest_end
+        at = format_timestamp(datetime.fromtimestamp(end, UTC))
+        self._log(
+            f"After {elapsed}, the {self.target} {status}; the wait ends at {at} ({reason}) at the latest"
+        )
 
     @property
-    def _limit(self) -> str:
-        """What will end the wait if the execution does not."""
+    def _latest_end(self) -> tuple[float, str]:
+        """When the wait ends if the execution does not, and which argument says so."""
         end, reason = self.config.deadline, "timeout"
         if self._outage_since is not None and self._outage_since + self.config.max_poll_outage < end:
             end, reason = self._outage_since + self.config.max_poll_outage, "max_poll_outage"
-        at = format_timestamp(datetime.fromtimestamp(end, UTC))
-        return f"the wait ends at {at} ({reason}) at the latest"
+        return end, reason
 
     def _update(self, found: Execution) -> None:
         self.execution = found
