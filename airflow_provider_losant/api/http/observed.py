@@ -78,7 +78,9 @@ def _report(on_request: OnRequest, operation: str, error: LosantError) -> None:
 def _outcome(error: LosantError) -> str | None:
     match error:
         case ResponseError():
-            return str(error.status) if error.status in _OWN_OUTCOME else f"{error.status // 100}xx"
+            if error.status in _OWN_OUTCOME:
+                return str(error.status)
+            return "4xx" if error.status < 500 else "5xx"  # noqa: PLR2004 - HTTP's own number
         case TransportError():
             return "transport"
         case ProtocolError():
