@@ -15,10 +15,9 @@ import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cache
-from importlib import import_module
 from typing import Any
 
-from airflow_provider_losant._compat import conf
+from airflow_provider_losant._compat import conf, triggerer_stats
 
 PREFIX = "losant"
 PHASES = ("queue", "inputs", "notebook", "outputs")
@@ -102,7 +101,7 @@ def in_worker() -> Metrics:
 @cache
 def in_triggerer() -> Metrics:
     """Return the metrics of the process that runs triggers."""
-    return _open(_triggerer_stats, _hostname)
+    return _open(triggerer_stats, _hostname)
 
 
 async def prepare_triggerer() -> Metrics:
@@ -138,14 +137,6 @@ def _task_stats() -> Any:
     return Stats
 
 
-def _triggerer_stats() -> Any:
-    """Return the ``Stats`` that Airflow sets up in the triggerer; they are not those of the Task SDK."""
-    try:
-        module = import_module("airflow.observability.stats")
-    except ImportError:  # before Airflow 3.2
-        module = import_module("airflow.stats")
-    return module.Stats
-
-
 def _hostname() -> str:
-    return str(import_module("airflow.utils.net").get_hostname())
+    """Return the name under which Airflow knows this machine."""
+    return str(conf.getimport("core", "hostname_callable")())
