@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,7 @@ __all__ = [
     "task_store",
     "trigger_has_on_kill",
     "trigger_task_state",
+    "triggerer_stats",
 ]
 
 
@@ -262,6 +264,12 @@ async def push_from_triggerer(task_instance: Any, key: str, value: str) -> None:
     )
 
 
+def triggerer_stats() -> Any:
+    """Return the ``Stats`` that the triggerer sets up; those of tasks are others since Airflow 3.2."""
+    name = "airflow.observability.stats" if AIRFLOW_RELEASE >= (3, 2) else "airflow.stats"
+    return import_module(name).Stats
+
+
 def kill_may_be_reassignment() -> bool:
     """
     Return whether a trigger's kill may mean that the trigger moves to another triggerer.
@@ -276,12 +284,9 @@ async def trigger_task_state(task_instance: Any) -> str | None:
     """Return the state of a trigger's task instance; None if it was cleared or deleted."""
     from asgiref.sync import sync_to_async
 
-    return await sync_to_async(_state_of)(task_instance)
-
-
-def _state_of(task_instance: Any) -> str | None:
-    map_index = -1 if task_instance.map_index is None else task_instance.map_index
-    return task_state(task_instance.dag_id, task_instance.task_id, task_instance.run_id, map_index)
+    ti = task_instance
+    map_index = -1 if ti.map_index is None else ti.map_index
+    return await sync_to_async(task_state)(ti.dag_id, ti.task_id, ti.run_id, map_index)
 
 
 def task_state(dag_id: str, task_id: str, run_id: str, map_index: int) -> str | None:

@@ -24,6 +24,7 @@ DAY = 24 * 3600.0
 _NUMBER = re.compile(r"\d{9,20}")  # a date that consists of digits has eight
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MIN_MILLISECONDS = 10**12
+_SHOWN_AS_SECONDS = 120
 
 
 def parse_timestamp(value: object, *, field: str) -> datetime:
@@ -50,6 +51,15 @@ def parse_timestamp(value: object, *, field: str) -> datetime:
 def format_timestamp(timestamp: datetime) -> str:
     """Return a timestamp as ISO-8601 in UTC with milliseconds and ``Z``, which Losant always parses."""
     return timestamp.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def format_elapsed(seconds: float) -> str:
+    """Return a duration for a log line, such as ``45 s``, ``12 min`` or ``3 h 5 min``; at least ``0 s``."""
+    whole = max(0, round(seconds))
+    if whole < _SHOWN_AS_SECONDS:
+        return f"{whole} s"
+    hours, minutes = divmod(whole // 60, 60)
+    return " ".join(f"{it} {unit}" for it, unit in ((hours, "h"), (minutes, "min")) if it)
 
 
 def to_milliseconds(epoch_seconds: float) -> str:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 KILL_BUDGET = 3.5
 """Seconds for a cancellation inside the signal handler; SIGKILL follows 5 s after SIGTERM."""
+LOG_BUDGET = 0.5
+"""Seconds for a log line inside the signal handler: the interrupted code may hold the lock of the log."""
 FAILURE_BUDGET = 10.0
 """Seconds for a cancellation after a failure, which nothing interrupts."""
 CANCEL_RETRIES = 3
@@ -96,8 +98,9 @@ class Canceller:
             return
         self._is_killed = True
         if not self._on_kill:
-            return
-        if self._standstill.is_recent:
+            if self._tracked or self._submitting is not None:
+                self._run(_write("Not cancelling the execution: cancel_on_kill=False"), LOG_BUDGET)
+        elif self._standstill.is_recent:
             self._run(_explain_standstill(self._standstill.seconds), KILL_BUDGET)
         else:
             self._why = "its task was killed"
@@ -211,6 +214,10 @@ class Canceller:
             reason = "could not be cancelled" if self._on_kill else "was not cancelled (cancel_on_kill=False)"
             return f"{reason} and may still use run minutes"
         return "was cancelled, because no retry is left" if result == "requested" else "has ended"
+
+
+def _write(text: str) -> Flow[None]:
+    yield LogLine(text)
 
 
 def _explain_standstill(seconds: float) -> Flow[None]:

@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_losant._compat import AirflowFailException
 from airflow_provider_losant.assets.notebook import fill_outlet_events
 from airflow_provider_losant.execution.result import result_or_raise
+from airflow_provider_losant.metrics import in_worker
 from airflow_provider_losant.openlineage.collect import collect
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ class ResultPublisher:
 
     :param task: Its outlets get events.
     :param is_child: Returns whether the task itself has submitted the execution.
+    :param is_counted: Returns whether the end of the execution is counted in the metrics of this task.
     :ivar report: What OpenLineage gets after the end of the task; None while no execution is known.
     """
 
@@ -35,11 +38,14 @@ class ResultPublisher:
         hook: LosantHook,
         *,
         is_child: Callable[[], bool] = lambda: False,
+        is_counted: Callable[[], bool] = lambda: True,
     ) -> None:
         self._task = task
         self._context = context
         self._hook = hook
         self._is_child = is_child
+        self._is_counted = is_counted
+        self._uncounted: Mapping[str, Any] | None = None
 
     def collect(self, result: Mapping[str, Any], outcome: Outcome | None = None) -> None:
         """Collect what OpenLineage gets, which has to happen before the task ends or fails."""
@@ -55,6 +61,10 @@ class ResultPublisher:
         :raises NotebookExecutionError: the execution did not complete, or its status is unknown.
         """
         self.collect(outcome.result, outcome)
+        if outcome.ending == "ended":
+            self._uncounted = outcome.result
+            if not outcome.is_success:
+                self.count_execution()
         return result_or_raise(outcome, url=url, limit=limit, log=self._task.log.log, fate=fate)
 
     def publish(self, result: dict[str, Any]) -> dict[str, Any]:
@@ -62,4 +72,21 @@ class ResultPublisher:
         if self.report is not None:
             self.report = self.report.with_result(result)
         fill_outlet_events(self._task, self._context, result, self._hook.settings.base_url)
+        self.count_execution()
         return result
+
+    def count_execution(self) -> None:
+        """
+        Count the execution in the metrics, once.
+
+        A completed one is counted when nothing is left to do that could fail, because a retry would count it
+        again.
+        """
+        ended, self._uncounted = self._uncounted, None
+        if ended is not None and self._is_counted():
+            in_worker().execution_ended(ended)
+
+    def on_failure(self, failure: BaseException, *, is_last_try: bool) -> None:
+        """Count the execution although the task fails, if no retry will do it."""
+        if is_last_try or isinstance(failure, AirflowFailException):
+            self.count_execution()

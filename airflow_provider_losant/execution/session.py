@@ -30,6 +30,7 @@ from airflow_provider_losant.execution.submission import build_submission, save_
 from airflow_provider_losant.execution.try_state import EXECUTION_KEY, TryState, pull_own_xcom
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.links.notebook import LosantNotebookLink
+from airflow_provider_losant.metrics import in_worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -77,7 +78,13 @@ class ExecuteSession:
             max_log_lag=self._arguments.max_log_lag,
             standstill=Standstill.before(heartbeat_timeout(), self._client.settings.timeout),
         )
-        self._publisher = ResultPublisher(task, context, self._hook, is_child=lambda: not self._is_adopted())
+        self._publisher = ResultPublisher(
+            task,
+            context,
+            self._hook,
+            is_child=lambda: not self._is_adopted(),
+            is_counted=lambda: not self._is_adopted(),
+        )
 
     @classmethod
     def open(cls, task: Any, context: Context, *, is_resumed: bool) -> ExecuteSession:
@@ -113,6 +120,8 @@ class ExecuteSession:
             started = self._submit(submission, policy)
             if not isinstance(started, Started):
                 self._defer_until_unblocked(started, waiting_since)
+            if started.is_reconnected:
+                in_worker().count("reconnected")
             if not started.is_owned:
                 self._state.set(is_adopted=True)
             elif arguments.durable:
@@ -212,12 +221,14 @@ class ExecuteSession:
         """Cancel the execution if the block fails, and no retry will reconnect to it."""
         try:
             yield
-        except AirflowTaskTimeout:
+        except AirflowTaskTimeout as timeout:
             self._canceller.time_out()
+            self._publisher.on_failure(timeout, is_last_try=self._is_last_try())
             raise
         except Exception as failure:
             if self._is_last_try() and (fate := self._canceller.give_up()):
                 failure.add_note(f"After the last try, {fate}")
+            self._publisher.on_failure(failure, is_last_try=self._is_last_try())
             raise
 
     def _is_last_try(self) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_losant import __version__
+from airflow_provider_losant import __version__, metrics
 from airflow_provider_losant._compat import AIRFLOW_VERSION, read_connection
 from airflow_provider_losant.api.fields import losant_id
 from airflow_provider_losant.api.model import ExecutionRef
@@ -78,7 +78,12 @@ class LosantConnectionHook(BaseHook):
         """The client of this hook, with one connection pool."""
         from airflow_provider_losant.api.http.client import Client
 
-        return Client(self.settings, self.log.log, refresh=self._read_settings)
+        return Client(
+            self.settings,
+            self.log.log,
+            refresh=self._read_settings,
+            on_request=metrics.in_worker().on_request,
+        )
 
     def get_conn(self) -> requests.Session:
         """
@@ -94,7 +99,13 @@ class LosantConnectionHook(BaseHook):
         """Return the client that hooks with the same connection share in the running event loop."""
         from airflow_provider_losant.api.http.async_client import SharedClient
 
-        return SharedClient(await self._cached_settings(), self._areload_settings, name=self.losant_conn_id)
+        settings = await self._cached_settings()
+        return SharedClient(
+            settings,
+            self._areload_settings,
+            metrics.in_triggerer().on_request,
+            name=self.losant_conn_id,
+        )
 
     async def aload_settings(self) -> None:
         """Read the connection without blocking the event loop; afterwards ``settings`` needs no I/O."""
@@ -167,9 +178,13 @@ class LosantConnectionHook(BaseHook):
         key = (loop, self.losant_conn_id)
         reading = _settings_cache.get(key)
         if reading is None:
-            reading = _settings_cache[key] = asyncio.ensure_future(self.asettings())
+            reading = _settings_cache[key] = asyncio.ensure_future(self._first_settings())
             loop.call_later(SETTINGS_TTL, _settings_cache.pop, key, None)
         return await asyncio.shield(reading)
+
+    async def _first_settings(self) -> Settings:
+        await metrics.prepare_triggerer()
+        return await self.asettings()
 
     async def _areload_settings(self) -> Settings:
         """Read the connection again, so that no trigger that starts now gets an older token."""

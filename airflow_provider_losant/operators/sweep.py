@@ -87,8 +87,9 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
         """Check every active execution of every notebook, cancel the orphans, and return a report."""
         del context
         from airflow_provider_losant.hooks.losant import LosantHook
+        from airflow_provider_losant.metrics import in_worker
 
-        hook = LosantHook(self.losant_conn_id, self.application_id)
+        hook, metrics = LosantHook(self.losant_conn_id, self.application_id), in_worker()
         now = time.time()
         with permanent_errors_as_config_error():
             oldest = now - parse_seconds(self.max_age, field="max_age")
@@ -103,15 +104,19 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
                 is_orphan, reason = self._decide(execution, youngest)
             except Exception as error:  # noqa: BLE001 - whatever Airflow's API raises; the others are checked
                 problems.append(f"execution {execution_id} could not be checked: {error}")
+                metrics.count("swept", outcome="failed")
                 continue
             if not is_orphan:
                 self.log.info("Execution %s is no orphan: %s", execution_id, reason)
                 left[reason] += 1
+                metrics.count("swept", outcome="left")
                 continue
             if hook.client.run(cancel(execution.ref, reason, retries=2)) == "failed":
                 problems.append(f"execution {execution_id} could not be cancelled")
+                metrics.count("swept", outcome="failed")
             else:
                 cancelled.append(execution_id)
+                metrics.count("swept", outcome="cancelled")
         report = {
             "checked": sum(left.values()) + len(cancelled),
             "cancelled": cancelled,

@@ -186,7 +186,12 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the execution after a user marked or cleared the task, and only then."""
         ref = self.target.ref
-        if not self.cancel_on_kill or ref is None:
+        if ref is None:
+            return
+        if not self.cancel_on_kill:
+            self.log.info(
+                "Not cancelling the %s: its task has cancel_on_kill=False, or has not submitted it", ref
+            )
             return
         try:
             await _shielded(self._cancel(ref))
@@ -201,8 +206,12 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
             state = await trigger_task_state(self.task_instance)
             abandoned = why_abandoned(state, ref.execution_id)
         if abandoned is None:
-            # If it was cleared and is about to run again, its next try cancels the execution.
-            self.log.info("Not cancelling the %s: its task is %s", self.target, state)
+            self.log.info(
+                "Not cancelling the %s: its task is %s. If a user has cleared it, its next try cancels the "
+                "execution",
+                ref,
+                state,
+            )
         else:
             await self._hook().arun(cancel(ref, abandoned, max_log_lag=MAX_LOG_LAG, retries=2))
 

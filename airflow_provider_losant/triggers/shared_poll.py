@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_losant.api.flows import polling
 from airflow_provider_losant.api.flows.poll_schedule import PollSchedule
+from airflow_provider_losant.metrics import in_triggerer
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.completions import CompletionFeed, Delivery
@@ -90,6 +91,9 @@ class SharedPoll:
         self._is_awake = asyncio.Event()
         self._task = asyncio.create_task(self._poll_forever(), context=contextvars.Context())
 
+    def __len__(self) -> int:
+        return len(self._wakeups)
+
     @classmethod
     def of(cls, subscriber: Subscriber, client: AsyncClient) -> SharedPoll:
         """Join the poll of a subscriber's notebook; start it if there is none."""
@@ -137,11 +141,13 @@ class SharedPoll:
             del polls[self._key]
         if not polls:
             _polls.pop(self._client, None)
+        _report_waits()
 
     async def _poll_forever(self) -> None:
         try:
             while True:
                 await self._until_due()
+                _report_waits()
                 await self._wake_all(
                     await self._client.run(polling.poll_once(self._schedule, _clock), _log.log)
                 )
@@ -179,3 +185,9 @@ class SharedPoll:
             finally:
                 if timer is not None:
                     timer.cancel()
+
+
+def _report_waits() -> None:
+    """Set the gauge of everything that waits in this triggerer, with every poll and when a poll ends."""
+    waits = (len(poll) for polls in _polls.values() for poll in polls.values())
+    in_triggerer().gauge("waits", sum(waits))

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from packaging.version import Version
 
@@ -23,6 +23,9 @@ from tests.support.airflow_versions import examples_beyond
 from tests.support.local_airflow import LocalAirflow
 from tests.support.postgres import best_database
 from tests.support.shared_process import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 HERE = Path(__file__).parent
 AIRFLOW = Version(version("apache-airflow"))
@@ -49,12 +52,13 @@ FAST_DETECTION_2 = {
 }
 
 
-def local_airflow(home: Path, database: str | None) -> LocalAirflow:
+def local_airflow(home: Path, database: str | None, env: Mapping[str, str] | None = None) -> LocalAirflow:
     """
     Make an Airflow with the DAGs of the journeys and of the examples.
 
     :param home: An empty folder, for all its files.
     :param database: The address of its metadata database; None stands for an SQLite file.
+    :param env: More environment for all components.
     """
     dags = home / "dags"
     dags.mkdir()
@@ -67,7 +71,7 @@ def local_airflow(home: Path, database: str | None) -> LocalAirflow:
         if is_2
         else (LocalAirflow, FAST_DETECTION_3 | RARE_PARSING | XCOM_BACKEND)
     )
-    return kind(home, dags, env=FAST_DETECTION | settings, sql_alchemy_conn=database)
+    return kind(home, dags, env=FAST_DETECTION | settings | dict(env or {}), sql_alchemy_conn=database)
 
 
 def main(folder: Path) -> None:

@@ -303,11 +303,13 @@ def test_an_execution_timeout_during_the_submission_cancels_once(losant: Emulato
     "options", [{"cancel_on_kill": False}, {"durable": False}], ids=["cancel_on_kill=False", "no marker"]
 )
 def test_a_kill_that_may_not_cancel_or_cannot_find_anything_searches_for_nothing(
-    losant: Emulator, notebook: str, *, options: dict[str, Any], raises: bool
+    losant: Emulator, notebook: str, task_log: TaskLog, *, options: dict[str, Any], raises: bool
 ) -> None:
     run_and_kill(operator(notebook, **options), lambda: losant.executions(notebook), raises=raises)
 
     assert operations(losant) == [EXECUTE]
+    is_left = "Not cancelling the execution: cancel_on_kill=False" in task_log()
+    assert is_left == ("cancel_on_kill" in options)
 
 
 def test_a_kill_that_cannot_read_the_log_says_that_the_execution_may_be_active(

@@ -68,6 +68,7 @@ def test_a_kill_cancels_only_when_airflow_does_not_run_the_task_any_more(
     running: str,
     notebook: str,
     monkeypatch: pytest.MonkeyPatch,
+    task_log: TaskLog,
     *,
     state: str | None,
     cancelled: bool,
@@ -79,6 +80,12 @@ def test_a_kill_cancels_only_when_airflow_does_not_run_the_task_any_more(
     asyncio.run(killed.on_kill())
 
     assert cancels(losant) == cancelled
+    name = f"execution {running} of notebook {notebook}"
+    if cancelled:
+        assert f"Asked Losant to cancel the {name}, because its task is {state or 'cleared'}" in task_log()
+    else:
+        expected = f"Not cancelling the {name}: its task is {state}. If a user has cleared it, its next try"
+        assert expected in task_log()
 
 
 @pytest.mark.airflow(since="3.4")

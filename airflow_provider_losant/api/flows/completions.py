@@ -28,6 +28,7 @@ from airflow_provider_losant.api.flows.log_reader import SINCE_MARGIN
 from airflow_provider_losant.api.flows.poll_schedule import PollDemand
 from airflow_provider_losant.api.flows.skipped_entries import SkippedEntries
 from airflow_provider_losant.api.flows.steps import LogLine
+from airflow_provider_losant.api.flows.wait import responds_again
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.errors import LosantError
@@ -156,7 +157,7 @@ class CompletionFeed:
         self._work: tuple[ExecutionLog, Iterator[None]] | None = None
         self._logs: list[LogLine] = []
         self._skipped = SkippedEntries(notebook_id)
-        self._has_failed = False
+        self._failing_since: float | None = None
 
     @property
     def demand(self) -> PollDemand:
@@ -178,17 +179,18 @@ class CompletionFeed:
         for _ in self._work[1]:
             return None
         self._work = None
-        self._has_failed = False
+        if self._failing_since is not None:
+            self._logs.append(responds_again(self._failing_since, now, self._polled))
+            self._failing_since = None
         return bool(self._pending or self._logs or self._skipped.has_logs)
 
     def on_error(self, error: LosantError, now: float) -> bool:
         """Process a failed poll; only the first in a row is logged."""
-        is_first = not self._has_failed
-        if is_first:
-            text = f"Polling the executions of notebook {self.notebook_id} failed: {error}"
-            self._logs.append(LogLine(text, logging.WARNING))
-        self._has_failed = True
-        return is_first
+        if self._failing_since is not None:
+            return False
+        self._failing_since = now
+        self._logs.append(LogLine(f"Polling {self._polled} failed: {error}", logging.WARNING))
+        return True
 
     def on_tick(self, now: float) -> bool:
         """Ignore that time has passed: the feed has no deadline."""
@@ -218,6 +220,10 @@ class CompletionFeed:
         """Return the lines for the triggerer's log that have come up since the last call."""
         lines, self._logs = [*self._skipped.drain_logs(), *self._logs], []
         return lines
+
+    @property
+    def _polled(self) -> str:
+        return f"the executions of notebook {self.notebook_id}"
 
     def _process(self, log: ExecutionLog, now: float) -> Iterator[None]:
         """Process a response; each step is short, so that the event loop may do other work in between."""

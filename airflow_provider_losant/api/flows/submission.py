@@ -113,6 +113,11 @@ class Started:
             ref=execution.ref, submitted_at=execution.queued_time, execution=execution, is_owned=is_owned
         )
 
+    @property
+    def is_reconnected(self) -> bool:
+        """Whether the task continues with an execution of its own that it did not submit just now."""
+        return self.is_owned and self.execution is not None
+
     def to_result(self, submission: Submission) -> dict[str, Any]:
         """Return the result of a task that does not wait: what the log showed, or what was submitted."""
         if self.execution is not None:

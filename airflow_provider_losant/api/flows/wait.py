@@ -27,7 +27,7 @@ from airflow_provider_losant.api.flows.poll_schedule import PollDemand
 from airflow_provider_losant.api.flows.skipped_entries import SkippedEntries
 from airflow_provider_losant.api.flows.steps import LogLine
 from airflow_provider_losant.api.model import QUEUED, ExecutionRef
-from airflow_provider_losant.api.timestamps import format_timestamp
+from airflow_provider_losant.api.timestamps import format_elapsed, format_timestamp
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.execution_log import ExecutionLog
@@ -38,6 +38,8 @@ FAILURES_BEFORE_FULL_LOG = 2
 QUEUED_GROWTH = 1.5
 MAX_QUEUED_SLOWDOWN = 3.0
 """The longest interval between polls of a queued execution, in multiples of ``poll_interval``."""
+REPORT_INTERVAL = 3_600.0
+"""Seconds after which a wait that continues is logged again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +144,8 @@ class Wait:
         self._skipped = SkippedEntries(target.notebook_id)
         self._phase = ""
         self._outage_since: float | None = None
+        self._unreadable_since: float | None = None
+        self._reports: int | None = None
         self._failures = 0
         self._queued_polls = 0
         self.demand = self._next_demand()
@@ -168,6 +172,9 @@ class Wait:
             found = self.target.select(log, self.execution, self._skipped)
         except ProtocolError as error:
             return self.on_error(error, now)
+        if self._unreadable_since is not None:
+            self._logs = (*self._logs, responds_again(self._unreadable_since, now, f"the {self.target}"))
+            self._unreadable_since = None
         if found is not None:
             self._update(found)
         if found is not None or self.target.execution_id is None:
@@ -182,6 +189,7 @@ class Wait:
 
         A failed poll is not a failed execution. Of consecutive failures only the first is logged.
         """
+        self._unreadable_since = now if self._unreadable_since is None else self._unreadable_since
         if self._count_failure(now):
             self._log(f"Polling the {self.target} failed: {error}", logging.WARNING)
         if is_worth_retrying(error):
@@ -204,6 +212,8 @@ class Wait:
             self._end("deadline")
         elif outage > self.config.max_poll_outage:
             self._end("outage", problem)
+        else:
+            self._report(now)
         self.demand = self._next_demand()
         return bool(self._logs) or self._skipped.has_logs or self.ending is not None
 
@@ -235,6 +245,32 @@ class Wait:
     def _end(self, ending: Ending, problem: str | None = None) -> None:
         self.ending, self.problem, self.demand = ending, problem, None
 
+    def _report(self, now: float) -> None:
+        """Log every hour that the wait continues, and what will end it."""
+        reports = int((now - self.target.since) // REPORT_INTERVAL)
+        if self._reports is None:
+            self._reports = reports  # the first line follows when the next hour is over
+        if reports <= self._reports:
+            return
+        self._reports = reports
+        status = "has still not ended" if self.target.execution_id is None else "is still not listed"
+        if self.execution is not None:
+            status = f"is still {self.execution.phase}"
+        elapsed = format_elapsed(reports * REPORT_INTERVAL)
+        end, reason = self._latest_end
+        at = format_timestamp(datetime.fromtimestamp(end, UTC))
+        self._log(
+            f"After {elapsed}, the {self.target} {status}; the wait ends at {at} ({reason}) at the latest"
+        )
+
+    @property
+    def _latest_end(self) -> tuple[float, str]:
+        """When the wait ends if the execution does not, and which argument says so."""
+        end, reason = self.config.deadline, "timeout"
+        if self._outage_since is not None and self._outage_since + self.config.max_poll_outage < end:
+            end, reason = self._outage_since + self.config.max_poll_outage, "max_poll_outage"
+        return end, reason
+
     def _update(self, found: Execution) -> None:
         self.execution = found
         self._queued_polls = self._queued_polls + 1 if found.status is QUEUED else 0
@@ -251,6 +287,16 @@ class Wait:
         self._failures += 1
         self._outage_since = now if self._outage_since is None else self._outage_since
         return self._failures == 1
+
+
+def responds_again(since: float, now: float, what: str) -> LogLine:
+    """
+    Return what is logged when a log can be polled again.
+
+    :param since: Epoch seconds of the first failed poll.
+    :param what: What is polled.
+    """
+    return LogLine(f"Losant responds again after {format_elapsed(now - since)} (polling {what})")
 
 
 def is_worth_retrying(error: LosantError) -> bool:

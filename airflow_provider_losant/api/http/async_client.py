@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,7 +27,14 @@ from airflow_provider_losant.api.flows.steps import Log, LogLine, Sleep, Tail
 from airflow_provider_losant.api.http.decoding import ACCEPT_ENCODING, GzipDecoder, ResponseBody
 from airflow_provider_losant.api.http.failures import REFRESH_FAILED, describe, transport_error
 from airflow_provider_losant.api.http.network import Network, Route
-from airflow_provider_losant.api.http.response import MAX_REDIRECTS, is_redirect, is_success, parse_response
+from airflow_provider_losant.api.http.observed import OnRequest, observed_async
+from airflow_provider_losant.api.http.response import (
+    MAX_REDIRECTS,
+    gc_paused,
+    is_redirect,
+    is_success,
+    parse_response,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.steps import Flow, Step
@@ -49,13 +54,16 @@ class AsyncClient:
     Runs flows over one connection pool.
 
     :param settings: Host, token, timeout and TLS.
-    :param refresh: Reads the settings again after Losant returned 401 or 403: the token may have been
-        rotated.
+    :param refresh: Reads the settings again after 401 or 403, because the token may have been rotated.
+    :param on_request: Gets the outcome of each request.
     """
 
-    def __init__(self, settings: Settings, refresh: Refresh | None = None) -> None:
+    def __init__(
+        self, settings: Settings, refresh: Refresh | None = None, on_request: OnRequest | None = None
+    ) -> None:
         self.settings = settings
         self._refresh = refresh
+        self._send_observed = observed_async(self._send, on_request)
         self._reading: asyncio.Future[str | None] | None = None
         self._network = Network(verify=settings.verify)
         self._finding_route: asyncio.Future[Route] | None = None
@@ -108,11 +116,11 @@ class AsyncClient:
     async def _call(self, call: Call[T], log: Log) -> T:
         token = self.settings.token
         try:
-            return await self._send(call)
+            return await self._send_observed(call)
         except (Unauthorized, Forbidden) as error:
             if not await self._has_other_token(token, error, log):
                 raise
-        return await self._send(call)
+        return await self._send_observed(call)
 
     async def _has_other_token(self, refused: str, refusal: ResponseError, log: Log) -> bool:
         """Return whether there is another token than the refused one; concurrent calls read it once."""
@@ -185,7 +193,7 @@ class AsyncClient:
         except _ERRORS as error:
             where = f"{call.operation} at {self.settings.base_url}"
             raise transport_error(where, error, is_begun=transmission.is_begun) from None
-        with _gc_paused():
+        with gc_paused():
             return parse_response(call, response.status, response.headers, body.finish())
 
     async def _tail(self, tail: Tail) -> str:
@@ -289,26 +297,34 @@ class SharedClient:
 
     :param settings: As for :class:`AsyncClient`.
     :param refresh: As for :class:`AsyncClient`.
+    :param on_request: As for :class:`AsyncClient`.
     :param name: The connection's name; clients of other connections are not shared, because their tokens may
         be rotated at other times.
     """
 
-    __slots__ = ("_key", "_refresh", "_settings")
+    __slots__ = ("_key", "_on_request", "_refresh", "_settings")
 
-    def __init__(self, settings: Settings, refresh: Refresh | None = None, *, name: str = "") -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        refresh: Refresh | None = None,
+        on_request: OnRequest | None = None,
+        *,
+        name: str = "",
+    ) -> None:
         self._key: _Key = (asyncio.get_running_loop(), name, replace(settings, token=""))
-        self._settings = settings
-        self._refresh = refresh
+        self._settings, self._refresh, self._on_request = settings, refresh, on_request
 
     async def __aenter__(self) -> AsyncClient:
         shared = _shared.get(self._key)
         if shared is None:
-            client = AsyncClient(self._settings, self._refresh)
+            client = AsyncClient(self._settings, self._refresh, self._on_request)
             shared = _shared[self._key] = _Entry(self._key, client)
         shared.client.use(self._settings)
         shared.users += 1
         # Thousands may share it, so none of them keeps settings of its own.
-        self._key, self._settings, self._refresh = shared.key, shared.client.settings, None
+        self._key, self._settings = shared.key, shared.client.settings
+        self._refresh = self._on_request = None
         return shared.client
 
     async def __aexit__(self, *exc: object) -> None:
@@ -317,23 +333,6 @@ class SharedClient:
         if not shared.users:
             del _shared[self._key]
             await shared.client.close()
-
-
-@contextmanager
-def _gc_paused() -> Iterator[None]:
-    """
-    Pause garbage collection while a response is parsed.
-
-    The objects of a long log are freed a moment later, but until then Python 3.11 would move them into the
-    oldest generation, which soon triggers a full collection that blocks the event loop.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 _JSON = {"Accept": "application/json", "Accept-Encoding": ACCEPT_ENCODING}

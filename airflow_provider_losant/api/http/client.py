@@ -36,6 +36,7 @@ from airflow_provider_losant.api.http.decoding import ACCEPT_ENCODING, CHUNK_SIZ
 from airflow_provider_losant.api.http.failures import REFRESH_FAILED, describe, transport_error
 from airflow_provider_losant.api.http.multipart import MultipartStream
 from airflow_provider_losant.api.http.network import Network, Route
+from airflow_provider_losant.api.http.observed import OnRequest, observed
 from airflow_provider_losant.api.http.response import MAX_REDIRECTS, is_redirect, is_success, parse_response
 
 if TYPE_CHECKING:
@@ -105,8 +106,8 @@ class Client:
 
     :param settings: Host, token, timeout and TLS.
     :param log: Gets the flows' log lines: a logger's ``log``.
-    :param refresh: Reads the settings again after Losant returned 401 or 403: the token may have been
-        rotated.
+    :param refresh: Reads the settings again after 401 or 403, because the token may have been rotated.
+    :param on_request: Gets the outcome of each request.
     :param network: The proxies and certificate authorities, if they have been read.
     :ivar is_interrupted: Returns whether to stop the flow that runs; called at each step, and at least every
         half second of a pause.
@@ -118,11 +119,13 @@ class Client:
         log: Log,
         refresh: Callable[[], Settings] | None = None,
         network: Network | None = None,
+        on_request: OnRequest | None = None,
     ) -> None:
         self.settings = settings
         self.is_interrupted: Callable[[], bool] = lambda: False
         self._log = log
         self._refresh = refresh
+        self._send_observed = observed(self._send, on_request)
         self._network = network or Network(verify=settings.verify)
         self._session: requests.Session | None = None
         self._base_url = ""
@@ -176,11 +179,7 @@ class Client:
         return self._session
 
     def copy(self, *, timeout: float) -> Client:
-        """
-        Return a client with connections of its own, made without reading anything (during a kill).
-
-        :param timeout: As in the settings.
-        """
+        """Return an unobserved client with own connections, made without reading anything (for a kill)."""
         return Client(replace(self.settings, timeout=timeout), self._log, network=self._network)
 
     def close(self) -> None:
@@ -199,11 +198,11 @@ class Client:
 
     def _call(self, call: Call[T]) -> T:
         try:
-            return self._send(call)
+            return self._send_observed(call)
         except (Unauthorized, Forbidden) as error:
             if not self._has_other_token(error):
                 raise
-        return self._send(call)
+        return self._send_observed(call)
 
     def _has_other_token(self, refusal: ResponseError) -> bool:
         """Read the settings again; return whether there is another token than the refused one."""

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_losant.api.errors import (
@@ -78,6 +80,23 @@ def parse_response(call: Call[T], status: int, headers: Mapping[str, str], body:
         raise ProtocolError(
             f"the response to {call.operation} has an unknown shape: {type(error).__name__} {one_line(error)}"
         ) from None
+
+
+@contextmanager
+def gc_paused() -> Iterator[None]:
+    """
+    Pause garbage collection while a response is parsed.
+
+    The objects of a long log are freed a moment later, but until then Python 3.11 would move them into the
+    oldest generation, which soon triggers a full collection that blocks the event loop.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 _UNREADABLE: Any = object()

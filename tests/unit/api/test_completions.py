@@ -288,7 +288,10 @@ def test_consecutive_failures_are_logged_once_and_lose_no_completion() -> None:
     losant.driver._remaining = [GONE, GONE, Forbidden(403, "Forbidden", "no"), losant.respond]
 
     assert ids(poller.poll_until(600)) == [FakeExecution(1, 10, 20).id]
-    assert len(poller.log_lines) == 1
+    assert [line.partition(" after ")[0].partition(":")[0] for line in poller.log_lines] == [
+        f"Polling the executions of notebook {NOTEBOOK_ID} failed",
+        "Losant responds again",
+    ]
 
 
 def test_an_unreadable_entry_hides_no_other_and_is_logged_once() -> None:
