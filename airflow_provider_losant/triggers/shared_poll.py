@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_losant.api.flows import polling
 from airflow_provider_losant.api.flows.poll_schedule import PollSchedule
@@ -79,7 +79,11 @@ class SharedPoll:
 
     Polling runs in an asyncio task of its own, in an empty context, so that a wait that ends, is cancelled
     or fails does not affect the others. Each subscriber's lines are logged in that subscriber's own task.
+
+    :cvar waits: The subscribers of all polls of this process.
     """
+
+    waits: ClassVar[int] = 0
 
     def __init__(self, client: AsyncClient, key: tuple[str, str], phase: float) -> None:
         self._client = client
@@ -90,9 +94,6 @@ class SharedPoll:
         self._wakeups: dict[Subscriber, asyncio.Future[None]] = {}
         self._is_awake = asyncio.Event()
         self._task = asyncio.create_task(self._poll_forever(), context=contextvars.Context())
-
-    def __len__(self) -> int:
-        return len(self._wakeups)
 
     @classmethod
     def of(cls, subscriber: Subscriber, client: AsyncClient) -> SharedPoll:
@@ -120,6 +121,7 @@ class SharedPoll:
         """Remove a subscriber; without the last one, polling stops."""
         self._schedule.leave(subscriber)
         del self._wakeups[subscriber]
+        SharedPoll.waits -= 1
         if self._task.done() or not self._wakeups:
             self._close()
             self._task.cancel()
@@ -127,6 +129,7 @@ class SharedPoll:
     def join(self, subscriber: Subscriber) -> None:
         """Add a subscriber."""
         self._wakeups[subscriber] = asyncio.get_running_loop().create_future()
+        SharedPoll.waits += 1
         demand = subscriber.demand
         # After a restart of the triggerer every poll is overdue at once: notebooks take turns within an
         # interval, and the other waits for this notebook have time to join.
@@ -189,5 +192,4 @@ class SharedPoll:
 
 def _report_waits() -> None:
     """Set the gauge of everything that waits in this triggerer, with every poll and when a poll ends."""
-    waits = (len(poll) for polls in _polls.values() for poll in polls.values())
-    in_triggerer().gauge("waits", sum(waits))
+    in_triggerer().gauge("waits", SharedPoll.waits)
