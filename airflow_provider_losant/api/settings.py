@@ -21,6 +21,8 @@ _NAME = re.compile(r"[\w-]+(\.[\w-]+)*")
 _PORTS = {"https": 443, "http": 80}
 """The default port of each scheme."""
 _MAX_PORT = 65_535
+_DEVIATIONS = set("\u00df\u03c2\u200c\u200d")
+"""Letters that Python's codec replaces in a host name, but browsers and requests do not."""
 _BEARER = re.compile(r"(authorization\s*:\s*)?bearer(\W|$)", re.IGNORECASE)
 _QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 _KEYS = ("application_id", "app_url", "timeout", "max_retries", "allow_http", "verify")
@@ -247,10 +249,9 @@ def _netloc(parts: SplitResult, port: int | None = None) -> str:
         name = name.removesuffix(".")
         if name in _PORTS or not _NAME.fullmatch(name):  # "https" is what is left of "https://https://..."
             raise ValueError
-        if not name.isascii():
-            import idna
-
-            name = idna.encode(name, uts46=True).decode()
+        if _DEVIATIONS & set(name):
+            raise ValueError
+        name = name.encode("idna").decode()
     return f"{name}:{port}" if port and port != _PORTS[parts.scheme] else name
 
 
