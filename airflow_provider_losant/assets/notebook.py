@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from airflow_provider_losant._compat import Asset, AssetAlias, is_asset
 from airflow_provider_losant.api import defaults
 from airflow_provider_losant.api.fields import losant_id
+from airflow_provider_losant.api.settings import api_address
 from airflow_provider_losant.openlineage.datasets import namespace, notebook_path
 
 if TYPE_CHECKING:
@@ -57,12 +58,13 @@ def create_asset(
 
     :param notebook_id: ID of the notebook.
     :param application_id: ID of the application.
-    :param host: Losant's API, as in the connection: a host name or a URL.
+    :param host: Losant's API, as in the connection: a host name or a URL. All spellings of a host give the
+        same asset.
     :param output: Name of an output file, which is an asset of its own; None for the notebook.
     :param extra: The asset's ``extra``.
     :param watchers: Airflow's ``AssetWatcher`` objects, with a trigger such as
         :class:`~airflow_provider_losant.triggers.notebook.LosantNotebookEventTrigger` (Airflow 3).
-    :raises ValueError: an id is not valid.
+    :raises ValueError: an id or the host is not valid.
     """
     path = notebook_path(
         losant_id(application_id, field="application_id"),
@@ -106,7 +108,7 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
     """
     Normalize an asset's URI; Airflow calls it for each ``losant://`` URI.
 
-    :raises ValueError: the URI names neither a notebook nor an output of one.
+    :raises ValueError: the URI names neither a notebook nor an output of one, or its host is not valid.
     """
     if not (uri.netloc and _PATH.fullmatch(uri.path)) or uri.query:
         raise ValueError(
@@ -115,7 +117,7 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
         )
     application, _, notebook, *output = uri.path.removeprefix("/").split("/")
     path = "/".join(["", application.lower(), "notebooks", notebook.lower(), *output])
-    return uri._replace(netloc=uri.netloc.lower(), path=path)
+    return uri._replace(netloc=api_address(uri.netloc).netloc, path=path)
 
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Dataset:  # noqa: ARG001 - Airflow's own

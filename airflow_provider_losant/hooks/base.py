@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,9 +13,9 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_losant import __version__, metrics
 from airflow_provider_losant._compat import AIRFLOW_VERSION, read_connection
-from airflow_provider_losant.api.fields import losant_id
+from airflow_provider_losant.api.fields import listed, losant_id
 from airflow_provider_losant.api.model import ExecutionRef
-from airflow_provider_losant.api.settings import Settings
+from airflow_provider_losant.api.settings import Settings, parse_extra
 from airflow_provider_losant.exceptions import LosantConfigError, permanent_errors_as_config_error
 from airflow_provider_losant.hooks import connection_form
 
@@ -145,9 +145,13 @@ class LosantConnectionHook(BaseHook):
         from airflow_provider_losant.api.flows.connection_test import check_connection
 
         try:
-            return self.client.run(check_connection(self.resolve_application_id(), self.settings.token))
+            is_well, message = self.client.run(
+                check_connection(self.resolve_application_id(), self.settings.token)
+            )
         except LosantConfigError as error:
             return False, str(error)
+        unread = self.settings.unread_keys
+        return is_well, f"{message}; {_unread(unread)}" if unread else message
 
     def execution_ref(
         self, notebook_id: str, execution_id: str, *, application_id: str | None = None
@@ -194,14 +198,27 @@ class LosantConnectionHook(BaseHook):
 
     def _read_settings(self) -> Settings:
         connection = self.get_connection(self.losant_conn_id)
-        return self._settings_of(connection, connection.extra_dejson)
+        settings = self._settings_of(connection, connection.extra_dejson)
+        if settings.unread_keys:
+            self.log.warning("Connection %r: %s", self.losant_conn_id, _unread(settings.unread_keys))
+        return settings
 
-    def _settings_of(self, connection: Any, extra: Mapping[str, Any]) -> Settings:
+    def _settings_of(self, connection: Any, decoded: Any) -> Settings:
+        """
+        Return the settings of a connection.
+
+        :param decoded: Its extra as Airflow decodes it, masking what is secret; it may be of any type, and
+            is empty if the extra is not valid JSON.
+        """
         with permanent_errors_as_config_error(f"Connection {self.losant_conn_id!r}: "):
             return Settings.from_connection(
                 host=connection.host,
                 port=connection.port,
                 token=connection.password,
-                extra=extra,
+                extra=decoded if decoded and isinstance(decoded, Mapping) else parse_extra(connection.extra),
                 user_agent=USER_AGENT,
             )
+
+
+def _unread(keys: Sequence[str]) -> str:
+    return f"extra has keys that are not read: {listed(map(repr, keys))}"

@@ -14,13 +14,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
+
+from airflow_provider_losant.api.settings import api_address
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.model import ExecutionRef, Notebook
 
 _TEMPLATE = re.compile(r"\{\{.*?\}\}+")
 _OF_DEVICES = ("deviceData", "deviceConnectionHistory", "deviceMetadata")
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/]*)(?P<path>.*)", re.DOTALL)
+"""A URL of a storage, whose path is a name as it is: ``#``, ``?`` and ``%`` have no meaning in it."""
+_LOCAL = ("file", "local")
 _SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 """Aliases of URL schemes that OpenLineage's naming rules unify."""
 
@@ -45,9 +50,9 @@ def namespace(host: str) -> str:
     Return the namespace of an API.
 
     :param host: As in the connection: a host name or a URL.
+    :raises InvalidArgument: it is neither.
     """
-    netloc = urlsplit(host if "://" in host else f"//{host}").netloc
-    return f"losant://{netloc.lower()}"
+    return f"losant://{api_address(host).netloc}"
 
 
 def notebook_path(application_id: str, notebook_id: str, *below: str) -> str:
@@ -98,11 +103,15 @@ def storage_dataset(path: str, size: int | None = None) -> Dataset:
     :param path: A URL, in which Airflow may have added a connection id before the bucket, or a local path.
     :param size: Bytes; None if unknown.
     """
-    parts = urlsplit(path)
-    if not parts.netloc:
-        return Dataset(namespace="file", name=parts.path, size=size)
-    scheme, bucket = _SCHEMES.get(parts.scheme, parts.scheme), parts.netloc.rpartition("@")[2]
-    return Dataset(namespace=f"{scheme}://{bucket}", name=parts.path.lstrip("/"), size=size)
+    url = _URL.fullmatch(path)
+    if url is None:
+        return Dataset(namespace="file", name=path, size=size)
+    scheme, authority, name = url["scheme"].lower(), url["authority"].rpartition("@")[2], url["path"]
+    if scheme in _LOCAL:
+        return Dataset(namespace=f"file://{authority}" if authority else "file", name=name, size=size)
+    return Dataset(
+        namespace=f"{_SCHEMES.get(scheme, scheme)}://{authority}", name=name.lstrip("/"), size=size
+    )
 
 
 def _named(host: str, found: Iterable[tuple[str, int | None]]) -> list[Dataset]:

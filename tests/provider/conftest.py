@@ -97,15 +97,21 @@ def set_connection(
     monkeypatch: pytest.MonkeyPatch,
     losant: Emulator,
     conn_id: str = "losant_default",
-    extra: dict[str, object] | None = None,
+    extra: dict[str, object] | str | None = None,
     **fields: object,
 ) -> None:
-    """Make or change an Airflow connection to the emulator."""
+    """
+    Make or change an Airflow connection to the emulator.
+
+    :param extra: More keys of the connection's extra, or the text that it is.
+    """
+    if not isinstance(extra, str):
+        extra = {"application_id": losant.application_id, "max_retries": 1, **(extra or {})}
     task_log = {
         "conn_type": "losant",
         "host": losant.url,
         "password": losant.token,
-        "extra": {"application_id": losant.application_id, "max_retries": 1, **(extra or {})},
+        "extra": extra,
         **fields,
     }
     monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(task_log))

@@ -51,10 +51,58 @@ def test_another_host_is_another_asset(host: str) -> None:
     assert asset.uri == f"losant://api.eu.example:8443/{APPLICATION}/notebooks/{NOTEBOOK}"
 
 
-def test_all_spellings_of_a_uri_name_the_same_asset() -> None:
-    spelt = f"losant://API.Losant.com/{APPLICATION.upper()}/notebooks/{NOTEBOOK.upper()}"
+@pytest.mark.parametrize(
+    "host",
+    [
+        "API.Losant.com",
+        "api.losant.com:443",
+        "api.losant.com.",
+        "https://api.losant.com:443/",
+        "http://api.losant.com.:80",
+    ],
+)
+def test_each_spelling_of_a_host_is_the_same_asset(host: str) -> None:
+    assert create_asset(notebook_id=NOTEBOOK, application_id=APPLICATION, host=host).uri == URI
+
+
+@pytest.mark.parametrize("host", ["https://", "api.losant.com/v1", "me@api.losant.com", "api losant com"])
+def test_an_asset_with_an_invalid_host_is_refused_by_name(host: str) -> None:
+    with pytest.raises(ValueError, match=r"^host: "):
+        create_asset(notebook_id=NOTEBOOK, application_id=APPLICATION, host=host)
+
+
+def test_an_asset_with_an_ipv6_address_or_another_script_in_its_host_has_a_valid_uri() -> None:
+    uris = [
+        create_asset(notebook_id=NOTEBOOK, application_id=APPLICATION, host=host).uri
+        for host in ("::1", "https://lösant.example:8443")
+    ]
+
+    path = f"{APPLICATION}/notebooks/{NOTEBOOK}"
+    assert uris == [f"losant://[::1]/{path}", f"losant://xn--lsant-jua.example:8443/{path}"]
+
+
+@pytest.mark.parametrize(
+    "host", ["API.Losant.com", "api.losant.com:443", "api.losant.com.", "api.losant.com.:443"]
+)
+def test_all_spellings_of_a_uri_name_the_same_asset(host: str) -> None:
+    spelt = f"losant://{host}/{APPLICATION.upper()}/notebooks/{NOTEBOOK.upper()}"
 
     assert sanitize_uri(urlsplit(spelt)).geturl() == URI
+    assert Asset(uri=spelt).uri == URI
+
+
+@pytest.mark.parametrize(
+    ("host", "port"),
+    [("https://api.losant.com", 443), ("api.losant.com:443", None), ("API.losant.com.", None), (None, 443)],
+)
+def test_an_asset_has_the_same_uri_whatever_way_the_connection_spells_the_host(
+    losant: Emulator, monkeypatch: pytest.MonkeyPatch, host: str | None, port: int | None
+) -> None:
+    set_connection(monkeypatch, losant, host=host, port=port)
+
+    asset = notebook_asset(NOTEBOOK, application_id=APPLICATION)
+
+    assert asset.uri == create_asset(notebook_id=NOTEBOOK, application_id=APPLICATION).uri
 
 
 @pytest.mark.parametrize(
@@ -156,6 +204,31 @@ def test_an_alias_gets_the_asset_of_the_notebook(losant: Emulator, notebook: str
         (event,) = accessor.dataset_alias_events
         named = event["dest_dataset_uri"], event["extra"]["execution_id"]
     assert named == (notebook_asset(notebook).uri, result["execution_id"])
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_an_alias_gets_the_asset_that_a_dag_is_scheduled_on_whatever_way_the_connection_spells_the_host(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, deferrable: bool
+) -> None:
+    port = urlsplit(losant.url).port
+    set_connection(monkeypatch, losant, host="http://LOCALHOST.", port=port)
+    alias, events = AssetAlias("energy"), outlet_events()
+    scheduled_on = create_asset(
+        notebook_id=notebook, application_id=losant.application_id, host=f"localhost:{port}"
+    )
+
+    Task(
+        lambda: LosantNotebookExecuteOperator(
+            task_id="run",
+            notebook_id=notebook,
+            poll_interval=0.02,
+            deferrable=deferrable,
+            outlets=[alias],
+        ),
+        more={"outlet_events": events},
+    ).run()
+
+    assert scheduled_on.uri in str(events[alias])
 
 
 @pytest.mark.usefixtures("losant_connection")

@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_losant._compat import AIRFLOW_RELEASE
+from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.hooks.losant import LosantHook
-from tests.provider.conftest import operations, set_connection
+from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
+from tests.provider.conftest import TaskLog, operations, set_connection
+from tests.provider.tasks import BOTH_MODES, Ti, context_of, fire, trigger
 from tests.support.http_stub import HttpStub, closed_port, http, self_signed
 
 if TYPE_CHECKING:
@@ -69,6 +74,106 @@ def test_the_connection_test_reports_the_problem(
 
     assert not is_well
     assert says in message
+
+
+NO_OBJECTS = [
+    (json.dumps(json.dumps({"application_id": NONEXISTENT_ID})), "it may have been encoded twice"),
+    (f'["{NONEXISTENT_ID}"]', "is JSON, but not an object"),
+    ("17", "is JSON, but not an object"),
+    ("{'application_id': 1}", "is not valid JSON"),
+]
+"""Texts of extra that are no JSON object, and what is said about them."""
+AIRFLOW_ITSELF_REFUSES = pytest.mark.skipif(
+    AIRFLOW_RELEASE in {(3, 0), (3, 1)},
+    reason="Airflow refuses such a connection, and says it is not defined",
+)
+
+AIRFLOW_2_WARNS = pytest.mark.filterwarnings("ignore:Encountered")
+
+
+@AIRFLOW_ITSELF_REFUSES
+@AIRFLOW_2_WARNS
+@pytest.mark.parametrize(("extra", "says"), NO_OBJECTS)
+def test_an_extra_that_is_no_object_is_reported_by_name(
+    losant: Emulator, monkeypatch: pytest.MonkeyPatch, extra: str, says: str
+) -> None:
+    is_well, message = press_test_button(losant, monkeypatch, extra=extra)
+
+    assert not is_well
+    assert message.startswith("Connection 'losant_default': extra: ")
+    assert says in message
+    assert NONEXISTENT_ID not in message
+    assert operations(losant) == []
+
+
+@AIRFLOW_ITSELF_REFUSES
+@AIRFLOW_2_WARNS
+@BOTH_MODES
+@pytest.mark.parametrize(("extra", "says"), NO_OBJECTS)
+def test_a_task_with_an_extra_that_is_no_object_fails_by_name(
+    losant: Emulator,
+    notebook: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    extra: str,
+    says: str,
+    deferrable: bool,
+) -> None:
+    set_connection(monkeypatch, losant, extra=extra)
+    task = LosantNotebookExecuteOperator(task_id="run", notebook_id=notebook, deferrable=deferrable)
+
+    with pytest.raises(LosantConfigError, match=says):
+        task.execute(context_of(Ti()))
+
+    assert operations(losant) == []
+
+
+@AIRFLOW_ITSELF_REFUSES
+@AIRFLOW_2_WARNS
+@pytest.mark.parametrize(("extra", "says"), NO_OBJECTS)
+def test_the_triggerer_names_an_extra_that_is_no_object(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, extra: str, says: str
+) -> None:
+    set_connection(monkeypatch, losant, extra=extra)
+
+    with pytest.raises(LosantConfigError, match=says):
+        fire(trigger(losant, notebook, NONEXISTENT_ID))
+
+
+@pytest.mark.parametrize("key", ["applicationId", "application-id", "app_id"])
+def test_another_spelling_of_the_application_id_is_reported_by_the_key_that_was_found(
+    losant: Emulator, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    extra = json.dumps({key: losant.application_id})
+
+    is_well, message = press_test_button(losant, monkeypatch, extra=extra)
+
+    assert not is_well
+    assert f"extra: has the key {key!r}, which is not read; rename it to 'application_id'" in message
+
+
+def test_a_token_with_bearer_is_reported_without_a_request(
+    losant: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_well, message = press_test_button(losant, monkeypatch, password=f"Bearer {losant.token}")
+
+    assert not is_well
+    assert message.endswith("password: begins with 'Bearer'; enter the API token without Bearer")
+    assert losant.token not in message
+    assert operations(losant) == []
+
+
+def test_keys_of_extra_that_are_not_read_are_reported_by_the_test_and_in_the_task_log(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, task_log: TaskLog
+) -> None:
+    says = "extra has keys that are not read: 'owner', 'pool'"
+
+    is_well, message = press_test_button(losant, monkeypatch, extra={"owner": "energy", "pool": 4})
+    LosantHook().get_notebook(notebook)
+
+    assert is_well
+    assert message.endswith(f"; {says}")
+    assert f"Connection 'losant_default': {says}" in task_log()
 
 
 def test_an_expired_token_is_reported_before_any_request(

@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from airflow_provider_losant._compat import Asset
-from airflow_provider_losant.assets.notebook import create_asset
+from airflow_provider_losant.assets.notebook import convert_asset_to_openlineage, create_asset
 from airflow_provider_losant.emulator import Fault, Script
 from airflow_provider_losant.exceptions import (
     LosantConfigError,
@@ -30,6 +31,7 @@ from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSens
 from airflow_provider_losant.transfers.notebook_outputs import (
     LosantNotebookOutputsToObjectStorageOperator,
 )
+from tests.provider.conftest import set_connection
 from tests.provider.tasks import BOTH_MODES, Task, Ti, outlet_events
 from tests.support.openlineage_events import Json, read_events
 
@@ -45,6 +47,7 @@ BROKEN = Script(
     files={"result.error.log": b"Traceback: no readings"},
 )
 WHEN = datetime(2026, 1, 2, tzinfo=UTC)
+FOLDERS = pytest.mark.parametrize("folder", ["landing", "run #7", "a?b=100%25 c", r"C:\reports"])
 
 
 @dataclass
@@ -144,6 +147,25 @@ def test_a_task_reports_its_execution_and_the_outputs_of_it(
     assert facet.url.endswith(f"/notebooks/{notebook}")
 
 
+def test_a_dataset_has_the_name_of_its_asset_whatever_way_the_connection_spells_the_host(
+    losant: Emulator, notebook: str, openlineage: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = urlsplit(losant.url).port
+    set_connection(monkeypatch, losant, host="http://LOCALHOST.", port=port)
+
+    lineage = openlineage.run_task(operator(notebook))
+
+    asset = create_asset(
+        notebook_id=notebook,
+        application_id=losant.application_id,
+        host=f"localhost:{port}",
+        output="out.csv",
+    )
+    dataset = convert_asset_to_openlineage(asset, None)
+    assert (dataset.namespace, dataset.name) in {(it.namespace, it.name) for it in lineage.outputs}
+    assert {it["job"]["namespace"] for it in openlineage.events} == {dataset.namespace}
+
+
 def test_a_dataset_has_the_name_of_its_asset(losant: Emulator, notebook: str, openlineage: Listener) -> None:
     lineage = openlineage.run_task(operator(notebook))
 
@@ -173,16 +195,18 @@ def test_a_task_without_an_execution_reports_no_lineage_and_still_fails(
     assert (lineage.inputs, lineage.outputs, lineage.run_facets, openlineage.events) == ([], [], {}, [])
 
 
+@FOLDERS
 def test_saved_files_are_reported_with_their_destination(
-    losant: Emulator, notebook: str, openlineage: Listener, tmp_path: Path
+    losant: Emulator, notebook: str, openlineage: Listener, tmp_path: Path, folder: str
 ) -> None:
-    lineage = openlineage.run_task(operator(notebook, save_outputs_to=str(tmp_path / "landing")))
+    lineage = openlineage.run_task(operator(notebook, save_outputs_to=str(tmp_path / folder)))
 
     copies = {
         it.name: it.outputFacets["outputStatistics"].size for it in lineage.outputs if it.namespace == "file"
     }
-    assert copies == {f"{tmp_path}/landing/out.csv": 18, f"{tmp_path}/landing/result.html": 9}
-    assert not any("landing" in it["name"] for it in openlineage.events[-1]["outputs"])
+    assert copies == {f"{tmp_path}/{folder}/out.csv": 18, f"{tmp_path}/{folder}/result.html": 9}
+    assert all(Path(name).is_file() for name in copies)
+    assert not any(folder in it["name"] for it in openlineage.events[-1]["outputs"])
 
 
 def test_declared_inlets_and_outlets_are_reported_too(notebook: str, openlineage: Listener) -> None:
@@ -196,8 +220,9 @@ def test_declared_inlets_and_outlets_are_reported_too(notebook: str, openlineage
     assert "/srv/archive.csv" in named(lineage.outputs)
 
 
+@FOLDERS
 def test_a_transfer_reports_which_output_became_which_file(
-    losant: Emulator, notebook: str, openlineage: Listener, tmp_path: Path
+    losant: Emulator, notebook: str, openlineage: Listener, tmp_path: Path, folder: str
 ) -> None:
     execution = LosantHook().execute_notebook(notebook)
     Task(lambda: LosantNotebookExecutionSensor(
@@ -209,13 +234,14 @@ def test_a_transfer_reports_which_output_became_which_file(
             task_id="land",
             notebook_id=notebook,
             execution_id=execution,
-            destination=str(tmp_path / "landing"),
+            destination=str(tmp_path / folder),
             outputs="*.csv",
         )
     )
 
     assert named(lineage.inputs, notebook) == ["outputs/out.csv"]
-    assert named(lineage.outputs) == [f"{tmp_path}/landing/out.csv"]
+    assert named(lineage.outputs) == [f"{tmp_path}/{folder}/out.csv"]
+    assert Path(lineage.outputs[0].name).is_file()
 
 
 # -- the run of the execution -----------------------------------------------------------------------------

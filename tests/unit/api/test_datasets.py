@@ -11,6 +11,7 @@ from airflow_provider_losant.api.model import Notebook
 from airflow_provider_losant.openlineage.datasets import (
     Dataset,
     input_datasets,
+    namespace,
     output_datasets,
     storage_dataset,
 )
@@ -164,14 +165,32 @@ def test_a_failed_execution_has_no_output_destinations() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "namespace", "name"),
+    "host", ["api.losant.com", "https://api.losant.com", "https://API.Losant.com.:443/", "api.losant.com:443"]
+)
+def test_each_spelling_of_the_host_gives_one_namespace(host: str) -> None:
+    assert namespace(host) == "losant://api.losant.com"
+
+
+@pytest.mark.parametrize(
+    ("path", "where", "name"),
     [
         ("s3://bucket/reports/out.csv", "s3://bucket", "reports/out.csv"),
         ("s3a://aws_default@bucket/reports/out.csv", "s3://bucket", "reports/out.csv"),
         ("gcs://bucket/out.csv", "gs://bucket", "out.csv"),
         ("file:///srv/reports/out.csv", "file", "/srv/reports/out.csv"),
         ("/srv/reports/out.csv", "file", "/srv/reports/out.csv"),
+        ("/data/run #7/a?b=%20 ü.csv", "file", "/data/run #7/a?b=%20 ü.csv"),
+        ("file:///data/run #7/a?b.csv", "file", "/data/run #7/a?b.csv"),
+        ("local:///data/100%.csv", "file", "/data/100%.csv"),
+        ("file://conn_id@/data/a.csv", "file", "/data/a.csv"),
+        ("file://server/data/a#b.csv", "file://server", "/data/a#b.csv"),
+        ("/data/copy of s3://bucket/a.csv", "file", "/data/copy of s3://bucket/a.csv"),
+        (r"C:\reports\run #7\out.csv", "file", r"C:\reports\run #7\out.csv"),
+        ("s3://bucket/a b#c?d%2Fe/ü.csv", "s3://bucket", "a b#c?d%2Fe/ü.csv"),
+        ("s3://aws@bucket/run #7@home.csv", "s3://bucket", "run #7@home.csv"),
+        ("S3://bucket/line\nend.csv", "s3://bucket", "line\nend.csv"),
+        ("gs://bucket", "gs://bucket", ""),
     ],
 )
-def test_a_saved_file_is_named_as_openlineage_names_it(path: str, namespace: str, name: str) -> None:
-    assert storage_dataset(path, 7) == Dataset(namespace=namespace, name=name, size=7)
+def test_a_saved_file_is_named_as_openlineage_names_it(path: str, where: str, name: str) -> None:
+    assert storage_dataset(path, 7) == Dataset(namespace=where, name=name, size=7)

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_provider_losant.api.errors import InvalidArgument
-from airflow_provider_losant.api.settings import Settings
+from airflow_provider_losant.api.settings import Settings, api_address, parse_extra
 from tests.support.factories import APPLICATION_ID, EXECUTION_ID, NOTEBOOK_ID
 
 TOKEN = "eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl"
@@ -48,10 +49,37 @@ def test_an_empty_field_of_the_form_is_ignored(extra: dict[str, Any]) -> None:
         ("http://127.0.0.1", 8080, "http://127.0.0.1:8080"),
         ("http://127.8.9.1", None, "http://127.8.9.1"),
         ("http://[::1]:8080", None, "http://[::1]:8080"),
+        ("::1", None, "https://[::1]"),
+        ("2001:DB8:0::1", 8443, "https://[2001:db8::1]:8443"),
+        ("http://::1", 8080, "http://[::1]:8080"),
+        ("https://::1/", None, "https://[::1]"),
+        ("http://localhost.", None, "http://localhost"),
+        ("api_gateway", None, "https://api_gateway"),
     ],
 )
 def test_a_host_is_a_name_or_an_address_in_any_spelling(host: str, port: int | None, url: str) -> None:
     assert from_connection(host, port).base_url == url
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "url"),
+    [
+        ("api.losant.com:443", None, "https://api.losant.com"),
+        ("https://api.losant.com:443/", None, "https://api.losant.com"),
+        ("api.losant.com", 443, "https://api.losant.com"),
+        ("api.losant.com.", None, "https://api.losant.com"),
+        ("https://API.losant.com.:443", None, "https://api.losant.com"),
+        ("api.losant.com:80", None, "https://api.losant.com:80"),
+        ("http://localhost:80", None, "http://localhost"),
+        ("http://localhost", 443, "http://localhost:443"),
+        ("https://[2001:0db8::0001]:443", None, "https://[2001:db8::1]"),
+        ("https://LÖSANT.example", None, "https://xn--lsant-jua.example"),
+        ("xn--lsant-jua.example", None, "https://xn--lsant-jua.example"),
+    ],
+)
+def test_each_spelling_of_a_host_is_reduced_to_one(host: str, port: int | None, url: str) -> None:
+    assert from_connection(host, port).base_url == url
+    assert api_address(host, port).geturl() == url
 
 
 @pytest.mark.parametrize(
@@ -67,8 +95,26 @@ def test_a_host_is_a_name_or_an_address_in_any_spelling(host: str, port: int | N
         "https://api.losant.com:99999",
         "https://[::1",
         "api losant com",
-        "2001:db8::1",
+        "2001:db8::1::2",
+        "fe80::1%eth0",
         "://",
+        "https://",
+        "http:///",
+        "https:api.losant.com",
+        "https:/api.losant.com",
+        "https://https://api.losant.com",
+        "//api.losant.com",
+        "https",
+        "/",
+        ".",
+        "api..losant.com",
+        "api.losant.com..",
+        "api.lo\nsant.com",
+        "stra\u00dfe.example",
+        "a" * 64 + ".example",
+        "api.losant.com/v1",
+        "user@api.losant.com",
+        "user:secret@api.losant.com/v1",
     ],
 )
 def test_an_invalid_host_is_refused_by_name_without_showing_a_password(host: str) -> None:
@@ -122,8 +168,149 @@ def test_a_token_that_cannot_be_a_header_is_refused_without_showing_it(token: st
     assert token not in str(caught.value)
 
 
-def test_spaces_around_a_token_are_ignored() -> None:
-    assert from_connection(token=f" {TOKEN}\n").token == TOKEN
+@pytest.mark.parametrize(
+    ("token", "says"),
+    [
+        (f"Bearer {TOKEN}", "begins with 'Bearer'; enter the API token without Bearer"),
+        (f"bearer {TOKEN}", "without Bearer"),
+        (f"  Bearer\t{TOKEN}\n", "without Bearer"),
+        (f"Bearer+{TOKEN}", "without Bearer"),
+        (f"Authorization: Bearer {TOKEN}", "without Bearer"),
+        (f'"Bearer {TOKEN}"', "without Bearer"),
+        ("Bearer", "without Bearer"),
+        (f'"{TOKEN}"', "is in quotation marks; enter the API token without them"),
+        (f"'{TOKEN}'", "is in quotation marks"),
+        (f"\u201c{TOKEN}\u201d", "is in quotation marks"),
+        (f'{TOKEN}"', "is in quotation marks"),
+        (TOKEN.replace(".", ".\n", 1), "contains a blank or a line end"),
+        (f"losant {TOKEN}", "contains a blank or a line end"),
+        (f"\ufeff{TOKEN}", "contains characters that are not valid"),
+    ],
+    ids=repr,
+)
+def test_a_token_that_was_copied_with_more_than_the_token_is_refused_and_the_message_says_what(
+    token: str, says: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=r"^password: ") as caught:
+        from_connection(token=token)
+
+    assert says in str(caught.value)
+    assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["Token", "api_token", "accessToken"])
+def test_a_token_in_extra_is_named_by_its_key(key: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"its key '{key}' in extra is not read$") as caught:
+        from_connection(token=None, **{key: TOKEN})
+
+    assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize("around", [" {} ", "{}\n", "\r\n{}\r\n", "\t{}"], ids=repr)
+def test_blanks_and_line_ends_around_a_token_are_ignored(around: str) -> None:
+    assert from_connection(token=around.format(TOKEN)).token == TOKEN
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("applicationId", "application_id"),
+        ("application-id", "application_id"),
+        ("applicationID", "application_id"),
+        ("Application ID", "application_id"),
+        ("aplication_id", "application_id"),
+        ("app_id", "application_id"),
+        ("extra__losant__application_id", "application_id"),
+        ("appUrl", "app_url"),
+        ("timeOut", "timeout"),
+        ("timeouts", "timeout"),
+        ("maxRetries", "max_retries"),
+        ("retries", "max_retries"),
+        ("allowHTTP", "allow_http"),
+        ("verify_ssl", "verify"),
+        ("ssl_verify", "verify"),
+        ("Verify", "verify"),
+    ],
+)
+def test_another_spelling_of_a_key_of_extra_is_refused_and_named(key: str, meant: str) -> None:
+    says = f"^extra: has the key '{key}', which is not read; rename it to '{meant}'$"
+    with pytest.raises(InvalidArgument, match=says):
+        from_connection(**{key: "x", meant: ""})
+
+    with pytest.raises(InvalidArgument, match=says):
+        from_connection(**{key: "x"})
+
+
+def test_other_keys_of_extra_are_kept_as_not_read() -> None:
+    settings = from_connection(
+        owner="energy team", team_token="?", application_id=APPLICATION_ID, applicationId=1
+    )
+
+    assert settings.unread_keys == ("owner", "team_token", "applicationId")
+    assert from_connection(**dict.fromkeys(["timeout", "verify", "app_url"], "")).unread_keys == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "extra"),
+    [(None, {}), ("", {}), (" ", {}), ("null", {}), ("{}", {}), ('{"timeout": 5}', {"timeout": 5})],
+)
+def test_extra_is_an_object_or_empty(text: str | None, extra: dict[str, Any]) -> None:
+    assert parse_extra(text) == extra
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (json.dumps(json.dumps({"token": "secret"})), "it may have been encoded twice"),
+        ('"secret"', "is a JSON text, not a JSON object"),
+        ('["secret"]', "is JSON, but not an object such as"),
+        ("17", "is JSON, but not an object such as"),
+        ("true", "is JSON, but not an object such as"),
+        ('{"secret": ', "is not valid JSON"),
+        ("{'token': 'secret'}", "is not valid JSON"),
+        ("[" * 100_000, "is not valid JSON"),
+    ],
+    ids=lambda it: it[:20],
+)
+def test_an_extra_that_is_no_object_is_refused_without_showing_it(text: str, says: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"^extra: ") as caught:
+        parse_extra(text)
+
+    assert says in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "app_url",
+    [
+        "losant.example",
+        "//losant.example",
+        "/applications",
+        "applications/{application_id}",
+        "https://",
+        "https:losant.example",
+        "https://?x",
+        "https://losant.example:port",
+        "https://losant .example",
+        "https://losant.example/a b",
+        "ftp://losant.example",
+        "javascript:alert(1)//https://losant.example",
+        "https://user:secret@losant.example",
+    ],
+)
+def test_a_web_ui_address_that_makes_no_link_is_refused_by_name(app_url: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"^app_url: ") as caught:
+        from_connection(app_url=app_url)
+
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "app_url",
+    ["http://10.0.0.1:8080", "HTTPS://Losant.example", "https://{application_id}.example", "https://[::1]/x"],
+)
+def test_a_web_ui_address_is_any_http_url(app_url: str) -> None:
+    assert from_connection(app_url=app_url).app_url == app_url
 
 
 def test_the_token_is_in_no_repr() -> None:
@@ -159,6 +346,7 @@ def test_each_extra_is_accepted_as_json_or_as_text(name: str, value: Any, kept: 
         ("timeout", float("nan")),
         ("timeout", float("inf")),
         ("timeout", []),
+        ("timeout", True),
         ("max_retries", -1),
         ("max_retries", "many"),
         ("application_id", "my-application"),
