@@ -247,7 +247,7 @@ class Wait:
 
     def _report(self, now: float) -> None:
         """Log every hour that the wait continues, and what will end it."""
-        reports = int((now - self.target.since) // REPORT_INTERVAL)
+        reports = max(0, int((now - self.target.since) // REPORT_INTERVAL))  # Losant's clock may be ahead
         if self._reports is None:
             self._reports = reports  # the first line follows when the next hour is over
         if reports <= self._reports:

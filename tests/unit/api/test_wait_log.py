@@ -186,6 +186,19 @@ def test_a_wait_that_begins_late_waits_for_the_next_full_hour() -> None:
     assert [line.text.partition(",")[0] for line in wait.drain_logs()] == ["After 3 h"]
 
 
+def test_an_execution_from_the_future_by_losants_clock_is_not_logged_before_its_first_hour() -> None:
+    wait = Wait(
+        Target.of(REF), WaitConfig(poll_interval=20, deadline=CREATED_AT + 9 * HOUR, max_poll_outage=9)
+    )
+    log = ExecutionLog([RUNNING[0].raw])
+    for hour in (-1.5, -0.5, 0.1, 0.9, 1.1):
+        wait.on_response(log, CREATED_AT + hour * HOUR)
+
+    lines = [line.text.partition(",")[0] for line in wait.drain_logs()]
+
+    assert [it for it in lines if it.startswith("After")] == ["After 1 h"]
+
+
 def test_a_clock_that_was_set_back_repeats_no_hour() -> None:
     wait = Wait(
         Target.of(REF), WaitConfig(poll_interval=20, deadline=CREATED_AT + 9 * HOUR, max_poll_outage=9)
