@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from glob import escape
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from airflow_provider_losant.api.flows.outputs import OutputSelection
+from airflow_provider_losant.api.flows.outputs import OutputSelection, read_output
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
 from airflow_provider_losant.hooks.base import LosantConnectionHook
 from airflow_provider_losant.hooks.output_folder import OutputFolder
@@ -36,10 +35,35 @@ class LosantOutputHook(LosantConnectionHook):
 
         :param name: The file's name, such as ``result.html``.
         """
-        saved = self.download_outputs(
-            notebook_id, execution_id, destination, outputs=escape(name), application_id=application_id
-        )
-        return saved[name]
+        ref = self.execution_ref(notebook_id, execution_id, application_id=application_id)
+        with permanent_errors_as_config_error():
+            folder = OutputFolder.parse(destination)
+            selection = OutputSelection.parse_name(name)
+        return self.client.run(folder.save(ref, selection, self.settings.max_retries))[name]
+
+    def read_output(
+        self,
+        notebook_id: str,
+        execution_id: str,
+        name: str,
+        *,
+        max_bytes: int = 1_000_000,
+        application_id: str | None = None,
+    ) -> bytes:
+        """
+        Return the content of one output file of an execution, without storing it anywhere.
+
+        The token is never sent to the file host.
+
+        :param name: The file's name, such as ``values.json``; it is not a glob.
+        :param max_bytes: Maximum size of the file. A larger one is refused by the size in the execution log,
+            or as soon as more bytes than that have arrived.
+        :raises OutputError: the execution has not ended, or the output does not exist or is too large.
+        """
+        ref = self.execution_ref(notebook_id, execution_id, application_id=application_id)
+        with permanent_errors_as_config_error():
+            selection = OutputSelection.parse_name(name, max_bytes)
+        return self.client.run(read_output(ref, selection, self.settings.max_retries))
 
     def download_outputs(
         self,
