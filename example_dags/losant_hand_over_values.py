@@ -38,14 +38,14 @@ def losant_hand_over_values() -> None:
         notebook_id=VOLTAGE_LIMIT,
         relative_to="{{ data_interval_end }}",
         template_context={"fleet": FLEET, "deviations": "{{ params.deviations }}"},
-        values_from="values.json",  # {"limit": 3.391, "trackers": 5}
+        values_from="values.json",  # {"limit": 3.501, "trackers": 5}
         deferrable=True,
     )
 
     @losant_notebook_task(
         notebook_id=WEAK_BATTERIES,
         relative_to="{{ data_interval_end }}",
-        values_from="values.json",  # {"limit": 3.391, "weak": []}
+        values_from="values.json",  # {"limit": 3.501, "weak": []}
         deferrable=True,
     )
     def weak_batteries(values: dict[str, Any]) -> dict[str, Any]:
