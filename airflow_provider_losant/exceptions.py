@@ -7,7 +7,7 @@ The exceptions that a failed task raises.
     AirflowFailException
     └── LosantConfigError              something must be changed first; Airflow does not retry
     AirflowException
-    ├── NotebookOutputError            an output file could not be written; the execution is not affected
+    ├── NotebookOutputError            an output could not be read or written; the execution is not affected
     └── NotebookExecutionError         the execution, or the wait for it, failed; Airflow retries
         ├── NotebookNotStarted         another execution is active, or the run minutes are used up
         ├── NotebookExecutionFailed    the notebook ended with an error
@@ -27,11 +27,19 @@ from airflow_provider_losant.api.errors import LosantError
 
 
 class LosantConfigError(AirflowFailException):
-    """An argument, the connection or the token is invalid; Airflow does not retry."""
+    """
+    An argument, the connection or the token is invalid; Airflow does not retry.
+
+    Also if ``values_from`` names an output that a completed execution does not have, or that has no values.
+    """
 
 
 class NotebookOutputError(AirflowException):
-    """An output file could not be written to its destination; the execution itself is not affected."""
+    """
+    An output file could not be read from Losant, or written to its destination.
+
+    The execution itself is not affected.
+    """
 
 
 class NotebookExecutionError(AirflowException):

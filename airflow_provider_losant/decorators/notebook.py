@@ -47,6 +47,7 @@ class NotebookTask(TypedDict, total=False):
     minutes_window: Window
     on_exceeded: OnExceeded
     save_outputs_to: str | PathLike[str] | None
+    values_from: str | None
     losant_conn_id: str
 
 

@@ -46,8 +46,8 @@ class Switches:
     """Value of ``limit`` above which a request for the log is refused with 400; ``None`` means never."""
     max_per_page: int | None = None
     """Maximum notebooks in a page, whatever ``perPage`` is; ``None`` means no maximum."""
-    file_url_ttl: float = 3600.0
-    """Seconds until the URL of a file expires."""
+    file_url_ttl: float = 900.0
+    """Seconds until the URL of a file expires; 15 minutes is Losant's default for private files."""
     resign_urls: bool = True
     """Whether every response has newly signed file URLs; otherwise they expire for good."""
     no_token_status: int = 403

@@ -97,7 +97,9 @@ class ExecuteArguments:
                 max_poll_outage=parse_seconds(given.max_poll_outage, field="max_poll_outage"),
                 max_log_lag=parse_seconds(given.max_log_lag, field="max_log_lag"),
                 outputs=OutputPlan.parse(
-                    save_outputs_to=given.save_outputs_to, wait_for_completion=given.wait_for_completion
+                    save_outputs_to=given.save_outputs_to,
+                    values_from=given.values_from,
+                    wait_for_completion=given.wait_for_completion,
                 ),
                 **unchanged,
             )

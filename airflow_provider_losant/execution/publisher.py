@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import AirflowFailException
 from airflow_provider_losant.assets.notebook import fill_outlet_events
+from airflow_provider_losant.execution.outputs import VALUES_KEY
 from airflow_provider_losant.execution.result import result_or_raise
 from airflow_provider_losant.metrics import in_worker
 from airflow_provider_losant.openlineage.collect import collect
@@ -68,10 +69,18 @@ class ResultPublisher:
         return result_or_raise(outcome, url=url, limit=limit, log=self._task.log.log, fate=fate)
 
     def publish(self, result: dict[str, Any]) -> dict[str, Any]:
-        """Fill the events of the task's outlets, and return the result."""
+        """
+        Fill the events of the task's outlets, and return the result.
+
+        The values of the notebook are only for the tasks of the DAG, so they get an XCom, but neither an
+        event nor lineage.
+        """
+        public = {name: it for name, it in result.items() if name != VALUES_KEY}
         if self.report is not None:
-            self.report = self.report.with_result(result)
-        fill_outlet_events(self._task, self._context, result, self._hook.settings.base_url)
+            self.report = self.report.with_result(public)
+        fill_outlet_events(self._task, self._context, public, self._hook.settings.base_url)
+        if VALUES_KEY in result:
+            self._context["ti"].xcom_push(key=VALUES_KEY, value=result[VALUES_KEY])
         self.count_execution()
         return result
 

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from glob import escape
+from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
@@ -12,14 +11,13 @@ from airflow_provider_losant._compat import storage_path
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.flows.log_reader import FIRST_LIMIT
 from airflow_provider_losant.api.flows.notebooks import list_notebooks
-from airflow_provider_losant.api.flows.outputs import OutputSelection, find_execution
+from airflow_provider_losant.api.flows.outputs import find_execution
 from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.flows.skipped_entries import read_executions
 from airflow_provider_losant.api.payloads import encode_context, execution_options, notebook_body
 from airflow_provider_losant.api.timestamps import parse_timestamp
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
-from airflow_provider_losant.hooks.base import LosantConnectionHook
-from airflow_provider_losant.hooks.output_folder import OutputFolder
+from airflow_provider_losant.hooks.outputs import LosantOutputHook
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -27,13 +25,12 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.endpoints import Upload
     from airflow_provider_losant.api.model import Execution, MinuteCounts, Notebook
     from airflow_provider_losant.api.payloads import NotebookFields
-    from airflow_provider_losant.hooks.output_folder import IfExists
 
 T = TypeVar("T")
 SortField = Literal["name", "id", "creationDate", "lastUpdated", "lastExecutionRequested"]
 
 
-class LosantHook(LosantConnectionHook):
+class LosantHook(LosantOutputHook):
     """
     Call the notebook operations of Losant's REST API.
 
@@ -271,59 +268,6 @@ class LosantHook(LosantConnectionHook):
         """
         options = self._options(relative_to, template_context, email, callback_url)
         return self._call(application_id, lambda app: endpoints.request_export(app, notebook_id, options))
-
-    def download_output(
-        self,
-        notebook_id: str,
-        execution_id: str,
-        name: str,
-        destination: str | PathLike[str],
-        *,
-        application_id: str | None = None,
-    ) -> str:
-        """
-        Download one output file of an execution to a folder, and return its path.
-
-        See :meth:`download_outputs`.
-
-        :param name: The file's name, such as ``result.html``.
-        """
-        saved = self.download_outputs(
-            notebook_id, execution_id, destination, outputs=escape(name), application_id=application_id
-        )
-        return saved[name]
-
-    def download_outputs(
-        self,
-        notebook_id: str,
-        execution_id: str,
-        destination: str | PathLike[str],
-        *,
-        outputs: str | Sequence[str] = ("*",),
-        if_exists: IfExists = "replace",
-        max_bytes: int | None = None,
-        application_id: str | None = None,
-    ) -> dict[str, str]:
-        """
-        Download output files of an execution to a folder, and return the path of each file by its name.
-
-        A file appears under its name only when it is complete. The token is never sent to the file host.
-
-        :param destination: The folder, in any of Airflow's object storages: a local path, a URL such as
-            ``s3://bucket/reports``, or an ``ObjectStoragePath``.
-        :param outputs: Names of the files, or globs such as ``*.csv``; each must match a file.
-        :param if_exists: What to do if a file already exists: ``replace`` it, ``skip`` the download, or
-            ``fail`` before the first download.
-        :param max_bytes: Maximum size of all files together; None for no limit.
-        :raises OutputError: the execution has not ended, or an output does not exist, is too large, or
-            already exists.
-        :raises NotebookOutputError: the folder could not be read or written.
-        """
-        ref = self.execution_ref(notebook_id, execution_id, application_id=application_id)
-        with permanent_errors_as_config_error():
-            folder = OutputFolder.parse(destination, if_exists)
-            selection = OutputSelection.parse(outputs, max_bytes)
-        return self.client.run(folder.save(ref, selection, self.settings.max_retries))
 
     def _options(
         self,

@@ -33,7 +33,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
     ``queue``, ``inputs``, ``notebook``, ``outputs``, ``total``; None where unknown), ``max_run_minutes``
     (allowed run minutes; those of ``notebook`` count), ``inputs`` and ``outputs`` (by file name: ``size`` in
     bytes and ``content_type``), and ``url`` of the notebook in Losant. The events of the task's ``outlets``
-    contain most of it, too.
+    contain most of it, too. ``values_from`` and ``save_outputs_to`` add ``values`` and ``saved_outputs``.
 
     See Losant's `Notebook: Execute <https://docs.losant.com/rest-api/notebook/#execute>`__.
 
@@ -78,8 +78,13 @@ class LosantNotebookExecuteOperator(BaseOperator):
         which all outputs of a completed execution are copied; ``saved_outputs`` of the result contains the
         path of each by its name. :class:`.LosantNotebookOutputsToObjectStorageOperator` can select some.
         (templated)
+    :param values_from: Name of a JSON output of the notebook, such as ``values.json``, of at most 48,000
+        bytes: an object or an array, which becomes ``values`` of the result and the XCom ``values``. An
+        output that is missing, too large or no JSON is an error that Airflow does not retry. Empty for no
+        values. (templated)
     :param losant_conn_id: The Airflow connection. (templated)
-    :raises LosantConfigError: an argument, the connection or the token is invalid.
+    :raises LosantConfigError: an argument, the connection or the token is invalid, or the execution has
+        completed without the JSON that ``values_from`` names.
     :raises NotebookNotStarted: ``if_running`` or ``max_minutes`` did not allow a submission.
     :raises NotebookExecutionFailed: the notebook ended with an error.
     :raises NotebookExecutionTimedOut: it used up the run minutes that Losant allows it.
@@ -98,6 +103,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         "notification_email",
         "callback_url",
         "save_outputs_to",
+        "values_from",
         "losant_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"template_context": "json"}
@@ -128,10 +134,15 @@ class LosantNotebookExecuteOperator(BaseOperator):
         minutes_window: Window = "day",
         on_exceeded: OnExceeded = "fail",
         save_outputs_to: str | PathLike[str] | None = None,
+        values_from: str | None = None,
         losant_conn_id: str = "losant_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if not wait_for_completion and isinstance(values_from, str) and "{" not in values_from:
+            from airflow_provider_losant.execution.outputs import OutputPlan
+
+            OutputPlan.parse(values_from=values_from, wait_for_completion=False)  # when the DAG is parsed
         self.notebook_id = notebook_id
         self.application_id = application_id
         self.relative_to = relative_to
@@ -153,6 +164,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self.minutes_window = minutes_window
         self.on_exceeded = on_exceeded
         self.save_outputs_to = save_outputs_to
+        self.values_from = values_from
         self.losant_conn_id = losant_conn_id
         self._is_killed = False
         self._session: ExecuteSession | None = None

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
     from airflow_provider_losant.api.flows.outcome import Outcome
     from airflow_provider_losant.api.flows.wait import Target, WaitConfig
+    from airflow_provider_losant.execution.outputs import OutputPlan
     from airflow_provider_losant.execution.publisher import ResultPublisher
     from airflow_provider_losant.hooks.losant import LosantHook
 
@@ -51,9 +52,13 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
     :param start_from_trigger: With ``deferrable``: start in the triggerer, too, so that no worker is needed
         before the execution has ended. Where Airflow does not support it (before 3.3, mapped tasks), the
         sensor starts in a worker.
+    :param values_from: Name of a JSON output of the notebook, whose content becomes ``values`` of the result
+        and the XCom ``values``, as with the operator. (templated)
     :param losant_conn_id: The Airflow connection. (templated)
-    :raises LosantConfigError: an argument, the connection or the token is invalid.
+    :raises LosantConfigError: an argument, the connection or the token is invalid, or the execution has
+        completed without the JSON that ``values_from`` names.
     :raises AirflowFailException: the execution did not complete.
+    :raises NotebookOutputError: the values could not be read for now.
     :raises AirflowSensorTimeout: it had not ended within ``timeout``.
     """
 
@@ -62,6 +67,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         "execution_id",
         "since",
         "application_id",
+        "values_from",
         "losant_conn_id",
     )
     operator_extra_links = (LosantNotebookLink(),)
@@ -76,6 +82,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         application_id: str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         start_from_trigger: bool = False,
+        values_from: str | None = None,
         losant_conn_id: str = "losant_default",
         **kwargs: Any,
     ) -> None:
@@ -85,6 +92,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         self.since = since
         self.application_id = application_id
         self.deferrable = deferrable
+        self.values_from = values_from
         self.losant_conn_id = losant_conn_id
         self._publisher: ResultPublisher | None = None
         if deferrable and start_from_trigger:
@@ -110,6 +118,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         """Poll once."""
         from airflow_provider_losant.api.flows.polling import wait_for_execution
 
+        self._outputs()  # an invalid argument is reported before the wait
         hook = self._hook()
         target = self._target(hook)
         LosantNotebookLink().push(context, hook.notebook_url(target))
@@ -161,10 +170,16 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
             hook, notebook_id=self.notebook_id, execution_id=self.execution_id, since=self.since
         )
 
+    def _outputs(self) -> OutputPlan:
+        from airflow_provider_losant.execution.outputs import OutputPlan
+
+        return OutputPlan.parse(values_from=self.values_from)
+
     def _start_trigger_args(self) -> Any:
         from airflow_provider_losant.triggers.start_args import start_trigger_args
 
-        fields = {name: getattr(self, name) for name in self.template_fields}
+        # A worker reads the values, so that they cross the triggerer and the database only once, as XCom.
+        fields = {name: getattr(self, name) for name in self.template_fields if name != "values_from"}
         if isinstance(self.since, date):
             fields["since"] = self.since.isoformat()
         return start_trigger_args(poll_interval=self._poll_interval, timeout=self._timeout, **fields)
@@ -203,4 +218,8 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
             raise AirflowSensorTimeout(str(error)) from error
         except NotebookExecutionError as error:
             raise AirflowFailException(str(error)) from error
-        return publisher.publish(result)
+        ref = hook.execution_ref(result["notebook_id"], result["execution_id"])
+        client = hook.client
+        return publisher.publish(
+            result | self._outputs().deliver(ref, client.run, client.settings.max_retries)
+        )

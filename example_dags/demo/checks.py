@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import html
 import re
+import statistics
 from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,10 @@ REPORT_DAG, REPORT_TASK = "losant_site_energy_report", "report"
 REPORT_NOTEBOOK = "67a2f1b4e5b1a2000d6f4c21"
 DEPLOY_DAG = "losant_deploy_and_land"
 FILES = ("result.html", "energy-per-hour.csv")
+VALUES_DAG = "losant_hand_over_values"
+VALUES_NOTEBOOKS = {"limit": "67c4b81fe5b1a2000d6f7a42", "weak_batteries": "67c4b9a3e5b1a2000d6f7a58"}
+VISITS_NOTEBOOK = "67c4bb27e5b1a2000d6f7a6d"
+DEVIATIONS = 3
 
 # The sample data begin on 2 March 2026 and last four days.
 QUERY_TIME = datetime(2026, 3, 5, tzinfo=UTC)
@@ -38,6 +43,45 @@ def expected_energy() -> dict[str, Decimal]:
                 site = row["site"]
                 energy[site] = energy.get(site, Decimal(0)) + Decimal(row["energyKwh"])
     return energy
+
+
+def expected_values(deviations: float = DEVIATIONS) -> dict[str, dict[str, Any]]:
+    """
+    Return the values that the tasks of the chain hand on, computed without pandas and without Losant.
+
+    :param deviations: The DAG's parameter.
+    """
+    first, last = (int(at.timestamp() * 1000) for at in (QUERY_TIME - timedelta(days=3), QUERY_TIME))
+    readings: dict[str, list[float]] = {}
+    with (EXAMPLES / "data" / "fleet-batteries.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["fleet"] == "north" and first <= int(row["Timestamp"]) < last:
+                readings.setdefault(row["Device Name"], []).append(float(row["batteryVolts"]))
+    volts = {name: statistics.fmean(found) for name, found in readings.items()}
+    limit = round(statistics.fmean(volts.values()) - deviations * statistics.stdev(volts.values()), 3)
+    weak = sorted(name for name, mean in volts.items() if mean < limit)
+    return {
+        "limit": {"limit": limit, "trackers": len(volts)},
+        "weak_batteries": {"limit": limit, "weak": weak},
+    }
+
+
+def values_problems(
+    found: Mapping[str, Any], states: Mapping[str, str | None], deviations: float = DEVIATIONS
+) -> list[str]:
+    """
+    Check the chain of notebooks.
+
+    :param found: The values of each task, by its id.
+    :param states: The state of each task, by its id.
+    :param deviations: The DAG's parameter.
+    """
+    wanted = expected_values(deviations)
+    last = "success" if wanted["weak_batteries"]["weak"] else "skipped"
+    problems = [] if found == wanted else [f"values: {dict(found)}, not {wanted}"]
+    if states["visits"] != last:
+        problems.append(f"the last notebook of the chain: {states['visits']}, not {last}")
+    return problems
 
 
 def report_problems(site: str, report: str, energy_per_hour: str) -> list[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from example_dags.demo.losant import LocalLosant
+    from tests.support.airflow_api import AirflowApi
     from tests.support.local_airflow import LocalAirflow
 
 FLEET_DAG = "losant_fire_then_wait"
@@ -65,6 +66,22 @@ def read_reports(airflow: LocalAirflow, runs: dict[str, str]) -> list[Report]:
         )
         for instance in sorted(airflow.task_instances(*place), key=lambda it: it["map_index"])
     ]
+
+
+def check_values(
+    airflow: AirflowApi, dag_id: str, run_id: str, deviations: float = checks.DEVIATIONS
+) -> list[str]:
+    """
+    Check what the notebooks of the chain have handed on.
+
+    :param dag_id: The example, or a variant of it.
+    :param deviations: The DAG's parameter.
+    """
+    states = {it["task_id"]: it["state"] for it in airflow.task_instances(dag_id, run_id)}
+    found = {
+        task_id: airflow.xcom(dag_id, run_id, task_id, key="values") for task_id in checks.VALUES_NOTEBOOKS
+    }
+    return checks.values_problems(found, states, deviations)
 
 
 def download(report: Report, folder: Path) -> list[str]:
@@ -122,6 +139,10 @@ def check(
         deployed = airflow.xcom(checks.DEPLOY_DAG, runs[checks.DEPLOY_DAG], "deploy") or {}
         wanted[deployed.get("notebook_id", "none deployed")] = len(sites)
         problems += checks.stored_files_problems(results.parent / "landing")
+    if checks.VALUES_DAG in runs:
+        wanted |= dict.fromkeys(checks.VALUES_NOTEBOOKS.values(), 1)
+        problems += check_values(airflow, checks.VALUES_DAG, runs[checks.VALUES_DAG])
+    if checks.DEPLOY_DAG in runs:
         problems += lineage.problems(results.parent / "lineage", executions=wanted)
     problems += checks.request_problems(losant.requests(), executions=wanted)
     secrets = {"API token": losant.token, "URL of a result file": losant.files_url}

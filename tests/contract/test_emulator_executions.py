@@ -158,6 +158,20 @@ def test_result_files_need_a_signature_and_refuse_a_token(
     assert client.file(client.logs(notebook_id)[0], "report.csv") == "a,b\n"
 
 
+def test_the_url_of_a_file_lives_for_fifteen_minutes(
+    client: ApiClient, notebook_id: str, clock: Clock
+) -> None:
+    client.execute(notebook_id)
+    clock.now += 60
+    url = client.logs(notebook_id)[0]["outputInfo"]["report.csv"]["url"]
+
+    statuses = []
+    for later in (890, 20):
+        clock.now += later
+        statuses.append(client.session.get(url, timeout=10).status_code)
+    assert statuses == [200, 403]
+
+
 def test_urls_that_are_not_signed_again_expire_for_good(
     client: ApiClient, losant: Emulator, notebook_id: str, clock: Clock
 ) -> None:

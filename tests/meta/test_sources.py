@@ -62,6 +62,15 @@ def test_constraints_pin_plain_versions_of_every_requirement(file: Path) -> None
     assert [it for it in wanted if not it.specifier.contains(pins.get(canonicalize_name(it.name), "0"))] == []
 
 
+def test_the_libraries_of_losants_image_can_be_installed_by_their_names() -> None:
+    lines = (ROOT / "docs" / "guides" / "local-emulator" / "image-v4.txt").read_text().splitlines()
+    libraries = [Requirement(line) for line in lines if not line.startswith("#")]
+
+    assert {it.name for it in libraries} >= {"numpy", "pandas", "scikit-learn", "tensorflow"}
+    assert [str(it) for it in libraries if [part.operator for part in it.specifier] != ["=="]] == []
+    assert len({canonicalize_name(it.name) for it in libraries}) == len(libraries)
+
+
 def test_no_two_constraint_lines_pin_the_same_package() -> None:
     counts = {
         file.name: Counter(line.split("==")[0] for line in file.read_text().splitlines() if "==" in line)

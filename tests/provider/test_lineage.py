@@ -166,6 +166,18 @@ def test_a_dataset_has_the_name_of_its_asset_whatever_way_the_connection_spells_
     assert {it["job"]["namespace"] for it in openlineage.events} == {dataset.namespace}
 
 
+@BOTH_MODES
+def test_no_lineage_contains_the_values_of_a_notebook(
+    losant: Emulator, notebook: str, openlineage: Listener, deferrable: bool
+) -> None:
+    losant.script(notebook, Script(notebook=0.01, files={"values.json": b'["SECRET-1"]'}))
+
+    lineage = openlineage.run_task(operator(notebook, deferrable=deferrable, values_from="values.json"))
+
+    assert named(lineage.outputs, notebook) == ["outputs/values.json"]
+    assert "SECRET" not in repr(lineage) + openlineage.file.read_text()
+
+
 def test_a_dataset_has_the_name_of_its_asset(losant: Emulator, notebook: str, openlineage: Listener) -> None:
     lineage = openlineage.run_task(operator(notebook))
 

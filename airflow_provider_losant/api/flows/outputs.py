@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from glob import has_magic
+from io import BytesIO
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -29,7 +33,9 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.model import Execution, ExecutionRef, File
 
 ALL = "*"
-# The name comes from Losant and becomes part of a path, so it must not lead out of the folder.
+RESULT_FILES = frozenset({"result.html", "result.pdf", "result.ipynb", "result.log", "result.error.log"})
+"""The outputs that Losant makes of every execution; the notebook writes all others."""
+# A name that comes from Losant becomes part of a path, so it must not lead out of the folder.
 _NAME = re.compile(r"(?!\.{1,2}(/|$))[^/\\:\x00-\x1f]+(/(?!\.{1,2}(/|$))[^/\\:\x00-\x1f]+)*")
 
 
@@ -40,10 +46,14 @@ class OutputSelection:
 
     :param names: Names, or globs such as ``*.csv``; each must match an output, except ``*``: all outputs.
     :param max_bytes: Maximum size of all of them together; None for no limit.
+    :param limited_by: What sets that maximum, for the error.
+    :param is_literal: The names are no globs, whatever characters they contain.
     """
 
     names: Sequence[str] = (ALL,)
     max_bytes: int | None = None
+    limited_by: str = "max_bytes"
+    is_literal: bool = False
 
     @classmethod
     def parse(cls, names: str | Sequence[str], max_bytes: int | None) -> OutputSelection:
@@ -55,9 +65,20 @@ class OutputSelection:
         selected = (names,) if isinstance(names, str) else tuple(names)
         if not all(selected) or not selected:
             raise InvalidArgument("outputs", f"{names!r} names no file")
-        if max_bytes is not None and max_bytes <= 0:
-            raise InvalidArgument("max_bytes", f"{max_bytes!r} is not a positive number")
+        _check_max_bytes(max_bytes)
         return cls(names=selected, max_bytes=max_bytes)
+
+    @classmethod
+    def parse_name(cls, name: str, max_bytes: int | None = None) -> OutputSelection:
+        """
+        Validate the name of one output, which is taken literally.
+
+        :raises InvalidArgument: ``name`` is empty, or ``max_bytes`` is not positive.
+        """
+        if not name:
+            raise InvalidArgument("name", "is missing")
+        _check_max_bytes(max_bytes)
+        return cls(names=(name,), max_bytes=max_bytes, is_literal=True)
 
     def select(self, execution: Execution) -> list[File]:
         """
@@ -68,25 +89,56 @@ class OutputSelection:
         if not execution.status.is_final:
             raise OutputError(f"the {execution.ref} has not ended ({execution.status})")
         for name in self.names:
-            if name != ALL and not any(fnmatchcase(it, name) for it in execution.outputs):
-                existing = listed(execution.outputs) or "none"
-                raise OutputError(f"the {execution.ref} has no output {name!r}; its outputs: {existing}")
+            may_be_missing = name == ALL and not self.is_literal
+            if not may_be_missing and not any(self._is_named(it, name) for it in execution.outputs):
+                raise OutputError(self._missing(name, execution))
         selected = [
-            it for it in execution.outputs.values() if any(fnmatchcase(it.name, name) for name in self.names)
+            it
+            for it in execution.outputs.values()
+            if any(self._is_named(it.name, name) for name in self.names)
         ]
         for file in selected:
-            if not _NAME.fullmatch(file.name):
+            if not is_file_name(file.name):
                 raise OutputError(f"{file.name!r} is not a valid file name")
             if not file.url:
                 raise OutputError(f"Losant returned no URL for {file.name}")
         size = sum(file.size or 0 for file in selected)
         if self.max_bytes is not None and size > self.max_bytes:
-            raise OutputError(f"{listed(it.name for it in selected)}: {size:,} bytes, {self._limit}")
+            raise OutputError(
+                f"{listed(it.name for it in selected)}: {size:,} bytes, more than {self.limited_by} "
+                f"({self.max_bytes:,}), in the {execution.ref}"
+            )
         return selected
 
-    @property
-    def _limit(self) -> str:
-        return f"more than max_bytes ({self.max_bytes:,})"
+    def _is_named(self, file_name: str, name: str) -> bool:
+        return file_name == name if self.is_literal else fnmatchcase(file_name, name)
+
+    def _missing(self, name: str, execution: Execution) -> str:
+        existing = listed(execution.outputs) or "none"
+        message = f"the {execution.ref} has no output {name!r}; its outputs: {existing}"
+        if "/" in name or (has_magic(name) and not self.is_literal):
+            return message
+        return f"{message}. Losant keeps it if the notebook's outputs contain {output_configuration(name)}"
+
+
+def _check_max_bytes(max_bytes: int | None) -> None:
+    if max_bytes is not None and max_bytes <= 0:
+        raise InvalidArgument("max_bytes", f"{max_bytes!r} is not a positive number")
+
+
+def is_file_name(name: object) -> bool:
+    """Return whether an output can have this name: one of a file, or of a file in a folder."""
+    return isinstance(name, str) and bool(_NAME.fullmatch(name))
+
+
+def output_configuration(name: str) -> str:
+    """
+    Return the JSON object that, in a notebook's ``outputs`` in Losant, lets Losant keep an output file.
+
+    :param name: The file's name, without a folder.
+    """
+    output_type = "executionResult" if name in RESULT_FILES else "temporaryUrl"
+    return json.dumps({"outputType": output_type, "fileName": name})
 
 
 def find_execution(ref: ExecutionRef, retries: int) -> Flow[Execution]:
@@ -133,6 +185,42 @@ def download(
     :raises OutputError: an output does not exist or is too large.
     """
     execution = yield from find_execution(ref, retries)
+    return (yield from _download(execution, selection, sink_for, retries))
+
+
+def read_output(ref: ExecutionRef, selection: OutputSelection, retries: int) -> FileFlow[bytes]:
+    """
+    Return the content of one output of an execution.
+
+    :param selection: One literal name, with a maximum size, because the content is kept in memory.
+    :param retries: How often a failed request is retried.
+    :raises OutputError: the execution has not ended, or the output does not exist or is too large.
+    """
+    execution = yield from find_execution(ref, retries)
+    return (yield from read_output_of(execution, selection, retries))
+
+
+def read_output_of(execution: Execution, selection: OutputSelection, retries: int) -> FileFlow[bytes]:
+    """Return the content of one output, as :func:`read_output`, without reading the log before."""
+    content = b""
+
+    @contextmanager
+    def in_memory() -> Iterator[BytesIO]:
+        nonlocal content
+        buffer = BytesIO()
+        yield buffer
+        content = buffer.getvalue()
+
+    yield from _download(execution, selection, lambda _: in_memory, retries)
+    return content
+
+
+def _download(
+    execution: Execution,
+    selection: OutputSelection,
+    sink_for: Callable[[File], OpenSink | None],
+    retries: int,
+) -> FileFlow[Mapping[str, int | None]]:
     selected = selection.select(execution)
     sinks = {file.name: sink_for(file) for file in selected}
     saved: dict[str, int | None] = dict.fromkeys(sinks)
@@ -140,7 +228,7 @@ def download(
     for file in selected:
         open_sink = sinks[file.name]
         if open_sink is not None:
-            saved[file.name] = size = yield from _fetch(ref, file, open_sink, remaining, retries)
+            saved[file.name] = size = yield from _fetch(execution.ref, file, open_sink, remaining, retries)
             remaining = None if remaining is None else remaining - size
     return saved
 
@@ -158,6 +246,8 @@ def _fetch(
             yield LogLine(f"{file.name}: {error}; the signed URL has expired, requesting a new one")
             file = yield from _with_new_url(ref, file)
             is_new_url = True
+        except OutputError as error:
+            raise OutputError(f"{file.name} of the {ref}: {error}") from None
         except LosantError as error:
             if not error.is_transient or attempt > retries:
                 raise

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,9 +20,15 @@ from airflow_provider_losant.api.errors import (
     ServerError,
     TransportError,
 )
-from airflow_provider_losant.api.flows.outputs import OutputSelection, download, find_execution
+from airflow_provider_losant.api.flows.outputs import (
+    OutputSelection,
+    download,
+    find_execution,
+    output_configuration,
+    read_output,
+)
 from airflow_provider_losant.api.timestamps import to_milliseconds
-from tests.support.factories import CREATED_AT, REF, execution, execution_id_at
+from tests.support.factories import CREATED_AT, REF, execution, execution_id_at, published
 from tests.unit.api.flow_driver import FlowDriver
 
 if TYPE_CHECKING:
@@ -187,3 +194,66 @@ def test_an_execution_is_searched_near_its_creation_time_and_then_everywhere() -
 def test_an_empty_selection_is_refused(names: Any, max_bytes: Any, field: str) -> None:
     with pytest.raises(InvalidArgument, match=f"^{field}: "):
         OutputSelection.parse(names, max_bytes)
+
+
+# -- one output in memory ---------------------------------------------------------------------------------
+
+
+def read(driver: FlowDriver, name: str, max_bytes: int = 100) -> bytes:
+    return driver.drive(read_output(REF, OutputSelection.parse_name(name, max_bytes), 2))
+
+
+@pytest.mark.parametrize("name", ["*", "[a].csv", "a.csv"])
+def test_the_name_of_one_output_is_taken_literally(name: str) -> None:
+    listed = with_outputs("a.csv", "[a].csv", "b.csv", "*")
+
+    driver = FlowDriver([[listed]], files=[b"one"])
+
+    assert read(driver, name) == b"one"
+    assert len(driver.fetches) == 1
+    with pytest.raises(
+        OutputError, match=r"has no output '\*\.csv'; its outputs: a\.csv.*fileName.: .\*\.csv"
+    ):
+        read(FlowDriver([[listed]]), "*.csv")
+
+
+def test_an_interrupted_download_leaves_nothing_of_its_first_part() -> None:
+    driver = FlowDriver([[with_outputs("a.csv")]], files=[TransportError("broke off"), b"two"])
+
+    assert read(driver, "a.csv") == b"two"
+
+
+def test_an_output_that_is_too_large_is_refused_before_the_download() -> None:
+    driver = FlowDriver([[with_outputs("a.csv", size=101)]])
+
+    with pytest.raises(
+        OutputError, match=r"a\.csv: 101 bytes, more than max_bytes \(100\), in the execution"
+    ):
+        read(driver, "a.csv")
+    assert driver.fetches == []
+
+
+def test_an_output_of_unknown_size_is_limited_while_it_is_downloaded() -> None:
+    driver = FlowDriver([[with_outputs("a.csv", size=None)]], files=[b"one"])
+
+    read(driver, "a.csv")
+
+    assert [it.limit for it in driver.fetches] == [100]
+
+
+@pytest.mark.parametrize(("name", "max_bytes", "field"), [("", 1, "name"), ("a.csv", 0, "max_bytes")])
+def test_no_name_and_no_room_are_refused(name: str, max_bytes: int, field: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{field}: "):
+        OutputSelection.parse_name(name, max_bytes)
+
+
+@pytest.mark.parametrize(
+    "name", ["values.json", "result.html", "result.log", "result.error.log", "result.csv"]
+)
+def test_what_to_configure_for_an_output_is_valid_in_losant(name: str) -> None:
+    from jsonschema import validate
+
+    outputs = [json.loads(output_configuration(name))]
+
+    assert outputs[0]["fileName"] == name
+    validate(outputs, published("schemas.json")["notebookPost"]["properties"]["outputs"])
