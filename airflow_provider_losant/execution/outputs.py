@@ -3,22 +3,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_losant.api.errors import InvalidArgument, LosantError
-from airflow_provider_losant.api.flows.outputs import OutputSelection
+from airflow_provider_losant.api.fields import one_line
+from airflow_provider_losant.api.flows.outputs import OutputSelection, output_configuration, read_tail
 from airflow_provider_losant.exceptions import NotebookOutputError, permanent_errors_as_config_error
 from airflow_provider_losant.hooks.output_folder import OutputFolder
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.api.flows.steps import FileFlow
+    from airflow_provider_losant.api.flows.steps import FileFlow, Log
     from airflow_provider_losant.api.model import ExecutionRef
 
     RunFlow = Callable[[FileFlow[Any]], Any]
     """Runs a flow in the task's process, so that a kill ends it."""
+
+SaveOutputsWhen = Literal["success", "always"]
+PRINTED_OUTPUT = "result.log"
+MAX_PRINTED = 64 * 1024
+"""Bytes of the printed output that a task log gets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +36,22 @@ class OutputPlan:
     The arguments about outputs, checked before anything is submitted.
 
     :param folder: Where all outputs are copied to; None if they are not.
+    :param save_failed: Also those of an execution that ended without completing.
+    :param log_output: Write the end of the printed output to the task log.
     """
 
     folder: OutputFolder | None = None
+    save_failed: bool = False
+    log_output: bool = False
 
     @classmethod
     def parse(
-        cls, *, save_outputs_to: str | PathLike[str] | None = None, wait_for_completion: bool = True
+        cls,
+        *,
+        save_outputs_to: str | PathLike[str] | None = None,
+        save_outputs_when: SaveOutputsWhen = "success",
+        log_output: bool = False,
+        wait_for_completion: bool = True,
     ) -> OutputPlan:
         """
         Check the arguments, under their names as arguments of a task.
@@ -41,14 +59,18 @@ class OutputPlan:
         :raises LosantConfigError: one is invalid, or the task does not wait for outputs.
         """
         if save_outputs_to is None:
-            return cls()
+            return cls(log_output=log_output)
         with permanent_errors_as_config_error():
             if not wait_for_completion:
                 raise InvalidArgument(
                     "save_outputs_to",
                     "needs wait_for_completion=True, as there are no outputs before the end",
                 )
-            return cls(folder=OutputFolder.parse(save_outputs_to, field="save_outputs_to"))
+            return cls(
+                folder=OutputFolder.parse(save_outputs_to, field="save_outputs_to"),
+                save_failed=save_outputs_when == "always",
+                log_output=log_output,
+            )
 
     def deliver(self, ref: ExecutionRef, run: RunFlow, retries: int) -> dict[str, Any]:
         """
@@ -65,3 +87,59 @@ class OutputPlan:
             return {"saved_outputs": run(self.folder.save(ref, OutputSelection(), retries))}
         except LosantError as error:
             raise NotebookOutputError(f"The outputs could not be saved: {error}") from error
+
+    def deliver_after_failure(self, ref: ExecutionRef, run: RunFlow, retries: int, log: Log) -> None:
+        """
+        Save the outputs of an execution that ended without completing, if that is wanted.
+
+        Only the notebook's own error counts then, so whatever goes wrong is a warning in the task log.
+
+        :param retries: How often a failed request is retried.
+        :param log: The task's log: a logger's ``log``.
+        """
+        if self.folder is None or not self.save_failed:
+            return
+        folder = replace(self.folder, path=self.folder.path / "failed" / ref.execution_id)
+        with _only_warning(f"The outputs of the failed execution could not be saved to {folder.path}", log):
+            if run(folder.save(ref, OutputSelection(), retries)):
+                log(logging.INFO, "The outputs of the failed execution are in %s", folder.path)
+            else:
+                log(
+                    logging.WARNING,
+                    "The failed execution has no outputs to save; add the executed notebook to the outputs "
+                    "of the notebook in Losant: %s",
+                    output_configuration("result.ipynb"),
+                )
+
+    def write_printed_output(self, ref: ExecutionRef, run: RunFlow, retries: int, log: Log) -> None:
+        """
+        Write the end of an ended execution's printed output to the task log, if that is wanted.
+
+        Whatever goes wrong is a warning in the task log.
+
+        :param retries: How often a failed request is retried.
+        :param log: The task's log: a logger's ``log``.
+        """
+        if not self.log_output:
+            return
+        with _only_warning("The printed output could not be read", log):
+            text = run(read_tail(ref, PRINTED_OUTPUT, MAX_PRINTED, retries)).strip("\n")
+            if not text:
+                log(logging.INFO, "The notebook printed nothing")
+                return
+            # Airflow's markers, which both its UIs only recognise in lines of this level.
+            log(logging.INFO, "::group::Printed output of execution %s", ref.execution_id)
+            log(logging.INFO, "%s", _MARKER.sub(r":\1group:", text))
+            log(logging.INFO, "::endgroup::")
+
+
+_MARKER = re.compile(r"::(end)?group::|##\[(end)?group\]")
+
+
+@contextmanager
+def _only_warning(problem: str, log: Log) -> Iterator[None]:
+    """Log an error as a warning. What ends the task, such as a kill or its time limit, is no error here."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - a storage may raise anything
+        log(logging.WARNING, "%s: %s", problem, one_line(error))

@@ -51,10 +51,14 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
     :param start_from_trigger: With ``deferrable``: start in the triggerer, too, so that no worker is needed
         before the execution has ended. Where Airflow does not support it (before 3.3, mapped tasks), the
         sensor starts in a worker.
+    :param log_output: Write the end of the printed output (``result.log``, at most 64 KB) to the task log,
+        whether the execution completed or not.
     :param losant_conn_id: The Airflow connection. (templated)
     :raises LosantConfigError: an argument, the connection or the token is invalid.
-    :raises AirflowFailException: the execution did not complete.
-    :raises AirflowSensorTimeout: it had not ended within ``timeout``.
+    :raises AirflowFailException: the execution did not complete; it is also a
+        :class:`.NotebookExecutionError`.
+    :raises AirflowSensorTimeout: it had not ended within ``timeout``; it is also a
+        :class:`.NotebookWaitTimedOut`.
     """
 
     template_fields: Sequence[str] = (
@@ -76,6 +80,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         application_id: str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         start_from_trigger: bool = False,
+        log_output: bool = False,
         losant_conn_id: str = "losant_default",
         **kwargs: Any,
     ) -> None:
@@ -85,6 +90,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         self.since = since
         self.application_id = application_id
         self.deferrable = deferrable
+        self.log_output = log_output
         self.losant_conn_id = losant_conn_id
         self._publisher: ResultPublisher | None = None
         if deferrable and start_from_trigger:
@@ -187,10 +193,16 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         self.defer(trigger=trigger, method_name="execute_complete", timeout=trigger.deferral_timeout)
 
     def _finish(self, context: Context, hook: LosantHook, outcome: Outcome) -> dict[str, Any]:
-        from airflow_provider_losant.exceptions import NotebookExecutionError, NotebookWaitTimedOut
+        from airflow_provider_losant.exceptions import (
+            NotebookExecutionError,
+            NotebookWaitTimedOut,
+            not_retried,
+        )
+        from airflow_provider_losant.execution.outputs import OutputPlan
         from airflow_provider_losant.execution.publisher import ResultPublisher
 
-        self._publisher = publisher = ResultPublisher(self, context, hook)
+        outputs = OutputPlan(log_output=self.log_output)
+        self._publisher = publisher = ResultPublisher(self, context, hook, outputs)
         url = hook.notebook_url(self._target(hook))
         try:
             result = publisher.result_or_raise(
@@ -200,7 +212,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
                 fate="the execution was not cancelled",
             )
         except NotebookWaitTimedOut as error:
-            raise AirflowSensorTimeout(str(error)) from error
+            raise not_retried(error, AirflowSensorTimeout) from error.__cause__
         except NotebookExecutionError as error:
-            raise AirflowFailException(str(error)) from error
+            raise not_retried(error) from error.__cause__
         return publisher.publish(result)

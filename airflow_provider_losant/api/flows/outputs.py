@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from airflow_provider_losant.api.errors import (
 from airflow_provider_losant.api.fields import listed
 from airflow_provider_losant.api.flows.log_reader import SINCE_MARGIN, WHOLE_LOG, LogLimit, read_log
 from airflow_provider_losant.api.flows.retry import backoff
-from airflow_provider_losant.api.flows.steps import Fetch, LogLine, OpenSink, Sleep
+from airflow_provider_losant.api.flows.steps import Fetch, LogLine, OpenSink, Sleep, Tail
 from airflow_provider_losant.api.timestamps import DAY
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.model import Execution, ExecutionRef, File
 
 ALL = "*"
+RESULTS = frozenset({"result.html", "result.ipynb", "result.log", "result.error.log", "result.pdf"})
+"""Files that Losant itself makes of an execution."""
 # The name comes from Losant and becomes part of a path, so it must not lead out of the folder.
 _NAME = re.compile(r"(?!\.{1,2}(/|$))[^/\\:\x00-\x1f]+(/(?!\.{1,2}(/|$))[^/\\:\x00-\x1f]+)*")
 
@@ -89,6 +92,12 @@ class OutputSelection:
         return f"more than max_bytes ({self.max_bytes:,})"
 
 
+def output_configuration(name: str) -> str:
+    """Return the JSON object that configures an output file of a notebook in Losant."""
+    output_type = "executionResult" if name in RESULTS else "temporaryUrl"
+    return json.dumps({"outputType": output_type, "fileName": name})
+
+
 def find_execution(ref: ExecutionRef, retries: int) -> Flow[Execution]:
     """
     Search the notebook's execution log for one execution; Losant has no endpoint for a single execution.
@@ -143,6 +152,35 @@ def download(
             saved[file.name] = size = yield from _fetch(ref, file, open_sink, remaining, retries)
             remaining = None if remaining is None else remaining - size
     return saved
+
+
+def read_tail(ref: ExecutionRef, name: str, max_bytes: int, retries: int) -> Flow[str]:
+    """
+    Return the end of a text output of an execution, from its first whole line on.
+
+    :param max_bytes: How much of the file is requested.
+    :param retries: How often a failed request is retried.
+    :raises OutputError: the execution has no such output.
+    """
+    for attempt in count(1):
+        execution = yield from find_execution(ref, retries)
+        file = execution.outputs.get(name)
+        if file is None or not file.url:
+            raise OutputError(
+                f"the {ref} has no output {name!r}; add it to the outputs of the notebook in Losant: "
+                f"{output_configuration(name)}"
+            )
+        try:
+            text: str = yield Tail(file.url, limit=max_bytes)
+        except LosantError as error:
+            if not error.is_transient or attempt > retries:
+                raise
+            yield LogLine(f"{name}: {error}; retrying ({attempt} of {retries})")
+            yield Sleep(backoff(attempt))
+        else:
+            is_cut = len(text.encode()) >= max_bytes
+            return (text.partition("\n")[2] or text) if is_cut else text
+    raise AssertionError  # the loop above only ends by return or raise
 
 
 def _fetch(

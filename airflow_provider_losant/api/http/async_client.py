@@ -29,7 +29,7 @@ from airflow_provider_losant.api.flows.steps import Log, LogLine, Sleep, Tail
 from airflow_provider_losant.api.http.decoding import ACCEPT_ENCODING, GzipDecoder, ResponseBody
 from airflow_provider_losant.api.http.failures import REFRESH_FAILED, describe, transport_error
 from airflow_provider_losant.api.http.network import Network, Route
-from airflow_provider_losant.api.http.response import MAX_REDIRECTS, is_redirect, is_success, parse_response
+from airflow_provider_losant.api.http.response import MAX_REDIRECTS, has_end, is_redirect, parse_response
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.steps import Flow, Step
@@ -217,8 +217,8 @@ class AsyncClient:
 
 
 async def _read_tail(response: aiohttp.ClientResponse, limit: int) -> str:
-    if not is_success(response.status):
-        raise TransportError(f"the file host returned {response.status}")
+    if not has_end(response.status):
+        return ""
     body, decoder = b"", GzipDecoder(response.headers)
     async for received in response.content.iter_any():
         for piece in decoder.feed(received):
