@@ -372,8 +372,8 @@ def test_a_missing_printed_output_does_not_fail_a_completed_execution(
     ("options", "says"),
     [
         (
-            {"save_outputs_to": "/tmp/x", "save_outputs_when": "alway"},
-            "save_outputs_when: 'alway' is none of success, always",
+            {"save_outputs_to": "/tmp/x", "save_outputs_when": "sometimes"},
+            "save_outputs_when: 'sometimes' is none of success, always",
         ),
         ({"save_outputs_when": "always"}, "save_outputs_when: 'always' needs save_outputs_to"),
         ({"log_output": True, "wait_for_completion": False}, "log_output: needs wait_for_completion=True"),
