@@ -106,8 +106,8 @@ class OutputPlan:
             else:
                 log(
                     logging.WARNING,
-                    "The failed execution has no outputs to save; add the executed notebook to the outputs "
-                    "of the notebook in Losant: %s",
+                    "The failed execution has no outputs to save. Losant keeps the executed notebook if the "
+                    "notebook's outputs contain %s",
                     output_configuration("result.ipynb"),
                 )
 

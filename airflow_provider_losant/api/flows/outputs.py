@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.model import Execution, ExecutionRef, File
 
 ALL = "*"
-RESULTS = frozenset({"result.html", "result.ipynb", "result.log", "result.error.log", "result.pdf"})
-"""Files that Losant itself makes of an execution."""
+RESULT_FILES = frozenset({"result.html", "result.pdf", "result.ipynb", "result.log", "result.error.log"})
+"""The outputs that Losant makes of every execution; the notebook writes all others."""
 # The name comes from Losant and becomes part of a path, so it must not lead out of the folder.
 _NAME = re.compile(r"(?!\.{1,2}(/|$))[^/\\:\x00-\x1f]+(/(?!\.{1,2}(/|$))[^/\\:\x00-\x1f]+)*")
 
@@ -93,8 +93,12 @@ class OutputSelection:
 
 
 def output_configuration(name: str) -> str:
-    """Return the JSON object that configures an output file of a notebook in Losant."""
-    output_type = "executionResult" if name in RESULTS else "temporaryUrl"
+    """
+    Return the JSON object that, in a notebook's ``outputs`` in Losant, lets Losant keep an output file.
+
+    :param name: The file's name, without a folder.
+    """
+    output_type = "executionResult" if name in RESULT_FILES else "temporaryUrl"
     return json.dumps({"outputType": output_type, "fileName": name})
 
 
@@ -167,7 +171,7 @@ def read_tail(ref: ExecutionRef, name: str, max_bytes: int, retries: int) -> Flo
         file = execution.outputs.get(name)
         if file is None or not file.url:
             raise OutputError(
-                f"the {ref} has no output {name!r}; add it to the outputs of the notebook in Losant: "
+                f"the {ref} has no output {name!r}. Losant keeps it if the notebook's outputs contain "
                 f"{output_configuration(name)}"
             )
         try:
