@@ -55,7 +55,7 @@ _FOREIGN = ("collections", "datetime", "os", "pathlib", "ssl", "typing", "airflo
 _FOREIGN_NAMES = ("Any", "Asset", "AssetWatcher", "Context", "Mapping", "PathLike", "SSLContext", "Sequence")
 _FOREIGN_NAMES += ("TaskDecorator", "Unpack", "timedelta", r"Airflow\w+", "KeyError", "ValueError")
 # Named literals: their values are listed with the argument.
-_LITERALS = ("IfExists", "IfRunning", "Kind", "OnExceeded", "SortField", "Window")
+_LITERALS = ("IfExists", "IfRunning", "Kind", "OnExceeded", "SaveOutputsWhen", "SortField", "Window")
 # Types that users do not handle themselves.
 _INNER = ("NotebookTask", "Target", "Upload")
 nitpick_ignore_regex = [

@@ -14,3 +14,6 @@ MAX_LOG_LAG: Final = 60.0
 """Seconds that Losant may lag behind a submission: of the argument, and where a task's own is not known."""
 LONGEST: Final = 3650 * 24 * 3600.0
 """Seconds; a later deadline may be beyond the timestamps that Airflow and its database can handle."""
+RETRY_ON: Final = ("errored", "timeout", "canceled")
+"""Statuses of executions that ended without completing."""
+SAVE_OUTPUTS_WHEN: Final = ("success", "always")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_losant._compat import Context
     from airflow_provider_losant.api.flows.start_policy import IfRunning, OnExceeded, Window
+    from airflow_provider_losant.execution.outputs import SaveOutputsWhen
 
 
 class NotebookTask(TypedDict, total=False):
@@ -47,6 +48,9 @@ class NotebookTask(TypedDict, total=False):
     minutes_window: Window
     on_exceeded: OnExceeded
     save_outputs_to: str | PathLike[str] | None
+    save_outputs_when: SaveOutputsWhen
+    log_output: bool
+    retry_on: str | Sequence[str]
     values_from: str | None
     losant_conn_id: str
 

@@ -14,6 +14,7 @@ from airflow_provider_losant.api.flows.wait import WaitConfig
 from airflow_provider_losant.api.payloads import encode_context
 from airflow_provider_losant.api.timestamps import parse_seconds, parse_timestamp
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
+from airflow_provider_losant.execution.mapped_folder import check_mapped_folder
 from airflow_provider_losant.execution.outputs import OutputPlan
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _UNCHANGED = (
     "max_minutes",
     "minutes_window",
     "on_exceeded",
+    "retry_on",
     "losant_conn_id",
 )
 SIGNAL_MARGIN = 30.0
@@ -73,6 +75,7 @@ class ExecuteArguments:
     minutes_window: Window
     on_exceeded: OnExceeded
     outputs: OutputPlan
+    retry_on: Sequence[str]
     losant_conn_id: str
 
     @classmethod
@@ -84,7 +87,10 @@ class ExecuteArguments:
         """
         given: Any = task
         unchanged: dict[str, Any] = {name: getattr(given, name) for name in _UNCHANGED}
+        map_index = getattr(task_instance, "map_index", None)
         with permanent_errors_as_config_error():
+            if given.save_outputs_to is not None and map_index is not None and map_index >= 0:
+                check_mapped_folder(task)
             moment = given.relative_to
             arguments = cls(
                 application_id=hook.resolve_application_id(),
@@ -98,6 +104,8 @@ class ExecuteArguments:
                 max_log_lag=parse_seconds(given.max_log_lag, field="max_log_lag"),
                 outputs=OutputPlan.parse(
                     save_outputs_to=given.save_outputs_to,
+                    save_outputs_when=given.save_outputs_when,
+                    log_output=given.log_output,
                     values_from=given.values_from,
                     wait_for_completion=given.wait_for_completion,
                 ),

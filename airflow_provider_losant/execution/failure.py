@@ -24,6 +24,8 @@ from airflow_provider_losant.execution.try_state import EXECUTION_KEY, pull_own_
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import BaseOperator, Context
     from airflow_provider_losant.api.errors import LosantError
+    from airflow_provider_losant.api.flows.submission import Submission
+    from airflow_provider_losant.hooks.losant import LosantHook
 
 
 def raise_config_failure(
@@ -38,23 +40,24 @@ def raise_config_failure(
         raise error
     known_id = pull_own_xcom(task, context, EXECUTION_KEY) or load_execution_id(context)
     which = f"Execution {known_id}" if known_id else "An execution of an earlier try"
-    raise NotebookExecutionError(f"{error}. {which} may still be active, and was not cancelled") from error
+    failure = NotebookExecutionError(f"{error}. {which} may still be active, and was not cancelled")
+    raise failure.describe({"execution_id": known_id}) from error
 
 
-def submit_failure(error: LosantError, where: str) -> Exception:
-    """
-    Return what the task raises when nothing was submitted, or it is unknown whether something was.
-
-    :param where: The notebook and the connection, for the message.
-    """
+def submit_failure(error: LosantError, submission: Submission, hook: LosantHook) -> Exception:
+    """Return what the task raises when nothing was submitted, or it is unknown whether something was."""
+    ids = {"application_id": submission.application_id, "notebook_id": submission.notebook_id}
+    known = {**ids, "url": hook.settings.notebook_url(**ids, execution_id="")}
     match error:
         case StartSkipped():
             return AirflowSkipException(str(error))
         case StartDenied():
-            return NotebookNotStarted(str(error))
+            return NotebookNotStarted(str(error)).describe(known)
         case Replaced():
-            return NotebookExecutionReplaced(str(error))
+            return NotebookExecutionReplaced(str(error)).describe(known)
+    where = f"{submission}, connection {hook.losant_conn_id!r}"
+    message = f"Submitting an execution failed: {error} ({where})"
     # If Losant may have processed the request, neither the arguments nor the token are wrong.
-    may_retry = error.is_transient or error.may_have_taken_effect
-    failure = NotebookExecutionError if may_retry else LosantConfigError
-    return failure(f"Submitting an execution failed: {error} ({where})")
+    if error.is_transient or error.may_have_taken_effect:
+        return NotebookExecutionError(message).describe(known)
+    return LosantConfigError(message)

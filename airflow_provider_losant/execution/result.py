@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from airflow_provider_losant.api.defaults import RETRY_ON
 from airflow_provider_losant.api.fields import listed
 from airflow_provider_losant.api.flows.outcome import format_durations
 from airflow_provider_losant.api.model import CANCELED, TIMEOUT
@@ -15,9 +16,12 @@ from airflow_provider_losant.exceptions import (
     NotebookExecutionFailed,
     NotebookExecutionTimedOut,
     NotebookWaitTimedOut,
+    not_retried,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from airflow_provider_losant.api.flows.outcome import Outcome
     from airflow_provider_losant.api.flows.steps import Log
 
@@ -27,7 +31,15 @@ _FAILURES: dict[object, type[NotebookExecutionError]] = {
 }
 
 
-def result_or_raise(outcome: Outcome, *, url: str, limit: str, log: Log, fate: str = "") -> dict[str, Any]:
+def result_or_raise(
+    outcome: Outcome,
+    *,
+    url: str,
+    limit: str,
+    log: Log,
+    fate: str = "",
+    retry_on: Collection[str] = RETRY_ON,
+) -> dict[str, Any]:
     """
     Return the result of a completed execution; log what is known of any other one, and raise.
 
@@ -35,6 +47,7 @@ def result_or_raise(outcome: Outcome, *, url: str, limit: str, log: Log, fate: s
     :param limit: The argument that set the deadline, with its value.
     :param log: The task's log: a logger's ``log``.
     :param fate: What became of an execution whose wait was given up; empty if a retry will reconnect.
+    :param retry_on: Statuses of an ended execution after which Airflow may retry.
     :raises NotebookExecutionError: the execution did not complete, or its status is unknown.
     """
     result = {**outcome.result, "url": url}
@@ -47,28 +60,33 @@ def result_or_raise(outcome: Outcome, *, url: str, limit: str, log: Log, fate: s
         log(logging.ERROR, "%s: %s", error.get("name", "Error"), error.get("message", ""))
     if outcome.error_log:
         log(logging.ERROR, "The end of the execution's error log:\n%s", outcome.error_log)
-    return _fail(outcome, f"execution {result.get('execution_id')}, {url}", result, limit, fate)
+    failure = _failure(outcome, f"execution {result.get('execution_id')}, {url}", result, limit, fate)
+    failure.describe(result, errors=outcome.errors, error_log=outcome.error_log)
+    is_final = outcome.ending == "ended" and result.get("status") not in retry_on
+    raise not_retried(failure) if is_final else failure
 
 
-def _fail(outcome: Outcome, name: str, result: dict[str, Any], limit: str, fate: str) -> NoReturn:
+def _failure(
+    outcome: Outcome, name: str, result: dict[str, Any], limit: str, fate: str
+) -> NotebookExecutionError:
     status = result.get("status", "not listed")
     if outcome.ending == "ended":
         reasons = "; ".join(f"{it.get('name')}: {it.get('message')}" for it in outcome.errors)
         failure = _FAILURES.get(status, NotebookExecutionFailed)
         cause = f"The notebook ended with status {status}{_duration(result)}"
-        raise failure(f"{cause}{reasons and f': {reasons}'} ({name})")
+        return failure(f"{cause}{reasons and f': {reasons}'} ({name})")
     if outcome.ending == "deadline":
         end = (
             "was cancelled" if outcome.is_cancelled else "was not cancelled, so it may still use run minutes"
         )
-        raise NotebookWaitTimedOut(f"The execution did not end within {limit} and {end}: {status} ({name})")
+        return NotebookWaitTimedOut(f"The execution did not end within {limit} and {end}: {status} ({name})")
     cause = (
         "Losant denied access to the notebook's execution log"
         if outcome.ending == "refused"
         else "Lost contact with Losant"
     )
     hint = fate or "the execution was not cancelled, and a retry will reconnect to it"
-    raise NotebookExecutionError(f"{cause}: {outcome.problem}; {hint} ({name})")
+    return NotebookExecutionError(f"{cause}: {outcome.problem}; {hint} ({name})")
 
 
 def _duration(result: dict[str, Any]) -> str:

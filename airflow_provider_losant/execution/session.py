@@ -82,6 +82,7 @@ class ExecuteSession:
             task,
             context,
             self._hook,
+            self._arguments.outputs,
             is_child=lambda: not self._is_adopted(),
             is_counted=lambda: not self._is_adopted(),
         )
@@ -198,8 +199,7 @@ class ExecuteSession:
         except LosantError as error:
             if not isinstance(error, SubmissionUnknown):
                 self._canceller.release()  # there is no execution
-            where = f"{submission}, connection {self._arguments.losant_conn_id!r}"
-            raise submit_failure(error, where) from error
+            raise submit_failure(error, submission, self._hook) from error
         return started
 
     def _submit_policy(self) -> SubmitPolicy:
@@ -214,6 +214,7 @@ class ExecuteSession:
             first_try_after=started - CLOCK_ERROR,
             cancel_stale=arguments.cancel_on_kill,
             reconnect_after_clear=arguments.reconnect_after_clear,
+            retry_on=arguments.retry_on,
         )
 
     @contextmanager
@@ -312,9 +313,11 @@ class ExecuteSession:
         self._canceller.release()
         _, limit = self._arguments.deadline(ref.created_at)
         url = self._hook.notebook_url(ref)
-        result = self._publisher.result_or_raise(outcome, url=url, limit=limit, fate=fate)
-        result |= self._arguments.outputs.deliver(ref, self._run, self._client.settings.max_retries)
-        return self._publisher.publish(result)
+        with self._canceller.interruptible():
+            result = self._publisher.result_or_raise(
+                outcome, url=url, limit=limit, fate=fate, retry_on=self._arguments.retry_on
+            )
+        return self._publisher.publish(self._publisher.deliver(result, ref, self._run))
 
     def _give_up(self, outcome: Outcome, ref: ExecutionRef) -> str:
         """After the last try, cancel an execution whose wait was given up; return what came of it."""

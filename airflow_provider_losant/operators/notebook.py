@@ -9,7 +9,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_losant._compat import TRIGGER_FAILED, BaseOperator, conf
-from airflow_provider_losant.api.defaults import MAX_LOG_LAG
+from airflow_provider_losant.api.defaults import MAX_LOG_LAG, RETRY_ON, SAVE_OUTPUTS_WHEN
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_losant._compat import Context
     from airflow_provider_losant.api.flows.start_policy import IfRunning, OnExceeded, Window
+    from airflow_provider_losant.execution.outputs import SaveOutputsWhen
     from airflow_provider_losant.execution.session import ExecuteSession
 
 
@@ -76,12 +77,20 @@ class LosantNotebookExecuteOperator(BaseOperator):
     :param on_exceeded: ``fail`` or ``skip`` the task then.
     :param save_outputs_to: A folder in any object storage, such as ``s3://bucket/reports/{{ ds }}``, into
         which all outputs of a completed execution are copied; ``saved_outputs`` of the result contains the
-        path of each by its name. :class:`.LosantNotebookOutputsToObjectStorageOperator` can select some.
-        (templated)
+        path of each by its name. :class:`.LosantNotebookOutputsToObjectStorageOperator` can select some. In a
+        mapped task, the path has to differ between map indexes. (templated)
+    :param save_outputs_when: ``success``, or ``always``: then the outputs of an execution that ended without
+        completing are copied to ``failed/<execution id>`` in that folder, if possible. If not, that is a
+        warning in the task log, and the task fails with the notebook's own error.
     :param values_from: Name of a JSON output of the notebook, such as ``values.json``, of at most 48,000
         bytes: an object or an array, which becomes ``values`` of the result and the XCom ``values``. An
         output that is missing, too large or no JSON is an error that Airflow does not retry. Empty for no
         values. (templated)
+    :param log_output: Write the end of the printed output (``result.log``, at most 64 KB) to the task log,
+        whether the execution completed or not.
+    :param retry_on: Statuses of an execution (``errored``, ``timeout``, ``canceled``) after which a retry of
+        the task runs the notebook again: a sequence, or one of them. After any other, the task fails without
+        a retry.
     :param losant_conn_id: The Airflow connection. (templated)
     :raises LosantConfigError: an argument, the connection or the token is invalid, or the execution has
         completed without the JSON that ``values_from`` names.
@@ -134,7 +143,10 @@ class LosantNotebookExecuteOperator(BaseOperator):
         minutes_window: Window = "day",
         on_exceeded: OnExceeded = "fail",
         save_outputs_to: str | PathLike[str] | None = None,
+        save_outputs_when: SaveOutputsWhen = "success",
         values_from: str | None = None,
+        log_output: bool = False,
+        retry_on: str | Sequence[str] = RETRY_ON,
         losant_conn_id: str = "losant_default",
         **kwargs: Any,
     ) -> None:
@@ -164,10 +176,14 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self.minutes_window = minutes_window
         self.on_exceeded = on_exceeded
         self.save_outputs_to = save_outputs_to
+        self.save_outputs_when = save_outputs_when
         self.values_from = values_from
+        self.log_output = log_output
+        self.retry_on = (retry_on,) if isinstance(retry_on, str) else tuple(retry_on)
         self.losant_conn_id = losant_conn_id
         self._is_killed = False
         self._session: ExecuteSession | None = None
+        self._check_arguments()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit an execution, or reconnect to that of an earlier try; then wait for it."""
@@ -205,6 +221,23 @@ class LosantNotebookExecuteOperator(BaseOperator):
 
         report = None if self._session is None else self._session.report
         return lineage_of_run(report, self, task_instance)
+
+    def _check_arguments(self) -> None:
+        """Refuse what is certain to be wrong when the DAG is parsed."""
+        problem = None
+        if self.save_outputs_when not in SAVE_OUTPUTS_WHEN:
+            options = ", ".join(SAVE_OUTPUTS_WHEN)
+            problem = f"save_outputs_when: {self.save_outputs_when!r} is none of {options}"
+        elif self.save_outputs_when != SAVE_OUTPUTS_WHEN[0] and self.save_outputs_to is None:
+            problem = f"save_outputs_when: {self.save_outputs_when!r} needs save_outputs_to"
+        elif self.log_output and not self.wait_for_completion:
+            problem = "log_output: needs wait_for_completion=True, as there is no output before the end"
+        elif unknown := [it for it in self.retry_on if it not in RETRY_ON]:
+            problem = f"retry_on: {unknown[0]!r} is none of {', '.join(RETRY_ON)}"
+        if problem:
+            from airflow_provider_losant.exceptions import LosantConfigError
+
+            raise LosantConfigError(problem)
 
     def _open_session(self, context: Context, *, is_resumed: bool = False) -> ExecuteSession:
         from airflow_provider_losant.execution.session import ExecuteSession

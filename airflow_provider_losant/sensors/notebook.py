@@ -54,12 +54,16 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         sensor starts in a worker.
     :param values_from: Name of a JSON output of the notebook, whose content becomes ``values`` of the result
         and the XCom ``values``, as with the operator. (templated)
+    :param log_output: Write the end of the printed output (``result.log``, at most 64 KB) to the task log,
+        whether the execution completed or not.
     :param losant_conn_id: The Airflow connection. (templated)
     :raises LosantConfigError: an argument, the connection or the token is invalid, or the execution has
         completed without the JSON that ``values_from`` names.
-    :raises AirflowFailException: the execution did not complete.
+    :raises AirflowFailException: the execution did not complete; it is also a
+        :class:`.NotebookExecutionError`.
     :raises NotebookOutputError: the values could not be read for now.
-    :raises AirflowSensorTimeout: it had not ended within ``timeout``.
+    :raises AirflowSensorTimeout: it had not ended within ``timeout``; it is also a
+        :class:`.NotebookWaitTimedOut`.
     """
 
     template_fields: Sequence[str] = (
@@ -83,6 +87,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         start_from_trigger: bool = False,
         values_from: str | None = None,
+        log_output: bool = False,
         losant_conn_id: str = "losant_default",
         **kwargs: Any,
     ) -> None:
@@ -93,6 +98,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         self.application_id = application_id
         self.deferrable = deferrable
         self.values_from = values_from
+        self.log_output = log_output
         self.losant_conn_id = losant_conn_id
         self._publisher: ResultPublisher | None = None
         if deferrable and start_from_trigger:
@@ -173,7 +179,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
     def _outputs(self) -> OutputPlan:
         from airflow_provider_losant.execution.outputs import OutputPlan
 
-        return OutputPlan.parse(values_from=self.values_from)
+        return OutputPlan.parse(values_from=self.values_from, log_output=self.log_output)
 
     def _start_trigger_args(self) -> Any:
         from airflow_provider_losant.triggers.start_args import start_trigger_args
@@ -202,10 +208,14 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         self.defer(trigger=trigger, method_name="execute_complete", timeout=trigger.deferral_timeout)
 
     def _finish(self, context: Context, hook: LosantHook, outcome: Outcome) -> dict[str, Any]:
-        from airflow_provider_losant.exceptions import NotebookExecutionError, NotebookWaitTimedOut
+        from airflow_provider_losant.exceptions import (
+            NotebookExecutionError,
+            NotebookWaitTimedOut,
+            not_retried,
+        )
         from airflow_provider_losant.execution.publisher import ResultPublisher
 
-        self._publisher = publisher = ResultPublisher(self, context, hook)
+        self._publisher = publisher = ResultPublisher(self, context, hook, self._outputs())
         url = hook.notebook_url(self._target(hook))
         try:
             result = publisher.result_or_raise(
@@ -215,11 +225,8 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
                 fate="the execution was not cancelled",
             )
         except NotebookWaitTimedOut as error:
-            raise AirflowSensorTimeout(str(error)) from error
+            raise not_retried(error, AirflowSensorTimeout) from error.__cause__
         except NotebookExecutionError as error:
-            raise AirflowFailException(str(error)) from error
+            raise not_retried(error) from error.__cause__
         ref = hook.execution_ref(result["notebook_id"], result["execution_id"])
-        client = hook.client
-        return publisher.publish(
-            result | self._outputs().deliver(ref, client.run, client.settings.max_retries)
-        )
+        return publisher.publish(publisher.deliver(result, ref, hook.client.run))

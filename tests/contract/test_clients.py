@@ -405,10 +405,16 @@ def test_only_the_end_of_a_file_is_requested_and_kept(driver: Driver) -> None:
 
 @pytest.mark.parametrize("status", ["403 Forbidden", "404 Not Found", "500 Oops"])
 def test_a_refused_file_is_an_error_without_its_url(driver: Driver, status: str) -> None:
-    with HttpStub(http(b"expired", status=status)) as storage, pytest.raises(TransportError) as caught:
+    with HttpStub(http(b"expired", status=status)) as storage, pytest.raises(LosantError) as caught:
         driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{storage.url}/log?signature=secret")))
 
     assert str(caught.value) == f"the file host returned {status[:3]}"
+    assert caught.value.is_transient
+
+
+def test_the_end_of_an_empty_file_is_empty_also_if_the_host_refuses_the_range(driver: Driver) -> None:
+    with HttpStub(http(b"<Error/>", status="416 Range Not Satisfiable")) as storage:
+        assert driver.run(to("http://127.0.0.1:9"), steps(Tail(f"{storage.url}/log"))) == ""
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/log?signature=secret", "nonsense?signature=secret"])

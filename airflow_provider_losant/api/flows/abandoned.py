@@ -10,14 +10,17 @@ task reconnects to the execution or cancels it.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import inf
 from typing import TYPE_CHECKING
+
+from airflow_provider_losant.api.defaults import RETRY_ON
+from airflow_provider_losant.api.model import CANCELED
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.steps import Clock
     from airflow_provider_losant.api.flows.submission import Submission
-    from airflow_provider_losant.api.model import Execution
+    from airflow_provider_losant.api.model import Execution, Status
 
 ENDED_STATES = frozenset({None, "success", "failed", "skipped", "upstream_failed", "removed"})
 """States of a task instance that Airflow does not run any more; None is one that was cleared or deleted."""
@@ -48,19 +51,28 @@ def is_last_try(try_number: int, max_tries: int) -> bool:
 
 
 def split_by_retry(
-    submission: Submission, listed: Sequence[Execution], *, reconnect_after_clear: bool
+    submission: Submission,
+    listed: Sequence[Execution],
+    *,
+    reconnect_after_clear: bool,
+    retry_on: Collection[str] = RETRY_ON,
 ) -> tuple[Execution | None, list[tuple[Execution, str]]]:
     """
     Return the execution that a retry reconnects to, and the abandoned ones of its task, with the reason.
 
     After a completed execution, the oldest is preferred: another try may have reconnected to it already.
 
+    One that has ended with a status that is not in ``retry_on`` counts, too, so that its failure is that of
+    the task. Except a canceled one, which the earlier try may have cancelled itself when it was killed.
+
     :param listed: The executions in the log.
     :param reconnect_after_clear: Also the latest execution from before a clear, if the owner has none.
+    :param retry_on: Statuses after which a retry submits a new execution.
     """
     own = [it for it in listed if submission.owns(it)]
     older = [it for it in listed if submission.owns_older(it)]
-    candidates = sorted((it for it in own if it.status.can_reconnect), key=_completed_then_oldest)
+    final = [it for it in own if _is_final_failure(it.status, retry_on)]
+    candidates = sorted((it for it in own if it.status.can_reconnect), key=_completed_then_oldest) + final
     chosen = candidates[0] if candidates else None
     cleared = [it for it in older if submission.owns_before_clear(it)]
     if reconnect_after_clear and cleared and not own:
@@ -114,6 +126,11 @@ class Standstill:
         """Whether the process stood still until just now."""
         self.note_progress()
         return self._seen_at - self._ended_at < STANDSTILL_MEMORY
+
+
+def _is_final_failure(status: Status, retry_on: Collection[str]) -> bool:
+    is_failure = status.is_final and not status.is_success and status is not CANCELED
+    return is_failure and status.name not in retry_on
 
 
 def _queued_time(execution: Execution) -> float:

@@ -25,7 +25,7 @@ from airflow_provider_losant.api.errors import (
 from airflow_provider_losant.api.fields import listed
 from airflow_provider_losant.api.flows.log_reader import SINCE_MARGIN, WHOLE_LOG, LogLimit, read_log
 from airflow_provider_losant.api.flows.retry import backoff
-from airflow_provider_losant.api.flows.steps import Fetch, LogLine, OpenSink, Sleep
+from airflow_provider_losant.api.flows.steps import Fetch, LogLine, OpenSink, Sleep, Tail
 from airflow_provider_losant.api.timestamps import DAY
 
 if TYPE_CHECKING:
@@ -231,6 +231,35 @@ def _download(
             saved[file.name] = size = yield from _fetch(execution.ref, file, open_sink, remaining, retries)
             remaining = None if remaining is None else remaining - size
     return saved
+
+
+def read_tail(ref: ExecutionRef, name: str, max_bytes: int, retries: int) -> Flow[str]:
+    """
+    Return the end of a text output of an execution, from its first whole line on.
+
+    :param max_bytes: How much of the file is requested.
+    :param retries: How often a failed request is retried.
+    :raises OutputError: the execution has no such output.
+    """
+    for attempt in count(1):
+        execution = yield from find_execution(ref, retries)
+        file = execution.outputs.get(name)
+        if file is None or not file.url:
+            raise OutputError(
+                f"the {ref} has no output {name!r}. Losant keeps it if the notebook's outputs contain "
+                f"{output_configuration(name)}"
+            )
+        try:
+            text: str = yield Tail(file.url, limit=max_bytes)
+        except LosantError as error:
+            if not error.is_transient or attempt > retries:
+                raise
+            yield LogLine(f"{name}: {error}; retrying ({attempt} of {retries})")
+            yield Sleep(backoff(attempt))
+        else:
+            is_cut = len(text.encode()) >= max_bytes
+            return (text.partition("\n")[2] or text) if is_cut else text
+    raise AssertionError  # the loop above only ends by return or raise
 
 
 def _fetch(

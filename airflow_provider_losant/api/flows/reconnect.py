@@ -71,7 +71,10 @@ class ExecutionFinder:
                 raise self._unknown(error) from error
             listed = self._summaries(reading.log)
             chosen, abandoned = split_by_retry(
-                self.submission, listed, reconnect_after_clear=self.policy.reconnect_after_clear
+                self.submission,
+                listed,
+                reconnect_after_clear=self.policy.reconnect_after_clear,
+                retry_on=self.policy.retry_on,
             )
             yield from self._cancel_abandoned(abandoned)
             if chosen is not None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_losant.api.defaults import RETRY_ON
 from airflow_provider_losant.api.flows.ownership import MARKER_KEY, REPLACES_KEY
 from airflow_provider_losant.api.model import QUEUED, Execution
 from airflow_provider_losant.api.payloads import MAX_CONTEXT, compact_json
@@ -80,6 +81,7 @@ class SubmitPolicy:
         ``back_to``.
     :param cancel_stale: Cancel executions of the task that it does not wait for any more.
     :param reconnect_after_clear: Reconnect also to an execution from before a clear.
+    :param retry_on: Statuses of an earlier try's execution after which a new one is submitted.
     """
 
     retries: int
@@ -89,6 +91,7 @@ class SubmitPolicy:
     first_try_after: float | None = None
     cancel_stale: bool = True
     reconnect_after_clear: bool = False
+    retry_on: Collection[str] = RETRY_ON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

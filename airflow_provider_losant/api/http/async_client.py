@@ -31,8 +31,8 @@ from airflow_provider_losant.api.http.observed import OnRequest, observed_async
 from airflow_provider_losant.api.http.response import (
     MAX_REDIRECTS,
     gc_paused,
+    has_end,
     is_redirect,
-    is_success,
     parse_response,
 )
 
@@ -225,8 +225,8 @@ class AsyncClient:
 
 
 async def _read_tail(response: aiohttp.ClientResponse, limit: int) -> str:
-    if not is_success(response.status):
-        raise TransportError(f"the file host returned {response.status}")
+    if not has_end(response.status):
+        return ""
     body, decoder = b"", GzipDecoder(response.headers)
     async for received in response.content.iter_any():
         for piece in decoder.feed(received):

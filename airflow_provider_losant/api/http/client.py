@@ -20,7 +20,6 @@ from urllib3.exceptions import HTTPError
 
 from airflow_provider_losant.api.endpoints import Call
 from airflow_provider_losant.api.errors import (
-    FileAccessDenied,
     Forbidden,
     InvalidArgument,
     LosantError,
@@ -28,7 +27,6 @@ from airflow_provider_losant.api.errors import (
     ResponseError,
     TransportError,
     Unauthorized,
-    is_transient_status,
 )
 from airflow_provider_losant.api.flows.steps import Fetch, Interrupted, Log, LogLine, Sleep, Tail
 from airflow_provider_losant.api.http.connection import POOLS, hide_queries, transmission
@@ -37,7 +35,13 @@ from airflow_provider_losant.api.http.failures import REFRESH_FAILED, describe, 
 from airflow_provider_losant.api.http.multipart import MultipartStream
 from airflow_provider_losant.api.http.network import Network, Route
 from airflow_provider_losant.api.http.observed import OnRequest, observed
-from airflow_provider_losant.api.http.response import MAX_REDIRECTS, is_redirect, is_success, parse_response
+from airflow_provider_losant.api.http.response import (
+    MAX_REDIRECTS,
+    check_file,
+    has_end,
+    is_redirect,
+    parse_response,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.steps import FileFlow, Flow, Sink, Step
@@ -267,8 +271,8 @@ class Client:
         until = time.monotonic() + self.settings.timeout
         body = b""
         with self._open_file(tail.url, Range=f"bytes=-{tail.limit}") as response:
-            if not is_success(response.status_code):
-                raise TransportError(f"the file host returned {response.status_code}")
+            if not has_end(response.status_code):
+                return ""
             for piece in iter_decoded(response):
                 # A host that ignores Range sends the whole file, which may exceed the memory.
                 body = (body + piece)[-tail.limit :]
@@ -278,9 +282,7 @@ class Client:
 
     def _fetch(self, fetch: Fetch) -> int:
         with self._open_file(fetch.url) as response:
-            if not is_success(response.status_code):
-                error = TransportError if is_transient_status(response.status_code) else FileAccessDenied
-                raise error(f"the file host returned {response.status_code}")
+            check_file(response.status_code)
             with fetch.open_sink() as sink:
                 return self._copy(response, fetch, sink)
 

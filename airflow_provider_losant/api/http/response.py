@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_provider_losant.api.errors import (
     JSON_ERRORS,
     SHAPE_ERRORS,
+    FileAccessDenied,
     NotLosantApi,
     ProtocolError,
     ResponseError,
     TransportError,
     error_class,
+    is_transient_status,
 )
 from airflow_provider_losant.api.fields import one_line
 from airflow_provider_losant.api.flows.retry import retry_after
@@ -40,6 +42,25 @@ def is_redirect(status: int, headers: Mapping[str, str]) -> bool:
 def is_success(status: int) -> bool:
     """Return whether the status is 2xx."""
     return 200 <= status < 300  # noqa: PLR2004 - HTTP's own numbers
+
+
+def check_file(status: int) -> None:
+    """
+    Check the response to a request for a file.
+
+    :raises LosantError: it is an error; transient, because another signed URL may work.
+    """
+    if not is_success(status):
+        error = TransportError if is_transient_status(status) else FileAccessDenied
+        raise error(f"the file host returned {status}")
+
+
+def has_end(status: int) -> bool:
+    """Check the response to a request for the end of a file, which of an empty file may be 416."""
+    if status == 416:  # noqa: PLR2004 - HTTP's own number
+        return False
+    check_file(status)
+    return True
 
 
 def parse_response(call: Call[T], status: int, headers: Mapping[str, str], body: bytes) -> T:
