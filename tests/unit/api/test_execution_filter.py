@@ -111,9 +111,7 @@ def test_a_context_with_the_wanted_keys_and_values_is_selected(context: object, 
 
 
 @pytest.mark.parametrize(("context", "wanted"), NOT_CONTAINED, ids=str)
-def test_a_context_without_the_wanted_keys_or_values_is_not_selected(
-    context: object, wanted: object
-) -> None:
+def test_a_context_without_the_wanted_keys_or_values_is_not_selected(context: object, wanted: object) -> None:
     one = wait(wanted)
 
     assert found([ended(1, context)], one) is None

@@ -4,19 +4,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_provider_losant.api.errors import BadRequest, ResponseTooLarge, TransportError
 from airflow_provider_losant.api.execution_log import ExecutionLog
-from airflow_provider_losant.api.flows.outcome import Outcome
 from airflow_provider_losant.api.flows.poll_schedule import PollSchedule
 from airflow_provider_losant.api.flows.polling import poll_once, wait_for_execution
 from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
 from airflow_provider_losant.api.timestamps import DAY
 from tests.support.factories import CREATED_AT, EXECUTION_ID, REF, entry, execution, execution_id_at, iso
 from tests.unit.api.flow_driver import FlowDriver, mean_delay
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.flows.outcome import Outcome
 
 LAG = 60.0
 CONFIG = WaitConfig(
