@@ -63,8 +63,8 @@ def _fail(outcome: Outcome, name: str, result: dict[str, Any], limit: str, fate:
         )
         raise NotebookWaitTimedOut(f"The execution did not end within {limit} and {end}: {status} ({name})")
     if outcome.ending == "not_found":
-        hint = "check execution_id and notebook_id"
-        raise NotebookExecutionError(f"The execution does not exist: {outcome.problem}; {hint} ({name})")
+        cause = f"The execution does not exist: {outcome.problem}"
+        raise NotebookExecutionError(f"{cause}; check execution_id and notebook_id ({name})")
     cause = (
         "Losant denied access to the notebook's execution log"
         if outcome.ending == "refused"
