@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -234,8 +235,8 @@ def build_start_trigger_args(
     Return the ``start_trigger_args`` of a task that starts in the triggerer; None if it needs a worker.
 
     Before Airflow 3.3 the triggerer renders no templates (apache/airflow#55068), and 3.1 and 3.2 ignore these
-    arguments. Only strings can be rendered; a plain XCom reference has a string form, a transformed one
-    (``.map``) has not.
+    arguments. Only JSON can be stored, and its strings be rendered; a plain XCom reference has a string form,
+    a transformed one (``.map``) has not.
 
     :param trigger: Class path of the trigger.
     :param arguments: The trigger's arguments, as in the DAG.
@@ -248,8 +249,14 @@ def build_start_trigger_args(
         return None
     from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
-    kwargs = {key: str(it) if isinstance(it, PlainXComArg) else it for key, it in arguments.items()}
-    if not all(it is None or isinstance(it, str | int | float) for it in kwargs.values()):
+    def text_form(value: Any) -> str:
+        if isinstance(value, PlainXComArg):
+            return str(value)
+        raise TypeError
+
+    try:
+        kwargs = json.loads(json.dumps(dict(arguments), default=text_form))
+    except (TypeError, ValueError):
         return None
     return StartTriggerArgs(
         trigger_cls=trigger, trigger_kwargs=kwargs, next_method=next_method, timeout=timeout

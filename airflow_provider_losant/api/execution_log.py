@@ -8,6 +8,7 @@ hide the others, and raises only for those who want exactly that execution.
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -17,7 +18,7 @@ from math import inf
 from operator import attrgetter
 from typing import Any
 
-from airflow_provider_losant.api.errors import SHAPE_ERRORS, LosantError, ProtocolError
+from airflow_provider_losant.api.errors import JSON_ERRORS, SHAPE_ERRORS, LosantError, ProtocolError
 from airflow_provider_losant.api.fields import losant_id, one_line, timestamp_or_none
 from airflow_provider_losant.api.model import UNREADABLE, Execution, ExecutionRef, Status, execution_id_of
 
@@ -46,6 +47,8 @@ class ExecutionLog:
         self._parsed: dict[str, Execution | ProtocolError] = {}
         self._unparsed = iter(self._entries)
         self._summaries: Sequence[Execution] | None = None
+        self._contexts: dict[str, Any] = {}
+        self._is_without_since, self._may_be_cut = False, True
 
     def __len__(self) -> int:
         """Return the number of entries in the response, also of those without an id."""
@@ -101,6 +104,49 @@ class ExecutionLog:
         queued_times, first_since = self._ends
         position = bisect_left(queued_times, since)
         return first_since[position] if position < len(first_since) else None
+
+    @cached_property
+    def ended(self) -> Sequence[tuple[float, Execution]]:
+        """When each ended execution was queued (epoch seconds), and the execution, in order of the ends."""
+        ended = [it for _, it in self.parse() if isinstance(it, Execution) and it.status.is_final]
+        ended.sort(key=attrgetter("last_event_time", "queued_time"))
+        return [(it.queued_time, it) for it in ended]
+
+    def template_context(self, execution: Execution) -> Any:
+        """
+        Return the template context of an execution of this log as a JSON value; None if it is not JSON.
+
+        It is parsed once, because hundreds of waits may compare it.
+        """
+        execution_id = execution.ref.execution_id
+        if execution_id not in self._contexts:
+            try:
+                self._contexts[execution_id] = json.loads(execution.template_context or "null")
+            except JSON_ERRORS:
+                self._contexts[execution_id] = None
+        return self._contexts[execution_id]
+
+    def set_request(self, since: float, *, may_be_cut: bool) -> None:
+        """
+        Remember how the response was requested.
+
+        :param since: Epoch seconds; 0 for a request without ``since``.
+        :param may_be_cut: Losant may have more entries than it returned.
+        """
+        self._is_without_since, self._may_be_cut = since <= 0, may_be_cut
+
+    def rules_out(self, execution_id: str, back_to: float) -> bool:
+        """
+        Tell whether there is certainly no such execution.
+
+        The response must have been requested without ``since``, because Losant does not document which
+        timestamp it compares with it; and an entry without a readable id may be any execution.
+
+        :param back_to: Epoch seconds; a log that may be cut is good enough if it reaches back to then.
+        """
+        if execution_id in self or self._has_entry_without_id or not self._is_without_since:
+            return False
+        return not self._may_be_cut or self.reaches_back_to(back_to)
 
     def parse(self, ids: Iterable[str] | None = None) -> Iterator[tuple[str, Execution | ProtocolError]]:
         """

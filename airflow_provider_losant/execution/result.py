@@ -80,6 +80,9 @@ def _failure(
             "was cancelled" if outcome.is_cancelled else "was not cancelled, so it may still use run minutes"
         )
         return NotebookWaitTimedOut(f"The execution did not end within {limit} and {end}: {status} ({name})")
+    if outcome.ending == "not_found":
+        cause = f"The execution does not exist: {outcome.problem}"
+        return NotebookExecutionError(f"{cause}; check execution_id and notebook_id ({name})")
     cause = (
         "Losant denied access to the notebook's execution log"
         if outcome.ending == "refused"

@@ -3,33 +3,70 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.fields import losant_id
+from airflow_provider_losant.api.flows.execution_filter import parse_context_contains, parse_statuses
 from airflow_provider_losant.api.flows.wait import Target
 from airflow_provider_losant.api.timestamps import parse_timestamp
-from airflow_provider_losant.exceptions import permanent_errors_as_config_error
+from airflow_provider_losant.exceptions import LosantConfigError, permanent_errors_as_config_error
 
 if TYPE_CHECKING:
     from airflow_provider_losant.hooks.losant import LosantHook
 
 
-def resolve_target(hook: LosantHook, *, notebook_id: str, execution_id: str | None, since: object) -> Target:
+def resolve_target(
+    hook: LosantHook,
+    *,
+    notebook_id: str,
+    execution_id: str | None,
+    since: object,
+    statuses: Sequence[str] | None = None,
+    context_contains: Mapping[str, Any] | str | None = None,
+) -> Target:
     """
     Return the execution to wait for.
 
-    :param execution_id: The execution; None for the first one to end of those queued since ``since``.
+    :param execution_id: The execution; None or empty for the first to end of those queued since ``since``.
     :param since: Datetime, ISO-8601 text or epoch *milliseconds*.
-    :raises LosantConfigError: an argument is missing or invalid.
+    :param statuses: With ``since``: the final statuses that count.
+    :param context_contains: With ``since``: what the template context contains.
+    :raises LosantConfigError: an argument is missing or invalid, or two exclude each other.
     """
+    choice = {"since": since, "statuses": statuses, "context_contains": context_contains}
+    refuse_choice_beside_id(execution_id, choice)
     with permanent_errors_as_config_error():
-        if execution_id is not None:
+        if execution_id is not None and is_given(execution_id):
             return Target.of(hook.execution_ref(notebook_id, execution_id))
-        if since is None:
+        if not is_given(since):
             raise InvalidArgument("execution_id", "is missing, and so is since; the sensor needs one of them")
         return Target(
             application_id=hook.resolve_application_id(),
             notebook_id=losant_id(notebook_id, field="notebook_id"),
             since=parse_timestamp(since, field="since").timestamp(),
+            statuses=() if statuses is None else parse_statuses(statuses),
+            context_contains=parse_context_contains(context_contains),
         )
+
+
+def refuse_choice_beside_id(execution_id: object, choice: Mapping[str, object]) -> None:
+    """
+    Do nothing unless both an execution and how to choose one are given.
+
+    :param choice: The arguments that choose an execution, by name.
+    :raises LosantConfigError: both are given.
+    """
+    given = [name for name, value in choice.items() if is_given(value)]
+    if is_given(execution_id) and given:
+        raise LosantConfigError(
+            f"execution_id: names one execution, so {' and '.join(given)} cannot be given together with it"
+        )
+
+
+def is_given(value: object) -> bool:
+    """Tell whether an argument is given: a template may render empty."""
+    if isinstance(value, str):
+        return bool(value.strip())
+    return value is not None and value != {}

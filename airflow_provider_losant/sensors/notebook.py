@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow_provider_losant._compat import (
     AirflowFailException,
@@ -16,7 +16,7 @@ from airflow_provider_losant._compat import (
     PokeReturnValue,
     conf,
 )
-from airflow_provider_losant.api.defaults import LONGEST
+from airflow_provider_losant.api.defaults import LONGEST, MAX_LOG_LAG
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 
 if TYPE_CHECKING:
@@ -43,10 +43,18 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
     those of every sensor in Airflow, including the defaults: one poll a minute, for a week.
 
     :param notebook_id: ID of the notebook. (templated)
-    :param execution_id: ID of the execution to wait for. (templated)
-    :param since: Without an ``execution_id``: of the executions queued at this time or later, wait for the
-        first to end, with any status; datetime, ISO-8601 string or epoch *milliseconds*, in UTC if no time
-        zone is given. (templated)
+    :param execution_id: ID of the execution to wait for. One that does not exist fails the sensor without a
+        retry, once Losant's complete execution log shows it. (templated)
+    :param since: Instead of an ``execution_id``: of the executions queued at this time or later, wait for the
+        first to end; datetime, ISO-8601 string or epoch *milliseconds*, in UTC if no time zone is given.
+        (templated)
+    :param context_contains: With ``since``: only executions whose template context contains these keys with
+        these values; a mapping, or JSON text. Values are compared as JSON: of a nested object the keys that
+        are given, of everything else, lists included, the whole. (templated)
+    :param statuses: With ``since``: only executions that end with one of these statuses; some of
+        ``completed``, ``errored``, ``timeout``, ``canceled``. None: all of them.
+    :param max_log_lag: How long an execution may be missing in Losant's execution log after it was
+        submitted: seconds or a timedelta.
     :param application_id: ID of the application; by default the connection's. (templated)
     :param deferrable: Wait in the triggerer instead of in a worker.
     :param start_from_trigger: With ``deferrable``: start in the triggerer, too, so that no worker is needed
@@ -59,7 +67,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
     :param losant_conn_id: The Airflow connection. (templated)
     :raises LosantConfigError: an argument, the connection or the token is invalid, or the execution has
         completed without the JSON that ``values_from`` names.
-    :raises AirflowFailException: the execution did not complete; it is also a
+    :raises AirflowFailException: the execution did not complete, or does not exist; it is also a
         :class:`.NotebookExecutionError`.
     :raises NotebookOutputError: the values could not be read for now.
     :raises AirflowSensorTimeout: it had not ended within ``timeout``; it is also a
@@ -70,10 +78,12 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         "notebook_id",
         "execution_id",
         "since",
+        "context_contains",
         "application_id",
         "values_from",
         "losant_conn_id",
     )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"context_contains": "json"}
     operator_extra_links = (LosantNotebookLink(),)
     ui_color = "#e3f4e1"
 
@@ -83,9 +93,12 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         notebook_id: str,
         execution_id: str | None = None,
         since: datetime | str | float | None = None,
+        context_contains: Mapping[str, Any] | str | None = None,
+        statuses: Sequence[str] | None = None,
         application_id: str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         start_from_trigger: bool = False,
+        max_log_lag: float | timedelta = timedelta(seconds=MAX_LOG_LAG),
         values_from: str | None = None,
         log_output: bool = False,
         losant_conn_id: str = "losant_default",
@@ -95,12 +108,16 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         self.notebook_id = notebook_id
         self.execution_id = execution_id
         self.since = since
+        self.context_contains = context_contains
+        self.statuses = statuses
         self.application_id = application_id
         self.deferrable = deferrable
+        self.max_log_lag = max_log_lag
         self.values_from = values_from
         self.log_output = log_output
         self.losant_conn_id = losant_conn_id
         self._publisher: ResultPublisher | None = None
+        self._refuse_choice_beside_id()
         if deferrable and start_from_trigger:
             self.start_trigger_args = self._start_trigger_args()
             self.start_from_trigger = self.start_trigger_args is not None
@@ -173,7 +190,12 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         from airflow_provider_losant.hooks.target import resolve_target
 
         return resolve_target(
-            hook, notebook_id=self.notebook_id, execution_id=self.execution_id, since=self.since
+            hook,
+            notebook_id=self.notebook_id,
+            execution_id=self.execution_id,
+            since=self.since,
+            statuses=self.statuses,
+            context_contains=self.context_contains,
         )
 
     def _outputs(self) -> OutputPlan:
@@ -181,19 +203,44 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
 
         return OutputPlan.parse(values_from=self.values_from, log_output=self.log_output)
 
+    def _refuse_choice_beside_id(self) -> None:
+        """Refuse what is wrong whatever templates render to, while the DAG is parsed."""
+        choice = {name: getattr(self, name) for name in ("since", "statuses", "context_contains")}
+        choice = {name: value for name, value in choice.items() if _is_literal(value)}
+        if choice and _is_literal(self.execution_id):
+            from airflow_provider_losant.hooks.target import refuse_choice_beside_id
+
+            refuse_choice_beside_id(self.execution_id, choice)
+
     def _start_trigger_args(self) -> Any:
+        from airflow_provider_losant.api.timestamps import parse_seconds
         from airflow_provider_losant.triggers.start_args import start_trigger_args
 
         # A worker reads the values, so that they cross the triggerer and the database only once, as XCom.
         fields = {name: getattr(self, name) for name in self.template_fields if name != "values_from"}
         if isinstance(self.since, date):
             fields["since"] = self.since.isoformat()
-        return start_trigger_args(poll_interval=self._poll_interval, timeout=self._timeout, **fields)
+        return start_trigger_args(
+            poll_interval=self._poll_interval,
+            timeout=self._timeout,
+            statuses=self.statuses if self.statuses is None else list(self.statuses),
+            max_log_lag=parse_seconds(self.max_log_lag, field="max_log_lag"),
+            **fields,
+        )
 
     def _wait_config(self, deadline: float) -> WaitConfig:
         from airflow_provider_losant.api.flows.wait import WaitConfig
+        from airflow_provider_losant.api.timestamps import parse_seconds
+        from airflow_provider_losant.exceptions import permanent_errors_as_config_error
 
-        return WaitConfig(poll_interval=self._poll_interval, deadline=deadline, max_poll_outage=self._timeout)
+        with permanent_errors_as_config_error():
+            max_log_lag = parse_seconds(self.max_log_lag, field="max_log_lag")
+        return WaitConfig(
+            poll_interval=self._poll_interval,
+            deadline=deadline,
+            max_poll_outage=self._timeout,
+            not_found_after=max_log_lag,
+        )
 
     def _defer(self) -> NoReturn:
         from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
@@ -230,3 +277,10 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
             raise not_retried(error) from error.__cause__
         ref = hook.execution_ref(result["notebook_id"], result["execution_id"])
         return publisher.publish(publisher.deliver(result, ref, hook.client.run))
+
+
+def _is_literal(value: object) -> bool:
+    """Tell whether an argument is given, and not by a template or an XCom that may be empty."""
+    if isinstance(value, str):
+        return bool(value) and not any(it in value for it in ("{{", "{%", "{#"))
+    return isinstance(value, date | int | float | Mapping | Sequence)

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import AirflowException
@@ -44,6 +46,7 @@ class Subscription:
     :param statuses: Names of the final statuses to fire for.
     :param poll_interval: Seconds between polls.
     :param batch: One event for all executions that are found at once.
+    :param context_contains: JSON text of an object that the template context contains; None for any.
     """
 
     losant_conn_id: str
@@ -52,6 +55,7 @@ class Subscription:
     statuses: Sequence[str]
     poll_interval: float
     batch: bool = False
+    context_contains: str | None = None
 
 
 async def completions(
@@ -98,6 +102,7 @@ async def _completions(
             now=time.time(),
             checkpoint=checkpoint,
             batch=subscription.batch,
+            context_contains=subscription.context_contains,
             complete=complete,
         )
         async with aclosing(stream_completions(feed, client, _log.log)) as found:
@@ -109,6 +114,14 @@ def _payload(results: list[dict[str, Any]], *, is_batch: bool) -> dict[str, Any]
     if not results:
         return None
     return {"executions": results} if is_batch else results[0]
+
+
+def _digests(context_contains: str | None) -> list[str]:
+    """Return the part of a key that names a filter, however long that is; none without a filter."""
+    if context_contains is None:
+        return []
+    canonical = json.dumps(json.loads(context_contains), sort_keys=True)
+    return [sha256(canonical.encode()).hexdigest()[:16]]
 
 
 class CheckpointStore:
@@ -126,6 +139,7 @@ class CheckpointStore:
             subscription.application_id or "",
             subscription.notebook_id,
             "+".join(sorted(subscription.statuses)),
+            *_digests(subscription.context_contains),
         )
         self._key = f"losant_checkpoint/{'/'.join(parts)}"
 

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Coroutine, Hashable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Hashable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -28,9 +28,10 @@ from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.fields import losant_id
 from airflow_provider_losant.api.flows.abandoned import why_abandoned
 from airflow_provider_losant.api.flows.cancel import cancel
+from airflow_provider_losant.api.flows.execution_filter import parse_context_contains, parse_statuses
 from airflow_provider_losant.api.flows.polling import conclude
 from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
-from airflow_provider_losant.api.model import COMPLETED, STATUSES
+from airflow_provider_losant.api.model import COMPLETED
 from airflow_provider_losant.api.timestamps import parse_seconds
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.triggers.event_stream import Subscription, completions
@@ -79,6 +80,11 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
     :param deferred_at: When the task was deferred; 0 if there is no scheduler that has to notice it.
     :param cancel_on_kill: Cancel the execution when a user marks or clears the deferred task.
     :param cancel_on_timeout: Cancel the execution when the deadline passes.
+    :param statuses: Without an ``execution_id``: the final statuses that count; empty for all.
+    :param context_contains: Without an ``execution_id``: JSON text of an object that the template context
+        contains; None for any.
+    :param not_found_after: Seconds after the creation of ``execution_id`` from which on the wait ends if the
+        complete execution log does not list the execution; None to wait on.
     :param stored: Whether Airflow has stored these arguments. Unknown ones, of a newer version of this
         package, are then ignored.
     """
@@ -98,6 +104,9 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
         deferred_at: float = 0.0,
         cancel_on_kill: bool = False,
         cancel_on_timeout: bool = False,
+        statuses: Sequence[str] = (),
+        context_contains: str | None = None,
+        not_found_after: float | None = None,
         stored: bool = False,
         **unknown: Any,
     ) -> None:
@@ -105,10 +114,18 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
         check_unknown(self, unknown, stored=stored)
         self.losant_conn_id = losant_conn_id
         self.target = Target(
-            application_id=application_id, notebook_id=notebook_id, execution_id=execution_id, since=since
+            application_id=application_id,
+            notebook_id=notebook_id,
+            execution_id=execution_id,
+            since=since,
+            statuses=tuple(statuses),
+            context_contains=context_contains,
         )
         self.config = WaitConfig(
-            poll_interval=poll_interval, deadline=deadline, max_poll_outage=max_poll_outage
+            poll_interval=poll_interval,
+            deadline=deadline,
+            max_poll_outage=max_poll_outage,
+            not_found_after=not_found_after,
         )
         self.not_before = not_before
         self.deferred_at = deferred_at
@@ -130,6 +147,9 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
             "deferred_at": self.deferred_at,
             "cancel_on_kill": self.cancel_on_kill,
             "cancel_on_timeout": self.cancel_on_timeout,
+            "statuses": list(self.target.statuses),
+            "context_contains": self.target.context_contains,
+            "not_found_after": self.config.not_found_after,
             "stored": True,
         }
 
@@ -258,6 +278,8 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
     :param notebook_id: ID of the notebook.
     :param application_id: ID of the application; by default the connection's.
     :param statuses: Which ends fire: some of ``completed``, ``errored``, ``timeout``, ``canceled``.
+    :param context_contains: Only executions whose template context contains these keys with these values
+        fire: a mapping, as of the sensor. None: all.
     :param poll_interval: Time between polls: seconds or a timedelta. Everything in the same triggerer that
         waits for the notebook shares them.
     :param batch: One event for all executions that are found at once, for a notebook of which more than one
@@ -277,6 +299,7 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
         notebook_id: str,
         application_id: str | None = None,
         statuses: Sequence[str] = (COMPLETED.name,),
+        context_contains: Mapping[str, Any] | str | None = None,
         poll_interval: float | timedelta = 60.0,
         batch: bool = False,
         losant_conn_id: str = "losant_default",
@@ -292,9 +315,10 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
             losant_conn_id=losant_conn_id,
             application_id=application_id and losant_id(application_id, field="application_id"),
             notebook_id=losant_id(notebook_id, field="notebook_id"),
-            statuses=_check_statuses(statuses),
+            statuses=parse_statuses(statuses),
             poll_interval=parse_seconds(poll_interval, field="poll_interval"),
             batch=batch,
+            context_contains=parse_context_contains(context_contains),
         )
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -328,13 +352,6 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
                 item.set_result((self.subscription, asset_stores(self)))
             elif item is not None:
                 yield TriggerEvent(item)  # type: ignore[no-untyped-call]  # Airflow's
-
-
-def _check_statuses(statuses: Sequence[str]) -> tuple[str, ...]:
-    known = [name for name, status in STATUSES.items() if status.is_final]
-    if isinstance(statuses, str) or not statuses or not set(statuses) <= set(known):
-        raise InvalidArgument("statuses", f"{statuses!r} is not a list of some of {', '.join(known)}")
-    return tuple(statuses)
 
 
 def _check_queue(queue: object) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_losant.api.defaults import MAX_LOG_LAG
 from airflow_provider_losant.api.flows.wait import WaitConfig
 from airflow_provider_losant.api.timestamps import parse_timestamp
 from airflow_provider_losant.hooks.losant import LosantHook
@@ -47,6 +48,10 @@ class LosantNotebookSensorTrigger(BaseTrigger):
     :param poll_interval: Seconds between polls.
     :param timeout: Seconds that the wait may take.
     :param deferral_timeout: Seconds after which Airflow ends the deferral.
+    :param statuses: With ``since``: the final statuses that count; None for all.
+    :param context_contains: With ``since``: what the template context contains: a mapping, or JSON text; None
+        for any. (templated)
+    :param max_log_lag: Seconds that an execution may be missing in the execution log after it was submitted.
     :param stored: Whether Airflow has stored these arguments. Unknown ones, of a newer version of this
         package, are then ignored.
     """
@@ -62,6 +67,9 @@ class LosantNotebookSensorTrigger(BaseTrigger):
         poll_interval: float,
         timeout: float,
         deferral_timeout: float,
+        statuses: Sequence[str] | None = None,
+        context_contains: Mapping[str, Any] | str | None = None,
+        max_log_lag: float = MAX_LOG_LAG,
         stored: bool = False,
         **unknown: Any,
     ) -> None:
@@ -75,6 +83,9 @@ class LosantNotebookSensorTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.timeout = timeout
         self.deferral_timeout = deferral_timeout
+        self.statuses = statuses
+        self.context_contains = context_contains
+        self.max_log_lag = max_log_lag
         self._context: Any = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -88,6 +99,9 @@ class LosantNotebookSensorTrigger(BaseTrigger):
             "poll_interval": self.poll_interval,
             "timeout": self.timeout,
             "deferral_timeout": self.deferral_timeout,
+            "statuses": self.statuses,
+            "context_contains": self.context_contains,
+            "max_log_lag": self.max_log_lag,
             "stored": True,
         }
 
@@ -117,12 +131,20 @@ class LosantNotebookSensorTrigger(BaseTrigger):
         hook = LosantHook(self.losant_conn_id, self.application_id)
         await hook.aload_settings()
         target = resolve_target(
-            hook, notebook_id=self.notebook_id, execution_id=self.execution_id, since=self.since
+            hook,
+            notebook_id=self.notebook_id,
+            execution_id=self.execution_id,
+            since=self.since,
+            statuses=self.statuses,
+            context_contains=self.context_contains,
         )
         if self._context is not None:
             await LosantNotebookLink().apush(self._context, hook.notebook_url(target))
         config = WaitConfig(
-            poll_interval=self.poll_interval, deadline=self._deadline(), max_poll_outage=self.timeout
+            poll_interval=self.poll_interval,
+            deadline=self._deadline(),
+            max_poll_outage=self.timeout,
+            not_found_after=self.max_log_lag,
         )
         return LosantNotebookExecutionTrigger(
             losant_conn_id=self.losant_conn_id, **asdict(target), **asdict(config)

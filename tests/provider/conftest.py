@@ -123,7 +123,9 @@ def dag_bundle(folder: Path) -> Iterator[pytest.MonkeyPatch]:
     manager = import_module("airflow.dag_processing.bundles.manager") if AIRFLOW_3 else None
     # Airflow 3.4 reads the list once in a process, in which other tests have lists of their own.
     forget = getattr(getattr(manager, "_load_bundle_config_snapshot", None), "cache_clear", lambda: None)
-    bundle = {"classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "name": folder.name}
+    # Airflow has a bundle of its own with the name example_dags.
+    name = f"tests_{folder.name}"
+    bundle = {"classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "name": name}
     bundles = json.dumps([{**bundle, "kwargs": {"path": str(folder)}}])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundles)

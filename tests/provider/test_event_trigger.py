@@ -264,6 +264,26 @@ def test_only_the_selected_statuses_fire_events(losant: Emulator, notebook: str)
 
 
 @needs_events
+def test_only_executions_with_the_wanted_context_fire_events(losant: Emulator, notebook: str) -> None:
+    def execute_with(context: object) -> str:
+        losant.script(notebook, BRIEF)
+        return LosantHook().execute_notebook(notebook, template_context=json.dumps(context))
+
+    async def main() -> tuple[list[dict[str, Any]], str]:
+        wanted = {"site": "north", "days": {"first": 1}}
+        fired = asyncio.create_task(first(watcher(notebook, context_contains=wanted).run(), 1))
+        await wait_until_polled(losant)
+        for other in ({"site": "south"}, {"site": "north"}, ["site"], {"site": "north", "days": 1}):
+            await asyncio.to_thread(execute_with, other)
+        expected = await asyncio.to_thread(execute_with, wanted | {"more": 1})
+        return await fired, expected
+
+    events, expected = asyncio.run(main())
+
+    assert [it["execution_id"] for it in events] == [expected]
+
+
+@needs_events
 def test_event_triggers_and_waits_for_a_notebook_share_its_polls(losant: Emulator, notebook: str) -> None:
     run = execute(losant, notebook, Script(notebook=0.8))
     waits = LosantNotebookExecutionTrigger(
@@ -423,15 +443,16 @@ def test_the_checkpoint_key_does_not_depend_on_the_poll_interval(
     losant: Emulator, notebook: str, supervisor: Supervisor
 ) -> None:
     async def main() -> None:
-        for other_way in ({}, {"poll_interval": 2 * INTERVAL}, {"statuses": ["errored"]}):
+        north: dict[str, Any] = {"context_contains": {"site": "north"}}
+        for other_way in ({}, {"poll_interval": 2 * INTERVAL}, {"statuses": ["errored"]}, north):
             asked = count_polls(losant)
             async with triggerer(watcher(notebook, **other_way), assets=2):
                 await wait_until(lambda asked=asked: count_polls(losant) > asked + 1)
 
     asyncio.run(main())
 
-    assert sorted(name for name, _ in supervisor.kept) == ["battery-0", "battery-0", "battery-1", "battery-1"]
-    assert len({key for _, key in supervisor.kept}) == 2
+    assert sorted(name for name, _ in supervisor.kept) == ["battery-0"] * 3 + ["battery-1"] * 3
+    assert len({key for _, key in supervisor.kept}) == 3
     assert losant.token not in json.dumps([*supervisor.kept.values(), *map(list, supervisor.kept)])
 
 
@@ -451,6 +472,7 @@ def test_equal_event_triggers_are_serialized_equally(notebook: str) -> None:
 
     assert sum_up(poll_interval=timedelta(minutes=1)) == sum_up(poll_interval=60) == sum_up()
     assert sum_up(statuses=("errored",)) != sum_up()
+    assert sum_up(context_contains={"site": "north"}) != sum_up() == sum_up(context_contains={})
 
 
 @needs_events
@@ -463,6 +485,8 @@ def test_equal_event_triggers_are_serialized_equally(notebook: str) -> None:
         ({"statuses": ["queued"]}, "statuses"),
         ({"statuses": []}, "statuses"),
         ({"poll_interval": 0}, "poll_interval"),
+        ({"context_contains": "north"}, "context_contains"),
+        ({"context_contains": [1]}, "context_contains"),
         ({"queue": ""}, "queue"),
         ({"queue": " losant"}, "queue"),
         ({"queue": "losant,other"}, "queue"),

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class Finished:
     requests: list[Request]
     url: str
     logical_date: Any
+    chosen: str
 
     def submission_of(self, task_id: str) -> dict[str, Any]:
         """Return the only submission of a task."""
@@ -59,9 +61,20 @@ def run_in_process(losant: Emulator) -> Finished:
     losant.script(good, BRIEF)
     losant.script(bad, Script(notebook=0.01, ending="errored", errors=(("ValueError", "boom"),)))
     failed = LosantHook().execute_notebook(bad)
+    mixed, since = losant.add_notebook("Mixed"), datetime.now(UTC)
+    wanted = {"site": "north", "nested": {"days": ["2026-03-05"], "count": 2, "more": None}}
+    for script, context in [
+        (Script(notebook=0.01, ending="errored"), wanted),
+        (Script(notebook=0.01), wanted | {"site": "south"}),
+        (Script(notebook=0.01), wanted | {"nested": {"count": 2}}),
+        (BRIEF, wanted),
+    ]:
+        losant.script(mixed, script)
+        chosen = LosantHook().execute_notebook(mixed, template_context=context)
+        time.sleep(0.02)
     losant.clear_requests()
-    time.sleep(0.02)
     given = {"notebook": good, "failed_notebook": bad, "failed_execution": failed, "site": "north"}
+    given |= {"mixed_notebook": mixed, "since": since.isoformat(), "day": "2026-03-05"}
     run = in_process.test(
         run_conf={**given, "connection": "losant_other", "application": losant.application_id}
     )
@@ -78,6 +91,7 @@ def run_in_process(losant: Emulator) -> Finished:
         requests=losant.requests,
         url=f"https://ui.example/applications/{losant.application_id}/notebooks/{good}",
         logical_date=run.logical_date,
+        chosen=chosen,
     )
 
 
@@ -106,7 +120,10 @@ def test_each_operator_submitted_exactly_once(finished: Finished) -> None:
 
     assert len(orders) == 3
     assert {it.operation for it in finished.requests} == {"notebook.execute", "notebook.logs"}
-    assert all({"limit", "since"} <= set(it.query) for it in finished.requests if it not in orders)
+    polls = [it.query for it in finished.requests if it not in orders]
+    assert all("limit" in it for it in polls)
+    # Without since only once in each mode: before a sensor decides that its execution does not exist.
+    assert sum("since" not in it for it in polls) == len(MODES)
 
 
 @pytest.mark.parametrize("task_id", ["run_waiting", "run_deferred"])
@@ -169,3 +186,14 @@ def test_a_task_that_does_not_wait_never_defers_or_polls(finished: Finished) -> 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_soft_fail_sensor_is_skipped_when_the_execution_failed(finished: Finished, mode: str) -> None:
     assert finished.states[f"skip_{mode}"] == "skipped"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_sensor_chooses_by_status_and_template_context(finished: Finished, mode: str) -> None:
+    assert finished.states[f"choose_{mode}"] == "success"
+    assert finished.results[f"choose_{mode}"]["execution_id"] == finished.chosen
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_sensor_fails_at_once_if_its_execution_does_not_exist(finished: Finished, mode: str) -> None:
+    assert finished.states[f"unknown_{mode}"] == "failed"

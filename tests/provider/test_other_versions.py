@@ -174,6 +174,19 @@ def test_a_wait_with_stored_arguments_of_a_newer_version_ends_with_its_event(
     assert asyncio.run(event())["is_success"]
 
 
+@pytest.mark.parametrize("kind", ["execution", "sensor"])
+def test_a_trigger_with_stored_arguments_of_an_older_version_chooses_any_execution(
+    losant: Emulator, notebook: str, kind: str
+) -> None:
+    made = triggers(losant, notebook)[kind]
+    path, stored = made.serialize()
+    newer = ("statuses", "context_contains", "not_found_after", "max_log_lag")
+    older = {name: value for name, value in stored.items() if name not in newer}
+
+    assert len(older) < len(stored)
+    assert from_database((path, older)).serialize() == made.serialize()
+
+
 # -- checkpoints ------------------------------------------------------------------------------------------
 
 

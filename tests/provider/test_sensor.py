@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.hooks.losant import LosantHook
+from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
 from tests.provider.conftest import set_connection
 from tests.provider.tasks import Task, Ti, context_of
@@ -291,3 +292,214 @@ def test_without_an_id_an_event_of_another_notebook_is_refused(
 def test_a_foreign_event_is_refused(notebook: str) -> None:
     with pytest.raises(ValueError, match="not the event of a notebook wait"):
         sensor(notebook, execution_id="0" * 24).make().execute_complete(context_of(Ti()), {})
+
+
+# -- executions chosen by status and template context -----------------------------------------------------
+
+
+@ALL_MODES
+def test_a_sensor_waits_for_an_execution_with_the_wanted_context(
+    losant: Emulator, notebook: str, mode: str
+) -> None:
+    losant.script(notebook, Script(notebook=0.1))
+    LosantHook().execute_notebook(notebook, template_context={"site": "south"})
+    LosantHook().execute_notebook(notebook)
+    expected = LosantHook().execute_notebook(notebook, template_context={"site": "north", "day": 1})
+    one = sensor(notebook, mode, since=A_YEAR_AGO, context_contains={"site": "north"})
+
+    assert one.run()["execution_id"] == expected
+    assert len(one.deferrals) == (mode == "deferred")
+
+
+@ALL_MODES
+@pytest.mark.parametrize("given", ['{"airflow": {"task_id": "report"}}', {"airflow": {"task_id": "report"}}])
+def test_a_sensor_finds_the_execution_of_a_task_by_its_marker(
+    losant: Emulator, notebook: str, mode: str, given: Any
+) -> None:
+    LosantHook().execute_notebook(notebook)
+    submit = LosantNotebookExecuteOperator(task_id="report", notebook_id=notebook, wait_for_completion=False)
+    expected = submit.execute(context_of(Ti()))["execution_id"]
+    LosantHook().execute_notebook(notebook)
+
+    assert sensor(notebook, mode, since=A_YEAR_AGO, context_contains=given).run()["execution_id"] == expected
+
+
+@ALL_MODES
+def test_with_statuses_a_sensor_passes_over_executions_that_end_otherwise(
+    losant: Emulator, notebook: str, start: Callable[[], str], mode: str
+) -> None:
+    losant.script(notebook, FAILING)
+    start()
+    losant.script(notebook, Script(notebook=0.15))
+    expected = start()
+
+    result = sensor(notebook, mode, since=A_YEAR_AGO, statuses=("completed",)).run()
+
+    assert result["execution_id"] == expected
+
+
+@ALL_MODES
+def test_a_chosen_execution_that_did_not_complete_still_fails_the_sensor(
+    losant: Emulator, notebook: str, start: Callable[[], str], mode: str
+) -> None:
+    losant.script(notebook, FAILING)
+    execution = start()
+
+    with pytest.raises(AirflowFailException, match=f"ended with status errored.*{execution}"):
+        sensor(notebook, mode, since=A_YEAR_AGO, statuses=["errored", "completed"]).run()
+
+
+@ALL_MODES
+def test_without_a_wanted_execution_the_sensor_times_out(
+    notebook: str, start: Callable[[], str], mode: str
+) -> None:
+    start()
+    time.sleep(0.05)
+
+    with pytest.raises(AirflowSensorTimeout):
+        sensor(notebook, mode, since=A_YEAR_AGO, context_contains={"site": "north"}, timeout=0.15).run()
+
+
+CHOICES: dict[str, dict[str, Any]] = {
+    "since": {"since": A_YEAR_AGO},
+    "text": {"since": "2026-01-01"},
+    "milliseconds": {"since": 1767225600000},
+    "context": {"context_contains": {"site": "{{ params.site }}"}},
+    "statuses": {"statuses": ["completed"]},
+    "all": {"since": A_YEAR_AGO, "statuses": ["completed"], "context_contains": '{"a": 1}'},
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES.values(), ids=CHOICES)
+def test_an_execution_id_beside_a_choice_is_refused_when_the_dag_is_parsed(choice: dict[str, Any]) -> None:
+    names = " and ".join(choice)
+
+    with pytest.raises(LosantConfigError, match=f"execution_id: names one execution, so {names} cannot be"):
+        sensor("0" * 24, execution_id="0" * 24, **choice).make()
+
+
+@ALL_MODES
+@pytest.mark.parametrize("choice", [CHOICES["since"], CHOICES["context"], CHOICES["statuses"]], ids=str)
+def test_an_execution_id_beside_a_choice_is_refused_when_both_have_been_rendered(
+    losant: Emulator, notebook: str, mode: str, choice: dict[str, Any]
+) -> None:
+    def make() -> LosantNotebookExecutionSensor:
+        one = sensor(notebook, mode, execution_id="{{ params.id }}", **choice).make()
+        one.execution_id = "0" * 24  # as Airflow renders it
+        return one  # type: ignore[no-any-return]  # a task makes any operator
+
+    with pytest.raises(LosantConfigError, match="execution_id: names one execution, so "):
+        Task(make).run()
+
+    assert losant.requests == []
+
+
+EMPTY: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "texts": {"since": "", "context_contains": " "},
+    "objects": {"since": None, "context_contains": {}},
+    "JSON": {"context_contains": ""},
+}
+
+
+@ALL_MODES
+@pytest.mark.parametrize("empty", EMPTY.values(), ids=EMPTY)
+def test_arguments_that_render_empty_count_as_not_given(
+    notebook: str, start: Callable[[], str], mode: str, empty: dict[str, Any]
+) -> None:
+    execution = start()
+
+    assert sensor(notebook, mode, execution_id=execution, **empty).run()["execution_id"] == execution
+    chosen = sensor(notebook, mode, execution_id="", since=A_YEAR_AGO, context_contains={})
+    assert chosen.run()["execution_id"] == execution
+
+
+@ALL_MODES
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"context_contains": "north"}, "context_contains: is not JSON"),
+        ({"context_contains": ["north"]}, "context_contains: "),
+        ({"context_contains": {"at": A_YEAR_AGO}}, "context_contains: is not JSON"),
+        ({"statuses": "completed"}, "statuses: 'completed' is not a list of some of completed, errored"),
+        ({"statuses": ["done"]}, "statuses: ['done'] is not a list"),
+        ({"statuses": []}, "statuses: [] is not a list"),
+        ({"max_log_lag": 0}, "max_log_lag: 0 is not a positive number of seconds"),
+    ],
+    ids=str,
+)
+def test_an_invalid_choice_is_named_before_any_request(
+    losant: Emulator, notebook: str, mode: str, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(LosantConfigError) as caught:
+        sensor(notebook, mode, since=A_YEAR_AGO, **options).run()
+
+    assert str(caught.value).startswith(says)
+    assert losant.requests == []
+
+
+# -- executions that do not exist -------------------------------------------------------------------------
+
+
+@ALL_MODES
+@pytest.mark.parametrize("soft_fail", [False, True], ids=["hard", "soft"])
+def test_an_execution_that_does_not_exist_fails_the_sensor_without_retry(
+    losant: Emulator, notebook: str, start: Callable[[], str], mode: str, soft_fail: bool
+) -> None:
+    start()
+    expected = AirflowSkipException if soft_fail else AirflowFailException
+    # What Airflow says about a skipped sensor depends on its mode.
+    says = None if soft_fail else r"The execution does not exist: the complete .* check execution_id"
+
+    with pytest.raises(expected, match=says):
+        sensor(notebook, mode, execution_id="1" * 24, timeout=3_600, soft_fail=soft_fail).run()
+
+
+@ALL_MODES
+def test_an_execution_of_another_notebook_does_not_exist_in_this_one(
+    losant: Emulator, notebook: str, start: Callable[[], str], mode: str
+) -> None:
+    other = losant.add_notebook("Other")
+    execution = start()
+
+    with pytest.raises(AirflowFailException, match="The execution does not exist"):
+        sensor(other, mode, execution_id=execution, max_log_lag=0.5, timeout=3_600).run()
+
+
+@ALL_MODES
+def test_an_incomplete_log_does_not_show_that_an_execution_does_not_exist(
+    losant: Emulator, notebook: str, start: Callable[[], str], mode: str
+) -> None:
+    losant.switches.max_limit = 20
+    for _ in range(21):
+        start()
+
+    with pytest.raises(AirflowSensorTimeout):
+        sensor(notebook, mode, execution_id="1" * 24, timeout=0.3).run()
+
+
+@ALL_MODES
+def test_a_new_execution_may_be_missing_in_the_log_for_a_while(
+    losant: Emulator, notebook: str, start: Callable[[], str], mode: str
+) -> None:
+    losant.switches.listing_lag = 1.5
+
+    assert sensor(notebook, mode, execution_id=start()).run()["status"] == "completed"
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_an_operator_does_not_end_because_its_execution_is_missing_in_the_log(
+    losant: Emulator, notebook: str, deferrable: bool
+) -> None:
+    losant.switches.listing_lag = 2.0
+    task = Task(
+        lambda: LosantNotebookExecuteOperator(
+            task_id="report",
+            notebook_id=notebook,
+            deferrable=deferrable,
+            poll_interval=0.05,
+            max_log_lag=0.01,
+        )
+    )
+
+    assert task.run()["status"] == "completed"

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowSensorTimeout
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowSensorTimeout
 
 from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.exceptions import LosantConfigError
@@ -257,6 +257,58 @@ def test_the_trigger_waits_for_the_execution_of_an_upstream_task(
 
 
 @where_it_can
+@pytest.mark.parametrize(
+    "context",
+    [
+        {"site": "{{ dag.dag_id }}", "nested": {"days": ["{{ ds }}"]}},
+        '{"site": "{{ dag.dag_id }}", "nested": {"days": ["{{ ds }}"]}}',
+        {"site": "{{ ti.xcom_pull(task_ids='first') }}"},
+    ],
+    ids=["mapping", "text", "XCom"],
+)
+def test_the_trigger_chooses_by_status_and_template_context(
+    losant: Emulator, notebook: str, triggerer: Triggerer, context: Any
+) -> None:
+    wanted = {"site": "energy", "nested": {"days": ["2026-01-01"], "more": 1}}
+    losant.script(notebook, Script(notebook=0.01, ending="errored"))
+    LosantHook().execute_notebook(notebook, template_context=wanted)
+    losant.script(notebook, Script(notebook=0.01))
+    LosantHook().execute_notebook(notebook, template_context=wanted | {"site": "south"})
+    expected = LosantHook().execute_notebook(notebook, template_context=wanted)
+    triggerer.supervisor.xcoms["first", "return_value"] = "energy"
+    with triggerer.dag:
+        sensor(notebook, since=DAY, context_contains=context, statuses=("completed",))
+
+    assert triggerer.begin()["result"]["execution_id"] == expected
+
+
+@where_it_can
+def test_an_xcom_in_a_wanted_context_is_rendered(notebook: str, triggerer: Triggerer) -> None:
+    expected = LosantHook().execute_notebook(notebook, template_context={"site": "north"})
+    triggerer.supervisor.xcoms["first", "execution_id"] = "north"
+    with triggerer.dag:
+        first = LosantNotebookExecuteOperator(task_id="first", notebook_id=notebook)
+        one = sensor(notebook, since=DAY, context_contains={"site": first.output["execution_id"]})
+
+    assert triggerer.begin()["result"]["execution_id"] == expected
+    assert one.upstream_task_ids == {"first"}
+
+
+@where_it_can
+def test_an_execution_that_does_not_exist_ends_the_wait_in_the_triggerer(
+    notebook: str, triggerer: Triggerer
+) -> None:
+    with triggerer.dag:
+        one = sensor(notebook, execution_id="0" * 24, timeout=3_600)
+
+    event = triggerer.begin()
+
+    assert event["ending"] == "not_found"
+    with pytest.raises(AirflowFailException, match="The execution does not exist"):
+        one.execute_complete(context_of(Ti()), event)
+
+
+@where_it_can
 def test_a_restart_of_the_triggerer_does_not_extend_the_wait(
     losant: Emulator, notebook: str, triggerer: Triggerer
 ) -> None:
@@ -300,6 +352,10 @@ def test_an_execution_timeout_does_not_move_the_deadline(
         {"since": "{{ prev_start_date_success }}"},
         {"since": "{{ (triggering_asset_events.values() | first | first).timestamp }}"},
         {"since": "yesterday"},
+        {"since": "2026-01-01", "context_contains": {"site": "{{ nowhere }}"}},
+        {"since": "2026-01-01", "context_contains": "{site: {{ ds }}}"},
+        {"since": "2026-01-01", "statuses": ["done"]},
+        {"since": "{{ ds }}", "execution_id": "{{ '0' * 24 }}"},
         {"execution_id": "0" * 24, "losant_conn_id": "{{ nowhere }}"},
         {"execution_id": "0" * 24, "application_id": "{{ nowhere }}"},
     ],

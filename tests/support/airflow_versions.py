@@ -45,6 +45,7 @@ def is_for(version: str, *, since: str | None = None, before: str | None = None)
 
 
 EXAMPLES_SINCE = {
+    "losant_approve_run": "3.1",
     "losant_react_to_notebook": "3.0",
     "losant_react_to_busy_notebook": "3.0",
     "losant_report_partitions": "3.3",

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_losant.api.errors import SHAPE_ERRORS
 from airflow_provider_losant.api.execution_log import SLICE
 from airflow_provider_losant.api.fields import MAX_EVENT
+from airflow_provider_losant.api.flows.execution_filter import ExecutionFilter
 from airflow_provider_losant.api.flows.log_reader import SINCE_MARGIN
 from airflow_provider_losant.api.flows.poll_schedule import PollDemand
 from airflow_provider_losant.api.flows.skipped_entries import SkippedEntries
@@ -123,6 +124,7 @@ class CompletionFeed:
     ended before the first poll is not delivered; what is active then will be.
 
     :param statuses: Names of the statuses to deliver.
+    :param context_contains: JSON text of an object that the template context contains; None for any.
     :param poll_interval: Seconds between polls.
     :param now: Epoch seconds.
     :param checkpoint: Where another feed has stopped; None begins anew.
@@ -140,13 +142,14 @@ class CompletionFeed:
         now: float,
         checkpoint: Checkpoint | None = None,
         batch: bool = False,
+        context_contains: str | None = None,
         complete: Callable[[Result], Result] = lambda result: result,
     ) -> None:
         self.application_id = application_id
         self.notebook_id = notebook_id
         self._poll_interval = poll_interval
         self._is_first_poll = checkpoint is None  # before it, every execution looks new
-        self._statuses = statuses
+        self._filter = ExecutionFilter.of(statuses, context_contains)
         self._since = now - INITIAL_LOOKBACK if checkpoint is None else checkpoint.since
         # All that has been found, and of it what is not part of a delivery.
         self._found = {} if checkpoint is None else dict(checkpoint.delivered)
@@ -238,7 +241,7 @@ class CompletionFeed:
         for number, (_, _, execution) in enumerate(executions, 1):
             queued = execution.queued_time
             if execution.status.is_final:
-                self._add(execution, queued)
+                self._add(execution, queued, log)
             elif queued > now - STALE_AFTER and queued >= self._since:
                 active.append(queued)
             if number % SLICE == 0:
@@ -248,11 +251,11 @@ class CompletionFeed:
             self._is_first_poll = False
             self._pending.append(_Pending(since=self._since, passed=self._take_passed()))
 
-    def _add(self, execution: Execution, queued: float) -> None:
+    def _add(self, execution: Execution, queued: float, log: ExecutionLog) -> None:
         execution_id = execution.ref.execution_id
         self._found[execution_id] = queued
-        is_wanted = execution.status.name in self._statuses
-        if queued < self._since or self._is_first_poll or not is_wanted:
+        is_excluded = self._filter is not None and not self._filter.accepts(execution, log)
+        if queued < self._since or self._is_first_poll or is_excluded:
             self._passed[execution_id] = queued
             return
         pending = _Pending(

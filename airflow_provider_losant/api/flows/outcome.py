@@ -13,7 +13,7 @@ from airflow_provider_losant.api.fields import MAX_EVENT, fit_files
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Ending = Literal["ended", "deadline", "outage", "refused"]
+Ending = Literal["ended", "deadline", "outage", "refused", "not_found"]
 # What each part of an event may have, in bytes of JSON, if all together have too many.
 _ERRORS_ROOM, _FILES_ROOM, _ERROR_LOG_ROOM, _PROBLEM_ROOM = 32_000, 16_000, 8_000, 4_000
 
@@ -24,7 +24,8 @@ class Outcome:
     How a wait ended. It is plain JSON (:meth:`to_event`), so that a trigger can pass it to its task.
 
     :param ending: ``ended`` (the execution has a final status), ``deadline`` (the time to wait was over),
-        ``outage`` (too long without a readable response), ``refused`` (Losant denies access to the log).
+        ``outage`` (too long without a readable response), ``refused`` (Losant denies access to the log),
+        ``not_found`` (the complete log does not list the execution).
     :param result: What is known of the execution, as DAGs get it; holds no signed URL.
     :param is_success: The execution completed.
     :param errors: Losant's execution errors.
@@ -44,7 +45,7 @@ class Outcome:
     @property
     def may_be_active(self) -> bool:
         """Whether the execution may still use run minutes."""
-        return self.ending != "ended" and not self.is_cancelled
+        return self.ending not in ("ended", "not_found") and not self.is_cancelled
 
     def to_event(self) -> dict[str, Any]:
         """Return the JSON dict that a trigger fires: at most 64 KB, for which texts may be shortened."""

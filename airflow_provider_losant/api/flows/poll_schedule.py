@@ -115,6 +115,7 @@ class PollSchedule:
         self._recipients: Sequence[Subscriber] = ()
         self._needs_retry = False
         self._last_poll = self._requested_at = -inf
+        self._requested_since = inf
         self._stretch = 1.0
         self._next_poll_at = inf
         self._failures = 0
@@ -156,12 +157,15 @@ class PollSchedule:
         """Return ``limit`` and ``since`` of a request whose response serves all who accept one now."""
         self._requested_at, self._needs_retry = self._steady(now), False
         self._recipients, since = self._accepting(self._requested_at, default=now)
+        self._requested_since = since
         return self._limit.next_limit(at_least=2 * len(self._recipients)), since
 
     def on_response(self, log: ExecutionLog, now: float) -> list[Subscriber]:
         """Process a response; return the subscribers that get it: none, if a longer log is needed first."""
         self._failures = 0
-        hides_some = self._limit.is_full(len(log)) and any(
+        is_full = self._limit.is_full(len(log))
+        log.set_request(self._requested_since, may_be_cut=is_full or self._limit.may_be_capped(len(log)))
+        hides_some = is_full and any(
             it.demand is not None and it.demand.wants_longer_log and not it.is_satisfied_by(log)
             for it in self._present
         )

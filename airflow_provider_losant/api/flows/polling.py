@@ -104,6 +104,10 @@ def conclude(
     """
     if wait.ending == "ended" and wait.execution is not None:
         return (yield from _ended(wait.execution))
+    if wait.ending == "deadline" and wait.expects_listing(clock()):
+        wait = yield from _poll_whole_log(wait, clock)
+        if wait.ending == "ended" and wait.execution is not None:
+            return (yield from _ended(wait.execution))
     outcome = _given_up(wait)
     ref = wait.target.ref
     if wait.ending != "deadline" or not cancel_on_timeout or ref is None:
@@ -117,6 +121,20 @@ def conclude(
         if again.ending == "ended" and again.execution is not None:
             return (yield from _ended(again.execution))
     return replace(outcome, is_cancelled=result == "requested")
+
+
+def _poll_whole_log(wait: Wait, clock: Clock) -> Flow[Wait]:
+    """
+    Search the whole log for an execution that the last poll did not list; return the wait after that.
+
+    A wait in which each poll is in another process, or that had time for few polls, has never requested it.
+    """
+    again = Wait(wait.target, wait.config, is_unlisted=True)
+    schedule = PollSchedule.of(again)
+    while again.ending is None:
+        yield from poll_once(schedule, clock)
+        yield from again.drain_logs()
+    return again if again.ending in ("ended", "not_found") else wait
 
 
 def _ended(execution: Execution) -> Flow[Outcome]:

@@ -21,13 +21,15 @@ from airflow_provider_losant.api.errors import (
     ResponseTooLarge,
     Unauthorized,
 )
+from airflow_provider_losant.api.fields import one_line
+from airflow_provider_losant.api.flows.execution_filter import ExecutionFilter, FirstToEnd
 from airflow_provider_losant.api.flows.log_reader import SINCE_MARGIN, WHOLE_LOG
 from airflow_provider_losant.api.flows.outcome import format_durations
 from airflow_provider_losant.api.flows.poll_schedule import PollDemand
 from airflow_provider_losant.api.flows.skipped_entries import SkippedEntries
 from airflow_provider_losant.api.flows.steps import LogLine
 from airflow_provider_losant.api.model import QUEUED, ExecutionRef
-from airflow_provider_losant.api.timestamps import format_elapsed, format_timestamp
+from airflow_provider_losant.api.timestamps import DAY, format_elapsed, format_timestamp
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.execution_log import ExecutionLog
@@ -51,11 +53,14 @@ class WaitConfig:
     :param deadline: Epoch seconds at which the wait is over, in whatever process it is by then.
     :param max_poll_outage: Seconds without a readable response after which the wait is given up, not counting
         those of ``Retry-After``.
+    :param not_found_after: Seconds after the creation of an ``execution_id`` from which on the wait ends if
+        the complete log does not list the execution; None to wait on.
     """
 
     poll_interval: float
     deadline: float
     max_poll_outage: float
+    not_found_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +69,16 @@ class Target:
     The execution to wait for: the one with an id, or the first to end of those queued since a timestamp.
 
     :param since: Epoch seconds; with an ``execution_id``, roughly when that execution was created.
+    :param statuses: Without an ``execution_id``: the final statuses that count; empty for all.
+    :param context_contains: Without an ``execution_id``: a JSON object that the template context contains.
     """
 
     application_id: str
     notebook_id: str
     execution_id: str | None = None
     since: float
+    statuses: Sequence[str] = ()
+    context_contains: str | None = None
 
     @classmethod
     def of(cls, ref: ExecutionRef) -> Target:
@@ -117,7 +126,9 @@ class Target:
         if self.execution_id is not None:
             return f"execution {self.execution_id} of notebook {self.notebook_id}"
         since = format_timestamp(datetime.fromtimestamp(self.since, UTC))
-        return f"first execution of notebook {self.notebook_id} since {since}"
+        statuses = f" with status {' or '.join(self.statuses)}" if self.statuses else ""
+        context = f" with {one_line(self.context_contains)} in its context" if self.context_contains else ""
+        return f"first execution of notebook {self.notebook_id} since {since}{statuses}{context}"
 
 
 class Wait:
@@ -127,13 +138,16 @@ class Wait:
     :param target: The execution to wait for.
     :param config: How often to poll, and for how long.
     :param not_before: Epoch seconds before which responses are ignored.
+    :param is_unlisted: The log did not list the execution, so the whole log is wanted.
     :ivar demand: When the next poll is wanted; None once the wait is over.
     :ivar execution: The execution as the latest readable response showed it.
     :ivar ending: How the wait ended; None while it continues.
     :ivar problem: Why the wait was given up.
     """
 
-    def __init__(self, target: Target, config: WaitConfig, *, not_before: float = 0.0) -> None:
+    def __init__(
+        self, target: Target, config: WaitConfig, *, not_before: float = 0.0, is_unlisted: bool = False
+    ) -> None:
         self.target = target
         self.config = config
         self.execution: Execution | None = None
@@ -146,8 +160,10 @@ class Wait:
         self._outage_since: float | None = None
         self._unreadable_since: float | None = None
         self._reports: int | None = None
-        self._failures = 0
+        self._failures = FAILURES_BEFORE_FULL_LOG if is_unlisted else 0
         self._queued_polls = 0
+        wanted = ExecutionFilter.of(target.statuses, target.context_contains)
+        self._search = None if wanted is None else FirstToEnd(wanted, target.since)
         self.demand = self._next_demand()
 
     @property
@@ -168,8 +184,10 @@ class Wait:
         """Process a response; return whether there is something new to report, None for another call."""
         if self.target.execution_id is None and not log.parse_slice():
             return None
+        if self._search is not None and not self._search.step(log):
+            return None
         try:
-            found = self.target.select(log, self.execution, self._skipped)
+            found = self._select(log)
         except ProtocolError as error:
             return self.on_error(error, now)
         if self._unreadable_since is not None:
@@ -179,9 +197,18 @@ class Wait:
             self._update(found)
         if found is not None or self.target.execution_id is None:
             self._outage_since, self._failures = None, 0
+        elif self.expects_listing(now) and log.rules_out(self.target.execution_id, self.target.since - DAY):
+            self._end("not_found", "the complete execution log of the notebook does not list it")
+            return True
         elif self._count_failure(now):
             self._log(f"The execution log does not list the {self.target} yet")
         return self.on_tick(now)
+
+    def expects_listing(self, now: float) -> bool:
+        """Tell whether the execution has never been seen, and is so old that Losant lists it if it exists."""
+        after = self.config.not_found_after
+        is_unseen = self.target.execution_id is not None and self.execution is None
+        return is_unseen and after is not None and now >= self.target.since + after
 
     def on_error(self, error: LosantError, now: float) -> bool:
         """
@@ -221,6 +248,12 @@ class Wait:
         """Return the lines for the task log that have come up since the last call."""
         lines, self._logs = (*self._skipped.drain_logs(), *self._logs), ()
         return lines
+
+    def _select(self, log: ExecutionLog) -> Execution | None:
+        if self._search is None:
+            return self.target.select(log, self.execution, self._skipped)
+        self._skipped.report(log)
+        return self._search.take()
 
     def _next_demand(self) -> PollDemand | None:
         if self.ending is not None:

@@ -54,3 +54,23 @@ with DAG("in_process", start_date=pendulum.datetime(2026, 1, 1), schedule=None) 
             soft_fail=True,
             **options,
         )
+        LosantNotebookExecutionSensor(
+            task_id=f"choose_{name}",
+            notebook_id=GIVEN % "mixed_notebook",
+            execution_id="{{ dag_run.conf.get('none', '') }}",
+            since=GIVEN % "since",
+            context_contains={"site": GIVEN % "site", "nested": {"days": [GIVEN % "day"], "count": 2}},
+            statuses=["completed", "canceled"],
+            poke_interval=0.02,
+            timeout=30,
+            **options,
+        )
+        LosantNotebookExecutionSensor(
+            task_id=f"unknown_{name}",
+            notebook_id=GIVEN % "notebook",
+            execution_id="0" * 24,
+            since="{{ dag_run.conf.get('none', '') }}",
+            poke_interval=0.02,
+            timeout=3_600,
+            **options,
+        )
