@@ -14,3 +14,5 @@ MAX_LOG_LAG: Final = 60.0
 """Seconds that Losant may lag behind a submission: of the argument, and where a task's own is not known."""
 LONGEST: Final = 3650 * 24 * 3600.0
 """Seconds; a later deadline may be beyond the timestamps that Airflow and its database can handle."""
+ONE_NOTEBOOK = "Give exactly one of notebook_id and notebook_name"
+"""What is wrong with a task that has both or neither."""

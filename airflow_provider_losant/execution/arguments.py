@@ -15,6 +15,7 @@ from airflow_provider_losant.api.payloads import encode_context
 from airflow_provider_losant.api.timestamps import parse_seconds, parse_timestamp
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
 from airflow_provider_losant.execution.outputs import OutputPlan
+from airflow_provider_losant.hooks.target import name_to_find
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import BaseOperator
@@ -45,6 +46,7 @@ class ExecuteArguments:
     """
     The arguments under the operator's names, in the types that the provider computes with.
 
+    :param notebook_id: Empty as long as only ``notebook_name`` is known.
     :param template_context: JSON text.
     :param poll_interval: Seconds, as are ``timeout``, ``max_poll_outage`` and ``max_log_lag``.
     :param try_deadline: Epoch seconds at which Airflow's ``execution_timeout`` of this try is over, and the
@@ -53,6 +55,7 @@ class ExecuteArguments:
 
     application_id: str
     notebook_id: str
+    notebook_name: str | None
     relative_to: datetime | None
     template_context: str | None
     notification_email: str | None
@@ -86,9 +89,11 @@ class ExecuteArguments:
         unchanged: dict[str, Any] = {name: getattr(given, name) for name in _UNCHANGED}
         with permanent_errors_as_config_error():
             moment = given.relative_to
+            name = name_to_find(given.notebook_id, given.notebook_name)
             arguments = cls(
                 application_id=hook.resolve_application_id(),
-                notebook_id=losant_id(given.notebook_id, field="notebook_id"),
+                notebook_id="" if name else losant_id(given.notebook_id, field="notebook_id"),
+                notebook_name=name,
                 relative_to=None if moment is None else parse_timestamp(moment, field="relative_to"),
                 template_context=encode_context(given.template_context),
                 try_deadline=_try_deadline(given, task_instance),

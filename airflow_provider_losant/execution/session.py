@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow_provider_losant._compat import AirflowException, AirflowTaskTimeout, heartbeat_timeout
@@ -25,6 +26,7 @@ from airflow_provider_losant.api.timestamps import DAY, format_timestamp
 from airflow_provider_losant.execution.arguments import ExecuteArguments
 from airflow_provider_losant.execution.canceller import Canceller
 from airflow_provider_losant.execution.failure import raise_config_failure, submit_failure
+from airflow_provider_losant.execution.notebook import NotebookLookup
 from airflow_provider_losant.execution.publisher import ResultPublisher
 from airflow_provider_losant.execution.submission import build_submission, save_execution_id
 from airflow_provider_losant.execution.try_state import EXECUTION_KEY, TryState, pull_own_xcom
@@ -77,6 +79,9 @@ class ExecuteSession:
             max_log_lag=self._arguments.max_log_lag,
             standstill=Standstill.before(heartbeat_timeout(), self._client.settings.timeout),
         )
+        self._lookup = NotebookLookup(task, context, self._arguments, self._client, self._canceller)
+        if is_resumed:
+            self._lookup.resume(is_of_earlier_try=self._state.is_of_earlier_try)
         self._publisher = ResultPublisher(task, context, self._hook, is_child=lambda: not self._is_adopted())
 
     @classmethod
@@ -180,8 +185,12 @@ class ExecuteSession:
     def _submit(self, submission: Submission, start_policy: StartPolicy | None) -> Started | Blocked:
         policy = self._submit_policy()
         is_retry = self._context["ti"].try_number > 1 or submission.known_id is not None
-        flow = submit_once(submission, policy, start_policy=start_policy, is_retry=is_retry)
         try:
+            located = self._lookup.locate(submission, policy, is_retry=is_retry)
+            submission = replace(submission, notebook_id=located.notebook_id)
+            flow = submit_once(
+                submission, policy, start_policy=start_policy, is_retry=is_retry, located=located
+            )
             with self._canceller.interruptible(ExecutionFinder(submission=submission, policy=policy)):
                 started = self._client.run(flow)
                 if isinstance(started, Started) and started.is_owned:
@@ -233,7 +242,7 @@ class ExecuteSession:
         return url
 
     def _reconnect(self, execution_id: str, *, may_defer: bool = True) -> dict[str, Any]:
-        ref = self._hook.execution_ref(self._arguments.notebook_id, execution_id)
+        ref = self._hook.execution_ref(self._lookup.notebook_id, execution_id)
         is_owned = not self._is_adopted()
         if is_owned:
             self._canceller.track(ref)
@@ -296,7 +305,7 @@ class ExecuteSession:
 
     def _finish(self, outcome: Outcome) -> dict[str, Any]:
         self._check_query_time(outcome)
-        ref = self._hook.execution_ref(self._arguments.notebook_id, outcome.result["execution_id"])
+        ref = self._hook.execution_ref(self._lookup.notebook_id, outcome.result["execution_id"])
         fate = self._give_up(outcome, ref)
         self._canceller.release()
         _, limit = self._arguments.deadline(ref.created_at)

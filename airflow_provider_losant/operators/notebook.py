@@ -9,7 +9,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_losant._compat import TRIGGER_FAILED, BaseOperator, conf
-from airflow_provider_losant.api.defaults import MAX_LOG_LAG
+from airflow_provider_losant.api.defaults import MAX_LOG_LAG, ONE_NOTEBOOK
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ class LosantNotebookExecuteOperator(BaseOperator):
 
     See Losant's `Notebook: Execute <https://docs.losant.com/rest-api/notebook/#execute>`__.
 
-    :param notebook_id: ID of the notebook to run. (templated)
+    :param notebook_id: ID of the notebook to run; give either this or ``notebook_name``. (templated)
+    :param notebook_name: The notebook's exact name, by which it is found when the task starts, upper and
+        lower case included. A retry finds its execution also if the notebook has been renamed since.
+        (templated)
     :param application_id: ID of its application; by default the connection's. (templated)
     :param relative_to: Query time, to which the ``start`` and ``end`` of the notebook's inputs are relative:
         datetime, ISO-8601 string, or epoch *milliseconds*; UTC if no time zone is given. Defaults to the time
@@ -92,6 +95,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
 
     template_fields: Sequence[str] = (
         "notebook_id",
+        "notebook_name",
         "application_id",
         "relative_to",
         "template_context",
@@ -107,7 +111,8 @@ class LosantNotebookExecuteOperator(BaseOperator):
     def __init__(
         self,
         *,
-        notebook_id: str,
+        notebook_id: str | None = None,
+        notebook_name: str | None = None,
         application_id: str | None = None,
         relative_to: datetime | str | float | None = None,
         template_context: Mapping[str, Any] | str | None = None,
@@ -132,7 +137,10 @@ class LosantNotebookExecuteOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if (notebook_id is None) == (notebook_name is None):
+            raise TypeError(ONE_NOTEBOOK)
         self.notebook_id = notebook_id
+        self.notebook_name = notebook_name
         self.application_id = application_id
         self.relative_to = relative_to
         self.template_context = template_context
