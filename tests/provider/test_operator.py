@@ -366,7 +366,6 @@ def refused(losant: Emulator, one: Task) -> str:
     [
         ({"notebook_id": "my-notebook"}, "notebook_id: 'my-notebook' is not a Losant id"),
         ({"notebook_id": ""}, "notebook_id: is missing"),
-        ({"notebook_id": ""}, "notebook_id: is missing"),
         ({"application_id": "my-app"}, "application_id: 'my-app' is not a Losant id"),
         ({"relative_to": "yesterday"}, "relative_to: 'yesterday' is not a timestamp"),
         ({"relative_to": 1767225600}, "relative_to: 1767225600 is too small"),

@@ -60,7 +60,7 @@ def locate_notebook(finder: ExecutionFinder, *, former_id: str | None, is_retry:
         if earlier is not None:
             return Located(notebook_id=former_id, earlier=earlier)
         found = yield from _find_notebook(finder, outage)
-        return Located(notebook_id=found.id, is_searched=True)
+        return Located(notebook_id=found.id, is_searched=found.id == former_id)
     named, problem = None, None
     try:
         named = yield from _find_notebook(finder, outage)
@@ -68,15 +68,17 @@ def locate_notebook(finder: ExecutionFinder, *, former_id: str | None, is_retry:
         problem = error
     except LosantError as error:
         raise finder.unknown(error) from error
-    if submission.owner is not None and (named is None or _may_be_renamed(named, finder)):
-        earlier = yield from _find_in_all_notebooks(finder, named)
-        if earlier is not None:
-            return Located(notebook_id=earlier.ref.notebook_id, earlier=earlier)
-    elif problem is not None:
-        raise finder.unknown(problem) from problem
+    if submission.owner is None or (named is not None and not _may_be_renamed(named, finder)):
+        if named is None:
+            raise finder.unknown(problem) from problem
+        return Located(notebook_id=named.id)
+    earlier = yield from _find_in_all_notebooks(finder, named)
+    if earlier is not None:
+        return Located(notebook_id=earlier.ref.notebook_id, earlier=earlier)
     if named is None:
         raise problem or AssertionError
-    return Located(notebook_id=named.id)
+    yield LogLine("No execution from an earlier try to reconnect to in any notebook; submitting a new one")
+    return Located(notebook_id=named.id, is_searched=True)
 
 
 def _find_notebook(finder: ExecutionFinder, max_outage: float = 0.0) -> Flow[Notebook]:
