@@ -2,7 +2,7 @@
 """
 Find the notebook of a task by its name, and the execution of an earlier try if it has been renamed since.
 
-If somebody renames the notebook between two tries, the retry finds another one by the name, or none. The
+If a user renames the notebook between two tries, the retry finds another one by the name, or none. The
 execution of the earlier try is then in the log of a notebook whose id is not known, unless it was stored.
 """
 
