@@ -452,23 +452,19 @@ def test_a_resumption_that_begins_a_retry_reconnects_though_the_notebook_has_ano
 # -- kills ------------------------------------------------------------------------------------------------
 
 
-def run_and_kill(losant: Emulator, operation: str) -> BaseException:
-    """Kill a task when Losant has received a request; returns how the task ended."""
-    one, raised = operator(), []
+def run_and_kill(losant: Emulator, operation: str, one: Task) -> None:
+    """Run a task, and kill it when Losant has received a request."""
+    made = one.make()
 
-    def run() -> None:
-        try:
-            one.execute(context_of(Ti()))
-        except BaseException as error:  # noqa: BLE001 - whatever ends it
-            raised.append(error)
+    def kill() -> None:
+        wait_for(lambda: operation in operations(losant), what="the request", timeout=20, every=0.02)
+        made.on_kill()
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    wait_for(lambda: operation in operations(losant), what="the request", timeout=20, every=0.02)
-    one.on_kill()
-    thread.join(20)
-    [error] = raised
-    return error
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(AirflowException, match="killed"):
+        made.execute(context_of(one.ti) | one.more)
+    killer.join(20)
 
 
 @pytest.mark.usefixtures("notebook")
@@ -478,14 +474,32 @@ def test_a_kill_while_the_notebook_is_looked_up_submits_and_cancels_nothing(
     set_connection(monkeypatch, losant, extra={"timeout": 1.0})
     losant.inject(LIST, Fault("hang", seconds=20), times=2)
 
-    assert "killed" in str(run_and_kill(losant, LIST))
+    run_and_kill(losant, LIST, task())
+
     assert (submissions(losant), cancels(losant)) == (0, 0)
 
 
 def test_a_kill_after_that_cancels_the_execution(losant: Emulator, notebook: str) -> None:
     losant.script(notebook, ENDLESS)
 
-    assert "killed" in str(run_and_kill(losant, LOGS))
+    run_and_kill(losant, LOGS, task())
+
+    assert (submissions(losant), cancels(losant)) == (1, 1)
+
+
+def test_a_kill_while_a_retry_searches_the_stored_notebook_cancels_the_execution(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_connection(monkeypatch, losant, extra={"timeout": 1.0})
+    losant.script(notebook, ENDLESS)
+    more = store(has_store=True)
+    submitted = submit(more)
+    rename(notebook, "Renamed")
+    losant.inject(LOGS, Fault("hang", seconds=20))
+
+    run_and_kill(losant, LOGS, again(more))
+
+    assert statuses(losant, notebook) == {submitted: "canceled"}
     assert cancels(losant) == 1
 
 

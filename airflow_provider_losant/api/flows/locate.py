@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_NOTEBOOKS = 100
 """Notebooks whose logs are searched; those with the latest executions come first."""
+MAX_SEARCH = 3_600.0
+"""Seconds after which no further log is read; each may wait for the end of an outage."""
 LATEST_FIRST = {"sortField": "lastExecutionRequested", "sortDirection": "desc"}
 
 
@@ -136,7 +138,7 @@ def _find_in_all_notebooks(finder: ExecutionFinder, named: Notebook | None) -> F
                 "application's other notebooks"
             )
         if search == 0 or is_last:
-            elsewhere = yield from _search_others(finder, named, is_last=is_last)
+            elsewhere = yield from _search_others(finder, named, started_at + MAX_SEARCH, is_last=is_last)
             if is_last or elsewhere is not None:
                 return None if elsewhere is None else elsewhere.found
         yield Sleep(pause(search))
@@ -144,7 +146,7 @@ def _find_in_all_notebooks(finder: ExecutionFinder, named: Notebook | None) -> F
 
 
 def _search_others(
-    finder: ExecutionFinder, named: Notebook | None, *, is_last: bool
+    finder: ExecutionFinder, named: Notebook | None, give_up_at: float, *, is_last: bool
 ) -> Flow[EarlierTry | None]:
     """Return what shows the earlier try; None if no notebook does that was executed since the first try."""
     policy = finder.policy
@@ -154,6 +156,8 @@ def _search_others(
         raise finder.unknown(error) from error
     others = [it for it in notebooks if named is None or it.id != named.id]
     for notebook in others[:MAX_NOTEBOOKS]:
+        if finder.clock() >= give_up_at:
+            raise finder.unknown("The logs of the application's notebooks could not be read in time")
         other = finder.in_notebook(notebook.id)
         try:
             earlier = yield from other.search_earlier(whole=True)

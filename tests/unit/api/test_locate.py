@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_losant.api.endpoints import Page
 from airflow_provider_losant.api.errors import Forbidden, InvalidArgument, LosantError, NotFound, ServerError
-from airflow_provider_losant.api.flows.locate import MAX_NOTEBOOKS, Located, locate_notebook
+from airflow_provider_losant.api.flows.locate import MAX_NOTEBOOKS, MAX_SEARCH, Located, locate_notebook
 from airflow_provider_losant.api.flows.reconnect import ExecutionFinder, SubmissionUnknown
 from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
 from airflow_provider_losant.api.model import Execution, Notebook
@@ -66,9 +66,9 @@ def locate(
     former_id: str | None = None,
     is_retry: bool = True,
     has_owner: bool = True,
-    retries: int = 0,
+    driver: FlowDriver | None = None,
 ) -> tuple[FlowDriver, Located]:
-    driver = FlowDriver([losant], now=CREATED_AT + 60)
+    driver = driver or FlowDriver([losant], now=CREATED_AT + 60)
     finder = ExecutionFinder(
         submission=Submission(
             application_id=APPLICATION_ID,
@@ -78,7 +78,7 @@ def locate(
             owner=owner(try_number=2) if has_owner else None,
         ),
         policy=SubmitPolicy(
-            retries=retries,
+            retries=0,
             max_log_lag=LAG,
             max_poll_outage=10.0,
             back_to=CREATED_AT - 86_400,
@@ -216,6 +216,19 @@ def test_a_retry_that_cannot_look_up_the_name_does_not_know_either(failures: lis
 
     with pytest.raises(SubmissionUnknown, match="whether Losant runs notebook 'Report' of application"):
         locate(losant)
+
+
+def test_a_search_that_takes_too_long_is_given_up() -> None:
+    losant = Losant({A: "Weather", B: "Weather", C: "Weather"}, {})
+    driver = FlowDriver([losant], now=CREATED_AT + 60)
+
+    def pass_time() -> None:
+        driver.now += MAX_SEARCH / 3
+
+    losant.before_call = pass_time
+
+    with pytest.raises(SubmissionUnknown, match="could not be read in time"):
+        locate(losant, driver=driver)
 
 
 def test_a_listing_that_fails_during_the_search_leaves_it_unknown() -> None:
