@@ -9,7 +9,7 @@ from airflow_provider_losant.api.errors import LosantError
 from airflow_provider_losant.api.flows.locate import Located, locate_notebook
 from airflow_provider_losant.api.flows.notebooks import find_notebook
 from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
-from airflow_provider_losant.execution.failure import submit_failure
+from airflow_provider_losant.exceptions import NotebookExecutionError
 from airflow_provider_losant.execution.submission import load_notebook_id, save_notebook_id
 from airflow_provider_losant.execution.try_state import pull_own_xcom
 from airflow_provider_losant.hooks.target import NOTEBOOK_KEY
@@ -83,4 +83,4 @@ class NotebookLookup:
         try:
             return self._client.run(flow).id
         except LosantError as error:
-            raise submit_failure(error, f"connection {arguments.losant_conn_id!r}") from error
+            raise NotebookExecutionError(f"{error} (connection {arguments.losant_conn_id!r})") from error

@@ -16,6 +16,7 @@ from airflow_provider_losant.api.errors import InvalidArgument, LosantError, Not
 from airflow_provider_losant.api.flows.notebooks import find_notebook, last_updated, list_notebooks
 from airflow_provider_losant.api.flows.reconnect import SubmissionUnknown, pause
 from airflow_provider_losant.api.flows.steps import LogLine, Sleep
+from airflow_provider_losant.api.flows.wait import is_worth_retrying
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.reconnect import EarlierTry, ExecutionFinder
@@ -90,6 +91,7 @@ def _find_notebook(finder: ExecutionFinder, max_outage: float = 0.0) -> Flow[Not
         submission.notebook_name or "",
         policy.retries,
         max_outage=max_outage,
+        is_worth_retrying=is_worth_retrying,
         clock=finder.clock,
         jitter=finder.jitter,
     )

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import SHAPE_ERRORS, InvalidArgument, LosantError
 from airflow_provider_losant.api.fields import listed, one_line, timestamp_or_none
-from airflow_provider_losant.api.flows.retry import Jitter, backoff, call_with_retry
+from airflow_provider_losant.api.flows.retry import Jitter, backoff, call_with_retry, is_transient
 from airflow_provider_losant.api.flows.steps import Clock, LogLine, Sleep
-from airflow_provider_losant.api.flows.wait import is_worth_retrying
 from airflow_provider_losant.api.timestamps import format_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from airflow_provider_losant.api.flows.steps import Flow
@@ -83,6 +82,7 @@ def find_notebook(
     retries: int,
     *,
     max_outage: float = 0.0,
+    is_worth_retrying: Callable[[LosantError], bool] = is_transient,
     clock: Clock = time.time,
     jitter: Jitter = random.uniform,
 ) -> Flow[Notebook]:
@@ -91,6 +91,7 @@ def find_notebook(
 
     :param retries: How often a failed request is retried.
     :param max_outage: Seconds for which the search is repeated while Losant cannot be asked.
+    :param is_worth_retrying: After which errors.
     :raises InvalidArgument: none or several have the name; the message lists what there is.
     """
     started_at = clock()
@@ -119,7 +120,7 @@ def last_updated(notebook: Notebook) -> datetime | None:
 
 def ambiguous(name: str, found: Sequence[Notebook]) -> InvalidArgument:
     """Return the error about several notebooks of one name."""
-    ids = (f"{it.id} (last updated {_format(last_updated(it))})" for it in found)
+    ids = sorted(f"{it.id} (last updated {_format(last_updated(it))})" for it in found)
     return InvalidArgument(
         "notebook_name",
         f"{len(found)} notebooks of application {found[0].application_id} are named {one_line(name)!r}: "

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_losant.api.endpoints import Page
-from airflow_provider_losant.api.errors import Forbidden, InvalidArgument, LosantError, NotFound, ServerError
+from airflow_provider_losant.api.errors import (
+    Forbidden,
+    InvalidArgument,
+    LosantError,
+    NotFound,
+    ServerError,
+    Unauthorized,
+)
 from airflow_provider_losant.api.flows.locate import MAX_NOTEBOOKS, MAX_SEARCH, Located, locate_notebook
 from airflow_provider_losant.api.flows.reconnect import ExecutionFinder, SubmissionUnknown
 from airflow_provider_losant.api.flows.submission import Submission, SubmitPolicy
@@ -216,6 +223,13 @@ def test_a_retry_that_cannot_look_up_the_name_does_not_know_either(failures: lis
 
     with pytest.raises(SubmissionUnknown, match="whether Losant runs notebook 'Report' of application"):
         locate(losant)
+
+
+def test_a_retry_waits_for_a_token_that_is_rotated() -> None:
+    losant = Losant({A: "Report"}, {}, updated=CREATED_AT - 7_200)
+    losant.failures = [Unauthorized(401, "Unauthorized", "no")]
+
+    assert locate(losant)[1].notebook_id == A
 
 
 def test_a_search_that_takes_too_long_is_given_up() -> None:

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_losant.api.endpoints import Page
-from airflow_provider_losant.api.errors import Forbidden, InvalidArgument, ServerError
+from airflow_provider_losant.api.errors import (
+    Forbidden,
+    InvalidArgument,
+    LosantError,
+    ServerError,
+    Unauthorized,
+)
 from airflow_provider_losant.api.flows.notebooks import find_notebook, last_updated
 from airflow_provider_losant.api.model import Notebook
 from tests.support.factories import APPLICATION_ID, NOTEBOOK_ID
@@ -114,9 +120,12 @@ def test_an_outage_is_waited_out_for_as_long_as_is_allowed() -> None:
         find([DOWN, page(notebook("Report"))])
 
 
-def test_a_denied_search_is_not_repeated() -> None:
-    with pytest.raises(Forbidden):
-        find([Forbidden(403, "Forbidden", "no"), page(notebook("Report"))], retries=3, max_outage=60)
+@pytest.mark.parametrize(
+    "denied", [Forbidden(403, "Forbidden", "no"), Unauthorized(401, "Unauthorized", "no")]
+)
+def test_a_denied_search_is_not_repeated(denied: LosantError) -> None:
+    with pytest.raises(type(denied)):
+        find([denied, page(notebook("Report"))], retries=3, max_outage=60)
 
 
 @pytest.mark.parametrize("odd", [None, "", 5, [], "yesterday"])
