@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -34,8 +33,7 @@ AIRFLOW_RELEASE = tuple(int(part) for part in AIRFLOW_VERSION.split(".")[:2])
 AIRFLOW_3 = AIRFLOW_RELEASE >= (3, 0)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime, timedelta
+    from datetime import datetime
     from os import PathLike
 
     # "as" marks a re-export for type checkers, which PLC0414 does not consider.
@@ -62,7 +60,6 @@ __all__ = [
     "SharedStreamProducer",
     "XCom",
     "asset_stores",
-    "build_start_trigger_args",
     "conf",
     "dag_run_start",
     "deployment_id",
@@ -75,6 +72,7 @@ __all__ = [
     "looped_task_state",
     "push_from_triggerer",
     "read_connection",
+    "renders_trigger_arguments",
     "retry_repeats_resumption",
     "storage_path",
     "task_state",
@@ -228,39 +226,15 @@ def trigger_has_on_kill() -> bool:
     return hasattr(BaseTrigger, "on_kill")
 
 
-def build_start_trigger_args(
-    trigger: str, arguments: Mapping[str, Any], next_method: str, timeout: timedelta
-) -> Any:
+def renders_trigger_arguments() -> bool:
     """
-    Return the ``start_trigger_args`` of a task that starts in the triggerer; None if it needs a worker.
+    Return whether the triggerer renders the templates of a task that starts there (Airflow 3.3).
 
-    Before Airflow 3.3 the triggerer renders no templates (apache/airflow#55068), and 3.1 and 3.2 ignore these
-    arguments. Only JSON can be stored, and its strings be rendered; a plain XCom reference has a string form,
-    a transformed one (``.map``) has not.
-
-    :param trigger: Class path of the trigger.
-    :param arguments: The trigger's arguments, as in the DAG.
-    :param next_method: The task's method that gets the event.
-    :param timeout: When Airflow ends the deferral.
+    Before, it renders none (apache/airflow#55068), and 3.1 and 3.2 ignore the arguments of such a trigger.
     """
-    from airflow.triggers.base import BaseTrigger, StartTriggerArgs
+    from airflow.triggers.base import BaseTrigger
 
-    if not hasattr(BaseTrigger, "render_template_fields"):
-        return None
-    from airflow.sdk.definitions.xcom_arg import PlainXComArg
-
-    def text_form(value: Any) -> str:
-        if isinstance(value, PlainXComArg):
-            return str(value)
-        raise TypeError
-
-    try:
-        kwargs = json.loads(json.dumps(dict(arguments), default=text_form))
-    except (TypeError, ValueError):
-        return None
-    return StartTriggerArgs(
-        trigger_cls=trigger, trigger_kwargs=kwargs, next_method=next_method, timeout=timeout
-    )
+    return hasattr(BaseTrigger, "render_template_fields")
 
 
 async def push_from_triggerer(task_instance: Any, key: str, value: str) -> None:

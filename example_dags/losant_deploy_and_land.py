@@ -54,7 +54,7 @@ def losant_deploy_and_land() -> None:
     deploy = LosantNotebookUploadOperator(
         task_id="deploy",
         path=str(NOTEBOOK),
-        name="Energy report, deployed by Airflow",
+        notebook_name="Energy report, deployed by Airflow",
         create=True,
         inputs=[METERS],
         outputs=FILES,

@@ -17,3 +17,5 @@ LONGEST: Final = 3650 * 24 * 3600.0
 RETRY_ON: Final = ("errored", "timeout", "canceled")
 """Statuses of executions that ended without completing."""
 SAVE_OUTPUTS_WHEN: Final = ("success", "always")
+ONE_NOTEBOOK = "Give exactly one of notebook_id and notebook_name"
+"""What is wrong with a task that has both or neither."""

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_provider_losant._compat import Asset, AssetAlias, is_asset
+from airflow_provider_losant._compat import AIRFLOW_3, Asset, AssetAlias, is_asset
 from airflow_provider_losant.api import defaults
 from airflow_provider_losant.api.fields import losant_id
 from airflow_provider_losant.api.settings import api_address
@@ -48,6 +48,8 @@ def create_asset(
     application_id: str,
     host: str = defaults.URL,
     output: str | None = None,
+    name: str | None = None,
+    group: str | None = None,
     extra: Mapping[str, Any] | None = None,
     watchers: Sequence[AssetWatcher] = (),
 ) -> Asset:
@@ -61,6 +63,9 @@ def create_asset(
     :param host: Losant's API, as in the connection: a host name or a URL. All spellings of a host give the
         same asset.
     :param output: Name of an output file, which is an asset of its own; None for the notebook.
+    :param name: The asset's name in Airflow 3, by default its URI. It is ignored on Airflow 2, whose datasets
+        have no names.
+    :param group: The asset's group, likewise; by default Airflow's.
     :param extra: The asset's ``extra``.
     :param watchers: Airflow's ``AssetWatcher`` objects, with a trigger such as
         :class:`~airflow_provider_losant.triggers.notebook.LosantNotebookEventTrigger` (Airflow 3).
@@ -72,6 +77,8 @@ def create_asset(
         *([] if output is None else ["outputs", output]),
     )
     arguments: dict[str, Any] = {"watchers": list(watchers)} if watchers else {}  # Airflow 2 has no watchers
+    if AIRFLOW_3:
+        arguments |= {key: it for key, it in {"name": name, "group": group}.items() if it is not None}
     return Asset(uri=f"{namespace(host)}/{path}", extra=dict(extra or {}), **arguments)
 
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 class NotebookTask(TypedDict, total=False):
     """The arguments of :class:`.LosantNotebookExecuteOperator`, except ``template_context``."""
 
-    notebook_id: str
+    notebook_id: str | None
+    notebook_name: str | None
     application_id: str | None
     relative_to: datetime | str | float | None
     notification_email: str | None

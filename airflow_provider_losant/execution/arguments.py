@@ -16,6 +16,7 @@ from airflow_provider_losant.api.timestamps import parse_seconds, parse_timestam
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
 from airflow_provider_losant.execution.mapped_folder import check_mapped_folder
 from airflow_provider_losant.execution.outputs import OutputPlan
+from airflow_provider_losant.hooks.target import name_to_find
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import BaseOperator
@@ -47,6 +48,7 @@ class ExecuteArguments:
     """
     The arguments under the operator's names, in the types that the provider computes with.
 
+    :param notebook_id: Empty as long as only ``notebook_name`` is known.
     :param template_context: JSON text.
     :param poll_interval: Seconds, as are ``timeout``, ``max_poll_outage`` and ``max_log_lag``.
     :param try_deadline: Epoch seconds at which Airflow's ``execution_timeout`` of this try is over, and the
@@ -55,6 +57,7 @@ class ExecuteArguments:
 
     application_id: str
     notebook_id: str
+    notebook_name: str | None
     relative_to: datetime | None
     template_context: str | None
     notification_email: str | None
@@ -92,9 +95,11 @@ class ExecuteArguments:
             if given.save_outputs_to is not None and map_index is not None and map_index >= 0:
                 check_mapped_folder(task)
             moment = given.relative_to
+            name = name_to_find(given.notebook_id, given.notebook_name)
             arguments = cls(
                 application_id=hook.resolve_application_id(),
-                notebook_id=losant_id(given.notebook_id, field="notebook_id"),
+                notebook_id="" if name else losant_id(given.notebook_id, field="notebook_id"),
+                notebook_name=name,
                 relative_to=None if moment is None else parse_timestamp(moment, field="relative_to"),
                 template_context=encode_context(given.template_context),
                 try_deadline=_try_deadline(given, task_instance),

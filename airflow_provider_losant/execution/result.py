@@ -10,6 +10,7 @@ from airflow_provider_losant.api.defaults import RETRY_ON
 from airflow_provider_losant.api.fields import listed
 from airflow_provider_losant.api.flows.outcome import format_durations
 from airflow_provider_losant.api.model import CANCELED, TIMEOUT
+from airflow_provider_losant.api.timestamps import format_timestamp
 from airflow_provider_losant.exceptions import (
     NotebookExecutionCanceled,
     NotebookExecutionError,
@@ -21,6 +22,7 @@ from airflow_provider_losant.exceptions import (
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from datetime import datetime
 
     from airflow_provider_losant.api.flows.outcome import Outcome
     from airflow_provider_losant.api.flows.steps import Log
@@ -64,6 +66,19 @@ def result_or_raise(
     failure.describe(result, errors=outcome.errors, error_log=outcome.error_log)
     is_final = outcome.ending == "ended" and result.get("status") not in retry_on
     raise not_retried(failure) if is_final else failure
+
+
+def check_query_time(outcome: Outcome, requested: datetime | None, log: Log) -> None:
+    """Warn if Losant used another query time: it treats one that it cannot parse as the current time."""
+    used = outcome.result.get("relative_to")
+    if requested is None or used is None or format_timestamp(requested) == used:
+        return
+    log(
+        logging.WARNING,
+        "relative_to: %s was requested, but the execution used %s",
+        format_timestamp(requested),
+        used,
+    )
 
 
 def _failure(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow_provider_losant._compat import AirflowException, AirflowTaskTimeout, heartbeat_timeout
@@ -21,11 +22,13 @@ from airflow_provider_losant.api.flows.reconnect import ExecutionFinder, Submiss
 from airflow_provider_losant.api.flows.submission import Started, SubmitPolicy
 from airflow_provider_losant.api.flows.submit import submit_once
 from airflow_provider_losant.api.flows.wait import Target
-from airflow_provider_losant.api.timestamps import DAY, format_timestamp
+from airflow_provider_losant.api.timestamps import DAY
 from airflow_provider_losant.execution.arguments import ExecuteArguments
 from airflow_provider_losant.execution.canceller import Canceller
 from airflow_provider_losant.execution.failure import raise_config_failure, submit_failure
+from airflow_provider_losant.execution.notebook import NotebookLookup
 from airflow_provider_losant.execution.publisher import ResultPublisher
+from airflow_provider_losant.execution.result import check_query_time
 from airflow_provider_losant.execution.submission import build_submission, save_execution_id
 from airflow_provider_losant.execution.try_state import EXECUTION_KEY, TryState, pull_own_xcom
 from airflow_provider_losant.hooks.losant import LosantHook
@@ -78,6 +81,9 @@ class ExecuteSession:
             max_log_lag=self._arguments.max_log_lag,
             standstill=Standstill.before(heartbeat_timeout(), self._client.settings.timeout),
         )
+        self._lookup = NotebookLookup(task, context, self._arguments, self._client, self._canceller)
+        if is_resumed:
+            self._lookup.resume(is_of_earlier_try=self._state.is_of_earlier_try)
         self._publisher = ResultPublisher(
             task,
             context,
@@ -190,8 +196,12 @@ class ExecuteSession:
     def _submit(self, submission: Submission, start_policy: StartPolicy | None) -> Started | Blocked:
         policy = self._submit_policy()
         is_retry = self._context["ti"].try_number > 1 or submission.known_id is not None
-        flow = submit_once(submission, policy, start_policy=start_policy, is_retry=is_retry)
         try:
+            located = self._lookup.locate(submission, policy, is_retry=is_retry)
+            submission = replace(submission, notebook_id=located.notebook_id)
+            flow = submit_once(
+                submission, policy, start_policy=start_policy, is_retry=is_retry, located=located
+            )
             with self._canceller.interruptible(ExecutionFinder(submission=submission, policy=policy)):
                 started = self._client.run(flow)
                 if isinstance(started, Started) and started.is_owned:
@@ -245,7 +255,7 @@ class ExecuteSession:
         return url
 
     def _reconnect(self, execution_id: str, *, may_defer: bool = True) -> dict[str, Any]:
-        ref = self._hook.execution_ref(self._arguments.notebook_id, execution_id)
+        ref = self._hook.execution_ref(self._lookup.notebook_id, execution_id)
         is_owned = not self._is_adopted()
         if is_owned:
             self._canceller.track(ref)
@@ -307,8 +317,8 @@ class ExecuteSession:
         self._task.defer(trigger=trigger, method_name=method_name, timeout=trigger.deferral_timeout)
 
     def _finish(self, outcome: Outcome) -> dict[str, Any]:
-        self._check_query_time(outcome)
-        ref = self._hook.execution_ref(self._arguments.notebook_id, outcome.result["execution_id"])
+        check_query_time(outcome, self._arguments.relative_to, self._log)
+        ref = self._hook.execution_ref(self._lookup.notebook_id, outcome.result["execution_id"])
         fate = self._give_up(outcome, ref)
         self._canceller.release()
         _, limit = self._arguments.deadline(ref.created_at)
@@ -333,18 +343,6 @@ class ExecuteSession:
     def _run(self, flow: FileFlow[T]) -> T:
         with self._canceller.interruptible():
             return self._client.run(flow)
-
-    def _check_query_time(self, outcome: Outcome) -> None:
-        """Warn if Losant used another query time: it treats one that it cannot parse as the current time."""
-        used, requested = outcome.result.get("relative_to"), self._arguments.relative_to
-        if requested is None or used is None or format_timestamp(requested) == used:
-            return
-        self._log(
-            logging.WARNING,
-            "relative_to: %s was requested, but the execution used %s",
-            format_timestamp(requested),
-            used,
-        )
 
     def _is_adopted(self) -> bool:
         return bool(self._state.values.get("is_adopted"))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 STORE_KEY = "losant_execution"
 """In Airflow's task state store: the id of the latest execution that a try has submitted, and its owner."""
+NOTEBOOK_STORE_KEY = "losant_notebook"
+"""The same of the notebook that a try has found by its name, stored before it submits."""
 
 
 def build_submission(arguments: ExecuteArguments, context: Context, log: Log) -> Submission:
@@ -49,6 +51,7 @@ def build_submission(arguments: ExecuteArguments, context: Context, log: Log) ->
     return Submission(
         application_id=arguments.application_id,
         notebook_id=arguments.notebook_id,
+        notebook_name=arguments.notebook_name,
         options=execution_options(
             relative_to=arguments.relative_to,
             template_context=template_context,
@@ -62,13 +65,12 @@ def build_submission(arguments: ExecuteArguments, context: Context, log: Log) ->
 
 def save_execution_id(context: Context, ref: ExecutionRef, log: Log) -> None:
     """Store the execution's id for the next try, where Airflow has a place for it (3.3)."""
-    store, names = task_store(context), _names_between_clears(context)
-    if store is None or names is None:
-        return
-    try:
-        store.set(STORE_KEY, {"execution_id": ref.execution_id, **names})
-    except Exception:  # noqa: BLE001 - it is logged; the marker in the context serves as well, only slower
-        log(logging.WARNING, "The execution id could not be stored in the task state store", exc_info=True)
+    _save(context, STORE_KEY, "execution_id", ref.execution_id, log)
+
+
+def save_notebook_id(context: Context, notebook_id: str, log: Log) -> None:
+    """Store the id of a notebook that was found by its name, for the next try, in the same place."""
+    _save(context, NOTEBOOK_STORE_KEY, "notebook_id", notebook_id, log)
 
 
 def load_execution_id(context: Context) -> str | None:
@@ -78,14 +80,38 @@ def load_execution_id(context: Context) -> str | None:
     Airflow begins a first try twice if its scheduler notices the deferral only after the trigger has fired
     (apache/airflow#66374).
     """
+    return _load(context, STORE_KEY, "execution_id")
+
+
+def load_notebook_id(context: Context) -> str | None:
+    """Return the id of the notebook that the latest try of the owner has found by its name."""
+    return _load(context, NOTEBOOK_STORE_KEY, "notebook_id")
+
+
+def _save(context: Context, key: str, field: str, value: str, log: Log) -> None:
+    store, names = task_store(context), _names_between_clears(context)
+    if store is None or names is None:
+        return
+    try:
+        store.set(key, {field: value, **names})
+    except Exception:  # noqa: BLE001 - it is logged; the marker in the context serves as well, only slower
+        log(
+            logging.WARNING,
+            "The %s could not be stored in the task state store",
+            field.replace("_", " "),
+            exc_info=True,
+        )
+
+
+def _load(context: Context, key: str, field: str) -> str | None:
     store, names = task_store(context), _names_between_clears(context)
     if store is None or names is None:
         return None
-    stored = store.get(STORE_KEY)
+    stored = store.get(key)
     # A clear keeps the store, but must not find the old id.
     if not isinstance(stored, dict) or not stored.items() >= names.items():
         return None
-    return stored.get("execution_id")
+    return stored.get(field)
 
 
 def _names_between_clears(context: Context) -> dict[str, Any] | None:

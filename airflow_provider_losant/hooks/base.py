@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.wait import Target
     from airflow_provider_losant.api.http.async_client import SharedClient
     from airflow_provider_losant.api.http.client import Client
+    from airflow_provider_losant.api.model import Notebook
 
 T = TypeVar("T")
 
@@ -167,6 +168,20 @@ class LosantConnectionHook(BaseHook):
                 notebook_id=losant_id(notebook_id, field="notebook_id"),
                 execution_id=losant_id(execution_id, field="execution_id"),
             )
+
+    def find_notebook(self, name: str, *, application_id: str | None = None) -> Notebook:
+        """
+        Return the only notebook with exactly this name.
+
+        See Losant's `Notebooks: Get <https://docs.losant.com/rest-api/notebooks/#get>`__.
+
+        :param name: The name; ``*`` in it is not a glob.
+        :raises InvalidArgument: none or several notebooks have the name; the message lists what there is.
+        """
+        from airflow_provider_losant.api.flows.notebooks import find_notebook
+
+        resolved = self.resolve_application_id(application_id)
+        return self.client.run(find_notebook(resolved, name, self.settings.max_retries))
 
     def notebook_url(self, ref: ExecutionRef | Target) -> str:
         """Return the URL of an execution's notebook in Losant's web interface."""

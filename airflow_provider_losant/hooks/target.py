@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resolve a sensor's arguments to the execution to wait for, in a worker and in the triggerer."""
+"""Resolve arguments to the notebook, and a sensor's to the execution to wait for."""
 
 from __future__ import annotations
 
@@ -9,18 +9,72 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.fields import losant_id
 from airflow_provider_losant.api.flows.execution_filter import parse_context_contains, parse_statuses
+from airflow_provider_losant.api.flows.notebooks import find_notebook
 from airflow_provider_losant.api.flows.wait import Target
 from airflow_provider_losant.api.timestamps import parse_timestamp
 from airflow_provider_losant.exceptions import LosantConfigError, permanent_errors_as_config_error
 
 if TYPE_CHECKING:
+    from airflow_provider_losant._compat import Context
     from airflow_provider_losant.hooks.losant import LosantHook
+
+NOTEBOOK_KEY = "notebook_id"
+"""The XCom with the id of a notebook that was found by its name."""
+
+
+def name_to_find(notebook_id: object, notebook_name: object) -> str | None:
+    """
+    Return the name by which to find the notebook; None if its id is given.
+
+    A template that renders to an empty text counts as not given.
+
+    :raises InvalidArgument: both or neither are given, or the name is not text.
+    """
+    if _is_empty(notebook_name):
+        if _is_empty(notebook_id):
+            raise InvalidArgument(
+                "notebook_id", "is missing, and so is notebook_name; give exactly one of them"
+            )
+        return None
+    if not _is_empty(notebook_id):
+        raise InvalidArgument("notebook_name", "is given, and so is notebook_id; give exactly one of them")
+    if not isinstance(notebook_name, str):
+        raise InvalidArgument("notebook_name", f"{notebook_name!r} is not text")
+    return notebook_name
+
+
+def resolve_notebook(
+    hook: LosantHook,
+    context: Context,
+    *,
+    notebook_id: str | None,
+    notebook_name: str | None,
+    max_outage: float = 0.0,
+) -> str:
+    """
+    Return the notebook's id: the one given, or that of the only notebook with the name, pushed as an XCom.
+
+    :param max_outage: Seconds for which the search is repeated while Losant cannot be asked.
+    :raises LosantConfigError: an argument is missing or invalid, or none or several notebooks have the name.
+    """
+    with permanent_errors_as_config_error():
+        name = name_to_find(notebook_id, notebook_name)
+        if name is None:
+            return losant_id(notebook_id, field="notebook_id")
+        ids = hook.resolve_application_id(), name
+        found = hook.client.run(find_notebook(*ids, hook.settings.max_retries, max_outage=max_outage))
+    context["ti"].xcom_push(key=NOTEBOOK_KEY, value=found.id)
+    return found.id
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def resolve_target(
     hook: LosantHook,
     *,
-    notebook_id: str,
+    notebook_id: str | None,
     execution_id: str | None,
     since: object,
     statuses: Sequence[str] | None = None,
@@ -39,7 +93,7 @@ def resolve_target(
     refuse_choice_beside_id(execution_id, choice)
     with permanent_errors_as_config_error():
         if execution_id is not None and is_given(execution_id):
-            return Target.of(hook.execution_ref(notebook_id, execution_id))
+            return Target.of(hook.execution_ref(losant_id(notebook_id, field="notebook_id"), execution_id))
         if not is_given(since):
             raise InvalidArgument("execution_id", "is missing, and so is since; the sensor needs one of them")
         return Target(

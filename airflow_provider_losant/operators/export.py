@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_losant._compat import BaseOperator
+from airflow_provider_losant.api.defaults import ONE_NOTEBOOK
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class LosantNotebookInputDataExportOperator(BaseOperator):
     See Losant's `Notebook: Request Input Data Export
     <https://docs.losant.com/rest-api/notebook/#request-input-data-export>`__.
 
-    :param notebook_id: ID of the notebook. (templated)
+    :param notebook_id: ID of the notebook; give either this or ``notebook_name``. (templated)
+    :param notebook_name: The notebook's exact name, by which it is found when the task starts. (templated)
     :param relative_to: Query time, to which the ``start`` and ``end`` of the notebook's inputs are relative:
         datetime, ISO-8601 text, or epoch *milliseconds*. Defaults to the time at which Losant receives the
         request. (templated)
@@ -45,6 +47,7 @@ class LosantNotebookInputDataExportOperator(BaseOperator):
 
     template_fields: Sequence[str] = (
         "notebook_id",
+        "notebook_name",
         "relative_to",
         "template_context",
         "notification_email",
@@ -58,7 +61,8 @@ class LosantNotebookInputDataExportOperator(BaseOperator):
     def __init__(
         self,
         *,
-        notebook_id: str,
+        notebook_id: str | None = None,
+        notebook_name: str | None = None,
         relative_to: datetime | str | float | None = None,
         template_context: Mapping[str, Any] | str | None = None,
         notification_email: str | None = None,
@@ -68,7 +72,10 @@ class LosantNotebookInputDataExportOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if (notebook_id is None) == (notebook_name is None):
+            raise TypeError(ONE_NOTEBOOK)
         self.notebook_id = notebook_id
+        self.notebook_name = notebook_name
         self.relative_to = relative_to
         self.template_context = template_context
         self.notification_email = notification_email
@@ -78,21 +85,24 @@ class LosantNotebookInputDataExportOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Request the export, and return its job id."""
-        del context
         from airflow_provider_losant.hooks.losant import LosantHook
+        from airflow_provider_losant.hooks.target import resolve_notebook
 
         hook = LosantHook(self.losant_conn_id, self.application_id)
+        notebook_id = resolve_notebook(
+            hook, context, notebook_id=self.notebook_id, notebook_name=self.notebook_name
+        )
         with permanent_errors_as_config_error():
             job_id = hook.request_input_data_export(
-                self.notebook_id,
+                notebook_id,
                 relative_to=self.relative_to,
                 template_context=self.template_context,
                 email=self.notification_email,
                 callback_url=self.callback_url,
             )
-        self.log.info("Requested export job %s of the input data of notebook %s", job_id, self.notebook_id)
+        self.log.info("Requested export job %s of the input data of notebook %s", job_id, notebook_id)
         return {
             "job_id": job_id,
-            "notebook_id": self.notebook_id,
+            "notebook_id": notebook_id,
             "application_id": hook.resolve_application_id(),
         }

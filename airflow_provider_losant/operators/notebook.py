@@ -9,7 +9,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_losant._compat import TRIGGER_FAILED, BaseOperator, conf
-from airflow_provider_losant.api.defaults import MAX_LOG_LAG, RETRY_ON, SAVE_OUTPUTS_WHEN
+from airflow_provider_losant.api.defaults import MAX_LOG_LAG, ONE_NOTEBOOK, RETRY_ON, SAVE_OUTPUTS_WHEN
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 
 if TYPE_CHECKING:
@@ -38,7 +38,10 @@ class LosantNotebookExecuteOperator(BaseOperator):
 
     See Losant's `Notebook: Execute <https://docs.losant.com/rest-api/notebook/#execute>`__.
 
-    :param notebook_id: ID of the notebook to run. (templated)
+    :param notebook_id: ID of the notebook to run; give either this or ``notebook_name``. (templated)
+    :param notebook_name: The notebook's exact name, by which it is found when the task starts, upper and
+        lower case included. A retry finds its execution also if the notebook has been renamed since.
+        (templated)
     :param application_id: ID of its application; by default the connection's. (templated)
     :param relative_to: Query time, to which the ``start`` and ``end`` of the notebook's inputs are relative:
         datetime, ISO-8601 string, or epoch *milliseconds*; UTC if no time zone is given. Defaults to the time
@@ -106,6 +109,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
 
     template_fields: Sequence[str] = (
         "notebook_id",
+        "notebook_name",
         "application_id",
         "relative_to",
         "template_context",
@@ -122,7 +126,8 @@ class LosantNotebookExecuteOperator(BaseOperator):
     def __init__(
         self,
         *,
-        notebook_id: str,
+        notebook_id: str | None = None,
+        notebook_name: str | None = None,
         application_id: str | None = None,
         relative_to: datetime | str | float | None = None,
         template_context: Mapping[str, Any] | str | None = None,
@@ -151,11 +156,14 @@ class LosantNotebookExecuteOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if (notebook_id is None) == (notebook_name is None):
+            raise TypeError(ONE_NOTEBOOK)
         if not wait_for_completion and isinstance(values_from, str) and "{" not in values_from:
             from airflow_provider_losant.execution.outputs import OutputPlan
 
             OutputPlan.parse(values_from=values_from, wait_for_completion=False)  # when the DAG is parsed
         self.notebook_id = notebook_id
+        self.notebook_name = notebook_name
         self.application_id = application_id
         self.relative_to = relative_to
         self.template_context = template_context

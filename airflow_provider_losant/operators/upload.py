@@ -10,6 +10,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import BaseOperator, storage_path
+from airflow_provider_losant.api.defaults import ONE_NOTEBOOK
 from airflow_provider_losant.exceptions import LosantConfigError, permanent_errors_as_config_error
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ class LosantNotebookUploadOperator(BaseOperator):
 
     :param path: The ``.ipynb`` file: a local path, a URL such as ``s3://bucket/report.ipynb``, or an
         ``ObjectStoragePath``. (templated)
-    :param notebook_id: ID of the notebook; give either this or ``name``. (templated)
-    :param name: The notebook's exact name. (templated)
+    :param notebook_id: ID of the notebook; give either this or ``notebook_name``. (templated)
+    :param notebook_name: The notebook's exact name. (templated)
     :param create: Whether to create the notebook if none has that name.
     :param description: The notebook's description. (templated)
     :param image_version: Losant's notebook image, such as ``v4``.
@@ -51,7 +52,7 @@ class LosantNotebookUploadOperator(BaseOperator):
     template_fields: Sequence[str] = (
         "path",
         "notebook_id",
-        "name",
+        "notebook_name",
         "description",
         "application_id",
         "losant_conn_id",
@@ -63,7 +64,7 @@ class LosantNotebookUploadOperator(BaseOperator):
         *,
         path: str | PathLike[str],
         notebook_id: str | None = None,
-        name: str | None = None,
+        notebook_name: str | None = None,
         create: bool = False,
         description: str | None = None,
         image_version: str | None = None,
@@ -74,9 +75,11 @@ class LosantNotebookUploadOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if (notebook_id is None) == (notebook_name is None):
+            raise TypeError(ONE_NOTEBOOK)
         self.path = path
         self.notebook_id = notebook_id
-        self.name = name
+        self.notebook_name = notebook_name
         self.create = create
         self.description = description
         self.image_version = image_version
@@ -113,19 +116,20 @@ class LosantNotebookUploadOperator(BaseOperator):
     def _plan(self, hook: LosantHook) -> Plan:
         from airflow_provider_losant.api.flows.deploy import NotebookFile, Plan
         from airflow_provider_losant.api.payloads import NotebookFields, notebook_body
+        from airflow_provider_losant.hooks.target import name_to_find
 
-        if bool(self.notebook_id) == bool(self.name):
-            raise LosantConfigError("notebook_id: give either a notebook_id or a name")
-        if self.create and not self.name:
-            raise LosantConfigError("create: needs name; a notebook cannot be created by its id")
+        with permanent_errors_as_config_error():
+            name = name_to_find(self.notebook_id, self.notebook_name)
+        if self.create and name is None:
+            raise LosantConfigError("create: needs notebook_name; a notebook cannot be created by its id")
         settings: NotebookFields = {}
         for field in ("description", "image_version", "inputs", "outputs"):
             if (value := getattr(self, field)) is not None:
                 settings[field] = value
         return Plan(
             application_id=hook.resolve_application_id(),
-            notebook_id=self.notebook_id,
-            name=self.name,
+            notebook_id=self.notebook_id if name is None else None,
+            name=name,
             may_create=self.create,
             content=NotebookFile(name=storage_path(self.path).name, raw=_read_notebook(self.path)),
             body=notebook_body(settings),

@@ -16,7 +16,7 @@ from airflow_provider_losant._compat import (
     PokeReturnValue,
     conf,
 )
-from airflow_provider_losant.api.defaults import LONGEST, MAX_LOG_LAG
+from airflow_provider_losant.api.defaults import LONGEST, MAX_LOG_LAG, ONE_NOTEBOOK
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
     ``poke_interval``, ``timeout`` (seconds, or timedeltas; at most ten years), ``mode`` and ``soft_fail`` are
     those of every sensor in Airflow, including the defaults: one poll a minute, for a week.
 
-    :param notebook_id: ID of the notebook. (templated)
+    :param notebook_id: ID of the notebook; give either this or ``notebook_name``. (templated)
+    :param notebook_name: The notebook's exact name, by which it is found when the sensor starts; in the mode
+        ``reschedule`` at each poke. (templated)
     :param execution_id: ID of the execution to wait for. One that does not exist fails the sensor without a
         retry, once Losant's complete execution log shows it. (templated)
     :param since: Instead of an ``execution_id``: of the executions queued at this time or later, wait for the
@@ -76,6 +78,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
 
     template_fields: Sequence[str] = (
         "notebook_id",
+        "notebook_name",
         "execution_id",
         "since",
         "context_contains",
@@ -90,7 +93,8 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
     def __init__(
         self,
         *,
-        notebook_id: str,
+        notebook_id: str | None = None,
+        notebook_name: str | None = None,
         execution_id: str | None = None,
         since: datetime | str | float | None = None,
         context_contains: Mapping[str, Any] | str | None = None,
@@ -105,7 +109,10 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if (notebook_id is None) == (notebook_name is None):
+            raise TypeError(ONE_NOTEBOOK)
         self.notebook_id = notebook_id
+        self.notebook_name = notebook_name
         self.execution_id = execution_id
         self.since = since
         self.context_contains = context_contains
@@ -116,6 +123,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         self.values_from = values_from
         self.log_output = log_output
         self.losant_conn_id = losant_conn_id
+        self._found_id: str | None = None
         self._publisher: ResultPublisher | None = None
         self._refuse_choice_beside_id()
         if deferrable and start_from_trigger:
@@ -127,6 +135,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         if not self.deferrable:
             return super().execute(context)
         try:
+            self._find_notebook(context, self._hook(), max_outage=self._timeout)
             result = self.poke(context)
         except AirflowFailException as error:
             # As BaseSensorOperator does around a poke, and around the return from a trigger.
@@ -139,10 +148,16 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Poll once."""
+        from airflow_provider_losant.api.errors import LosantError
         from airflow_provider_losant.api.flows.polling import wait_for_execution
 
         self._outputs()  # an invalid argument is reported before the wait
         hook = self._hook()
+        try:
+            self._find_notebook(context, hook)
+        except LosantError as error:
+            self.log.warning("%s; looking up the notebook again with the next poke", error)
+            return False
         target = self._target(hook)
         LosantNotebookLink().push(context, hook.notebook_url(target))
         outcome = hook.client.run(wait_for_execution(target, self._wait_config(deadline=0.0)))
@@ -155,11 +170,16 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
     ) -> dict[str, Any]:
         """Continue with the event of the trigger, unless it belongs to another execution."""
         from airflow_provider_losant.api.flows.outcome import Outcome
+        from airflow_provider_losant.execution.try_state import pull_own_xcom
+        from airflow_provider_losant.hooks.target import NOTEBOOK_KEY
 
         del unknown  # arguments that a newer version has stored with the deferral
+        if self.notebook_name:
+            self._found_id = pull_own_xcom(self, context, NOTEBOOK_KEY)
         if event is None:
             return self.execute(context)  # type: ignore[no-any-return]  # as Airflow has it
         outcome, hook = Outcome.from_event(event), self._hook()
+        self._find_notebook(context, hook)
         target, result = self._target(hook), outcome.result
         is_own_notebook = target.notebook_id == result["notebook_id"]
         if not is_own_notebook or target.execution_id not in (None, result["execution_id"]):
@@ -191,7 +211,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
 
         return resolve_target(
             hook,
-            notebook_id=self.notebook_id,
+            notebook_id=self._found_id,
             execution_id=self.execution_id,
             since=self.since,
             statuses=self.statuses,
@@ -211,6 +231,18 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
             from airflow_provider_losant.hooks.target import refuse_choice_beside_id
 
             refuse_choice_beside_id(self.execution_id, choice)
+
+    def _find_notebook(self, context: Context, hook: LosantHook, *, max_outage: float = 0.0) -> None:
+        from airflow_provider_losant.hooks.target import resolve_notebook
+
+        if self._found_id is None:
+            self._found_id = resolve_notebook(
+                hook,
+                context,
+                notebook_id=self.notebook_id,
+                notebook_name=self.notebook_name,
+                max_outage=max_outage,
+            )
 
     def _start_trigger_args(self) -> Any:
         from airflow_provider_losant.api.timestamps import parse_seconds

@@ -8,6 +8,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import BaseOperator
+from airflow_provider_losant.api.defaults import ONE_NOTEBOOK
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
 
     The result (XCom) is a JSON dict: the path of each file by its name.
 
-    :param notebook_id: ID of the notebook. (templated)
+    :param notebook_id: ID of the notebook; give either this or ``notebook_name``. (templated)
+    :param notebook_name: The notebook's exact name, by which it is found when the task starts. If it may have
+        been renamed since the execution, give the id, which the result of the execution contains. (templated)
     :param execution_id: ID of the execution, which must have ended. (templated)
     :param destination: The folder: a local path, a URL such as ``s3://bucket/reports/{{ ds }}``, or an
         ``ObjectStoragePath``. (templated)
@@ -45,6 +48,7 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
 
     template_fields: Sequence[str] = (
         "notebook_id",
+        "notebook_name",
         "execution_id",
         "destination",
         "outputs",
@@ -56,7 +60,8 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
     def __init__(
         self,
         *,
-        notebook_id: str,
+        notebook_id: str | None = None,
+        notebook_name: str | None = None,
         execution_id: str,
         destination: str | PathLike[str],
         outputs: str | Sequence[str] = ("*",),
@@ -67,7 +72,10 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if (notebook_id is None) == (notebook_name is None):
+            raise TypeError(ONE_NOTEBOOK)
         self.notebook_id = notebook_id
+        self.notebook_name = notebook_name
         self.execution_id = execution_id
         self.destination = destination
         self.outputs = outputs
@@ -76,17 +84,21 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
         self.application_id = application_id
         self.losant_conn_id = losant_conn_id
         self._hook: LosantHook | None = None
+        self._notebook_id = ""
         self._saved: dict[str, str] = {}
 
     def execute(self, context: Context) -> dict[str, str]:
         """Download the selected outputs."""
-        del context
         from airflow_provider_losant.hooks.losant import LosantHook
+        from airflow_provider_losant.hooks.target import resolve_notebook
 
         self._hook = hook = LosantHook(self.losant_conn_id, self.application_id)
+        self._notebook_id = resolve_notebook(
+            hook, context, notebook_id=self.notebook_id, notebook_name=self.notebook_name
+        )
         with permanent_errors_as_config_error():
             self._saved = hook.download_outputs(
-                self.notebook_id,
+                self._notebook_id,
                 self.execution_id,
                 self.destination,
                 outputs=self.outputs,
@@ -106,5 +118,5 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
 
         if self._hook is None or not self._saved:
             return Lineage()
-        ref = self._hook.execution_ref(self.notebook_id, self.execution_id)
+        ref = self._hook.execution_ref(self._notebook_id, self.execution_id)
         return lineage_of_copy(ref, self._hook.settings.base_url, self._saved, self)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant._compat import AirflowException
+from airflow_provider_losant._compat import AirflowException, event_trigger_has_queue
+from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.flows.completions import Checkpoint, CompletionFeed, Progress
 from airflow_provider_losant.api.model import ExecutionRef
 from airflow_provider_losant.hooks.losant import LosantHook
@@ -32,6 +33,9 @@ Seconds between events.
 Airflow's scheduler creates one DAG run for all events that it finds at once, and may leave later ones for the
 next DAG run. With a pause between them each event gets a DAG run of its own.
 """
+
+MAX_QUEUE = 256
+"""Characters of a queue's name in Airflow's database."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +60,22 @@ class Subscription:
     poll_interval: float
     batch: bool = False
     context_contains: str | None = None
+
+
+def check_queue(queue: object) -> str:
+    """
+    Return the name of the queue of an event trigger.
+
+    :raises InvalidArgument: it is no name of one queue, or this Airflow has no queues for such triggers.
+    """
+    # Airflow separates the names after --queues by commas, so other names would match no triggerer.
+    if not isinstance(queue, str) or not queue or queue != queue.strip() or "," in queue:
+        raise InvalidArgument("queue", f"{queue!r} is not the name of one queue")
+    if len(queue) > MAX_QUEUE:
+        raise InvalidArgument("queue", f"has more than {MAX_QUEUE} characters")
+    if not event_trigger_has_queue():
+        raise InvalidArgument("queue", "needs Airflow 3.4 or later, whose event triggers have queues")
+    return queue
 
 
 async def completions(

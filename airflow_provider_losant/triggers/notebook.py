@@ -18,13 +18,11 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_losant._compat import (
     BaseEventTrigger,
     asset_stores,
-    event_trigger_has_queue,
     kill_may_be_reassignment,
     trigger_has_on_kill,
     trigger_task_state,
 )
 from airflow_provider_losant.api.defaults import MAX_LOG_LAG
-from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.fields import losant_id
 from airflow_provider_losant.api.flows.abandoned import why_abandoned
 from airflow_provider_losant.api.flows.cancel import cancel
@@ -34,7 +32,7 @@ from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
 from airflow_provider_losant.api.model import COMPLETED
 from airflow_provider_losant.api.timestamps import parse_seconds
 from airflow_provider_losant.hooks.losant import LosantHook
-from airflow_provider_losant.triggers.event_stream import Subscription, completions
+from airflow_provider_losant.triggers.event_stream import Subscription, check_queue, completions
 from airflow_provider_losant.triggers.shared_poll import wait_until_done
 from airflow_provider_losant.triggers.start_args import deferral_margin
 from airflow_provider_losant.triggers.stored import check_unknown
@@ -56,8 +54,6 @@ OUTAGE_SPREAD = 1.25
 """How many times ``max_poll_outage`` the longest wait lasts of those that the same outage ends."""
 KILL_BUDGET = 25.0
 """Seconds for the cancellation after a kill; Airflow gives a trigger 30."""
-MAX_QUEUE = 256
-"""Characters of a queue's name in Airflow's database."""
 
 
 class LosantNotebookExecutionTrigger(BaseTrigger):
@@ -308,7 +304,7 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
         **unknown: Any,
     ) -> None:
         # Also an argument of Airflow's, which reads it from the attribute when it stores the trigger.
-        self._queue = {} if queue is None else {"queue": _check_queue(queue)}
+        self._queue = {} if queue is None else {"queue": check_queue(queue)}
         super().__init__(**self._queue)  # type: ignore[no-untyped-call]  # Airflow's
         check_unknown(self, unknown, stored=stored)
         self.subscription = Subscription(
@@ -352,14 +348,3 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
                 item.set_result((self.subscription, asset_stores(self)))
             elif item is not None:
                 yield TriggerEvent(item)  # type: ignore[no-untyped-call]  # Airflow's
-
-
-def _check_queue(queue: object) -> str:
-    # Airflow separates the names after --queues by commas, so other names would match no triggerer.
-    if not isinstance(queue, str) or not queue or queue != queue.strip() or "," in queue:
-        raise InvalidArgument("queue", f"{queue!r} is not the name of one queue")
-    if len(queue) > MAX_QUEUE:
-        raise InvalidArgument("queue", f"has more than {MAX_QUEUE} characters")
-    if not event_trigger_has_queue():
-        raise InvalidArgument("queue", "needs Airflow 3.4 or later, whose event triggers have queues")
-    return queue

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_losant._compat import push_from_triggerer
 from airflow_provider_losant.api.defaults import MAX_LOG_LAG
+from airflow_provider_losant.api.flows.notebooks import find_notebook
 from airflow_provider_losant.api.flows.wait import WaitConfig
 from airflow_provider_losant.api.timestamps import parse_timestamp
 from airflow_provider_losant.hooks.losant import LosantHook
-from airflow_provider_losant.hooks.target import resolve_target
+from airflow_provider_losant.hooks.target import NOTEBOOK_KEY, name_to_find, resolve_target
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 from airflow_provider_losant.triggers.stored import check_unknown
@@ -41,7 +43,8 @@ class LosantNotebookSensorTrigger(BaseTrigger):
 
     :param losant_conn_id: The Airflow connection. (templated)
     :param application_id: ID of the application; by default the connection's. (templated)
-    :param notebook_id: ID of the notebook. (templated)
+    :param notebook_id: ID of the notebook; either this or ``notebook_name``. (templated)
+    :param notebook_name: Its exact name, by which it is found. (templated)
     :param execution_id: ID of the execution to wait for. (templated)
     :param since: Without an ``execution_id``: wait for the first execution to end of those queued since then.
         (templated)
@@ -61,7 +64,7 @@ class LosantNotebookSensorTrigger(BaseTrigger):
         *,
         losant_conn_id: str,
         application_id: str | None,
-        notebook_id: str,
+        notebook_id: str | None,
         execution_id: str | None,
         since: str | float | None,
         poll_interval: float,
@@ -70,6 +73,7 @@ class LosantNotebookSensorTrigger(BaseTrigger):
         statuses: Sequence[str] | None = None,
         context_contains: Mapping[str, Any] | str | None = None,
         max_log_lag: float = MAX_LOG_LAG,
+        notebook_name: str | None = None,
         stored: bool = False,
         **unknown: Any,
     ) -> None:
@@ -78,6 +82,7 @@ class LosantNotebookSensorTrigger(BaseTrigger):
         self.losant_conn_id = losant_conn_id
         self.application_id = application_id
         self.notebook_id = notebook_id
+        self.notebook_name = notebook_name
         self.execution_id = execution_id
         self.since = since
         self.poll_interval = poll_interval
@@ -94,6 +99,7 @@ class LosantNotebookSensorTrigger(BaseTrigger):
             "losant_conn_id": self.losant_conn_id,
             "application_id": self.application_id,
             "notebook_id": self.notebook_id,
+            "notebook_name": self.notebook_name,
             "execution_id": self.execution_id,
             "since": self.since,
             "poll_interval": self.poll_interval,
@@ -132,7 +138,7 @@ class LosantNotebookSensorTrigger(BaseTrigger):
         await hook.aload_settings()
         target = resolve_target(
             hook,
-            notebook_id=self.notebook_id,
+            notebook_id=await self._find_notebook(hook),
             execution_id=self.execution_id,
             since=self.since,
             statuses=self.statuses,
@@ -149,6 +155,16 @@ class LosantNotebookSensorTrigger(BaseTrigger):
         return LosantNotebookExecutionTrigger(
             losant_conn_id=self.losant_conn_id, **asdict(target), **asdict(config)
         )
+
+    async def _find_notebook(self, hook: LosantHook) -> str | None:
+        name = name_to_find(self.notebook_id, self.notebook_name)
+        if name is None:
+            return self.notebook_id
+        flow = find_notebook(hook.resolve_application_id(), name, hook.settings.max_retries)
+        found = (await hook.arun(flow)).id
+        if self._context is not None:
+            await push_from_triggerer(self._context["ti"], NOTEBOOK_KEY, found)
+        return found
 
     def _render_arguments(self, context: Any) -> None:
         from jinja2 import StrictUndefined

@@ -149,8 +149,21 @@ def test_notebooks_are_listed_sorted_filtered_and_in_pages(client: ApiClient, lo
     assert names(sortDirection="desc", perPage=2) == ["gamma", "beta"]
     assert names(page=1, perPage=2) == ["gamma"]
     assert names(filterField="name", filter="*ET*") == ["beta"]
+    assert names(filterField="name", filter="*a", perPage=1, page=1) == ["beta"]
     assert (listed["count"], listed["totalCount"], listed["perPage"]) == (3, 3, 100)
     assert client.call("GET", "/notebooks", params={"sortField": "size"}).status_code == 400
+
+
+def test_a_filter_that_is_a_name_with_globs_may_miss_that_name(client: ApiClient, losant: Emulator) -> None:
+    for name in ("Report [1]", "Report 1"):
+        losant.add_notebook(name=name)
+
+    def names(pattern: str) -> list[str]:
+        query = {"filterField": "name", "filter": pattern}
+        return [item["name"] for item in client.call("GET", "/notebooks", params=query).json()["items"]]
+
+    assert names("Report [1]") == ["Report 1"]
+    assert names("Report *1*") == ["Report 1", "Report [1]"]
 
 
 def test_links_is_true_in_three_spellings_only(client: ApiClient, losant: Emulator) -> None:

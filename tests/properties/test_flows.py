@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -32,7 +33,8 @@ from airflow_provider_losant.api.errors import (
 from airflow_provider_losant.api.execution_log import ExecutionLog
 from airflow_provider_losant.api.flows import connection_test, deploy, outputs, polling
 from airflow_provider_losant.api.flows.cancel import cancel
-from airflow_provider_losant.api.flows.notebooks import list_notebooks
+from airflow_provider_losant.api.flows.locate import locate_notebook
+from airflow_provider_losant.api.flows.notebooks import find_notebook, list_notebooks
 from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
 from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.flows.start_policy import StartPolicy
@@ -203,6 +205,12 @@ def finder(random_losant: RandomLosant) -> ExecutionFinder:
     return ExecutionFinder(submission=submission(), policy=policy(random_losant), clock=random_losant.clock)
 
 
+def locating(random_losant: RandomLosant, **more: Any) -> Any:
+    unknown = replace(submission(), notebook_id="", notebook_name="Report")
+    looking = replace(finder(random_losant), submission=unknown)
+    return locate_notebook(looking, **{"former_id": None, "is_retry": True, **more})
+
+
 HOUR = 3_600.0
 FLOWS: dict[str, tuple[Callable[[RandomLosant], Any], float]] = {
     "retry": (
@@ -210,6 +218,14 @@ FLOWS: dict[str, tuple[Callable[[RandomLosant], Any], float]] = {
         HOUR + 100,
     ),
     "list": (lambda _: list_notebooks(APPLICATION_ID, {}, 2), 3 * HOUR),
+    "find notebook": (lambda it: find_notebook(APPLICATION_ID, "Report", 2, clock=it.clock), 6 * HOUR),
+    "find notebook, with patience": (
+        lambda it: find_notebook(APPLICATION_ID, "Report", 2, max_outage=600.0, clock=it.clock),
+        12 * HOUR,
+    ),
+    "locate notebook": (lambda it: locating(it, is_retry=False), 6 * HOUR),
+    "locate notebook in a retry": (locating, 24 * HOUR),
+    "locate a known notebook": (lambda it: locating(it, former_id=NOTEBOOK_ID), 24 * HOUR),
     "cancel": (lambda _: cancel(REF, "a test", retries=4), HOUR + 100),
     "cancel a new execution": (
         lambda it: cancel(REF, "a test", retries=4, max_log_lag=300.0, clock=it.clock),

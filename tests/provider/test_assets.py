@@ -44,6 +44,17 @@ def test_an_output_is_an_asset_below_its_notebook() -> None:
     assert asset.uri == f"{URI}/outputs/energy%20per%2Fhour.csv"
 
 
+def test_an_asset_has_the_name_and_the_group_that_are_given_where_airflow_has_them() -> None:
+    ids = {"notebook_id": NOTEBOOK, "application_id": APPLICATION}
+
+    named = create_asset(**ids, name="energy report", group="energy")
+
+    assert named.uri == URI
+    if AIRFLOW_3:
+        assert (named.name, named.group) == ("energy report", "energy")
+        assert create_asset(**ids).name == URI
+
+
 @pytest.mark.parametrize("host", ["api.eu.example:8443", "https://api.eu.example:8443"])
 def test_another_host_is_another_asset(host: str) -> None:
     asset = create_asset(notebook_id=NOTEBOOK, application_id=APPLICATION, host=host)

@@ -365,7 +365,6 @@ def refused(losant: Emulator, one: Task) -> str:
     ("options", "says"),
     [
         ({"notebook_id": "my-notebook"}, "notebook_id: 'my-notebook' is not a Losant id"),
-        ({"notebook_id": None}, "notebook_id: is missing"),
         ({"notebook_id": ""}, "notebook_id: is missing"),
         ({"application_id": "my-app"}, "application_id: 'my-app' is not a Losant id"),
         ({"relative_to": "yesterday"}, "relative_to: 'yesterday' is not a timestamp"),

@@ -340,6 +340,37 @@ def test_an_execution_timeout_does_not_move_the_deadline(
     assert triggerer.begin(since_start=15)["ending"] == "ended"
 
 
+@where_it_can
+def test_the_trigger_finds_the_notebook_by_its_name_and_the_worker_needs_no_request_for_it(
+    losant: Emulator, notebook: str, execution: str, triggerer: Triggerer
+) -> None:
+    with triggerer.dag:
+        one = sensor(notebook, notebook_id=None, notebook_name="{{ 'Rep' + 'ort' }}", execution_id=execution)
+
+    event = triggerer.begin()
+
+    assert event["result"]["execution_id"] == execution
+    assert triggerer.supervisor.pushed["notebook_id"] == notebook
+    losant.clear_requests()
+    ti = Ti(pushed={"notebook_id": notebook})
+    assert one.execute_complete(context_of(ti), event)["notebook_id"] == notebook
+    assert "notebooks.get" not in [it.operation for it in losant.requests]
+
+
+@where_it_can
+@pytest.mark.parametrize("name", ["Weather", "{{ '' }}"])
+def test_a_name_that_the_trigger_cannot_find_is_reported_by_the_worker(
+    notebook: str, execution: str, triggerer: Triggerer, name: str
+) -> None:
+    with triggerer.dag:
+        one = sensor(notebook, notebook_id=None, notebook_name=name, execution_id=execution)
+
+    assert triggerer.begin() is None
+    one.notebook_name = "" if "{" in name else name  # as a worker renders it
+    with pytest.raises(LosantConfigError, match=r"no notebook named 'Weather'|is missing, and so is"):
+        one.execute_complete(context_of(Ti()), None)
+
+
 # -- waits that only a worker can start -------------------------------------------------------------------
 
 

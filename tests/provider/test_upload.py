@@ -50,7 +50,7 @@ def upload(path: Any, **options: Any) -> dict[str, Any]:
 def test_a_notebook_is_created_configured_and_uploaded_once_and_then_not_changed(
     losant: Emulator, file: Path
 ) -> None:
-    options = {"name": "Report", "create": True, "description": "Daily", "outputs": OUTPUTS}
+    options = {"notebook_name": "Report", "create": True, "description": "Daily", "outputs": OUTPUTS}
 
     first = upload(str(file), **options)
     losant.clear_requests()
@@ -65,7 +65,7 @@ def test_a_notebook_is_created_configured_and_uploaded_once_and_then_not_changed
 
 
 def test_a_changed_file_is_uploaded_and_a_reformatted_one_is_not(losant: Emulator, file: Path) -> None:
-    made = upload(file, name="Report", create=True)["notebook_id"]
+    made = upload(file, notebook_name="Report", create=True)["notebook_id"]
 
     file.write_text(json.dumps(json.loads(file.read_text()), indent=2))
     assert not upload(file, notebook_id=made)["uploaded"]
@@ -78,13 +78,13 @@ def test_a_changed_file_is_uploaded_and_a_reformatted_one_is_not(losant: Emulato
 def test_an_expired_file_url_only_causes_an_upload(losant: Emulator, file: Path) -> None:
     losant.switches.file_url_ttl = -10
 
-    upload(file, name="Report", create=True)
+    upload(file, notebook_name="Report", create=True)
 
-    assert upload(file, name="Report")["uploaded"]
+    assert upload(file, notebook_name="Report")["uploaded"]
 
 
 def test_a_notebook_can_be_read_from_object_storage(losant: Emulator, file: Path) -> None:
-    made = upload(storage_path(f"file://{file}"), name="Report", create=True)
+    made = upload(storage_path(f"file://{file}"), notebook_name="Report", create=True)
 
     assert made["file_name"] == "report.ipynb"
 
@@ -111,7 +111,7 @@ def test_a_file_that_is_not_a_notebook_is_refused_before_any_request(
     file.write_bytes(content)
 
     with pytest.raises(LosantConfigError, match=r"report\.ipynb is not a notebook") as caught:
-        upload(file, name="Report", create=True)
+        upload(file, notebook_name="Report", create=True)
 
     assert says in str(caught.value)
     assert losant.requests == []
@@ -120,14 +120,13 @@ def test_a_file_that_is_not_a_notebook_is_refused_before_any_request(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({}, "give either a notebook_id or a name"),
-        ({"notebook_id": "f" * 24, "name": "Report"}, "give either a notebook_id or a name"),
-        ({"notebook_id": "f" * 24, "create": True}, "create: needs name"),
+        ({"notebook_id": ""}, "notebook_id: is missing, and so is notebook_name"),
+        ({"notebook_id": "f" * 24, "create": True}, "create: needs notebook_name"),
         ({"notebook_id": "mine"}, "notebook_id: 'mine' is not a Losant id"),
-        ({"path": "/tmp/nowhere.ipynb", "name": "Report"}, "/tmp/nowhere.ipynb cannot be read"),
-        ({"path": "/tmp", "name": "Report"}, "/tmp cannot be read"),
+        ({"path": "/tmp/nowhere.ipynb", "notebook_name": "Report"}, "/tmp/nowhere.ipynb cannot be read"),
+        ({"path": "/tmp", "notebook_name": "Report"}, "/tmp cannot be read"),
     ],
-    ids=range(6),
+    ids=range(5),
 )
 def test_an_invalid_argument_is_named_before_any_request(
     losant: Emulator, file: Path, options: dict[str, Any], says: str
@@ -142,10 +141,12 @@ def test_an_invalid_argument_is_named_before_any_request(
 def test_an_unknown_name_and_an_ambiguous_one_change_nothing(losant: Emulator, file: Path) -> None:
     twins = sorted(losant.add_notebook("Twin") for _ in range(2))
 
-    with pytest.raises(LosantConfigError, match="the application has no notebook named 'Report'"):
-        upload(file, name="Report")
-    with pytest.raises(LosantConfigError, match=f"2 notebooks are named 'Twin' \\({', '.join(twins)}\\)"):
-        upload(file, name="Twin", create=True)
+    with pytest.raises(
+        LosantConfigError, match="has no notebook named 'Report'; its notebooks: 'Twin', 'Twin'"
+    ):
+        upload(file, notebook_name="Report")
+    with pytest.raises(LosantConfigError, match=f"are named 'Twin': {twins[0]} .*, {twins[1]} "):
+        upload(file, notebook_name="Twin", create=True)
     with pytest.raises(LosantConfigError, match="404 NotFound"):
         upload(file, notebook_id="f" * 24)
 
@@ -155,7 +156,7 @@ def test_an_unknown_name_and_an_ambiguous_one_change_nothing(losant: Emulator, f
 def test_a_notebook_is_not_created_twice_when_the_response_is_lost(losant: Emulator, file: Path) -> None:
     losant.inject("notebooks.post", Fault("reset_after"))
 
-    made = upload(file, name="Report", create=True)
+    made = upload(file, notebook_name="Report", create=True)
 
     assert list(losant.backend.notebooks) == [made["notebook_id"]]
     assert made["created"]
@@ -167,7 +168,7 @@ def test_without_nbformat_the_error_names_the_extra_to_install(
     monkeypatch.setitem(sys.modules, "nbformat", None)
 
     with pytest.raises(LosantConfigError, match=r"pip install 'airflow-provider-losant\[upload\]'"):
-        upload(file, name="Report", create=True)
+        upload(file, notebook_name="Report", create=True)
     assert losant.requests == []
 
 

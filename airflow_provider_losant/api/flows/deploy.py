@@ -12,16 +12,14 @@ from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from airflow_provider_losant.api import endpoints
-from airflow_provider_losant.api.errors import JSON_ERRORS, InvalidArgument, LosantError
-from airflow_provider_losant.api.flows.notebooks import list_notebooks
+from airflow_provider_losant.api.errors import JSON_ERRORS, LosantError
+from airflow_provider_losant.api.flows.notebooks import ambiguous, find_notebook, notebooks_named
 from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.flows.steps import Fetch, LogLine
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.steps import FileFlow, Flow
     from airflow_provider_losant.api.model import Notebook
-
-GLOB_CHARACTERS = frozenset("*?[]{}\\!")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,23 +107,17 @@ def _find(plan: Plan, retries: int) -> Flow[Notebook | None]:
         return (
             yield from call_with_retry(endpoints.get_notebook(plan.application_id, plan.notebook_id), retries)
         )
-    found = yield from _find_by_name(plan, retries)
-    if found is None and not plan.may_create:
-        raise InvalidArgument("name", f"the application has no notebook named {plan.name!r}")
-    return found
+    if plan.may_create:
+        return (yield from _find_by_name(plan, retries))
+    return (yield from find_notebook(plan.application_id, plan.name or "", retries))
 
 
 def _find_by_name(plan: Plan, retries: int) -> Flow[Notebook | None]:
-    """Find the only notebook of that name, without Losant's filter if the name would act as a glob."""
     name = plan.name or ""
-    query = {} if GLOB_CHARACTERS & set(name) else {"filterField": "name", "filter": name}
-    listed = yield from list_notebooks(plan.application_id, query, retries)
-    found = {it.id: it for it in listed if it.name == name}
+    found = yield from notebooks_named(plan.application_id, name, retries)
     if len(found) > 1:
-        raise InvalidArgument(
-            "name", f"{len(found)} notebooks are named {name!r} ({', '.join(sorted(found))}); use an id"
-        )
-    return next(iter(found.values()), None)
+        raise ambiguous(name, found)
+    return next(iter(found), None)
 
 
 def _create(plan: Plan, retries: int) -> Flow[Notebook]:

@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
@@ -42,6 +42,21 @@ class SubmissionUnknown(LosantError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierTry:
+    """
+    What one search of a notebook's log shows of earlier tries.
+
+    :param found: The execution to reconnect to; None if there is none.
+    :param is_last_shown: The log shows the execution of the try before, so that none can be missing.
+    """
+
+    found: Execution | None
+    is_last_shown: bool
+    reading: LogReading
+    listed: Sequence[Execution]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionFinder:
     """Searches the execution log for the executions of a submission's owner."""
 
@@ -63,33 +78,13 @@ class ExecutionFinder:
         started_at = self.clock()
         for search in count():
             is_last = self.clock() - started_at >= self.policy.max_log_lag
-            # Absence is concluded only from a log that was requested without since: Losant may compare since
-            # with the start of executions, and then one that is queued is missing.
-            try:
-                reading = yield from self._read_log_or_wait(whole=is_last or search % 2 == 1)
-            except LosantError as error:
-                raise self._unknown(error) from error
-            listed = self._summaries(reading.log)
-            chosen, abandoned = split_by_retry(
-                self.submission,
-                listed,
-                reconnect_after_clear=self.policy.reconnect_after_clear,
-                retry_on=self.policy.retry_on,
-            )
-            yield from self._cancel_abandoned(abandoned)
-            if chosen is not None:
-                found = reading.log.complete(chosen)
-                which = "an earlier try" if self.submission.owns(chosen) else "before the clear"
-                yield LogLine(
-                    f"Reconnecting to execution {found.ref.execution_id} from {which} "
-                    f"(status: {found.status})"
-                )
-                return found
-            shows_last_try = self._shows_last_try(listed)
-            if is_last and not (shows_last_try or reading.is_complete):
-                raise self._unknown(reading.problem)
-            if is_last or shows_last_try:
-                own = filter(self.submission.owns, listed)
+            earlier = yield from self.search_earlier(whole=is_last or search % 2 == 1)
+            if earlier.found is not None:
+                return earlier.found
+            if is_last and not earlier.is_last_shown:
+                self.check_complete(earlier.reading)
+            if is_last or earlier.is_last_shown:
+                own = filter(self.submission.owns, earlier.listed)
                 ended = ", ".join(f"{it.ref.execution_id} {it.status}" for it in own)
                 yield LogLine(
                     f"No execution from an earlier try to reconnect to ({ended or 'none listed'}); "
@@ -100,8 +95,58 @@ class ExecutionFinder:
                 yield LogLine(
                     "The execution log does not show the earlier try; searching again in case it lags"
                 )
-            yield Sleep(_pause(search))
+            yield Sleep(pause(search))
         raise AssertionError  # the loop above only ends by return or raise
+
+    def search_earlier(self, *, whole: bool) -> Flow[EarlierTry]:
+        """
+        Search the log once for the execution of an earlier try, and cancel the task's abandoned ones.
+
+        :param whole: Request the log without ``since``. Absence is concluded only from such a log: Losant may
+            compare ``since`` with the start of executions, and then one that is queued is missing.
+        :raises SubmissionUnknown: the log cannot be read.
+        """
+        try:
+            reading = yield from self._read_log_or_wait(whole=whole)
+        except LosantError as error:
+            raise self.unknown(error) from error
+        found, listed, policy = None, self._summaries(reading.log), self.policy
+        chosen, abandoned = split_by_retry(
+            self.submission,
+            listed,
+            reconnect_after_clear=policy.reconnect_after_clear,
+            retry_on=policy.retry_on,
+        )
+        yield from self._cancel_abandoned(abandoned)
+        if chosen is not None:
+            found = reading.log.complete(chosen)
+            which = "an earlier try" if self.submission.owns(chosen) else "before the clear"
+            yield LogLine(
+                f"Reconnecting to execution {found.ref.execution_id} from {which} (status: {found.status})"
+            )
+        return EarlierTry(
+            found=found, is_last_shown=self._shows_last_try(listed), reading=reading, listed=listed
+        )
+
+    def in_notebook(self, notebook_id: str) -> ExecutionFinder:
+        """Return a finder for the same owner in another notebook's log."""
+        submission = replace(self.submission, notebook_id=notebook_id)
+        return replace(self, submission=submission, limit=LogLimit(SEARCH_LIMIT))
+
+    def check_complete(self, reading: LogReading) -> None:
+        """
+        Do nothing if the log was read completely.
+
+        :raises SubmissionUnknown: it was not.
+        """
+        if not reading.is_complete:
+            raise self.unknown(reading.problem)
+
+    def unknown(self, problem: object) -> SubmissionUnknown:
+        """Return the error about executions of the owner that can neither be found nor ruled out."""
+        return SubmissionUnknown(
+            f"{problem}; whether Losant runs {self.submission} is unknown, a retry searches again"
+        )
 
     def find_unfinished(self) -> Flow[Sequence[Execution]]:
         """
@@ -157,7 +202,7 @@ class ExecutionFinder:
                 only_pages = only_pages and isinstance(error, NotLosantApi)
                 longest = self.policy.max_log_lag if only_pages else self.policy.max_poll_outage
                 if not is_worth_retrying(error) or self.clock() - outage_since > longest:
-                    raise self._unknown(error) from error
+                    raise self.unknown(error) from error
                 floor = error.retry_after or 0.0
                 outage_since = _without_rate_limit(outage_since, lost_at, error)
             else:
@@ -165,11 +210,10 @@ class ExecutionFinder:
                 found = next((it for it in self._summaries(reading.log) if self._is_of_this_try(it)), None)
                 if found is not None:
                     return reading.log.complete(found)
-                if is_last and not reading.is_complete:
-                    raise self._unknown(reading.problem)
                 if is_last:
+                    self.check_complete(reading)
                     return None
-            yield Sleep(max(floor, _pause(search)))
+            yield Sleep(max(floor, pause(search)))
         raise AssertionError  # the loop above only ends by return or raise
 
     def find_active(self, budget: float) -> Flow[Sequence[ExecutionRef]]:
@@ -234,7 +278,7 @@ class ExecutionFinder:
             try:
                 return (yield from self._read_log(whole=whole, only_own=only_own))
             except LosantError as error:
-                if not is_worth_retrying(error) or self._is_outage(started_at):
+                if not is_worth_retrying(error) or self.clock() - started_at > self.policy.max_poll_outage:
                     raise
                 started_at = _without_rate_limit(started_at, began_at, error)
                 yield LogLine(f"{error}; nothing is submitted before the log can be read", logging.WARNING)
@@ -267,16 +311,8 @@ class ExecutionFinder:
     def _shows(self, is_wanted: Callable[[Execution], bool]) -> Callable[[ExecutionLog], bool]:
         return lambda log: any(map(is_wanted, self._summaries(log)))
 
-    def _unknown(self, problem: object) -> SubmissionUnknown:
-        return SubmissionUnknown(
-            f"{problem}; whether Losant runs {self.submission} is unknown, a retry searches again"
-        )
-
     def _is_later(self, time: float) -> bool:
         return self.clock() > time
-
-    def _is_outage(self, started_at: float) -> bool:
-        return self.clock() - started_at > self.policy.max_poll_outage
 
     def _is_of_this_try(self, execution: Execution) -> bool:
         owner = self.submission.owner
@@ -309,5 +345,6 @@ def _without_rate_limit(outage_since: float, began_at: float, error: LosantError
     return min(outage_since + (error.retry_after or 0.0), began_at + MAX_RETRY_AFTER)
 
 
-def _pause(search: int) -> float:
+def pause(search: int) -> float:
+    """Return the seconds between a search of the log, from 0, and the next."""
     return min(2.0**search, MAX_PAUSE)

@@ -24,9 +24,11 @@ class Submission:
     """
     What to submit.
 
+    :param notebook_id: ID of the notebook; empty as long as only its name is known.
     :param options: The body of ``execute``.
     :param owner: Whose execution it is; None when the template context carries no marker.
     :param known_id: ID of the execution that an earlier try of the owner is known to have submitted.
+    :param notebook_name: Name by which the notebook is found; None if its id was given.
     """
 
     application_id: str
@@ -34,9 +36,10 @@ class Submission:
     options: Mapping[str, Any]
     owner: Owner | None = None
     known_id: str | None = None
+    notebook_name: str | None = None
 
     def __str__(self) -> str:
-        return f"notebook {self.notebook_id} of application {self.application_id}"
+        return f"notebook {self.notebook_id or repr(self.notebook_name)} of application {self.application_id}"
 
     def owns(self, execution: Execution) -> bool:
         """Tell whether a try of the owner has submitted the execution."""

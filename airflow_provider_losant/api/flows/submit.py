@@ -23,6 +23,7 @@ from airflow_provider_losant.api.flows.steps import Clock, LogLine, Sleep
 from airflow_provider_losant.api.flows.submission import Started, Submission, SubmitPolicy
 
 if TYPE_CHECKING:
+    from airflow_provider_losant.api.flows.locate import Located
     from airflow_provider_losant.api.flows.start_policy import Blocked, StartPolicy
     from airflow_provider_losant.api.flows.steps import Flow
     from airflow_provider_losant.api.model import Execution
@@ -33,6 +34,7 @@ def submit_once(
     policy: SubmitPolicy,
     *,
     is_retry: bool,
+    located: Located | None = None,
     start_policy: StartPolicy | None = None,
     clock: Clock = time.time,
     jitter: Jitter = random.uniform,
@@ -41,6 +43,7 @@ def submit_once(
     Return the one execution of a submission: that of an earlier try, or a new one.
 
     :param is_retry: An earlier try may have submitted one; a first try searches for nothing.
+    :param located: What was found of earlier tries when the notebook was looked up.
     :param start_policy: The conditions for a new execution; they do not apply to that of an earlier try.
     :raises StartDenied: the conditions do not allow an execution now.
     :raises StartSkipped: the same, and the task is to be skipped.
@@ -49,7 +52,7 @@ def submit_once(
     """
     finder = ExecutionFinder(submission=submission, policy=policy, clock=clock, jitter=jitter)
     if is_retry and (submission.owner or submission.known_id):
-        found = yield from finder.find_earlier()
+        found = yield from _find_earlier(finder, located)
         if found is not None:
             return Started.reconnected(found)
     if start_policy is not None:
@@ -72,6 +75,12 @@ def submit_once(
         else:
             return Started(ref=ref, submitted_at=submitted_at)
     raise AssertionError  # the loop above only ends by return or raise
+
+
+def _find_earlier(finder: ExecutionFinder, located: Located | None) -> Flow[Execution | None]:
+    if located is not None and (located.earlier or located.is_searched):
+        return located.earlier
+    return (yield from finder.find_earlier())
 
 
 def _after_failure(error: LosantError, finder: ExecutionFinder, *, is_last: bool) -> Flow[Execution | None]:
