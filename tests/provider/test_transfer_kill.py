@@ -2,8 +2,8 @@
 """
 A transfer that is killed by a real signal, in a process of its own.
 
-In the signal handler nothing may be asked of Airflow: the code that the signal interrupted may hold a lock, and
-both would wait until SIGKILL.
+In the signal handler nothing may be asked of Airflow: the code that the signal interrupted may hold a lock,
+and both would wait until SIGKILL.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ def test_a_kill_before_the_connection_is_known_asks_airflow_for_nothing_and_no_r
     ended: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    *,
     handler: str,
 ) -> None:
     monkeypatch.setenv("THE_CONNECTION_LOSANT_DEFAULT", os.environ["AIRFLOW_CONN_LOSANT_DEFAULT"])
