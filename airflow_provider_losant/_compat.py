@@ -67,10 +67,10 @@ __all__ = [
     "heartbeat_timeout",
     "is_asset",
     "kill_may_be_reassignment",
+    "links_bypass_xcom_backend",
     "loop_index",
     "loop_region",
     "looped_task_state",
-    "push_from_triggerer",
     "read_connection",
     "renders_trigger_arguments",
     "retry_repeats_resumption",
@@ -237,12 +237,18 @@ def renders_trigger_arguments() -> bool:
     return hasattr(BaseTrigger, "render_template_fields")
 
 
-async def push_from_triggerer(task_instance: Any, key: str, value: str) -> None:
-    """Push an XCom of a task that started in the triggerer, where ``ti.xcom_push`` fails (Airflow 3.3.2)."""
-    ti = task_instance
-    await XCom.aset(
-        key=key, value=value, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
-    )
+def links_bypass_xcom_backend() -> bool:
+    """
+    Return whether a task's link has to bypass the XCom backend.
+
+    The web server of Airflow 3 shows what its database has, which may be the path of an object in a storage.
+    Airflow itself bypasses the backend when it stores the link at the end of a task.
+    """
+    if not AIRFLOW_3:
+        return False
+    from airflow.sdk.bases.xcom import BaseXCom
+
+    return XCom is not BaseXCom
 
 
 def triggerer_stats() -> Any:

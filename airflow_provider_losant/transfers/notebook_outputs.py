@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant._compat import BaseOperator
+from airflow_provider_losant._compat import AirflowException, BaseOperator
 from airflow_provider_losant.api.defaults import ONE_NOTEBOOK
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
 
@@ -83,34 +83,43 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
         self.max_bytes = max_bytes
         self.application_id = application_id
         self.losant_conn_id = losant_conn_id
+        self._is_killed = False
         self._hook: LosantHook | None = None
         self._notebook_id = ""
         self._saved: dict[str, str] = {}
 
     def execute(self, context: Context) -> dict[str, str]:
         """Download the selected outputs."""
+        from airflow_provider_losant.api.flows.steps import Interrupted
         from airflow_provider_losant.hooks.losant import LosantHook
         from airflow_provider_losant.hooks.target import resolve_notebook
 
         self._hook = hook = LosantHook(self.losant_conn_id, self.application_id)
-        self._notebook_id = resolve_notebook(
-            hook, context, notebook_id=self.notebook_id, notebook_name=self.notebook_name
-        )
-        with permanent_errors_as_config_error():
-            self._saved = hook.download_outputs(
-                self._notebook_id,
-                self.execution_id,
-                self.destination,
-                outputs=self.outputs,
-                if_exists=self.if_exists,
-                max_bytes=self.max_bytes,
+        hook.client.is_interrupted = lambda: self._is_killed
+        try:
+            self._notebook_id = resolve_notebook(
+                hook, context, notebook_id=self.notebook_id, notebook_name=self.notebook_name
             )
+            with permanent_errors_as_config_error():
+                self._saved = hook.download_outputs(
+                    self._notebook_id,
+                    self.execution_id,
+                    self.destination,
+                    outputs=self.outputs,
+                    if_exists=self.if_exists,
+                    max_bytes=self.max_bytes,
+                )
+        except Interrupted:
+            raise AirflowException("The task was killed") from None
         return self._saved
 
     def on_kill(self) -> None:
-        """Stop the download; the partial file is deleted."""
-        if self._hook is not None:
-            self._hook.client.is_interrupted = lambda: True
+        """
+        Stop the download; the partial file is deleted.
+
+        Airflow calls this in a signal handler, where nothing may be asked of it: it sets a flag only.
+        """
+        self._is_killed = True
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Return the lineage from the outputs to the files."""

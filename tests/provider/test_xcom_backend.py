@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The link to Losant while XComs are stored in object storage, in a process that is configured so."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_losant._compat import AIRFLOW_3
+from airflow_provider_losant.emulator import Emulator, Script
+from airflow_provider_losant.hooks.losant import LosantHook
+from tests.provider import linked_run
+from tests.provider.conftest import IN_AIRFLOW_DATABASE, dag_bundle, set_connection
+from tests.support.factories import BRIEF
+from tests.support.processes import wait_for
+from tests.support.source_files import ROOT
+
+pytestmark = [*IN_AIRFLOW_DATABASE]
+
+BACKEND = "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend"
+TASKS = ("waiting", "deferred", "started")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """
+    What Airflow shows of the DAG run.
+
+    :param url: The URL that each link should have.
+    :param early: What the database had for the link of a task whose execution was active.
+    :param objects: The objects in which XComs are stored.
+    """
+
+    url: str
+    early: Any
+    states: dict[str, str]
+    links: dict[str, str]
+    objects: list[str]
+
+
+@pytest.fixture(scope="module")
+def finished(airflow_db: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    folder = tmp_path_factory.mktemp("xcoms")
+    with Emulator() as losant, dag_bundle(ROOT / "tests" / "provider" / "dags") as patch:
+        set_connection(patch, losant)
+        patch.setenv("AIRFLOW__CORE__XCOM_BACKEND", BACKEND)
+        patch.setenv("AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH", folder.as_uri())
+        patch.setenv("AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD", "0")
+        yield run(losant, folder)
+
+
+def run(losant: Emulator, folder: Path) -> Finished:
+    notebook = losant.add_notebook("Report")
+    losant.script(notebook, BRIEF)
+    ended = LosantHook().execute_notebook(notebook)
+    wait_for(lambda: losant.executions(notebook)[0]["status"] == "completed", what="the end", timeout=30)
+    losant.script(notebook, Script(ending="hang"))
+    conf = json.dumps({"notebook": notebook, "execution": ended})
+    command = [sys.executable, "-m", linked_run.__name__, conf]
+    log = folder.parent / f"{folder.name}.log"
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            command, cwd=ROOT, env=dict(os.environ), stdout=output, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+        try:
+            early = wait_for(stored_link, what="the link of the first task", timeout=120, every=0.1)
+            losant.script(notebook, BRIEF)
+            LosantHook().cancel_execution(notebook, losant.executions(notebook)[0]["id"])
+            process.wait(120)
+        finally:
+            process.kill()
+    assert process.returncode == 0, log.read_text()
+    shown = json.loads([it for it in log.read_text().splitlines() if it.startswith('{"states"')][-1])
+    return Finished(
+        url=f"https://app.losant.com/applications/{losant.application_id}/notebooks/{notebook}",
+        early=early,
+        objects=[it.read_text() for it in folder.rglob("*") if it.is_file()],
+        **shown,
+    )
+
+
+def stored_link() -> Any:
+    """Return what Airflow's database has for a link of the DAG run; None if there is none yet."""
+    query = "SELECT value FROM xcom WHERE dag_id = 'linked' AND key = 'losant_notebook_link'"
+    with sqlite3.connect(Path(os.environ["AIRFLOW_HOME"]) / "airflow.db") as database:
+        row = database.execute(query).fetchone()
+    return row and json.loads(row[0])
+
+
+def test_the_link_works_while_the_task_waits(finished: Finished) -> None:
+    if AIRFLOW_3:  # in Airflow 2, the web server asks the backend for what is stored
+        assert finished.early == finished.url
+
+
+@pytest.mark.parametrize("task_id", TASKS)
+def test_the_link_of_an_ended_task_works(finished: Finished, task_id: str) -> None:
+    assert finished.links[task_id] == finished.url
+
+
+def test_other_xcoms_are_stored_by_the_backend(finished: Finished) -> None:
+    assert finished.states == {"waiting": "failed", "deferred": "success", "started": "success"}
+    assert any("execution_id" in it for it in finished.objects)
