@@ -74,7 +74,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         submitted.
     :param minutes_window: Since when they count: the ``day`` (UTC), or the ``billing_period``.
     :param on_exceeded: ``fail`` or ``skip`` the task then.
-    :param save_outputs_to: A folder in any object storage, such as ``s3://bucket/reports/{{ ds }}``, into
+    :param save_outputs_to: A folder in any object storage, such as ``s3://bucket/reports/{{ run_id }}``, into
         which all outputs of a completed execution are copied; ``saved_outputs`` of the result contains the
         path of each by its name. :class:`.LosantNotebookOutputsToObjectStorageOperator` can select some.
         (templated)
