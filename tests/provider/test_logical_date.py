@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_losant.emulator import Emulator
 from tests.provider.conftest import IN_AIRFLOW_DATABASE, dag_bundle
 from tests.support.factories import BRIEF
 from tests.support.paths import ROOT
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.emulator import Emulator
 
 pytestmark = [
     *IN_AIRFLOW_DATABASE,
