@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     # Airflow reports on its own start, which is of no interest here. It reads this when it is imported.
-    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
     from airflow_provider_losant._compat import AirflowException
     from airflow_provider_losant.api.errors import LosantError
     from airflow_provider_losant.api.http.client import Client

@@ -76,8 +76,8 @@ class LosantNotebookExecuteOperator(BaseOperator):
     :param on_exceeded: ``fail`` or ``skip`` the task then.
     :param save_outputs_to: A folder in any object storage, such as ``s3://bucket/reports/{{ run_id }}``, into
         which all outputs of a completed execution are copied; ``saved_outputs`` of the result contains the
-        path of each by its name. :class:`.LosantNotebookOutputsToObjectStorageOperator` can select some.
-        (templated)
+        path of each by its name. A relative path begins at the working directory of the worker.
+        :class:`.LosantNotebookOutputsToObjectStorageOperator` can select some. (templated)
     :param losant_conn_id: The Airflow connection. (templated)
     :raises LosantConfigError: an argument, the connection or the token is invalid.
     :raises NotebookNotStarted: ``if_running`` or ``max_minutes`` did not allow a submission.
