@@ -89,18 +89,21 @@ def _read(file: Path) -> list[Mapping[str, Any]]:
 
 
 def _plan(hook: LosantHook, notebook: Mapping[str, Any], options: argparse.Namespace) -> Plan:
-    from airflow_provider_losant.hooks.deployment import make_plan
+    """Return the plan of the upload operator, so that both deploy by the same rules."""
+    from airflow_provider_losant.operators.upload import LosantNotebookUploadOperator
 
-    # A notebook with an id exists already, so that it is not created.
+    # A notebook with an id exists already, so it is not created.
     notebook_id = notebook.get("id")
-    return make_plan(
-        hook,
-        notebook["path"],
+    operator = LosantNotebookUploadOperator(
+        task_id="deploy",
+        path=notebook["path"],
         notebook_id=notebook_id,
         name=None if notebook_id else notebook.get("name"),
         create=options.create and not notebook_id,
+        losant_conn_id=options.conn_id,
         **{python: notebook.get(losant) for losant, python in FIELDS.items()},
     )
+    return operator.plan(hook)
 
 
 def _deploy(client: Client, plan: Plan, *, dry_run: bool) -> None:

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant._compat import BaseOperator
-from airflow_provider_losant.exceptions import permanent_errors_as_config_error
+from airflow_provider_losant._compat import BaseOperator, storage_path
+from airflow_provider_losant.exceptions import LosantConfigError, permanent_errors_as_config_error
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
+    from airflow_provider_losant.api.flows.deploy import Plan
+    from airflow_provider_losant.hooks.losant import LosantHook
 
 
 class LosantNotebookUploadOperator(BaseOperator):
@@ -84,14 +88,10 @@ class LosantNotebookUploadOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Validate the file, then deploy it."""
         from airflow_provider_losant.api.flows.deploy import deploy
-        from airflow_provider_losant.hooks.deployment import make_plan
         from airflow_provider_losant.hooks.losant import LosantHook
 
         hook = LosantHook(self.losant_conn_id, self.application_id)
-        fields = {name: getattr(self, name) for name in ("description", "image_version", "inputs", "outputs")}
-        plan = make_plan(
-            hook, self.path, notebook_id=self.notebook_id, name=self.name, create=self.create, **fields
-        )
+        plan = self.plan(hook)
         with permanent_errors_as_config_error(f"{self.path}: "):
             deployed = hook.client.run(deploy(plan, hook.settings.max_retries))
         notebook = deployed.notebook
@@ -109,3 +109,54 @@ class LosantNotebookUploadOperator(BaseOperator):
                 application_id=notebook.application_id, notebook_id=notebook.id, execution_id=""
             ),
         }
+
+    def plan(self, hook: LosantHook) -> Plan:
+        """Read and validate the file, and return what is to be deployed; sends no request."""
+        from airflow_provider_losant.api.flows.deploy import NotebookFile, Plan
+        from airflow_provider_losant.api.payloads import NotebookFields, notebook_body
+
+        if bool(self.notebook_id) == bool(self.name):
+            raise LosantConfigError("notebook_id: give either a notebook_id or a name")
+        if self.create and not self.name:
+            raise LosantConfigError("create: needs name; a notebook cannot be created by its id")
+        settings: NotebookFields = {}
+        for field in ("description", "image_version", "inputs", "outputs"):
+            if (value := getattr(self, field)) is not None:
+                settings[field] = value
+        return Plan(
+            application_id=hook.resolve_application_id(),
+            notebook_id=self.notebook_id,
+            name=self.name,
+            may_create=self.create,
+            content=NotebookFile(name=storage_path(self.path).name, raw=_read_notebook(self.path)),
+            body=notebook_body(settings),
+        )
+
+
+def _read_notebook(path: str | PathLike[str]) -> bytes:
+    """
+    Read a file, and validate that it is a notebook.
+
+    :raises LosantConfigError: the file cannot be read, is not a notebook, or ``nbformat`` is not installed.
+    """
+    try:
+        import nbformat
+    except ImportError:
+        raise LosantConfigError(
+            "nbformat is not installed, which validates notebooks: "
+            "pip install 'airflow-provider-losant[upload]'"
+        ) from None
+    try:
+        file = storage_path(path)
+        content: bytes = file.fs.cat_file(file.path)
+    except (OSError, ValueError, ImportError) as error:
+        raise LosantConfigError(f"path: {path} cannot be read: {error}") from error
+    try:
+        with warnings.catch_warnings():
+            # Losant accepts cells without an id, about which nbformat warns.
+            warnings.simplefilter("ignore")
+            nbformat.validate(json.loads(content))
+    except Exception as error:  # nbformat raises many classes, among them ImportError
+        reason = str(error).strip().partition("\n")[0]
+        raise LosantConfigError(f"path: {path} is not a notebook: {reason}") from error
+    return content
