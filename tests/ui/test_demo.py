@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.ui.browser import Browser
 
-STARTING, RUNNING, STOPPING = 500, 300, 60
+STARTING, RUNNING, STOPPING = 900, 300, 60
 """Seconds that each may take on two busy cores; the demo builds its environment first, unless it exists."""
 
 pytestmark = [
