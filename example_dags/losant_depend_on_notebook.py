@@ -27,7 +27,7 @@ def losant_check_batteries() -> None:
     LosantNotebookExecuteOperator(
         task_id="check",
         notebook_id=BATTERY_HEALTH,
-        relative_to="{{ data_interval_end }}",
+        relative_to="{{ data_interval_end | default(dag_run.run_after) }}",
         template_context={"fleet": "north", "empty_at_volts": 3.6, "warn_days": 7},
         deferrable=True,
         outlets=[BATTERIES],

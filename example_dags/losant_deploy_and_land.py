@@ -20,7 +20,7 @@ from airflow_provider_losant.operators.upload import LosantNotebookUploadOperato
 from airflow_provider_losant.transfers.notebook_outputs import LosantNotebookOutputsToObjectStorageOperator
 
 NOTEBOOK = Path(__file__).parent / "notebooks" / "site-energy-report.ipynb"
-LANDING = "{{ var.value.get('losant_landing', 's3://losant-reports') }}/{{ ds }}"
+LANDING = "{{ var.value.get('losant_landing', 's3://losant-reports') }}/{{ ds | default(run_id) }}"
 
 SITES = [
     {"site": "hamburg-harbour", "price_per_kwh": 0.31, "currency": "EUR"},
@@ -65,7 +65,7 @@ def losant_deploy_and_land() -> None:
         report = LosantNotebookExecuteOperator(
             task_id="report",
             notebook_id=deploy.output["notebook_id"],
-            relative_to="{{ data_interval_end }}",
+            relative_to="{{ data_interval_end | default(dag_run.run_after) }}",
             template_context=site,  # type: ignore[arg-type]  # one of the sites at run time
             deferrable=True,
             max_minutes=600,  # a day's worth; more would be a mistake

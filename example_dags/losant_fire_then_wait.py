@@ -26,7 +26,7 @@ def losant_fire_then_wait() -> None:
     start = LosantNotebookExecuteOperator(
         task_id="start",
         notebook_id=BATTERY_HEALTH,
-        relative_to="{{ data_interval_end }}",
+        relative_to="{{ data_interval_end | default(dag_run.run_after) }}",
         template_context={"fleet": "north", "empty_at_volts": 3.6, "warn_days": 7},
         wait_for_completion=False,
     )

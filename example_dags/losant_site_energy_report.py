@@ -30,7 +30,7 @@ def losant_site_energy_report() -> None:
     LosantNotebookExecuteOperator.partial(
         task_id="report",
         notebook_id=ENERGY_REPORT,
-        relative_to="{{ data_interval_end }}",  # the notebook's Query Time
+        relative_to="{{ data_interval_end | default(dag_run.run_after) }}",  # the notebook's Query Time
         deferrable=True,
         map_index_template="{{ task.template_context['site'] }}",
     ).expand(template_context=SITES)

@@ -42,6 +42,7 @@ def _serve(options: argparse.Namespace, seed: Seed | None) -> None:
         request_log=options.request_log,
         application_id=application.get("id"),
         application_name=application.get("name", "Local application"),
+        repeat_samples=options.repeat_samples,
     )
     with emulator:
         notebooks = seed.apply(emulator.backend, emulator.application_id) if seed else {}
@@ -74,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--ready-file", type=Path, help="file to write once serving, with addresses, ids and the token"
+    )
+    parser.add_argument(
+        "--repeat-samples",
+        action="store_true",
+        help="repeat the samples of device data, so that there are readings at every query time",
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing")
     return parser

@@ -78,10 +78,11 @@ class LosantNotebookExecuteOperator(BaseOperator):
         submitted.
     :param minutes_window: Since when they count: the ``day`` (UTC), or the ``billing_period``.
     :param on_exceeded: ``fail`` or ``skip`` the task then.
-    :param save_outputs_to: A folder in any object storage, such as ``s3://bucket/reports/{{ ds }}``, into
+    :param save_outputs_to: A folder in any object storage, such as ``s3://bucket/reports/{{ run_id }}``, into
         which all outputs of a completed execution are copied; ``saved_outputs`` of the result contains the
-        path of each by its name. :class:`.LosantNotebookOutputsToObjectStorageOperator` can select some. In a
-        mapped task, the path has to differ between map indexes. (templated)
+        path of each by its name. A relative path begins at the working directory of the worker. In a mapped
+        task, the path has to differ between map indexes.
+        :class:`.LosantNotebookOutputsToObjectStorageOperator` can select some. (templated)
     :param save_outputs_when: ``success``, or ``always``: then the outputs of an execution that ended without
         completing are copied to ``failed/<execution id>`` in that folder, if possible. If not, that is a
         warning in the task log, and the task fails with the notebook's own error.

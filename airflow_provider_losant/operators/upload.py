@@ -94,7 +94,7 @@ class LosantNotebookUploadOperator(BaseOperator):
         from airflow_provider_losant.hooks.losant import LosantHook
 
         hook = LosantHook(self.losant_conn_id, self.application_id)
-        plan = self._plan(hook)
+        plan = self.plan(hook)
         with permanent_errors_as_config_error(f"{self.path}: "):
             deployed = hook.client.run(deploy(plan, hook.settings.max_retries))
         notebook = deployed.notebook
@@ -113,7 +113,8 @@ class LosantNotebookUploadOperator(BaseOperator):
             ),
         }
 
-    def _plan(self, hook: LosantHook) -> Plan:
+    def plan(self, hook: LosantHook) -> Plan:
+        """Read and validate the file, and return what is to be deployed; sends no request."""
         from airflow_provider_losant.api.flows.deploy import NotebookFile, Plan
         from airflow_provider_losant.api.payloads import NotebookFields, notebook_body
         from airflow_provider_losant.hooks.target import name_to_find

@@ -33,7 +33,7 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
     :param notebook_name: The notebook's exact name, by which it is found when the task starts. If it may have
         been renamed since the execution, give the id, which the result of the execution contains. (templated)
     :param execution_id: ID of the execution, which must have ended. (templated)
-    :param destination: The folder: a local path, a URL such as ``s3://bucket/reports/{{ ds }}``, or an
+    :param destination: The folder: a local path, a URL such as ``s3://bucket/reports/{{ run_id }}``, or an
         ``ObjectStoragePath``. (templated)
     :param outputs: Names of the files, or globs such as ``*.csv``; each must match a file. (templated)
     :param if_exists: What to do if a file already exists: ``replace`` it, ``skip`` the download, or ``fail``

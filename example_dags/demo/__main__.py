@@ -36,7 +36,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def main() -> int:
     """Run the demo; return 0 only if all checks passed."""
     parser = argparse.ArgumentParser(prog="python3 -m example_dags.demo", description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave everything running until Ctrl-C, to use Airflow's UI"
+    )
     parser.add_argument(
         "--all",
         action="store_true",
@@ -88,7 +90,10 @@ def run_demo(*, keep: bool, whole: bool = False) -> list[str]:
         with Step("Starting a local Losant that executes notebooks"):
             losant = stack.enter_context(LocalLosant(FOLDER / "losant"))
         with Step("Starting Airflow: api-server, scheduler, dag-processor, triggerer"):
-            env = {"AIRFLOW_VAR_LOSANT_LANDING": f"file://{FOLDER / 'landing'}"}
+            env = {
+                "AIRFLOW_VAR_LOSANT_LANDING": f"file://{FOLDER / 'landing'}",
+                "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+            }
             if whole:
                 env |= lineage.environment(FOLDER / "lineage")
             airflow = stack.enter_context(LocalAirflow(HOME, ROOT / "example_dags", env=env))
@@ -106,14 +111,16 @@ def run_demo(*, keep: bool, whole: bool = False) -> list[str]:
         steps.show(airflow, runs, reports, results)
         print()
         if keep:
-            _wait_for_ctrl_c(airflow.url)
+            _wait_for_ctrl_c(airflow.url, losant.url)
         with Step("Stopping everything"):
             stack.close()
     return problems
 
 
-def _wait_for_ctrl_c(url: str) -> None:
-    print(f"Airflow is at {url} (no login is required). Ctrl-C stops everything.", flush=True)
+def _wait_for_ctrl_c(airflow_url: str, losant_url: str) -> None:
+    print(f"  Airflow  {airflow_url}  (no login is required)")
+    print(f"  Losant   {losant_url}  (/_emulator/requests lists its requests)")
+    print("\nTrigger runs a DAG again, up to the latest midnight. Ctrl-C stops everything.", flush=True)
     with suppress(SystemExit):
         signal.pause()
 
@@ -132,8 +139,8 @@ def _claim_folder() -> int:
     kill_by_environment("AIRFLOW_HOME", str(HOME))
     for path in FOLDER.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    # Outside of a task the hook reads Airflow's settings from here.
-    os.environ["AIRFLOW_HOME"] = str(HOME)
+    # Outside of a task the hook reads Airflow's settings from here. Its log would break the progress line.
+    os.environ |= {"AIRFLOW_HOME": str(HOME), "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
     return lock
 
 

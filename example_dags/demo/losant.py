@@ -32,6 +32,8 @@ class LocalLosant:
         self.request_log = folder / "requests.jsonl"
         self._ready = folder / "ready.json"
         command = [sys.executable, "-m", "airflow_provider_losant.emulator", "--quiet"]
+        # A DAG run that is triggered now needs readings too, and those of the sample data are of March 2026.
+        command += ["--repeat-samples"]
         command += ["--port", str(free_port()), "--files-port", str(free_port())]
         command += ["--seed", str(SEED), "--ready-file", str(self._ready)]
         command += ["--request-log", str(self.request_log)]
@@ -69,8 +71,16 @@ class LocalLosant:
 
     def connection(self) -> dict[str, Any]:
         """Return the fields of the Airflow connection to this Losant."""
+        # With the port in its own field, since Airflow 3.3 does not test a connection without one.
+        host, _, port = self.url.rpartition(":")
         extra = {"application_id": self.application_id}
-        return {"conn_type": "losant", "host": self.url, "password": self.token, "extra": extra}
+        return {
+            "conn_type": "losant",
+            "host": host,
+            "port": int(port),
+            "password": self.token,
+            "extra": extra,
+        }
 
     def statuses(self, notebook_id: str) -> Counter[str]:
         """Count the executions of a notebook by status."""

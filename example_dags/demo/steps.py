@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-import pprint
+import csv
 import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
 
 from example_dags.demo import checks, lineage
 from tests.support.airflow_api import FINAL_RUN_STATES
@@ -45,7 +48,7 @@ def run_dags(airflow: LocalAirflow, losant: LocalLosant, *more: str) -> dict[str
         dag_id: airflow.trigger(dag_id, logical_date=last, data_interval=(first, last)) for dag_id in dag_ids
     }
     deadline = time.monotonic() + TIMEOUT
-    with Step("Running the example DAGs") as step:
+    with Step("Running the DAGs") as step:
         while time.monotonic() < deadline:
             states = [airflow.dag_run(dag_id, run_id)["state"] for dag_id, run_id in runs.items()]
             step.note(_progress(airflow, losant, runs[checks.REPORT_DAG]))
@@ -101,21 +104,26 @@ def download(report: Report, folder: Path) -> list[str]:
 
 
 def show(airflow: LocalAirflow, runs: dict[str, str], reports: list[Report], results: Path) -> None:
-    """Print the states, results and files."""
-    print("\nTask states")
+    """Print the tasks, the sites with their reports, and the files."""
+    ended, failed = _table("Task", "Of", "State"), []
     for dag_id, run_id in runs.items():
         for instance in airflow.task_instances(dag_id, run_id):
-            site = instance["rendered_map_index"]
-            name = f"{dag_id}.{instance['task_id']}" + (f" [{site}]" if site else "")
-            print(f"  {name:60} {instance['state']}")
+            site = instance["rendered_map_index"] or ""
+            ended.add_row(f"{dag_id}.{instance['task_id']}", site, instance["state"])
             if instance["state"] == "failed":
-                print(_end_of_log(airflow, instance))
+                failed.append(_end_of_log(airflow, instance))
+    sites = _table("Site", "Status", "Energy", "Took")
     for report in reports:
-        print(f"\n{report.site} has returned")
-        print(pprint.pformat(report.outcome, width=108, compact=True, sort_dicts=False))
-    print("\nFiles")
+        outcome = report.outcome or {"status": "no result", "durations": {}}
+        seconds = outcome["durations"].get("total")
+        energy = _energy(results / report.site / checks.FILES[1])
+        sites.add_row(report.site, outcome["status"], energy, "" if seconds is None else f"{seconds:.0f} s")
+    for table in (ended, sites):
+        print()
+        Console().print(table)
+    print(*failed, sep="\n")
     for path in sorted([*results.rglob("*.*"), *(results.parent / "landing").rglob("*.*")]):
-        print(f"  {path}  ({path.stat().st_size:,} bytes)")
+        print(f"  {path.as_uri()}")  # in a line of its own, so that a terminal makes a link of it
     if checks.DEPLOY_DAG in runs:
         lineage.show(lineage.final_events(results.parent / "lineage"))
 
@@ -149,6 +157,19 @@ def check(
     for folder in (airflow.home, results.parent / "lineage"):
         problems += checks.leak_problems(secrets, folder)
     return problems
+
+
+def _table(*columns: str) -> Table:
+    """Return a table without rows that fits into a terminal."""
+    return Table(*columns, box=None, padding=(0, 1), pad_edge=True, header_style="bold")
+
+
+def _energy(energy_per_hour: Path) -> str:
+    """Return the energy of a day, from the file that the notebook has written."""
+    if not energy_per_hour.exists():
+        return ""
+    with energy_per_hour.open(newline="") as hours:
+        return f"{sum(float(hour['energyKwh']) for hour in csv.DictReader(hours)):,.0f} kWh"
 
 
 def _end_of_log(airflow: LocalAirflow, instance: dict[str, Any]) -> str:

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 VENV = ROOT / ".venv"
+DOING = {
+    "Collecting": "downloading",
+    "Resolved": "downloading",
+    "Prepared": "unpacking",
+    "Installed": "compiling",
+}
+"""What pip and uv do next, by the first word of a line that they print."""
 
 
 def ensure(
@@ -46,6 +53,7 @@ def ensure(
     wanted = sorted({*extras, *(built["extras"] if reusable else ())})
     log = venv / "install.log"
     with Step(f"Building the environment in {venv.name}") as step:
+        step.note("once; later runs start at once")
         built_as.unlink(missing_ok=True)
         _run(step, log, [sys.executable, "-m", "venv", *([] if reusable else ["--clear"]), str(venv)])
         ours = f"{ROOT}[{','.join(wanted)}]" if wanted else str(ROOT)
@@ -99,8 +107,10 @@ def _run(step: Step, log: Path, command: list[str], environment: Mapping[str, st
     ) as process:
         for line in process.stdout or ():
             lines.append(line.rstrip())
-            if line.startswith(("Collecting", "Installing", "Resolved", "Prepared")):
-                step.note(" ".join(line.split()[:2]).rstrip(":"))
+            if (words := line.split())[:1] and words[0] in DOING:
+                # pip names a package, uv says how many there are.
+                what = f"{words[1]} {words[2]}" if words[1].isdecimal() else words[1]
+                step.note(f"{DOING[words[0]]} {what}")
     # Written afterwards: `venv --clear` empties the folder that holds the log.
     with log.open("a") as kept:
         kept.write("\n".join([" ".join(command), *lines, ""]))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
-WIDTH = 110
 NOTE_INTERVAL = 10.0
 
 
@@ -19,8 +19,8 @@ class Step:
     """
     Show one step of a command while a ``with`` block lasts.
 
-    On a terminal the line is updated. Elsewhere there is a line at the start, one at the end, and from time
-    to time one with the latest note.
+    On a terminal the line is updated, and cut to the terminal's width. Elsewhere there is a line at the
+    start, one at the end, and from time to time one with the latest note.
 
     :param title: What the step does, in a few words.
     """
@@ -66,5 +66,7 @@ class Step:
     def _write(self, mark: str, *, end: str) -> None:
         seconds = time.monotonic() - self._started
         line = f"  {mark:4} {self.title} ({seconds:.0f} s)  {self._note}".rstrip()
-        lead = "\r\033[K" if self._live else ""
-        print(f"{lead}{line[:WIDTH] if self._live else line}", end=end, flush=True)
+        if self._live:
+            # A line that the terminal wraps cannot be updated.
+            line = f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}"
+        print(line, end=end, flush=True)

@@ -46,7 +46,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.journey)
-            item.add_marker(pytest.mark.timeout(360))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(360))
             if chromium() is None:
                 item.add_marker(pytest.mark.skip(reason="no Chromium is installed"))
 

@@ -74,6 +74,40 @@ class Deployed:
     is_uploaded: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """
+    What deploying a notebook would change.
+
+    :param notebook: The notebook in Losant; None if it would be created.
+    :param body: The fields that would be set, in Losant's spelling.
+    :param is_uploaded: Whether the file would be uploaded.
+    :param current: Losant's file; None if there is none, or it cannot be read.
+    """
+
+    notebook: Notebook | None
+    body: Mapping[str, Any]
+    is_uploaded: bool
+    current: bytes | None = field(repr=False)
+
+
+def compare(plan: Plan, retries: int) -> FileFlow[Difference]:
+    """
+    Return what :func:`deploy` would change, without changing it.
+
+    :param retries: How often a failed request is retried.
+    :raises InvalidArgument: as :func:`deploy`.
+    """
+    notebook = yield from _find(plan, retries)
+    if notebook is None:
+        return Difference(notebook=None, body=plan.body, is_uploaded=True, current=None)
+    current = yield from _read_file(notebook, plan.content)
+    is_uploaded = current is None or not plan.content.is_same_as(current)
+    return Difference(
+        notebook=notebook, body=_differing(plan, notebook), is_uploaded=is_uploaded, current=current
+    )
+
+
 def deploy(plan: Plan, retries: int) -> FileFlow[Deployed]:
     """
     Deploy a notebook as planned.
@@ -85,12 +119,13 @@ def deploy(plan: Plan, retries: int) -> FileFlow[Deployed]:
     is_created = notebook is None
     if notebook is None:
         notebook = yield from _create(plan, retries)
-    body = {name: value for name, value in plan.body.items() if notebook.raw.get(name) != value}
+    body = _differing(plan, notebook)
     if body:
         call = endpoints.update_notebook(plan.application_id, notebook.id, body)
         notebook = yield from call_with_retry(call, retries)
         yield LogLine(f"Updated notebook {notebook.id}: {', '.join(body)}")
-    is_uploaded = not (yield from _has_content(notebook, plan.content))
+    current = yield from _read_file(notebook, plan.content)
+    is_uploaded = current is None or not plan.content.is_same_as(current)
     if is_uploaded:
         upload = endpoints.upload_notebook(plan.application_id, notebook.id, plan.content)
         notebook = yield from call_with_retry(upload, retries)
@@ -100,6 +135,11 @@ def deploy(plan: Plan, retries: int) -> FileFlow[Deployed]:
             f"Notebook {notebook.id} ({notebook.name}) already has the content of {plan.content.name}"
         )
     return Deployed(notebook=notebook, is_created=is_created, is_changed=bool(body), is_uploaded=is_uploaded)
+
+
+def _differing(plan: Plan, notebook: Notebook) -> dict[str, Any]:
+    """Return the fields of the plan that the notebook has another value for."""
+    return {name: value for name, value in plan.body.items() if notebook.raw.get(name) != value}
 
 
 def _find(plan: Plan, retries: int) -> Flow[Notebook | None]:
@@ -137,10 +177,10 @@ def _create(plan: Plan, retries: int) -> Flow[Notebook]:
     return created
 
 
-def _has_content(notebook: Notebook, content: NotebookFile) -> FileFlow[bool]:
-    """Return whether Losant's file has this content; False if Losant's file cannot be read."""
+def _read_file(notebook: Notebook, content: NotebookFile) -> FileFlow[bytes | None]:
+    """Return Losant's file; None if there is none, or it cannot be read."""
     if not notebook.file_url:
-        return False
+        return None
     current = BytesIO()
 
     @contextmanager
@@ -155,5 +195,5 @@ def _has_content(notebook: Notebook, content: NotebookFile) -> FileFlow[bool]:
         yield Fetch(url=notebook.file_url, open_sink=open_sink, limit=limit)
     except LosantError as error:
         yield LogLine(f"Could not compare the file of notebook {notebook.id}: {error}")
-        return False
-    return content.is_same_as(current.getvalue())
+        return None
+    return current.getvalue()

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import csv
+import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from airflow_provider_losant.emulator.runtime.templates import render, template_values
 from airflow_provider_losant.emulator.state.identity import is_safe_name
 from airflow_provider_losant.emulator.state.model import Notebook, describe_file
-from airflow_provider_losant.emulator.state.timestamps import parse_timestamp
+from airflow_provider_losant.emulator.state.timestamps import format_timestamp, parse_timestamp
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.state.timeline import Execution, File
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _LOSANT_COLUMNS: Final = ("Timestamp", "ISO Date", "Device ID", "Device Name", "time")
 _TIME_SERIES: Final = ("deviceData", "deviceConnectionHistory")
 _DEVICE_INPUTS: Final = (*_TIME_SERIES, "deviceMetadata")
+_DAY: Final = 86_400
 
 Row = dict[str, str]
 
@@ -59,12 +61,15 @@ def _has_tag(row: Row, key: str | None, value: str | None) -> bool:
     return bool(row.get(key)) if value is None else row.get(key) == value
 
 
-def prepare_inputs(notebook: Notebook, execution: Execution, folder: Path, tables: Path) -> dict[str, File]:
+def prepare_inputs(
+    notebook: Notebook, execution: Execution, folder: Path, tables: Path, *, repeat_samples: bool = False
+) -> dict[str, File]:
     """
     Write the input files of an execution; returns them by name.
 
     :param folder: where to write them; the notebook's ``INPUT_DIR``.
     :param tables: the folder of the data tables that earlier executions have written.
+    :param repeat_samples: whether samples of device data repeat.
     :raises InputError: if there is no sample for an input, or a template gives an invalid name.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +85,7 @@ def prepare_inputs(notebook: Notebook, execution: Execution, folder: Path, table
         if not is_safe_name(table):
             raise InputError(f"Invalid data table id: {table!r}")
         sample = _sample(notebook, config, name, tables / f"{table}.csv")
-        _write(config, values, execution.relative_to, sample, folder / name)
+        _write(config, values, execution.relative_to, sample, folder / name, repeat=repeat_samples)
         files[name] = describe_file(name, (folder / name).stat().st_size)
     return files
 
@@ -93,7 +98,13 @@ def _sample(notebook: Notebook, config: Mapping[str, Any], name: str, table: Pat
 
 
 def _write(
-    config: Mapping[str, Any], values: Mapping[str, Any], relative_to: float, sample: Path, path: Path
+    config: Mapping[str, Any],
+    values: Mapping[str, Any],
+    relative_to: float,
+    sample: Path,
+    path: Path,
+    *,
+    repeat: bool,
 ) -> None:
     if config["inputType"] not in _DEVICE_INPUTS or sample.suffix != ".csv":
         shutil.copyfile(sample, path)
@@ -103,7 +114,7 @@ def _write(
         columns = _select_columns(config, values, rows.fieldnames or ())
         writer = csv.DictWriter(target, columns, extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(_select_rows(config, values, relative_to, rows))
+        writer.writerows(_select_rows(config, values, relative_to, rows, repeat=repeat))
 
 
 def _select_columns(
@@ -117,15 +128,42 @@ def _select_columns(
 
 
 def _select_rows(
-    config: Mapping[str, Any], values: Mapping[str, Any], relative_to: float, rows: csv.DictReader[str]
+    config: Mapping[str, Any],
+    values: Mapping[str, Any],
+    relative_to: float,
+    rows: Iterable[Row],
+    *,
+    repeat: bool,
 ) -> Iterator[Row]:
     devices = _DeviceFilter.from_input(config, values)
     is_time_series = config["inputType"] in _TIME_SERIES
     start = relative_to + config.get("start", 0) / 1000
     end = relative_to + config.get("end", 0) / 1000
-    for row in rows:
+    for row in _repeated(list(rows), start, end) if repeat and is_time_series else rows:
         if devices.includes(row) and (not is_time_series or start <= _timestamp(row) < end):
             yield row
+
+
+def _repeated(rows: Sequence[Row], start: float, end: float) -> list[Row]:
+    """Return the rows between two times, in order, as if all rows repeated after the days that they cover."""
+    if not rows:
+        return []
+    timestamps = [_timestamp(row) for row in rows]
+    period = math.ceil((max(timestamps) - min(timestamps) + 1) / _DAY) * _DAY
+    found: list[tuple[float, Row]] = []
+    for row, timestamp in zip(rows, timestamps, strict=True):
+        at = timestamp + math.ceil((start - timestamp) / period) * period
+        while at < end:
+            found.append((at, _moved(row, at)))
+            at += period
+    return [row for _, row in sorted(found, key=lambda it: it[0])]
+
+
+def _moved(row: Row, timestamp: float) -> Row:
+    """Return a row as of another time, in the columns that it has."""
+    iso = format_timestamp(timestamp)
+    times = {"Timestamp": str(round(timestamp * 1000)), "time": iso, "ISO Date": iso}
+    return row | {column: time for column, time in times.items() if row.get(column)}
 
 
 def _timestamp(row: Row) -> float:

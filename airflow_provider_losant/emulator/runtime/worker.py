@@ -31,10 +31,13 @@ class Worker:
     Runs notebooks, at most as many in parallel as the switches allow.
 
     All methods run in the event loop of the emulator.
+
+    :param repeat_samples: whether samples of device data repeat.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, *, repeat_samples: bool = False) -> None:
         self._backend = backend
+        self._repeat_samples = repeat_samples
         self._waiting: deque[Execution] = deque()
         self._running: dict[str, tuple[Execution, asyncio.Task[None]]] = {}
         self._stopping = False
@@ -97,7 +100,12 @@ class Worker:
         shutil.copyfile(backend.notebook_path(notebook.id), folder / "work" / "notebook.ipynb")
         try:
             inputs = await asyncio.to_thread(
-                prepare_inputs, notebook, execution, folder / "inputs", backend.tables
+                prepare_inputs,
+                notebook,
+                execution,
+                folder / "inputs",
+                backend.tables,
+                repeat_samples=self._repeat_samples,
             )
         except InputError as error:
             return "errored", [("InputError", str(error))], {}

@@ -22,6 +22,7 @@ from airflow_provider_losant.emulator.state.storage import Storage
 from airflow_provider_losant.emulator.state.timeline import Execution, File, Script
 
 MIDNIGHT = 1_769_904_000.0  # 2026-02-01T00:00:00Z
+DAY = 86_400
 NORTH, SOUTH = "575ecf887ae143cd83dc4aa2", "575ecf887ae143cd83dc4aa3"
 NOTEBOOK = Notebook(id="5" * 24, application_id="6" * 24, name="Energy", created_at=0, updated_at=0)
 EXECUTION = Execution(
@@ -51,9 +52,16 @@ def sample(tmp_path: Path) -> Path:
     return path
 
 
-def input_rows(tmp_path: Path, sample: Path, config: Mapping[str, Any]) -> list[dict[str, str]]:
+def input_rows(
+    tmp_path: Path,
+    sample: Path,
+    config: Mapping[str, Any],
+    *,
+    execution: Execution = EXECUTION,
+    repeat_samples: bool = False,
+) -> list[dict[str, str]]:
     notebook = replace(NOTEBOOK, inputs=[config], samples={"energy.csv": sample})
-    prepare_inputs(notebook, EXECUTION, tmp_path / "in", tmp_path / "tables")
+    prepare_inputs(notebook, execution, tmp_path / "in", tmp_path / "tables", repeat_samples=repeat_samples)
     with (tmp_path / "in" / "energy.csv").open(newline="") as source:
         return list(csv.DictReader(source))
 
@@ -62,6 +70,43 @@ def test_device_data_covers_the_window_before_the_query_time(tmp_path: Path, sam
     rows = input_rows(tmp_path, sample, LAST_HOUR)
 
     assert [row["kwh"] for row in rows if row["site"] == "north"] == ["-4", "-3", "-2", "-1"]
+
+
+@pytest.mark.parametrize("days", [-400, -1, 0, 1, 300.25])
+def test_a_repeated_sample_has_readings_at_every_query_time(
+    tmp_path: Path, sample: Path, days: float
+) -> None:
+    late = replace(EXECUTION, relative_to=MIDNIGHT + days * DAY)
+    two_days = {**LAST_HOUR, "start": -2 * DAY * 1000}
+
+    rows = input_rows(tmp_path, sample, two_days, execution=late, repeat_samples=True)
+
+    at = [int(row["Timestamp"]) / 1000 for row in rows]
+    assert at == sorted(at)
+    assert all(late.relative_to - 2 * DAY <= it < late.relative_to for it in at)
+    of_day = [((it - MIDNIGHT) % DAY, row["kwh"]) for it, row in zip(at, rows, strict=True)]
+    assert sorted(of_day) == sorted(
+        [(quarter * 900 % DAY, str(quarter)) for quarter in range(-8, 4)] * 2 * 2  # sites, days
+    )
+
+
+def test_a_repeated_sample_is_itself_within_its_own_time(tmp_path: Path, sample: Path) -> None:
+    assert input_rows(tmp_path, sample, LAST_HOUR, repeat_samples=True) == input_rows(
+        tmp_path, sample, LAST_HOUR
+    )
+
+
+def test_a_repeated_sample_may_have_iso_dates_or_no_rows(tmp_path: Path) -> None:
+    sample = tmp_path / "sample.csv"
+    sample.write_text("time,ISO Date,kwh\n2026-01-31T23:30:00Z,,7\n")
+    later = replace(EXECUTION, relative_to=MIDNIGHT + 5 * DAY)
+    empty = tmp_path / "empty.csv"
+    empty.write_text("time,kwh\n")
+
+    (row,) = input_rows(tmp_path, sample, LAST_HOUR, execution=later, repeat_samples=True)
+
+    assert row == {"time": "2026-02-05T23:30:00.000Z", "ISO Date": "", "kwh": "7"}
+    assert input_rows(tmp_path, empty, LAST_HOUR, repeat_samples=True) == []
 
 
 @pytest.mark.parametrize(

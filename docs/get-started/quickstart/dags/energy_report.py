@@ -12,9 +12,13 @@ def energy_report():
     LosantNotebookExecuteOperator(
         task_id="report",
         notebook_id="5c782b8d4f3a8e51c1db42e4",
-        relative_to="{{ data_interval_end }}",  # the Query Time
-        template_context={"site": "hamburg-harbour", "day": "{{ ds }}"},
-        save_outputs_to="reports/{{ ds }}",
+        # the Query Time
+        relative_to="{{ data_interval_end | default(dag_run.run_after) }}",
+        template_context={
+            "site": "hamburg-harbour",
+            "day": "{{ data_interval_end | default(dag_run.run_after) | ds }}",
+        },
+        save_outputs_to="reports/{{ ds | default(run_id) }}",
         deferrable=True,
     )
 
