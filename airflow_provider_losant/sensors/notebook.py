@@ -255,7 +255,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         return start_trigger_args(
             poll_interval=self._poll_interval,
             timeout=self._timeout,
-            statuses=self.statuses if self.statuses is None else list(self.statuses),
+            statuses=self.statuses,
             max_log_lag=parse_seconds(self.max_log_lag, field="max_log_lag"),
             **fields,
         )

@@ -132,6 +132,7 @@ def _poll_whole_log(wait: Wait, clock: Clock) -> Flow[Wait]:
     again = Wait(wait.target, wait.config, is_unlisted=True)
     schedule = PollSchedule.of(again)
     while again.ending is None:
+        yield Sleep(schedule.delay(clock()))  # none, unless the clock was set back before the deadline
         yield from poll_once(schedule, clock)
         yield from again.drain_logs()
     return again if again.ending in ("ended", "not_found") else wait

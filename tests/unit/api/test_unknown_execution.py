@@ -62,7 +62,18 @@ def test_a_single_poll_of_an_unlisted_execution_is_followed_by_one_of_the_whole_
 
     assert outcome_of(one, POKE).ending == "not_found"
     assert sinces(one) == [True, False]
-    assert one.sleeps == [0.0]
+    assert set(one.sleeps) == {0.0}
+
+
+def test_a_clock_that_is_set_back_at_the_deadline_does_not_cause_requests_without_a_pause() -> None:
+    def set_back(_: object) -> ExecutionLog:
+        one.now = CREATED_AT + 500
+        return ExecutionLog([{"id": 7}])  # which does not show that the execution does not exist
+
+    one = driver([], set_back, lambda _: ExecutionLog([{"id": 7}]))
+
+    assert outcome_of(one, replace(CONFIG, deadline=CREATED_AT + 1_000)).ending == "deadline"
+    assert len(one.calls) < 40
 
 
 def test_an_execution_that_only_the_whole_log_lists_is_found_by_a_single_poll() -> None:
