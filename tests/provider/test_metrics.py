@@ -7,6 +7,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib import import_module
@@ -14,17 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_losant import metrics
 from airflow_provider_losant._compat import AirflowException
 from airflow_provider_losant.emulator import Emulator, Fault, Script
-from airflow_provider_losant.exceptions import NotebookOutputError
+from airflow_provider_losant.exceptions import NotebookExecutionError, NotebookOutputError
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.operators.sweep import LosantNotebookOrphanSweepOperator
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
-from tests.provider.tasks import BOTH_MODES, Task, Ti, fire_together, trigger
+from tests.provider.airflow_stub import supervise
+from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of, fire_together, trigger
 from tests.support.factories import BRIEF
 
 if TYPE_CHECKING:
@@ -321,6 +323,33 @@ def test_a_sweep_counts_what_becomes_of_each_execution(
     LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=0.001).execute({})
 
     assert sent.counted("swept", "outcome") == {("left",): 1}
+
+
+@pytest.mark.airflow(since="3.0")
+@pytest.mark.parametrize("fault", [None, Fault("unauthorized")], ids=["cancelled", "failed"])
+def test_a_sweep_counts_what_it_cancels_and_what_it_cannot(
+    sent: Recorder,
+    losant: Emulator,
+    notebook: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    fault: Fault | None,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example")
+    losant.script(notebook, Script(ending="hang"))
+    ti = Ti()
+    with pytest.raises(TaskDeferred):
+        LosantNotebookExecuteOperator(task_id="report", notebook_id=notebook, deferrable=True).execute(
+            context_of(ti)
+        )
+    supervise(monkeypatch, ti)
+    if fault is not None:
+        losant.inject("notebook.cancelExecution", fault, times=20)
+
+    with suppress(NotebookExecutionError):
+        LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=0.001).execute({})
+
+    assert sent.counted("swept", "outcome") == {("failed" if fault else "cancelled",): 1}
 
 
 @BOTH_MODES

@@ -123,6 +123,23 @@ def test_a_long_wait_is_logged_when_another_hour_is_over(
     assert "(timeout) at the latest" in lines[0]
 
 
+def test_of_many_waits_each_logs_an_hour_once_and_without_a_request_of_its_own(
+    losant: Emulator, notebook: str, task_log: TaskLog
+) -> None:
+    losant.script(notebook, Script(ending="hang"))
+    hook = LosantHook()
+    executions = [hook.execute_notebook(notebook) for _ in range(100)]
+    now = time.time()
+    given = {"since": now - 3_600 + 1.0, "deadline": now + 4.0, "poll_interval": 0.2}
+
+    fire_together([trigger(losant, notebook, it, **given) for it in executions])
+
+    log = task_log()
+    lines = [log.count(f"After 1 h, the execution {it} of notebook {notebook} is still") for it in executions]
+    assert lines == [1] * 100
+    assert sum(it.operation == LOGS for it in losant.requests) < 60
+
+
 @pytest.mark.parametrize(
     ("execution", "logged"),
     [(True, 1), (False, 0)],
