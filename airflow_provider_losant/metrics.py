@@ -61,8 +61,9 @@ class Metrics:
 
         :param result: The execution, as a task returns it.
         """
-        self.count("execution.ended", status=str(result["status"]))
-        durations = {name: took for name in PHASES if (took := result["durations"].get(name)) is not None}
+        self.count("execution.ended", status=str(result.get("status")))
+        spent = result.get("durations") or {}  # an event of another version of this package may have none
+        durations = {name: took for name in PHASES if (took := spent.get(name)) is not None}
         for phase, seconds in durations.items():
             self.timing("execution.phase", max(0.0, seconds), phase=phase)
         if "notebook" in durations:
@@ -104,15 +105,14 @@ def in_triggerer() -> Metrics:
     return _open(triggerer_stats, _hostname)
 
 
-async def prepare_triggerer() -> Metrics:
+async def prepare_triggerer() -> None:
     """
-    Return the metrics of the triggerer without blocking its event loop.
+    Make the metrics of the triggerer without blocking its event loop.
 
     The first metric makes the backend: it imports modules, and looks up the address of a host.
     """
     if not in_triggerer.cache_info().currsize:
         await asyncio.to_thread(lambda: in_triggerer().gauge("waits", 0))
-    return in_triggerer()
 
 
 def _open(stats: Callable[[], Any], hostname: Callable[[], str] = str) -> Metrics:

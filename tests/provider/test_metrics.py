@@ -210,7 +210,7 @@ def test_an_execution_that_has_not_ended_is_not_counted(
 def test_an_adopted_execution_is_left_to_the_task_that_has_submitted_it(
     losant: Emulator, notebook: str, sent: Recorder, *, deferrable: bool
 ) -> None:
-    losant.script(notebook, Script(notebook=0.3, files=BRIEF.files))
+    losant.script(notebook, Script(notebook=4.0, files=BRIEF.files))
     LosantHook().execute_notebook(notebook)
 
     assert task(notebook, deferrable=deferrable, if_running="adopt").run()["status"] == "completed"
