@@ -104,6 +104,9 @@ class ResultPublisher:
         except NotebookOutputError as error:
             error.describe(result)
             raise
+        except AirflowFailException:
+            self.count_execution()  # no retry will do it
+            raise
 
     def _deliver_despite_failure(self, outcome: Outcome) -> None:
         # The client's own run(): a kill must end the task, and not be one more warning.

@@ -260,6 +260,30 @@ def test_a_sensor_counts_the_execution_that_it_waits_for(
     assert sent.ended == {ending: 1}
 
 
+@pytest.mark.parametrize("options", [{}, {"deferrable": True}], ids=["poke", "deferred"])
+def test_a_sensor_counts_an_execution_whose_values_cannot_be_used(
+    losant: Emulator, notebook: str, sent: Recorder, options: dict[str, Any]
+) -> None:
+    losant.script(notebook, Script(notebook=0.1, files={"values.json": b"no JSON"}))
+    execution = LosantHook().execute_notebook(notebook)
+    waiting = Task(
+        lambda: LosantNotebookExecutionSensor(
+            task_id="await",
+            notebook_id=notebook,
+            execution_id=execution,
+            values_from="values.json",
+            poke_interval=0.02,
+            timeout=20,
+            **options,
+        )
+    )
+
+    with pytest.raises(AirflowFailException, match=r"^values_from: "):
+        waiting.run()
+
+    assert sent.ended == {"completed": 1}
+
+
 # -- requests, waits, the sweep ---------------------------------------------------------------------------
 
 OUTCOMES: dict[str, tuple[Fault, str]] = {

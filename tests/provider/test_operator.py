@@ -398,7 +398,7 @@ def with_id(options: dict[str, Any]) -> dict[str, Any]:
     ("fields", "extra", "says"),
     [
         ({"password": None}, {}, "Connection 'losant_default': password: is empty"),
-        ({"password": "two words"}, {}, "Connection 'losant_default': password: contains characters"),
+        ({"password": "two words"}, {}, "Connection 'losant_default': password: contains a blank"),
         (
             {},
             {"application_id": ""},
