@@ -17,7 +17,7 @@ from tests.support.factories import BRIEF
 pytestmark = [*IN_AIRFLOW_DATABASE]
 
 DAGS = Path(__file__).parent / "dags"
-MODES = ("poke", "reschedule", "deferred", "started")
+MODES = ("reschedule", "started")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def test_each_mapped_task_has_found_its_own_notebook(finished: Finished) -> None
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_sensors_in_every_mode_return_the_result_of_the_execution(finished: Finished, mode: str) -> None:
+def test_sensors_return_the_result_of_the_execution(finished: Finished, mode: str) -> None:
     result = finished.results[f"await_{mode}", -1]
 
     assert result["execution_id"] == finished.results["decorated", -1]["execution_id"]

@@ -44,7 +44,7 @@ with DAG(
             retry_delay=timedelta(0),
         )
 
-    LosantNotebookExecuteOperator.partial(task_id="mapped", deferrable=True, poll_interval=0.02).expand(
+    LosantNotebookExecuteOperator.partial(task_id="mapped", poll_interval=0.02).expand(
         notebook_name=["Retried waiting, renamed", "{{ dag_run.conf['name'] }}"]
     ).set_upstream([names.get_task("retried_waiting"), names.get_task("retried_deferred")])
 
@@ -53,12 +53,12 @@ with DAG(
         return {"site": "north"}
 
     fired = decorated()
-    for mode, options in MODES.items():
+    for mode in ("reschedule", "started"):
         fired >> LosantNotebookExecutionSensor(
             task_id=f"await_{mode}",
             notebook_name="{{ dag_run.conf['name'] }}",
             execution_id="{{ ti.xcom_pull(task_ids='decorated', key='execution_id') }}",
             poke_interval=0.02,
             timeout=30,
-            **options,
+            **MODES[mode],
         )
