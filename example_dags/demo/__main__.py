@@ -42,8 +42,8 @@ def main() -> int:
     parser.add_argument(
         "--all",
         action="store_true",
-        help="also deploy a notebook, store its files, hand values over, show lineage, and compare with "
-        "Losant's client",
+        help="also deploy notebooks, store files, hand values over, approve a run, show lineage, and compare "
+        "with Losant's client",
     )
     given = parser.parse_args()
     reenter(ensure(["demo", "test"] if given.all else ["demo"], CONSTRAINTS[NEWEST]), "example_dags.demo")
@@ -101,7 +101,10 @@ def run_demo(*, keep: bool, whole: bool = False) -> list[str]:
             # Outside of a task the hook finds its connection in the environment.
             os.environ["AIRFLOW_CONN_LOSANT_DEFAULT"] = json.dumps(losant.connection())
         try:
-            runs = steps.run_dags(airflow, losant, *([checks.DEPLOY_DAG, checks.VALUES_DAG] if whole else []))
+            more = (
+                [checks.DEPLOY_DAG, checks.EXPORT_DAG, checks.APPROVE_DAG, checks.VALUES_DAG] if whole else []
+            )
+            runs = steps.run_dags(airflow, losant, *more)
         except Exception:
             print(tails(HOME, 15))
             raise

@@ -22,11 +22,14 @@ SEED = EXAMPLES / "losant.json"
 REPORT_DAG, REPORT_TASK = "losant_site_energy_report", "report"
 REPORT_NOTEBOOK = "67a2f1b4e5b1a2000d6f4c21"
 DEPLOY_DAG = "losant_deploy_and_land"
+EXPORT_DAG = "losant_export_to_s3"
+APPROVE_DAG = "losant_approve_run"
 FILES = ("result.html", "energy-per-hour.csv")
 VALUES_DAG = "losant_hand_over_values"
 VALUES_NOTEBOOKS = {"limit": "67c4b81fe5b1a2000d6f7a42", "weak_batteries": "67c4b9a3e5b1a2000d6f7a58"}
 VISITS_NOTEBOOK = "67c4bb27e5b1a2000d6f7a6d"
 DEVIATIONS = 3
+METERS = "energy-meters.csv"
 
 # The sample data begin on 2 March 2026 and last four days.
 QUERY_TIME = datetime(2026, 3, 5, tzinfo=UTC)
@@ -37,7 +40,7 @@ def expected_energy() -> dict[str, Decimal]:
     """Return the kWh of each site in the demo's 24 hours, computed without pandas and without Losant."""
     first, last = (int(at.timestamp() * 1000) for at in DATA_INTERVAL)
     energy: dict[str, Decimal] = {}
-    with (EXAMPLES / "data" / "energy-meters.csv").open(newline="") as readings:
+    with (EXAMPLES / "data" / METERS).open(newline="") as readings:
         for row in csv.DictReader(readings):
             if first <= int(row["Timestamp"]) < last:
                 site = row["site"]
@@ -116,11 +119,16 @@ def result_problems(site: str, outcome: Mapping[str, Any] | None) -> list[str]:
     return problems
 
 
-def stored_files_problems(folder: Path) -> list[str]:
-    """Check the files that the DAG has stored: exactly those of each site, and complete."""
+def stored_files_problems(folder: Path, *, is_exported: bool = False) -> list[str]:
+    """
+    Check the files that the DAGs have stored: exactly those of each site, and complete.
+
+    :param is_exported: Whether the device data was exported into the same folder.
+    """
     problems, found = [], {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
     day = Path(f"{QUERY_TIME:%Y-%m-%d}")
     wanted = {day / site / name for site in expected_energy() for name in FILES}
+    wanted |= {Path("export") / day / METERS} if is_exported else set()
     if found != wanted:
         problems.append(f"stored files: {sorted(map(str, found))}, not {sorted(map(str, wanted))}")
     for site in expected_energy():

@@ -47,6 +47,9 @@ def run_dags(airflow: LocalAirflow, losant: LocalLosant, *more: str) -> dict[str
     runs = {
         dag_id: airflow.trigger(dag_id, logical_date=last, data_interval=(first, last)) for dag_id in dag_ids
     }
+    if checks.APPROVE_DAG in runs:
+        with Step("Approving the run that asks for it"):
+            airflow.approve(checks.APPROVE_DAG, runs[checks.APPROVE_DAG], "approve", timeout=TIMEOUT)
     deadline = time.monotonic() + TIMEOUT
     with Step("Running the DAGs") as step:
         while time.monotonic() < deadline:
@@ -146,11 +149,12 @@ def check(
     if checks.DEPLOY_DAG in runs:
         deployed = airflow.xcom(checks.DEPLOY_DAG, runs[checks.DEPLOY_DAG], "deploy") or {}
         wanted[deployed.get("notebook_id", "none deployed")] = len(sites)
-        problems += checks.stored_files_problems(results.parent / "landing")
-    if checks.VALUES_DAG in runs:
+        exported = airflow.xcom(checks.EXPORT_DAG, runs[checks.EXPORT_DAG], "deploy") or {}
+        wanted[exported.get("notebook_id", "none exported")] = 1
+        wanted[FLEET_NOTEBOOK] += 1  # the one that was approved
+        problems += checks.stored_files_problems(results.parent / "landing", is_exported=True)
         wanted |= dict.fromkeys(checks.VALUES_NOTEBOOKS.values(), 1)
         problems += check_values(airflow, checks.VALUES_DAG, runs[checks.VALUES_DAG])
-    if checks.DEPLOY_DAG in runs:
         problems += lineage.problems(results.parent / "lineage", executions=wanted)
     problems += checks.request_problems(losant.requests(), executions=wanted)
     secrets = {"API token": losant.token, "URL of a result file": losant.files_url}

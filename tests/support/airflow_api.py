@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -19,6 +20,12 @@ FINAL_RUN_STATES = frozenset({"success", "failed"})
 
 REQUEST_TIMEOUT = 90.0
 """Seconds for one request; an Airflow that has just started may be slow on a busy machine."""
+ANSWER_DELAY = 15.0
+"""
+Seconds after which a question of a task is answered.
+
+Airflow's scheduler fails a task that is to continue before it has noticed that its worker has ended.
+"""
 
 
 class AirflowApi:
@@ -171,6 +178,14 @@ class AirflowApi:
             return instance if reached(instance) else None
 
         return wait_for(there, what=f"task {task_id} of {run_id}", timeout=timeout)
+
+    def approve(self, dag_id: str, run_id: str, task_id: str, *, timeout: float = 60) -> None:
+        """Approve what a task asks for, as soon as it asks (Airflow 3.1 and later)."""
+        waiting = {"awaiting_input", "deferred"}  # before Airflow 3.3 it is deferred
+        self.wait_for_task(dag_id, run_id, task_id, lambda it: it["state"] in waiting, timeout=timeout)
+        time.sleep(ANSWER_DELAY)
+        path = f"{self._instance(dag_id, run_id, task_id, -1)}/-1/hitlDetails"
+        self.request("PATCH", path, json={"chosen_options": ["Approve"]})
 
     def set_task_state(
         self, dag_id: str, run_id: str, task_id: str, state: str, *, map_index: int = -1
