@@ -74,10 +74,16 @@ def run(losant: Emulator, folder: Path) -> Finished:
         ) as process,
     ):
         try:
-            early = wait_for(stored_link, what="the link of the first task", timeout=120, every=0.1)
+            early = wait_for(
+                lambda: stored_link() or process.poll() is not None,
+                what="the link of the first task",
+                timeout=180,
+                every=0.1,
+            )
+            assert process.poll() is None, log.read_text()
             losant.script(notebook, BRIEF)
             LosantHook().cancel_execution(notebook, losant.executions(notebook)[0]["id"])
-            process.wait(120)
+            process.wait(90)
         finally:
             process.kill()
     assert process.returncode == 0, log.read_text()
