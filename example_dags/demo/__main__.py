@@ -89,7 +89,7 @@ def run_demo(*, keep: bool, whole: bool = False) -> list[str]:
     with ExitStack() as stack:
         with Step("Starting a local Losant that executes notebooks"):
             losant = stack.enter_context(LocalLosant(FOLDER / "losant"))
-        with Step("Starting Airflow: api-server, scheduler, dag-processor, triggerer"):
+        with Step("Starting Airflow with all its components"):
             env = {
                 "AIRFLOW_VAR_LOSANT_LANDING": f"file://{FOLDER / 'landing'}",
                 "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",

@@ -81,8 +81,8 @@ def test_a_dag_of_the_demo_that_is_triggered_in_the_ui_succeeds(page: Page, demo
     earlier = [it["dag_run_id"] for it in airflow.dag_runs(REPORT_DAG)]
 
     page.goto(f"/dags/{REPORT_DAG}")
-    page.get_by_role("button", name="Trigger", exact=True).first.click()
-    page.get_by_role("dialog").get_by_role("button", name="Trigger", exact=True).click()
+    page.get_by_role("button", name="Trigger Dag").first.click()
+    page.get_by_role("dialog").get_by_test_id("trigger-dag-submit").click()
 
     def started() -> str | None:
         return next(
