@@ -71,6 +71,7 @@ __all__ = [
     "loop_index",
     "loop_region",
     "looped_task_state",
+    "push_from_triggerer",
     "read_connection",
     "renders_trigger_arguments",
     "retry_repeats_resumption",
@@ -235,6 +236,14 @@ def renders_trigger_arguments() -> bool:
     from airflow.triggers.base import BaseTrigger
 
     return hasattr(BaseTrigger, "render_template_fields")
+
+
+async def push_from_triggerer(task_instance: Any, key: str, value: str) -> None:
+    """Push an XCom of a task that started in the triggerer, where ``ti.xcom_push`` fails (Airflow 3.3.2)."""
+    ti = task_instance
+    await XCom.aset(
+        key=key, value=value, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
+    )
 
 
 def links_bypass_xcom_backend() -> bool:

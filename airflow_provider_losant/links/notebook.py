@@ -5,7 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant._compat import BaseOperatorLink, XCom, links_bypass_xcom_backend
+from airflow_provider_losant._compat import (
+    BaseOperatorLink,
+    XCom,
+    links_bypass_xcom_backend,
+    push_from_triggerer,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
@@ -40,13 +45,13 @@ class LosantNotebookLink(BaseOperatorLink):
             context["ti"].xcom_push(key=self.xcom_key, value=address)
 
     async def apush(self, context: Any, address: str) -> None:
-        """Push the URL in the triggerer, where ``ti.xcom_push`` fails (Airflow 3.3.2)."""
+        """Push the URL in the triggerer, for a task that started there."""
         if links_bypass_xcom_backend():
             from asgiref.sync import sync_to_async
 
             await sync_to_async(self._push_to_database)(context["ti"], address)
         else:
-            await XCom.aset(key=self.xcom_key, value=address, **_ids(context["ti"]))
+            await push_from_triggerer(context["ti"], self.xcom_key, address)
 
     def _push_to_database(self, task_instance: Any, address: str) -> None:
         # There is no public way to do what Airflow's own code does for every link at the end of a task.
