@@ -64,6 +64,7 @@ def run(losant: Emulator, folder: Path) -> Finished:
     ended = LosantHook().execute_notebook(notebook)
     wait_for(lambda: losant.executions(notebook)[0]["status"] == "completed", what="the end", timeout=30)
     losant.script(notebook, Script(ending="hang"))
+    before = stored_links()
     conf = json.dumps({"notebook": notebook, "execution": ended})
     command = [sys.executable, "-m", linked_run.__name__, conf]
     log = folder.parent / f"{folder.name}.log"
@@ -74,13 +75,14 @@ def run(losant: Emulator, folder: Path) -> Finished:
         ) as process,
     ):
         try:
-            early = wait_for(
-                lambda: stored_link() or process.poll() is not None,
+            wait_for(
+                lambda: stored_links() - before or process.poll() is not None,
                 what="the link of the first task",
                 timeout=180,
                 every=0.1,
             )
             assert process.poll() is None, log.read_text()
+            (early,) = stored_links() - before
             losant.script(notebook, BRIEF)
             LosantHook().cancel_execution(notebook, losant.executions(notebook)[0]["id"])
             process.wait(90)
@@ -96,12 +98,16 @@ def run(losant: Emulator, folder: Path) -> Finished:
     )
 
 
-def stored_link() -> Any:
-    """Return what Airflow's database has for a link of the DAG run; None if there is none yet."""
-    query = "SELECT value FROM xcom WHERE dag_id = 'linked' AND key = 'losant_notebook_link'"
+def stored_links() -> set[Any]:
+    """Return what Airflow's database has for links; Airflow 3.4 has another table for XComs."""
     with sqlite3.connect(Path(os.environ["AIRFLOW_HOME"]) / "airflow.db") as database:
-        row = database.execute(query).fetchone()
-    return row and json.loads(row[0])
+        tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'xcom%'")
+        rows = [
+            row
+            for (table,) in tables.fetchall()
+            for row in database.execute(f"SELECT value FROM {table} WHERE key = 'losant_notebook_link'")
+        ]
+    return {json.loads(value) for (value,) in rows}
 
 
 def test_the_link_works_while_the_task_waits(finished: Finished) -> None:
