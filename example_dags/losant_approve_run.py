@@ -24,7 +24,7 @@ def losant_approve_run() -> None:
     """Check the batteries of the fleet, if a person approves it."""
     approve = ApprovalOperator(
         task_id="approve",
-        subject="Check the batteries of the fleet until {{ data_interval_end | ds }}?",
+        subject="Check the batteries of the fleet until {{ data_interval_end | default(dag_run.run_after) | ds }}?",
         body="The notebook uses up to 300 run minutes.",
         defaults="Reject",
         response_timeout=timedelta(hours=12),
@@ -32,7 +32,7 @@ def losant_approve_run() -> None:
     check = LosantNotebookExecuteOperator(
         task_id="check",
         notebook_id=FLEET_BATTERY_HEALTH,
-        relative_to="{{ data_interval_end }}",
+        relative_to="{{ data_interval_end | default(dag_run.run_after) }}",
         template_context={"fleet": "north", "empty_at_volts": 3.6, "warn_days": 7},
         deferrable=True,
         retries=2,

@@ -20,7 +20,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath, dag, task
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 
 ENERGY_REPORT = "67a2f1b4e5b1a2000d6f4c21"
-FOLDER = "{{ var.value.get('losant_landing', 's3://losant-reports') }}/email/{{ ds }}"
+FOLDER = "{{ var.value.get('losant_landing', 's3://losant-reports') }}/email/{{ ds | default(run_id) }}"
 RECIPIENTS = ["energy@plant.example"]
 
 
@@ -30,7 +30,7 @@ def losant_email_report() -> None:
     report = LosantNotebookExecuteOperator(
         task_id="report",
         notebook_id=ENERGY_REPORT,
-        relative_to="{{ data_interval_end }}",
+        relative_to="{{ data_interval_end | default(dag_run.run_after) }}",
         template_context={"site": "hamburg-harbour", "price_per_kwh": 0.31, "currency": "EUR"},
         save_outputs_to=FOLDER,
         deferrable=True,

@@ -18,7 +18,7 @@ from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOper
 from airflow_provider_losant.operators.upload import LosantNotebookUploadOperator
 
 NOTEBOOK = Path(__file__).parent / "notebooks" / "export-device-data.ipynb"
-LANDING = "{{ var.value.get('losant_landing', 's3://losant-reports') }}/export/{{ ds }}"
+LANDING = "{{ var.value.get('losant_landing', 's3://losant-reports') }}/export/{{ ds | default(run_id) }}"
 
 METERS = {
     "inputType": "deviceData",
@@ -36,7 +36,7 @@ def losant_export_to_s3() -> None:
     deploy = LosantNotebookUploadOperator(
         task_id="deploy",
         path=str(NOTEBOOK),
-        name="Export of device data",
+        notebook_name="Export of device data",
         create=True,
         inputs=[METERS],
         outputs=[{"outputType": "temporaryUrl", "fileName": METERS["fileName"]}],
@@ -44,7 +44,7 @@ def losant_export_to_s3() -> None:
     LosantNotebookExecuteOperator(
         task_id="export",
         notebook_id=deploy.output["notebook_id"],
-        relative_to="{{ data_interval_end }}",
+        relative_to="{{ data_interval_end | default(dag_run.run_after) }}",
         save_outputs_to=LANDING,
         deferrable=True,
         retries=2,

@@ -36,7 +36,7 @@ def losant_hand_over_values() -> None:
     limit = LosantNotebookExecuteOperator(
         task_id="limit",
         notebook_id=VOLTAGE_LIMIT,
-        relative_to="{{ data_interval_end }}",
+        relative_to="{{ data_interval_end | default(dag_run.run_after) }}",
         template_context={"fleet": FLEET, "deviations": "{{ params.deviations }}"},
         values_from="values.json",  # {"limit": 3.501, "trackers": 5}
         deferrable=True,
@@ -44,7 +44,7 @@ def losant_hand_over_values() -> None:
 
     @losant_notebook_task(
         notebook_id=WEAK_BATTERIES,
-        relative_to="{{ data_interval_end }}",
+        relative_to="{{ data_interval_end | default(dag_run.run_after) }}",
         values_from="values.json",  # {"limit": 3.501, "weak": []}
         deferrable=True,
     )
