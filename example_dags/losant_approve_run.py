@@ -24,7 +24,7 @@ def losant_approve_run() -> None:
     """Check the batteries of the fleet, if a person approves it."""
     approve = ApprovalOperator(
         task_id="approve",
-        subject="Check the batteries of the fleet until {{ data_interval_end | default(dag_run.run_after) | ds }}?",
+        subject="Check the fleet until {{ data_interval_end | default(dag_run.run_after) | ds }}?",
         body="The notebook uses up to 300 run minutes.",
         defaults="Reject",
         response_timeout=timedelta(hours=12),

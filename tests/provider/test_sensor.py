@@ -31,7 +31,7 @@ MODES: dict[str, dict[str, Any]] = {"poke": {}, "deferred": {"deferrable": True}
 ALL_MODES = pytest.mark.parametrize("mode", MODES)
 """Rescheduling needs a scheduler; test_in_process.py tests it."""
 
-A_YEAR_AGO = datetime.now(UTC) - timedelta(days=365)
+A_YEAR_AGO = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=365)
 FAILING = Script(notebook=0.04, ending="errored", errors=(("ValueError", "boom"),))
 
 
