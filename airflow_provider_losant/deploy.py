@@ -74,7 +74,7 @@ def _read(file: Path) -> list[Mapping[str, Any]]:
     """
     Return the notebooks that a file lists, without those that are scripts of the emulator.
 
-    :raises ValueError: the file is not JSON, or lists no notebook with a file.
+    :raises ValueError: the file is not JSON, lists no notebook with a file, or one that has no name.
     """
     try:
         listed = json.loads(file.read_text(encoding="utf-8"))["notebooks"]
@@ -85,6 +85,9 @@ def _read(file: Path) -> list[Mapping[str, Any]]:
         raise ValueError(f"{file} is not a list of notebooks: {error!r}") from None
     if not notebooks:
         raise ValueError(f"{file} lists no notebook with a file")
+    for notebook in notebooks:
+        if not (notebook.get("id") or notebook.get("name")):
+            raise ValueError(f"{file} lists {notebook['file']} with neither id nor name")
     return notebooks
 
 
@@ -98,7 +101,7 @@ def _plan(hook: LosantHook, notebook: Mapping[str, Any], options: argparse.Names
         task_id="deploy",
         path=notebook["path"],
         notebook_id=notebook_id,
-        name=None if notebook_id else notebook.get("name"),
+        notebook_name=None if notebook_id else notebook["name"],
         create=options.create and not notebook_id,
         losant_conn_id=options.conn_id,
         **{python: notebook.get(losant) for losant, python in FIELDS.items()},

@@ -61,8 +61,8 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
     Fire one event when an execution has ended, or when the wait for it is given up.
 
     Its arguments are a wire format: Airflow stores them in its database, and an older or newer version of
-    this package may read them. They are flat JSON, and new ones get defaults. All timestamps are epoch
-    seconds, because a monotonic clock means nothing to another process.
+    this package may read them. They are JSON without objects, and new ones get defaults. All timestamps are
+    epoch seconds, because a monotonic clock means nothing to another process.
 
     :param losant_conn_id: The Airflow connection.
     :param application_id: ID of the application.

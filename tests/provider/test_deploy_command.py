@@ -130,7 +130,17 @@ def test_nothing_is_changed_if_one_of_the_files_is_not_a_notebook(
     assert losant.requests == []
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"notebooks": 1}', '{"notebooks": [{"name": "a"}]}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"notebooks": 1}',
+        '{"notebooks": [{"name": "a"}]}',
+        '{"notebooks": [{"file": "report.ipynb"}]}',
+    ],
+)
 def test_a_file_that_lists_no_notebooks_is_refused(
     losant: Emulator, pipeline: Pipeline, content: str
 ) -> None:
@@ -143,7 +153,8 @@ def test_a_file_that_lists_no_notebooks_is_refused(
 def test_the_reason_of_a_failure_is_printed(
     losant: Emulator, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "Report: name: the application has no notebook named 'Report'" in pipeline.fail()
+    expected = f"Report: notebook_name: application {losant.application_id} has no notebook named 'Report'"
+    assert expected in pipeline.fail()
     assert "losant_none" in pipeline.fail("--conn-id", "losant_none")
     token = losant.add_token(["notebooks.get"])
     monkeypatch.setenv("AIRFLOW_CONN_LOSANT_DEFAULT", json.dumps(connection(losant) | {"password": token}))
