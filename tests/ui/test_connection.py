@@ -11,6 +11,7 @@ from playwright.sync_api import Locator, Page, ViewportSize, expect
 
 from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.hooks import connection_form
+from example_dags.demo.checks import SEED
 from tests.support.airflow_connection import connection
 from tests.ui.browser import VIEWPORT
 from tests.ui.conftest import APPLICATION
@@ -91,7 +92,9 @@ def test_the_test_button_says_that_all_is_well(page: Page, losant: Emulator) -> 
     press_test(page, MADE)
 
     expect(page.get_by_text("Test Connection Successful")).to_be_visible()
-    expect(page.get_by_text(f"Connected to Losant: 2 notebooks in application {APPLICATION}")).to_be_visible()
+    count = len(json.loads(SEED.read_text())["notebooks"])
+    said = f"Connected to Losant: {count} notebooks in application {APPLICATION}"
+    expect(page.get_by_text(said)).to_be_visible()
     assert losant.token not in page.content()
 
 
