@@ -45,13 +45,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-module": "airflow_provider_losant.transfers.notebook_outputs",
             }
         ],
-        "hooks": [
-            _modules(
-                "airflow_provider_losant.hooks.base",
-                "airflow_provider_losant.hooks.losant",
-                "airflow_provider_losant.hooks.outputs",
-            )
-        ],
+        "hooks": [_modules("airflow_provider_losant.hooks.base", "airflow_provider_losant.hooks.losant")],
         "triggers": [
             _modules("airflow_provider_losant.triggers.notebook", "airflow_provider_losant.triggers.sensor")
         ],

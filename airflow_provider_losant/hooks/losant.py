@@ -17,7 +17,7 @@ from airflow_provider_losant.api.flows.skipped_entries import read_executions
 from airflow_provider_losant.api.payloads import encode_context, execution_options, notebook_body
 from airflow_provider_losant.api.timestamps import parse_timestamp
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
-from airflow_provider_losant.hooks.outputs import LosantOutputHook
+from airflow_provider_losant.hooks.outputs import OutputDownloads
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,7 +30,7 @@ T = TypeVar("T")
 SortField = Literal["name", "id", "creationDate", "lastUpdated", "lastExecutionRequested"]
 
 
-class LosantHook(LosantOutputHook):
+class LosantHook(OutputDownloads):
     """
     Call the notebook operations of Losant's REST API.
 

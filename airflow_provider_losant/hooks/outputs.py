@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.hooks.output_folder import IfExists
 
 
-class LosantOutputHook(LosantConnectionHook):
+class OutputDownloads(LosantConnectionHook):
     """Download the output files of executions; :class:`.LosantHook` inherits these methods."""
 
     def download_output(
