@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,14 @@ def example(name: str) -> Any:
     return made
 
 
+def run_example(name: str) -> Any:
+    """Run an example's DAG for the query time."""
+    made = example(name)
+    of_2 = "execution_date"
+    argument = of_2 if of_2 in signature(made.test).parameters else "logical_date"
+    return made.test(**{argument: QUERY_TIME})
+
+
 def test_a_report_is_sent_by_email_with_its_files(
     losant: Emulator, patch: pytest.MonkeyPatch, landing: Path
 ) -> None:
@@ -60,7 +69,7 @@ def test_a_report_is_sent_by_email_with_its_files(
         connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": mail.port, "extra": extra}
         patch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
 
-        run = example("losant_email_report").test(logical_date=QUERY_TIME)
+        run = run_example("losant_email_report")
 
     assert run.state == "success"
     (message,) = mail.messages
@@ -74,7 +83,7 @@ def test_a_day_of_device_data_is_exported(losant: Emulator, patch: pytest.Monkey
     # The emulator has the data of an input where another notebook has a sample with its name.
     losant.add_notebook("Samples", samples={METERS.name: METERS})
 
-    run = example("losant_export_to_s3").test(logical_date=QUERY_TIME)
+    run = run_example("losant_export_to_s3")
 
     assert run.state == "success"
     (exported,) = landing.rglob("*.csv")
