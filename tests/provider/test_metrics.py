@@ -349,7 +349,7 @@ def test_a_sweep_counts_what_becomes_of_each_execution(
     assert sent.counted("swept", "outcome") == {("left",): 1}
 
 
-@pytest.mark.airflow(since="3.0")
+@pytest.mark.airflow(since="3.2")
 @pytest.mark.parametrize("fault", [None, Fault("unauthorized")], ids=["cancelled", "failed"])
 def test_a_sweep_counts_what_it_cancels_and_what_it_cannot(
     sent: Recorder,
