@@ -87,7 +87,7 @@ def test_the_dag_is_tested_as_the_guide_shows(shell: Shell) -> None:
     assert re.search(r"^=+ 3 passed\b", output, re.MULTILINE)
 
 
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(720)
 def test_the_ui_shows_the_run_and_starts_another_one(shell: Shell) -> None:
     *starting, interrupting, waiting, stopping = QUICKSTART["See it in the UI"].commands
     airflow = AirflowApi("http://127.0.0.1:8080")
@@ -106,7 +106,7 @@ def test_the_ui_shows_the_run_and_starts_another_one(shell: Shell) -> None:
     another = airflow.trigger("energy_report", logical_date=datetime.now(UTC))  # as the form of the page does
     ended = airflow.wait_for_run("energy_report", another, timeout=180)
     for command in (interrupting, waiting, stopping):
-        shell.type(command, timeout=120)
+        shell.type(command, timeout=300)  # on a busy machine Airflow needs minutes to stop
 
     assert oldest["logical_date"].startswith("2026-03-02")
     assert (oldest["state"], ended) == ("success", "success")
