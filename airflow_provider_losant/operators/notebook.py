@@ -159,10 +159,6 @@ class LosantNotebookExecuteOperator(BaseOperator):
         super().__init__(**kwargs)
         if (notebook_id is None) == (notebook_name is None):
             raise TypeError(ONE_NOTEBOOK)
-        if not wait_for_completion and isinstance(values_from, str) and "{" not in values_from:
-            from airflow_provider_losant.execution.outputs import OutputPlan
-
-            OutputPlan.parse(values_from=values_from, wait_for_completion=False)  # when the DAG is parsed
         self.notebook_id = notebook_id
         self.notebook_name = notebook_name
         self.application_id = application_id
@@ -247,6 +243,10 @@ class LosantNotebookExecuteOperator(BaseOperator):
             from airflow_provider_losant.exceptions import LosantConfigError
 
             raise LosantConfigError(problem)
+        if not self.wait_for_completion and isinstance(self.values_from, str) and "{" not in self.values_from:
+            from airflow_provider_losant.execution.outputs import OutputPlan
+
+            OutputPlan.parse(values_from=self.values_from, wait_for_completion=False)
 
     def _open_session(self, context: Context, *, is_resumed: bool = False) -> ExecuteSession:
         from airflow_provider_losant.execution.session import ExecuteSession
