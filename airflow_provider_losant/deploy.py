@@ -111,7 +111,7 @@ def _plan(hook: LosantHook, notebook: Mapping[str, Any], options: argparse.Names
 
 def _deploy(client: Client, plan: Plan, *, dry_run: bool) -> None:
     """Compare a notebook with Losant's, deploy it unless this is a dry run, and print what differs."""
-    from airflow_provider_losant.api.flows.deploy import compare, deploy
+    from airflow_provider_losant.api.flows.deploy import compare, deploy_difference
     from airflow_provider_losant.exceptions import permanent_errors_as_config_error
 
     name, retries = plan.name or plan.notebook_id, client.settings.max_retries
@@ -119,7 +119,7 @@ def _deploy(client: Client, plan: Plan, *, dry_run: bool) -> None:
         difference = client.run(compare(plan, retries))
         steps = list(_steps(plan, difference))
         if steps and not dry_run:
-            client.run(deploy(plan, retries))
+            client.run(deploy_difference(plan, difference, retries))
     verb = "would " if dry_run else ""
     print(f"{name}: {verb}{', '.join(steps)}" if steps else f"{name}: no difference")
     if dry_run:

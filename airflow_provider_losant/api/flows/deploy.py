@@ -101,11 +101,7 @@ def compare(plan: Plan, retries: int) -> FileFlow[Difference]:
     notebook = yield from _find(plan, retries)
     if notebook is None:
         return Difference(notebook=None, body=plan.body, is_uploaded=True, current=None)
-    current = yield from _read_file(notebook, plan.content)
-    is_uploaded = current is None or not plan.content.is_same_as(current)
-    return Difference(
-        notebook=notebook, body=_differing(plan, notebook), is_uploaded=is_uploaded, current=current
-    )
+    return (yield from _compare(plan, notebook))
 
 
 def deploy(plan: Plan, retries: int) -> FileFlow[Deployed]:
@@ -115,17 +111,26 @@ def deploy(plan: Plan, retries: int) -> FileFlow[Deployed]:
     :param retries: How often a failed request is retried.
     :raises InvalidArgument: no notebook has the name and none may be created, or several have it.
     """
-    notebook = yield from _find(plan, retries)
+    difference = yield from compare(plan, retries)
+    return (yield from deploy_difference(plan, difference, retries))
+
+
+def deploy_difference(plan: Plan, difference: Difference, retries: int) -> FileFlow[Deployed]:
+    """
+    Change in Losant what differs from the plan.
+
+    :param retries: How often a failed request is retried.
+    """
+    notebook = difference.notebook
     is_created = notebook is None
     if notebook is None:
         notebook = yield from _create(plan, retries)
-    body = _differing(plan, notebook)
+        difference = yield from _compare(plan, notebook)
+    body, is_uploaded = difference.body, difference.is_uploaded
     if body:
         call = endpoints.update_notebook(plan.application_id, notebook.id, body)
         notebook = yield from call_with_retry(call, retries)
         yield LogLine(f"Updated notebook {notebook.id}: {', '.join(body)}")
-    current = yield from _read_file(notebook, plan.content)
-    is_uploaded = current is None or not plan.content.is_same_as(current)
     if is_uploaded:
         upload = endpoints.upload_notebook(plan.application_id, notebook.id, plan.content)
         notebook = yield from call_with_retry(upload, retries)
@@ -137,9 +142,11 @@ def deploy(plan: Plan, retries: int) -> FileFlow[Deployed]:
     return Deployed(notebook=notebook, is_created=is_created, is_changed=bool(body), is_uploaded=is_uploaded)
 
 
-def _differing(plan: Plan, notebook: Notebook) -> dict[str, Any]:
-    """Return the fields of the plan that the notebook has another value for."""
-    return {name: value for name, value in plan.body.items() if notebook.raw.get(name) != value}
+def _compare(plan: Plan, notebook: Notebook) -> FileFlow[Difference]:
+    body = {name: value for name, value in plan.body.items() if notebook.raw.get(name) != value}
+    current = yield from _read_file(notebook, plan.content)
+    is_uploaded = current is None or not plan.content.is_same_as(current)
+    return Difference(notebook=notebook, body=body, is_uploaded=is_uploaded, current=current)
 
 
 def _find(plan: Plan, retries: int) -> Flow[Notebook | None]:
