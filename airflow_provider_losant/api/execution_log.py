@@ -108,8 +108,7 @@ class ExecutionLog:
     @cached_property
     def ended(self) -> Sequence[tuple[float, Execution]]:
         """When each ended execution was queued (epoch seconds), and the execution, in order of the ends."""
-        ended = [it for _, it in self.parse() if isinstance(it, Execution) and it.status.is_final]
-        ended.sort(key=attrgetter("last_event_time", "queued_time"))
+        ended = sorted(self._ended, key=attrgetter("last_event_time", "queued_time"))
         return [(it.queued_time, it) for it in ended]
 
     def template_context(self, execution: Execution) -> Any:
@@ -203,6 +202,10 @@ class ExecutionLog:
             found = self._parsed[execution_id] = _parse(self._entries[execution_id])
         return found
 
+    @property
+    def _ended(self) -> Iterator[Execution]:
+        return (it for _, it in self.parse() if isinstance(it, Execution) and it.status.is_final)
+
     @cached_property
     def _ends(self) -> tuple[Sequence[float], Sequence[Execution]]:
         """
@@ -210,8 +213,7 @@ class ExecutionLog:
 
         Hundreds of waits may ask that of one log.
         """
-        ended = [it for _, it in self.parse() if isinstance(it, Execution) and it.status.is_final]
-        ended.sort(key=attrgetter("queued_time"))
+        ended = sorted(self._ended, key=attrgetter("queued_time"))
         first_since: list[Execution] = []
         first, first_end = None, (inf, inf)
         for execution in reversed(ended):

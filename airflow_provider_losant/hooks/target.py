@@ -30,13 +30,13 @@ def name_to_find(notebook_id: object, notebook_name: object) -> str | None:
 
     :raises InvalidArgument: both or neither are given, or the name is not text.
     """
-    if _is_empty(notebook_name):
-        if _is_empty(notebook_id):
+    if not is_given(notebook_name):
+        if not is_given(notebook_id):
             raise InvalidArgument(
                 "notebook_id", "is missing, and so is notebook_name; give exactly one of them"
             )
         return None
-    if not _is_empty(notebook_id):
+    if is_given(notebook_id):
         raise InvalidArgument("notebook_name", "is given, and so is notebook_id; give exactly one of them")
     if not isinstance(notebook_name, str):
         raise InvalidArgument("notebook_name", f"{notebook_name!r} is not text")
@@ -65,10 +65,6 @@ def resolve_notebook(
         found = hook.client.run(find_notebook(*ids, hook.settings.max_retries, max_outage=max_outage))
     context["ti"].xcom_push(key=NOTEBOOK_KEY, value=found.id)
     return found.id
-
-
-def _is_empty(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def resolve_target(
