@@ -53,9 +53,8 @@ def example(name: str) -> Any:
 def run_example(name: str) -> Any:
     """Run an example's DAG for the query time."""
     made = example(name)
-    of_2 = "execution_date"
-    argument = of_2 if of_2 in signature(made.test).parameters else "logical_date"
-    return made.test(**{argument: QUERY_TIME})
+    is_3 = "logical_date" in signature(made.test).parameters
+    return made.test(**{"logical_date" if is_3 else "execution_date": QUERY_TIME})
 
 
 def test_a_report_is_sent_by_email_with_its_files(
