@@ -74,7 +74,11 @@ class OutputPlan:
         :param values_from: Empty, as None, if the task reads no values: a template may render to that.
         :raises LosantConfigError: one is invalid, or the task does not wait for outputs.
         """
-        given = {"save_outputs_to": save_outputs_to, "values_from": values_from or None}
+        given = {
+            "save_outputs_to": save_outputs_to,
+            "values_from": values_from or None,
+            "log_output": log_output or None,
+        }
         with permanent_errors_as_config_error():
             for field, value in given.items():
                 if value is not None and not wait_for_completion:

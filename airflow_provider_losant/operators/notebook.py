@@ -235,18 +235,18 @@ class LosantNotebookExecuteOperator(BaseOperator):
             problem = f"save_outputs_when: {self.save_outputs_when!r} is none of {options}"
         elif self.save_outputs_when != SAVE_OUTPUTS_WHEN[0] and self.save_outputs_to is None:
             problem = f"save_outputs_when: {self.save_outputs_when!r} needs save_outputs_to"
-        elif self.log_output and not self.wait_for_completion:
-            problem = "log_output: needs wait_for_completion=True, as there is no output before the end"
         elif unknown := [it for it in self.retry_on if it not in RETRY_ON]:
             problem = f"retry_on: {unknown[0]!r} is none of {', '.join(RETRY_ON)}"
         if problem:
             from airflow_provider_losant.exceptions import LosantConfigError
 
             raise LosantConfigError(problem)
-        if not self.wait_for_completion and isinstance(self.values_from, str) and "{" not in self.values_from:
+        is_literal = isinstance(self.values_from, str) and "{" not in self.values_from
+        if not self.wait_for_completion and (is_literal or self.log_output):
             from airflow_provider_losant.execution.outputs import OutputPlan
 
-            OutputPlan.parse(values_from=self.values_from, wait_for_completion=False)
+            values_from = self.values_from if is_literal else None
+            OutputPlan.parse(values_from=values_from, log_output=self.log_output, wait_for_completion=False)
 
     def _open_session(self, context: Context, *, is_resumed: bool = False) -> ExecuteSession:
         from airflow_provider_losant.execution.session import ExecuteSession
