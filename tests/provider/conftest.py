@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,6 +92,19 @@ def cancels(losant: Emulator) -> int:
 def statuses(losant: Emulator, notebook: str) -> dict[str, str]:
     """Return the status of each execution of a notebook by its id, newest first."""
     return {it["id"]: it["status"] for it in losant.executions(notebook)}
+
+
+def refuse_first_signature(losant: Emulator) -> None:
+    """Let the first signed URL of a file be expired when it is used; those that follow are valid."""
+    signer, verified = losant.backend.signer, []
+    verify = type(signer).verify
+
+    class Forgetful(type(signer)):  # type: ignore[misc]  # one that has forgotten the first address
+        def verify(self, *given: Any) -> bool:
+            verified.append(given)
+            return len(verified) > 1 and verify(self, *given)
+
+    losant.backend.signer = Forgetful(signer.secret)
 
 
 def set_connection(

@@ -26,6 +26,7 @@ from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.hooks.output_folder import atomic_write
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.transfers.notebook_outputs import LosantNotebookOutputsToObjectStorageOperator
+from tests.provider.conftest import refuse_first_signature
 from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of
 from tests.support.client_kinds import steps
 from tests.support.factories import BRIEF
@@ -294,15 +295,7 @@ def test_a_url_that_expires_during_the_download_is_renewed(
     losant: Emulator, notebook: str, ended: str, tmp_path: Path, task_log: TaskLog
 ) -> None:
     hook = LosantHook()
-    signer, verified = losant.backend.signer, []
-    verify = type(signer).verify
-
-    class Forgetful(type(signer)):  # type: ignore[misc]  # one that has forgotten the first address
-        def verify(self, *given: Any) -> bool:
-            verified.append(given)
-            return len(verified) > 1 and verify(self, *given)
-
-    losant.backend.signer = Forgetful(signer.secret)
+    refuse_first_signature(losant)
     landed = hook.download_outputs(notebook, ended, tmp_path)
 
     assert content(landed) == FILES

@@ -18,7 +18,7 @@ from airflow_provider_losant.exceptions import LosantConfigError, NotebookOutput
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
-from tests.provider.conftest import cancels, operations
+from tests.provider.conftest import cancels, operations, refuse_first_signature
 from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of, fire, outlet_events
 from tests.support.factories import entry
 from tests.support.http_stub import HttpStub, http
@@ -340,15 +340,7 @@ def test_a_cleared_task_with_reconnect_after_clear_only_reads_again(
 
 
 def test_an_expired_url_is_replaced(losant: Emulator, notebook: str) -> None:
-    signer, verified = losant.backend.signer, []
-    verify = type(signer).verify
-
-    class Forgetful(type(signer)):  # type: ignore[misc]  # one that has forgotten the first address
-        def verify(self, *given: Any) -> bool:
-            verified.append(given)
-            return len(verified) > 1 and verify(self, *given)
-
-    losant.backend.signer = Forgetful(signer.secret)
+    refuse_first_signature(losant)
 
     assert run_task(notebook).run()["values"] == VALUES
     assert len(losant.executions(notebook)) == 1

@@ -12,14 +12,9 @@ from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.execution_log import SLICE, ExecutionLog
 from airflow_provider_losant.api.flows.completions import Checkpoint, CompletionFeed
 from airflow_provider_losant.api.flows.execution_filter import parse_context_contains, parse_statuses
-from airflow_provider_losant.api.flows.poll_schedule import PollSchedule
-from airflow_provider_losant.api.flows.polling import poll_once
 from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
 from tests.support.factories import APPLICATION_ID, CREATED_AT, NOTEBOOK_ID, entry, execution_id_at, iso
-from tests.unit.api.flow_driver import FlowDriver, mean_delay
-
-ENTRIES, WAITS = 2_000, 200
-NOW = CREATED_AT + ENTRIES + 60
+from tests.unit.api.long_log import ENTRIES, NOW, WAITS, poll
 
 
 class CountingText(str):
@@ -54,16 +49,6 @@ def wait(context: object = None, statuses: tuple[str, ...] = (), since: float = 
         context_contains=None if context is None else json.dumps(context),
     )
     return Wait(target, WaitConfig(poll_interval=20.0, deadline=NOW + 3_600, max_poll_outage=600.0))
-
-
-def poll(entries: list[Any], *subscribers: Any) -> FlowDriver:
-    schedule = PollSchedule(APPLICATION_ID, NOTEBOOK_ID, mean_delay)
-    for subscriber in subscribers:
-        schedule.join(subscriber)
-    driver = FlowDriver([ExecutionLog(entries)], now=NOW)
-    while not driver.drive(poll_once(schedule, driver.clock)):
-        pass  # the first limit was too low
-    return driver
 
 
 def found(entries: list[Any], one: Wait) -> str | None:

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from airflow_provider_losant.api.execution_log import SLICE, ExecutionLog
 from airflow_provider_losant.api.flows.completions import Checkpoint, CompletionFeed
-from airflow_provider_losant.api.flows.poll_schedule import PollSchedule
-from airflow_provider_losant.api.flows.polling import poll_once
 from airflow_provider_losant.api.flows.skipped_entries import MAX_REPORTED
 from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
 from airflow_provider_losant.api.model import Execution
@@ -25,10 +23,7 @@ from tests.support.factories import (
     few_examples,
     iso,
 )
-from tests.unit.api.flow_driver import FlowDriver, mean_delay
-
-ENTRIES, WAITS = 2_000, 200
-NOW = CREATED_AT + ENTRIES + 60
+from tests.unit.api.long_log import ENTRIES, NOW, WAITS, poll
 
 
 class CountingEntry(dict[str, Any]):
@@ -62,16 +57,6 @@ def wait(since: float, execution_id: str | None = None) -> Wait:
         application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, execution_id=execution_id, since=since
     )
     return Wait(target, WaitConfig(poll_interval=20.0, deadline=NOW + 3_600, max_poll_outage=600.0))
-
-
-def poll(entries: list[Any], *subscribers: Any) -> FlowDriver:
-    schedule = PollSchedule(APPLICATION_ID, NOTEBOOK_ID, mean_delay)
-    for subscriber in subscribers:
-        schedule.join(subscriber)
-    driver = FlowDriver([ExecutionLog(entries)], now=NOW)
-    while not driver.drive(poll_once(schedule, driver.clock)):
-        pass  # the first limit was too low
-    return driver
 
 
 def test_each_entry_is_parsed_once_for_all_waits_in_slices() -> None:
