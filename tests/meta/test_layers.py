@@ -71,10 +71,10 @@ def test_the_layers_without_io_need_only_the_standard_library() -> None:
 
 
 @pytest.mark.parametrize(
-    ("library", "home"), [("requests", "api.http.client"), ("aiohttp", "api.http.async_client")]
+    ("library", "allowed"), [("requests", {"client", "session"}), ("aiohttp", {"async_client"})]
 )
-def test_each_http_library_is_imported_in_one_module(library: str, home: str) -> None:
-    homes = {
+def test_each_http_library_is_imported_by_its_client_only(library: str, allowed: set[str]) -> None:
+    users = {
         name
         for name, file in modules().items()
         if not in_emulator(name)
@@ -82,7 +82,7 @@ def test_each_http_library_is_imported_in_one_module(library: str, home: str) ->
         if is_within(it.name, library) and not it.for_types_only
     }
 
-    assert homes <= {f"{PACKAGE}.{home}"}
+    assert users <= {f"{PACKAGE}.api.http.{name}" for name in allowed}
 
 
 def test_the_emulator_serves_with_aiohttp_and_never_calls_with_requests() -> None:

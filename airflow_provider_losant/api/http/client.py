@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run flows with blocking I/O, in workers. The only module that imports ``requests``."""
+"""Run flows with blocking I/O, in workers."""
 
 from __future__ import annotations
 
 import logging
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import HTTPError
 
@@ -29,11 +27,11 @@ from airflow_provider_losant.api.errors import (
     Unauthorized,
 )
 from airflow_provider_losant.api.flows.steps import Fetch, Interrupted, Log, LogLine, Sleep, Tail
-from airflow_provider_losant.api.http.connection import POOLS, hide_queries, transmission
+from airflow_provider_losant.api.http.connection import hide_queries, transmission
 from airflow_provider_losant.api.http.decoding import ACCEPT_ENCODING, CHUNK_SIZE, GzipDecoder, ResponseBody
 from airflow_provider_losant.api.http.failures import REFRESH_FAILED, describe, transport_error
 from airflow_provider_losant.api.http.multipart import MultipartStream
-from airflow_provider_losant.api.http.network import Network, Route
+from airflow_provider_losant.api.http.network import Network
 from airflow_provider_losant.api.http.observed import OnRequest, observed
 from airflow_provider_losant.api.http.response import (
     MAX_REDIRECTS,
@@ -42,6 +40,7 @@ from airflow_provider_losant.api.http.response import (
     is_redirect,
     parse_response,
 )
+from airflow_provider_losant.api.http.session import Session
 
 if TYPE_CHECKING:
     from airflow_provider_losant.api.flows.steps import FileFlow, Flow, Sink, Step
@@ -51,57 +50,6 @@ T = TypeVar("T")
 
 SLEEP_SLICE = 0.5
 """Seconds of sleep between calls of ``is_interrupted``."""
-
-
-class _Adapter(HTTPAdapter):
-    """
-    Sends requests over our connections.
-
-    :param tls: The TLS context of the session; None if none of its requests needs one.
-    """
-
-    def __init__(self, tls: ssl.SSLContext | None) -> None:
-        self._tls = tls
-        super().__init__()
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, ssl_context=self._tls, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = POOLS
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(
-            proxy, ssl_context=self._tls, proxy_ssl_context=self._tls, **kwargs
-        )
-        manager.pool_classes_by_scheme = POOLS
-        return manager
-
-    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
-        """Do not add the certificate authorities of requests: the context has all that are trusted."""
-
-
-class _Session(requests.Session):
-    """
-    A session for one host.
-
-    It does not follow redirects, because that of requests reads their bodies without a size limit. It takes
-    nothing from the environment: a ``.netrc`` entry would replace the token.
-
-    :param route: How requests reach the host.
-    """
-
-    def __init__(self, settings: Settings, route: Route) -> None:
-        super().__init__()
-        self.trust_env = False
-        self.verify = settings.verify is not False
-        self.headers["User-Agent"] = settings.user_agent
-        if route.proxy is not None:
-            self.proxies = {"http": route.proxy, "https": route.proxy}
-        adapter = _Adapter(route.tls)
-        self.mount("https://", adapter)
-        self.mount("http://", adapter)
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        return None
 
 
 class Client:
@@ -131,7 +79,7 @@ class Client:
         self._refresh = refresh
         self._send_observed = observed(self._send, on_request)
         self._network = network or Network(verify=settings.verify)
-        self._session: requests.Session | None = None
+        self._session: Session | None = None
         self._base_url = ""
         self._handlers: Mapping[type, Callable[[Any], Any]] = {
             Call: self._call,
@@ -163,14 +111,14 @@ class Client:
                 advance = partial(flow.throw, error)
 
     @property
-    def session(self) -> requests.Session:
+    def session(self) -> Session:
         """
         The session for Losant's API, with the token.
 
         :raises InvalidArgument: the environment's proxy or CA bundle cannot be used.
         """
         if self._session is None:
-            self._session = _Session(self.settings, self._network.route_to(self.settings.base_url))
+            self._session = Session(self.settings, self._network.route_to(self.settings.base_url))
             # As requests writes it, for example with a host name of other letters than ASCII.
             self._base_url = str(requests.Request("GET", self.settings.base_url).prepare().url).rstrip("/")
             self._session.headers.update(
@@ -319,7 +267,7 @@ class Client:
 
     def _get_file(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         hide_queries(urlsplit(url).hostname or url)
-        with _Session(self.settings, self._network.route_to(url)) as session:
+        with Session(self.settings, self._network.route_to(url)) as session:
             return session.get(
                 url,
                 headers={"Accept-Encoding": "identity", **headers},
