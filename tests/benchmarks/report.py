@@ -134,6 +134,12 @@ def events(it: EventFigures) -> str:
             "",
         ),
         (
+            "the same, for one of a certain template context",
+            f"{it.filtered_cpu:.1f}",
+            f"{it.filtered_block:.1f}",
+            "",
+        ),
+        (
             f"{busy.BURST:,} executions end at once",
             f"{it.burst_cpu:.1f}",
             f"{it.burst_block:.1f}",
@@ -158,6 +164,7 @@ def claims_of_events(it: EventFigures) -> Iterator[Claim]:
     yield _at_most(
         f"{since} need, of the CPU time of parsing them once,", it.since_cpu / it.parse, 2, "times"
     )
+    yield _at_most(f"{since} with a filter block the event loop for", it.filtered_block, MAX_BLOCK, "ms")
     yield _at_most(f"{burst} block the event loop for", it.burst_block, MAX_BLOCK, "ms")
     yield _at_most(f"{burst} need", it.burst_megabytes, 20, "MB")
     yield _at_most(f"{rate}, each that is still to be delivered takes", it.waiting_kilobytes, 1, "KB")

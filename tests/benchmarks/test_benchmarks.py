@@ -144,6 +144,8 @@ BUSY = EventFigures(
     parse=40.0,
     since_cpu=60.0,
     since_block=9.0,
+    filtered_cpu=900.0,
+    filtered_block=17.0,
     burst_cpu=300.0,
     burst_block=60.0,
     burst_megabytes=21.0,
@@ -158,6 +160,7 @@ def test_long_logs_and_many_endings_are_compared_with_their_bounds() -> None:
     assert [(claim.found, claim.holds) for claim in report.claims_of_events(BUSY)] == [
         ("9 ms", True),
         ("1.5 times", True),
+        ("17 ms", True),
         ("60 ms", False),
         ("21 MB", False),
         ("0.8 KB", True),
@@ -182,6 +185,7 @@ def test_every_ending_is_counted_and_the_steps_are_those_between_returns(
 
     assert (found.waiting, found.batch_waiting) == (600 - 12, 0)
     assert 0 < found.since_block < found.since_cpu
+    assert 0 < found.filtered_block < found.filtered_cpu
     assert 0 < found.burst_block < found.burst_cpu
     assert found.waiting_kilobytes > 0
 
