@@ -169,6 +169,32 @@ def one_line(value: object) -> str:
     return " ".join(printable.split())
 
 
+def is_given(value: object) -> bool:
+    """
+    Tell whether an argument is given.
+
+    A template may render empty, or to the text ``None``, which is what Airflow writes for a missing value
+    unless it renders native objects.
+    """
+    if isinstance(value, str):
+        return value.strip() not in ("", "None")
+    return value is not None and value != {}
+
+
+def optional_text(value: object, *, field: str) -> str | None:
+    """
+    Return an argument that is text; None if it is not given.
+
+    :param field: The argument's name, for the error.
+    :raises InvalidArgument: it is not text.
+    """
+    if not is_given(value):
+        return None
+    if not isinstance(value, str):
+        raise InvalidArgument(field, f"{value!r} is not text")
+    return value
+
+
 def losant_id(value: object, *, field: str) -> str:
     """
     Return an id in lower case, as Losant returns it; a valid id is safe in a URL path.
@@ -179,6 +205,6 @@ def losant_id(value: object, *, field: str) -> str:
     """
     if isinstance(value, str) and _ID.fullmatch(value.strip()):
         return value.strip().lower()
-    if value is None or value == "":
+    if not is_given(value):
         raise InvalidArgument(field, "is missing")
     raise InvalidArgument(field, f"{value!r} is not a Losant id (24 hexadecimal digits)")

@@ -18,10 +18,11 @@ from datetime import time as clock_time
 
 from airflow_provider_losant.api.defaults import LONGEST
 from airflow_provider_losant.api.errors import InvalidArgument
+from airflow_provider_losant.api.fields import is_given
 
 DAY = 24 * 3600.0
 """Seconds."""
-_NUMBER = re.compile(r"\d{9,20}")  # a date that consists of digits has eight
+_NUMBER = re.compile(r"\d{9,20}(\.\d+)?")  # a date that consists of digits has eight
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MIN_MILLISECONDS = 10**12
 _SHOWN_AS_SECONDS = 120
@@ -48,6 +49,11 @@ def parse_timestamp(value: object, *, field: str) -> datetime:
     raise InvalidArgument(field, f"{value!r} is not a timestamp: use a datetime, ISO-8601 or epoch ms")
 
 
+def optional_timestamp(value: object, *, field: str) -> datetime | None:
+    """Return the timestamp of an optional argument, as :func:`parse_timestamp`; None if it is not given."""
+    return parse_timestamp(value, field=field) if is_given(value) else None
+
+
 def format_timestamp(timestamp: datetime) -> str:
     """Return a timestamp as ISO-8601 in UTC with milliseconds and ``Z``, which Losant always parses."""
     return timestamp.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -68,9 +74,9 @@ def to_milliseconds(epoch_seconds: float) -> str:
     return str(round(epoch_seconds * 1_000_000) // 1000)
 
 
-def _from_text(text: str, field: str) -> datetime | int:
-    if _NUMBER.fullmatch(text):
-        return int(text)
+def _from_text(text: str, field: str) -> datetime | float:
+    if number := _NUMBER.fullmatch(text):
+        return float(text) if number[1] else int(text)
     try:
         return datetime.fromisoformat(text)
     except ValueError:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant.api.fields import losant_id
+from airflow_provider_losant.api.fields import is_given, losant_id, optional_text
 from airflow_provider_losant.api.flows.start_policy import StartPolicy
 from airflow_provider_losant.api.flows.wait import WaitConfig
 from airflow_provider_losant.api.payloads import encode_context
-from airflow_provider_losant.api.timestamps import parse_seconds, parse_timestamp
+from airflow_provider_losant.api.timestamps import optional_timestamp, parse_seconds
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
 from airflow_provider_losant.execution.mapped_folder import check_mapped_folder
 from airflow_provider_losant.execution.outputs import OutputPlan
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from airflow_provider_losant.hooks.losant import LosantHook
 
 _UNCHANGED = (
-    "notification_email",
-    "callback_url",
     "wait_for_completion",
     "deferrable",
     "cancel_on_kill",
@@ -92,16 +90,17 @@ class ExecuteArguments:
         unchanged: dict[str, Any] = {name: getattr(given, name) for name in _UNCHANGED}
         map_index = getattr(task_instance, "map_index", None)
         with permanent_errors_as_config_error():
-            if given.save_outputs_to is not None and map_index is not None and map_index >= 0:
+            if is_given(given.save_outputs_to) and map_index is not None and map_index >= 0:
                 check_mapped_folder(task)
-            moment = given.relative_to
             name = name_to_find(given.notebook_id, given.notebook_name)
             arguments = cls(
                 application_id=hook.resolve_application_id(),
                 notebook_id="" if name else losant_id(given.notebook_id, field="notebook_id"),
                 notebook_name=name,
-                relative_to=None if moment is None else parse_timestamp(moment, field="relative_to"),
+                relative_to=optional_timestamp(given.relative_to, field="relative_to"),
                 template_context=encode_context(given.template_context),
+                notification_email=optional_text(given.notification_email, field="notification_email"),
+                callback_url=optional_text(given.callback_url, field="callback_url"),
                 try_deadline=_try_deadline(given, task_instance),
                 poll_interval=parse_seconds(given.poll_interval, field="poll_interval"),
                 timeout=parse_seconds(given.timeout, field="timeout"),

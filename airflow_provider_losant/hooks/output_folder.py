@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 from airflow_provider_losant._compat import storage_path
 from airflow_provider_losant.api.errors import InvalidArgument, LosantError, OutputError
+from airflow_provider_losant.api.fields import is_given
 from airflow_provider_losant.api.flows.outputs import OutputSelection, download
 from airflow_provider_losant.exceptions import NotebookOutputError
 
@@ -46,10 +47,13 @@ class OutputFolder:
 
         :param folder: A local path, a URL such as ``s3://bucket/reports``, or an ``ObjectStoragePath``.
         :param field: The argument's name, for the error.
-        :raises InvalidArgument: Airflow has no storage for the URL, or ``if_exists`` is unknown.
+        :raises InvalidArgument: it is missing, Airflow has no storage for the URL, or ``if_exists`` is
+            unknown.
         """
         if if_exists not in get_args(IfExists):
             raise InvalidArgument("if_exists", f"{if_exists!r} is none of {', '.join(get_args(IfExists))}")
+        if not is_given(folder):  # it would be the working directory of the process
+            raise InvalidArgument(field, "is missing")
         try:
             path = storage_path(folder)
             _ = path.fs

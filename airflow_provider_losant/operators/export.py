@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_losant._compat import BaseOperator
 from airflow_provider_losant.api.defaults import ONE_NOTEBOOK
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
+from airflow_provider_losant.templates import TextTemplates
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
 
 
-class LosantNotebookInputDataExportOperator(BaseOperator):
+class LosantNotebookInputDataExportOperator(TextTemplates, BaseOperator):
     """
     Request an export of the input files that an execution of the notebook would get.
 
@@ -85,6 +86,7 @@ class LosantNotebookInputDataExportOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Request the export, and return its job id."""
+        from airflow_provider_losant.api.fields import optional_text
         from airflow_provider_losant.hooks.losant import LosantHook
         from airflow_provider_losant.hooks.target import resolve_notebook
 
@@ -97,7 +99,7 @@ class LosantNotebookInputDataExportOperator(BaseOperator):
                 notebook_id,
                 relative_to=self.relative_to,
                 template_context=self.template_context,
-                email=self.notification_email,
+                email=optional_text(self.notification_email, field="notification_email"),
                 callback_url=self.callback_url,
             )
         self.log.info("Requested export job %s of the input data of notebook %s", job_id, notebook_id)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_losant._compat import TRIGGER_FAILED, BaseOperator, conf
 from airflow_provider_losant.api.defaults import MAX_LOG_LAG, ONE_NOTEBOOK, RETRY_ON, SAVE_OUTPUTS_WHEN
 from airflow_provider_losant.links.notebook import LosantNotebookLink
+from airflow_provider_losant.templates import TextTemplates
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.execution.session import ExecuteSession
 
 
-class LosantNotebookExecuteOperator(BaseOperator):
+class LosantNotebookExecuteOperator(TextTemplates, BaseOperator):
     """
     Run a Losant notebook, and wait until its execution has ended.
 

@@ -26,6 +26,7 @@ from airflow_provider_losant.api.flows.ownership import format_start, read_marke
 from airflow_provider_losant.api.timestamps import parse_seconds
 from airflow_provider_losant.exceptions import NotebookExecutionError, permanent_errors_as_config_error
 from airflow_provider_losant.execution.try_state import EXECUTION_KEY
+from airflow_provider_losant.templates import TextTemplates
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.hooks.losant import LosantHook
 
 
-class LosantNotebookOrphanSweepOperator(BaseOperator):
+class LosantNotebookOrphanSweepOperator(TextTemplates, BaseOperator):
     """
     Cancel orphans: active executions whose task in this Airflow is finished, cleared or deleted.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_losant._compat import BaseOperator, storage_path
 from airflow_provider_losant.api.defaults import ONE_NOTEBOOK
 from airflow_provider_losant.exceptions import LosantConfigError, permanent_errors_as_config_error
+from airflow_provider_losant.templates import TextTemplates
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.hooks.losant import LosantHook
 
 
-class LosantNotebookUploadOperator(BaseOperator):
+class LosantNotebookUploadOperator(TextTemplates, BaseOperator):
     """
     Deploy a notebook file to Losant; upload it and update settings only where they differ.
 
@@ -115,17 +116,21 @@ class LosantNotebookUploadOperator(BaseOperator):
 
     def plan(self, hook: LosantHook) -> Plan:
         """Read and validate the file, and return what is to be deployed; sends no request."""
+        from airflow_provider_losant.api.fields import is_given
         from airflow_provider_losant.api.flows.deploy import NotebookFile, Plan
         from airflow_provider_losant.api.payloads import NotebookFields, notebook_body
         from airflow_provider_losant.hooks.target import name_to_find
 
         with permanent_errors_as_config_error():
             name = name_to_find(self.notebook_id, self.notebook_name)
+        if not is_given(self.path):
+            raise LosantConfigError("path: is missing")
         if self.create and name is None:
             raise LosantConfigError("create: needs notebook_name; a notebook cannot be created by its id")
         settings: NotebookFields = {}
         for field in ("description", "image_version", "inputs", "outputs"):
-            if (value := getattr(self, field)) is not None:
+            # An empty text empties the description. Airflow writes a missing value as the text None.
+            if (value := getattr(self, field)) not in (None, "None"):
                 settings[field] = value
         return Plan(
             application_id=hook.resolve_application_id(),

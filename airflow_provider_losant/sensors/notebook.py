@@ -18,6 +18,7 @@ from airflow_provider_losant._compat import (
 )
 from airflow_provider_losant.api.defaults import LONGEST, MAX_LOG_LAG, ONE_NOTEBOOK
 from airflow_provider_losant.links.notebook import LosantNotebookLink
+from airflow_provider_losant.templates import TextTemplates
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.hooks.losant import LosantHook
 
 
-class LosantNotebookExecutionSensor(BaseSensorOperator):
+class LosantNotebookExecutionSensor(TextTemplates, BaseSensorOperator):
     """
     Wait until an execution of a Losant notebook has ended. The sensor never starts or cancels one.
 

@@ -108,13 +108,8 @@ def parse_context_contains(value: Mapping[str, Any] | str | None) -> str | None:
     :param value: A mapping, or the JSON text of an object.
     :raises InvalidArgument: it is neither.
     """
-    if not value or (isinstance(value, str) and not value.strip()):
-        return None
     text = encode_context(value, field="context_contains")
-    parsed = json.loads(text or "null")
-    if not isinstance(parsed, dict):
-        raise InvalidArgument("context_contains", f"{value!r} is not a mapping or a JSON object")
-    return text if parsed else None
+    return text if text and json.loads(text) else None
 
 
 def parse_statuses(statuses: Sequence[str]) -> tuple[str, ...]:
