@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.api.errors import InvalidArgument, LosantError, OutputError
-from airflow_provider_losant.api.fields import one_line
+from airflow_provider_losant.api.fields import file_name, one_line
 from airflow_provider_losant.api.flows.outputs import (
     OutputSelection,
-    is_file_name,
     output_configuration,
     read_tail,
 )
@@ -28,6 +27,7 @@ from airflow_provider_losant.exceptions import (
 from airflow_provider_losant.hooks.output_folder import OutputFolder
 
 if TYPE_CHECKING:
+    from airflow_provider_losant.api.defaults import SaveOutputsWhen
     from airflow_provider_losant.api.flows.steps import FileFlow, Log
     from airflow_provider_losant.api.model import ExecutionRef
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 VALUES_KEY = "values"
 """Where the values of the notebook are in the task's result, and the key of their own XCom."""
-SaveOutputsWhen = Literal["success", "always"]
 PRINTED_OUTPUT = "result.log"
 MAX_PRINTED = 64 * 1024
 """Bytes of the printed output that a task log gets."""
@@ -85,8 +84,8 @@ class OutputPlan:
                     raise InvalidArgument(
                         field, "needs wait_for_completion=True, as there are no outputs before the end"
                     )
-            if values_from and not is_file_name(values_from):
-                raise InvalidArgument("values_from", f"{values_from!r} is not the name of an output file")
+            if values_from:
+                file_name(values_from, field="values_from")
             return cls(
                 folder=None
                 if save_outputs_to is None

@@ -82,12 +82,19 @@ class LosantNotebookInputDataExportOperator(BaseOperator):
         self.callback_url = callback_url
         self.application_id = application_id
         self.losant_conn_id = losant_conn_id
+        from airflow_provider_losant.hooks.arguments import check_literals
+
+        check_literals(self, LosantNotebookInputDataExportOperator)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Request the export, and return its job id."""
+        from airflow_provider_losant.hooks.arguments import parse_optional
         from airflow_provider_losant.hooks.losant import LosantHook
         from airflow_provider_losant.hooks.target import resolve_notebook
 
+        with permanent_errors_as_config_error():
+            email = parse_optional("notification_email", self.notification_email)
+            callback_url = parse_optional("callback_url", self.callback_url)
         hook = LosantHook(self.losant_conn_id, self.application_id)
         notebook_id = resolve_notebook(
             hook, context, notebook_id=self.notebook_id, notebook_name=self.notebook_name
@@ -97,8 +104,8 @@ class LosantNotebookInputDataExportOperator(BaseOperator):
                 notebook_id,
                 relative_to=self.relative_to,
                 template_context=self.template_context,
-                email=self.notification_email,
-                callback_url=self.callback_url,
+                email=email,
+                callback_url=callback_url,
             )
         self.log.info("Requested export job %s of the input data of notebook %s", job_id, notebook_id)
         return {

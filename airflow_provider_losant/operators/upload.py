@@ -87,6 +87,9 @@ class LosantNotebookUploadOperator(BaseOperator):
         self.outputs = outputs
         self.application_id = application_id
         self.losant_conn_id = losant_conn_id
+        from airflow_provider_losant.hooks.arguments import UPLOAD_PARSERS, check_literals
+
+        check_literals(self, LosantNotebookUploadOperator, UPLOAD_PARSERS)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Validate the file, then deploy it."""
@@ -117,22 +120,26 @@ class LosantNotebookUploadOperator(BaseOperator):
         """Read and validate the file, and return what is to be deployed; sends no request."""
         from airflow_provider_losant.api.flows.deploy import NotebookFile, Plan
         from airflow_provider_losant.api.payloads import NotebookFields, notebook_body
+        from airflow_provider_losant.hooks.arguments import UPLOAD_PARSERS, parse_argument
         from airflow_provider_losant.hooks.target import name_to_find
 
         with permanent_errors_as_config_error():
             name = name_to_find(self.notebook_id, self.notebook_name)
         if self.create and name is None:
             raise LosantConfigError("create: needs notebook_name; a notebook cannot be created by its id")
-        settings: NotebookFields = {}
-        for field in ("description", "image_version", "inputs", "outputs"):
-            if (value := getattr(self, field)) is not None:
-                settings[field] = value
+        with permanent_errors_as_config_error():
+            settings: NotebookFields = {}
+            for field in ("description", "image_version", "inputs", "outputs"):
+                if (value := getattr(self, field)) is not None:
+                    settings[field] = parse_argument(field, value, UPLOAD_PARSERS)
+            notebook_id = parse_argument("notebook_id", self.notebook_id) if name is None else None
+            raw = _read_notebook(parse_argument("path", self.path))
         return Plan(
             application_id=hook.resolve_application_id(),
-            notebook_id=self.notebook_id if name is None else None,
+            notebook_id=notebook_id,
             name=name,
             may_create=self.create,
-            content=NotebookFile(name=storage_path(self.path).name, raw=_read_notebook(self.path)),
+            content=NotebookFile(name=storage_path(self.path).name, raw=raw),
             body=notebook_body(settings),
         )
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_losant._compat import Context
+    from airflow_provider_losant.api.defaults import IfExists
     from airflow_provider_losant.hooks.losant import LosantHook
-    from airflow_provider_losant.hooks.output_folder import IfExists
 
 
 class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
@@ -87,6 +87,9 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
         self._hook: LosantHook | None = None
         self._notebook_id = ""
         self._saved: dict[str, str] = {}
+        from airflow_provider_losant.hooks.arguments import check_literals
+
+        check_literals(self, LosantNotebookOutputsToObjectStorageOperator)
 
     def execute(self, context: Context) -> dict[str, str]:
         """Download the selected outputs."""
