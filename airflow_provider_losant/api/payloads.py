@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time
@@ -12,14 +13,16 @@ from enum import Enum
 from math import isfinite
 from os import PathLike
 from typing import Any, NoReturn, TypedDict
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from airflow_provider_losant.api.errors import InvalidArgument
-from airflow_provider_losant.api.fields import is_given, one_line
+from airflow_provider_losant.api.fields import is_given, items, one_line, refuse
 from airflow_provider_losant.api.timestamps import format_timestamp
 
 MAX_CONTEXT = 32_767
 """Characters of a template context that Losant accepts."""
+_EMAIL = re.compile(r"[^\s@,;<>]+@[^\s@,;<>]+")
 
 
 def execution_options(
@@ -191,3 +194,33 @@ _CONVERTERS: tuple[tuple[Any, Callable[[Any, str], Any]], ...] = (
 def compact_json(value: Mapping[str, Any]) -> str:
     """Return a value as JSON without whitespace."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def email_address(value: object, *, field: str) -> str:
+    """Return one e-mail address; Losant refuses several."""
+    if not isinstance(value, str) or not _EMAIL.fullmatch(value.strip()):
+        refuse(value, field, "not an e-mail address")
+    return value.strip()
+
+
+def http_url(value: object, *, field: str) -> str:
+    """Return a URL; the error does not contain it, because it may have a secret in it."""
+    try:
+        parts = urlsplit(value.strip()) if isinstance(value, str) else None
+        is_url = parts is not None and parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        is_url = False
+    if not isinstance(value, str) or not is_url:
+        raise InvalidArgument(field, "is not a URL that begins with https:// or http://")
+    return value.strip()
+
+
+def json_objects(value: object, *, field: str) -> list[Mapping[str, Any]]:
+    """Return a list of JSON objects as Losant returns it, for example with lists instead of tuples."""
+    listed_objects = items(value, field, "a list of objects")
+    if not all(isinstance(it, Mapping) for it in listed_objects):
+        refuse(value, field, "not a list of objects")
+    try:
+        return [to_json(it, f"{field}[{index}]") for index, it in enumerate(listed_objects)]
+    except RecursionError as error:
+        raise InvalidArgument(field, f"is not JSON: {error}") from None

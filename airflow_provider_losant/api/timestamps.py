@@ -18,7 +18,6 @@ from datetime import time as clock_time
 
 from airflow_provider_losant.api.defaults import LONGEST
 from airflow_provider_losant.api.errors import InvalidArgument
-from airflow_provider_losant.api.fields import is_given
 
 DAY = 24 * 3600.0
 """Seconds."""
@@ -47,11 +46,6 @@ def parse_timestamp(value: object, *, field: str) -> datetime:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _from_milliseconds(value, field)
     raise InvalidArgument(field, f"{value!r} is not a timestamp: use a datetime, ISO-8601 or epoch ms")
-
-
-def optional_timestamp(value: object, *, field: str) -> datetime | None:
-    """Return the timestamp of an optional argument, as :func:`parse_timestamp`; None if it is not given."""
-    return parse_timestamp(value, field=field) if is_given(value) else None
 
 
 def format_timestamp(timestamp: datetime) -> str:

@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.api.errors import InvalidArgument, LosantError, OutputError
-from airflow_provider_losant.api.fields import is_given, one_line, optional_text
+from airflow_provider_losant.api.fields import file_name, is_given, one_line
 from airflow_provider_losant.api.flows.outputs import (
     OutputSelection,
-    is_file_name,
     output_configuration,
     read_tail,
 )
@@ -28,6 +27,7 @@ from airflow_provider_losant.exceptions import (
 from airflow_provider_losant.hooks.output_folder import OutputFolder
 
 if TYPE_CHECKING:
+    from airflow_provider_losant.api.defaults import SaveOutputsWhen
     from airflow_provider_losant.api.flows.steps import FileFlow, Log
     from airflow_provider_losant.api.model import ExecutionRef
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 VALUES_KEY = "values"
 """Where the values of the notebook are in the task's result, and the key of their own XCom."""
-SaveOutputsWhen = Literal["success", "always"]
 PRINTED_OUTPUT = "result.log"
 MAX_PRINTED = 64 * 1024
 """Bytes of the printed output that a task log gets."""
@@ -76,10 +75,9 @@ class OutputPlan:
         :raises LosantConfigError: one is invalid, or the task does not wait for outputs.
         """
         with permanent_errors_as_config_error():
-            values_from = optional_text(values_from, field="values_from")
             given = {
                 "save_outputs_to": is_given(save_outputs_to),
-                "values_from": values_from is not None,
+                "values_from": is_given(values_from),
                 "log_output": log_output,
             }
             for field, is_wanted in given.items():
@@ -87,14 +85,12 @@ class OutputPlan:
                     raise InvalidArgument(
                         field, "needs wait_for_completion=True, as there are no outputs before the end"
                     )
-            if values_from and not is_file_name(values_from):
-                raise InvalidArgument("values_from", f"{values_from!r} is not the name of an output file")
             return cls(
                 folder=OutputFolder.parse(save_outputs_to, field="save_outputs_to")
                 if save_outputs_to is not None and given["save_outputs_to"]
                 else None,
                 save_failed=save_outputs_when == "always",
-                values_from=values_from,
+                values_from=file_name(values_from, field="values_from") if given["values_from"] else None,
                 log_output=log_output,
             )
 

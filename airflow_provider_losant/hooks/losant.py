@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from airflow_provider_losant._compat import storage_path
 from airflow_provider_losant.api import endpoints
-from airflow_provider_losant.api.fields import optional_text
+from airflow_provider_losant.api.fields import is_given
 from airflow_provider_losant.api.flows.log_reader import FIRST_LIMIT
 from airflow_provider_losant.api.flows.notebooks import list_notebooks
 from airflow_provider_losant.api.flows.outputs import find_execution
 from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.flows.skipped_entries import read_executions
 from airflow_provider_losant.api.payloads import encode_context, execution_options, notebook_body
-from airflow_provider_losant.api.timestamps import optional_timestamp, parse_timestamp
+from airflow_provider_losant.api.timestamps import parse_timestamp
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
+from airflow_provider_losant.hooks.arguments import parse_optional
 from airflow_provider_losant.hooks.outputs import OutputDownloads
 
 if TYPE_CHECKING:
@@ -279,10 +280,10 @@ class LosantHook(OutputDownloads):
     ) -> dict[str, Any]:
         with permanent_errors_as_config_error():
             return execution_options(
-                relative_to=optional_timestamp(relative_to, field="relative_to"),
+                relative_to=parse_optional("relative_to", relative_to),
                 template_context=encode_context(template_context),
-                email=optional_text(email, field="email"),
-                callback_url=optional_text(callback_url, field="callback_url"),
+                email=email if is_given(email) else None,
+                callback_url=callback_url if is_given(callback_url) else None,
             )
 
     def _call(self, application_id: str | None, make_call: Callable[[str], endpoints.Call[T]]) -> T:

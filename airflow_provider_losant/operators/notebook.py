@@ -9,7 +9,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_losant._compat import TRIGGER_FAILED, BaseOperator, conf
-from airflow_provider_losant.api.defaults import MAX_LOG_LAG, ONE_NOTEBOOK, RETRY_ON, SAVE_OUTPUTS_WHEN
+from airflow_provider_losant.api.defaults import MAX_LOG_LAG, RETRY_ON
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 from airflow_provider_losant.templates import TextTemplates
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_losant._compat import Context
-    from airflow_provider_losant.api.flows.start_policy import IfRunning, OnExceeded, Window
-    from airflow_provider_losant.execution.outputs import SaveOutputsWhen
+    from airflow_provider_losant.api.defaults import IfRunning, OnExceeded, SaveOutputsWhen, Window
     from airflow_provider_losant.execution.session import ExecuteSession
 
 
@@ -158,8 +157,6 @@ class LosantNotebookExecuteOperator(TextTemplates, BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if (notebook_id is None) == (notebook_name is None):
-            raise TypeError(ONE_NOTEBOOK)
         self.notebook_id = notebook_id
         self.notebook_name = notebook_name
         self.application_id = application_id
@@ -185,7 +182,7 @@ class LosantNotebookExecuteOperator(TextTemplates, BaseOperator):
         self.save_outputs_when = save_outputs_when
         self.values_from = values_from
         self.log_output = log_output
-        self.retry_on = (retry_on,) if isinstance(retry_on, str) else tuple(retry_on)
+        self.retry_on = retry_on
         self.losant_conn_id = losant_conn_id
         self._is_killed = False
         self._session: ExecuteSession | None = None
@@ -230,18 +227,13 @@ class LosantNotebookExecuteOperator(TextTemplates, BaseOperator):
 
     def _check_arguments(self) -> None:
         """Refuse what is certain to be wrong when the DAG is parsed."""
-        problem = None
-        if self.save_outputs_when not in SAVE_OUTPUTS_WHEN:
-            options = ", ".join(SAVE_OUTPUTS_WHEN)
-            problem = f"save_outputs_when: {self.save_outputs_when!r} is none of {options}"
-        elif self.save_outputs_when != SAVE_OUTPUTS_WHEN[0] and self.save_outputs_to is None:
-            problem = f"save_outputs_when: {self.save_outputs_when!r} needs save_outputs_to"
-        elif unknown := [it for it in self.retry_on if it not in RETRY_ON]:
-            problem = f"retry_on: {unknown[0]!r} is none of {', '.join(RETRY_ON)}"
-        if problem:
+        from airflow_provider_losant.hooks.arguments import check_literals
+
+        check_literals(self, LosantNotebookExecuteOperator)
+        if self.save_outputs_when != "success" and self.save_outputs_to is None:
             from airflow_provider_losant.exceptions import LosantConfigError
 
-            raise LosantConfigError(problem)
+            raise LosantConfigError(f"save_outputs_when: {self.save_outputs_when!r} needs save_outputs_to")
         is_literal = isinstance(self.values_from, str) and "{" not in self.values_from
         if not self.wait_for_completion and (is_literal or self.log_output):
             from airflow_provider_losant.execution.outputs import OutputPlan

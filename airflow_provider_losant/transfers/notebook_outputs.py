@@ -8,7 +8,6 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import AirflowException, BaseOperator
-from airflow_provider_losant.api.defaults import ONE_NOTEBOOK
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
 from airflow_provider_losant.templates import TextTemplates
 
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_losant._compat import Context
+    from airflow_provider_losant.api.defaults import IfExists
     from airflow_provider_losant.hooks.losant import LosantHook
-    from airflow_provider_losant.hooks.output_folder import IfExists
 
 
 class LosantNotebookOutputsToObjectStorageOperator(TextTemplates, BaseOperator):
@@ -73,8 +72,6 @@ class LosantNotebookOutputsToObjectStorageOperator(TextTemplates, BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if (notebook_id is None) == (notebook_name is None):
-            raise TypeError(ONE_NOTEBOOK)
         self.notebook_id = notebook_id
         self.notebook_name = notebook_name
         self.execution_id = execution_id
@@ -88,6 +85,9 @@ class LosantNotebookOutputsToObjectStorageOperator(TextTemplates, BaseOperator):
         self._hook: LosantHook | None = None
         self._notebook_id = ""
         self._saved: dict[str, str] = {}
+        from airflow_provider_losant.hooks.arguments import check_literals
+
+        check_literals(self, LosantNotebookOutputsToObjectStorageOperator)
 
     def execute(self, context: Context) -> dict[str, str]:
         """Download the selected outputs."""

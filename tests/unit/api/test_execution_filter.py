@@ -10,8 +10,9 @@ import pytest
 
 from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.execution_log import SLICE, ExecutionLog
+from airflow_provider_losant.api.fields import parse_statuses
 from airflow_provider_losant.api.flows.completions import Checkpoint, CompletionFeed
-from airflow_provider_losant.api.flows.execution_filter import parse_context_contains, parse_statuses
+from airflow_provider_losant.api.flows.execution_filter import parse_context_contains
 from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
 from tests.support.factories import APPLICATION_ID, CREATED_AT, NOTEBOOK_ID, entry, execution_id_at, iso
 from tests.unit.api.long_log import ENTRIES, NOW, WAITS, poll
