@@ -53,7 +53,8 @@ class LosantNotebookOrphanSweepOperator(TextTemplates, BaseOperator):
     ``left`` (how many were left alone, by reason) and ``incomplete`` (ids of the notebooks whose log may have
     older entries within ``max_age`` than Losant returned; a warning says more).
 
-    :param notebook_ids: IDs of the notebooks to check; by default all of the application. (templated)
+    :param notebook_ids: IDs of the notebooks to check; by default all of the application. An empty list, or
+        None as the output of another task, is no notebook. (templated)
     :param application_id: ID of the application; by default the connection's. (templated)
     :param min_age: Seconds (or timedelta) for which a new execution is left alone, because its task may just
         be deferring.

@@ -41,7 +41,8 @@ class LosantNotebookExecutionSensor(TextTemplates, BaseSensorOperator):
     polling again cannot change it, or skips it with ``soft_fail``.
 
     ``poke_interval``, ``timeout`` (seconds, or timedeltas; at most ten years), ``mode`` and ``soft_fail`` are
-    those of every sensor in Airflow, including the defaults: one poll a minute, for a week.
+    those of every sensor in Airflow, including the defaults: one poll a minute, for a week. ``timeout`` and
+    ``execution_timeout`` count from the start of a try, in a worker and deferred.
 
     :param notebook_id: ID of the notebook; give either this or ``notebook_name``. (templated)
     :param notebook_name: The notebook's exact name, by which it is found when the sensor starts; in the mode
@@ -73,6 +74,7 @@ class LosantNotebookExecutionSensor(TextTemplates, BaseSensorOperator):
     :raises AirflowFailException: the execution did not complete, or does not exist; it is also a
         :class:`.NotebookExecutionError`.
     :raises NotebookOutputError: the values could not be read for now.
+    :raises NotebookWaitTimedOut: ``execution_timeout`` passed while the sensor was deferred.
     :raises AirflowSensorTimeout: it had not ended within ``timeout``; it is also a
         :class:`.NotebookWaitTimedOut`.
     """
