@@ -78,7 +78,7 @@ def test_every_task_succeeds(finished: Finished) -> None:
 
 @pytest.mark.parametrize("kind", ["waiting", "deferred"])
 def test_the_results_of_mapped_tasks_are_lists_in_a_context(finished: Finished, kind: str) -> None:
-    assert finished.context(f"lazy_{kind}") == {"ids": [2, 4], "more": [{"ids": ["2", "4"]}], "n": 7}
+    assert finished.context(f"lazy_{kind}") == {"ids": [2, 4], "in": [{"ids": ["2", "4"]}], "n": 7}
 
 
 def test_the_results_of_mapped_tasks_are_arguments_of_a_decorated_function(finished: Finished) -> None:

@@ -40,7 +40,7 @@ with DAG(
             task_id=f"lazy_{name}",
             template_context={
                 "ids": numbers,
-                "more": [{"ids": numbers.map(str)}],
+                "in": [{"ids": numbers.map(str)}],
                 "n": "{{ params.number }}",
             },
             relative_to="{{ ds_nodash }}",
