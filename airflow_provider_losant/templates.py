@@ -5,7 +5,7 @@ Render the templated arguments of operators and sensors.
 With ``render_template_as_native_obj=True``, Airflow evaluates what a template renders to as a Python literal,
 which turns an id of digits into a number, and ``0012`` or ``1e5`` into something that cannot be turned back.
 Arguments that are text by nature keep the text that the template renders to, or the object that a template
-such as ``{{ data_interval_end }}`` consists of. Only template contexts are rendered to native objects.
+such as ``{{ params.names }}`` consists of. Only template contexts are rendered to native objects.
 """
 
 from __future__ import annotations

@@ -131,8 +131,13 @@ def parse_argument(name: str, value: object, parsers: Mapping[str, Parser] = PAR
 
 
 def parse_optional(name: str, value: object, parsers: Mapping[str, Parser] = PARSERS) -> Any:
-    """Return an argument as :func:`parse_argument`; None if it is not given."""
-    return parse_argument(name, value, parsers) if is_given(value) else None
+    """
+    Return an argument as :func:`parse_argument`; None if it is not given.
+
+    Only ``relative_to`` may not be the text ``None``, because Losant would use the current time.
+    """
+    is_time = name == "relative_to" and isinstance(value, str) and value.strip() != ""
+    return parse_argument(name, value, parsers) if is_time or is_given(value) else None
 
 
 def check_literals(task: Any, operator: type, parsers: Mapping[str, Parser] = PARSERS) -> None:

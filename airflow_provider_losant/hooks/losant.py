@@ -132,7 +132,8 @@ class LosantHook(OutputDownloads):
 
         :param relative_to: Query time: datetime, ISO-8601 text or epoch *milliseconds*; defaults to the time
             at which Losant receives the request.
-        :param template_context: Mapping or JSON text, at most 32,767 characters.
+        :param template_context: Mapping or the text of a JSON object, at most 32,767 characters. Timestamps,
+            decimals, NumPy's numbers, all kinds of sequences and more are converted to JSON.
         :param email: Address to which Losant sends an e-mail when the execution has ended.
         :param callback_url: URL to which Losant sends a POST request when the execution has ended.
         """

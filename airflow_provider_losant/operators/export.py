@@ -34,8 +34,8 @@ class LosantNotebookInputDataExportOperator(TextTemplates, BaseOperator):
     :param relative_to: Query time, to which the ``start`` and ``end`` of the notebook's inputs are relative:
         datetime, ISO-8601 text, or epoch *milliseconds*. Defaults to the time at which Losant receives the
         request. (templated)
-    :param template_context: Values for the ``{{...}}`` of the notebook's inputs: a mapping, or JSON text.
-        (templated)
+    :param template_context: Values for the ``{{...}}`` of the notebook's inputs: a mapping, or the
+        text of a JSON object. (templated)
     :param notification_email: Address to which Losant sends the URL of the data (Losant's option ``email``).
         (templated)
     :param callback_url: URL to which Losant posts the URL of the data. (templated)

@@ -47,7 +47,9 @@ class LosantNotebookExecuteOperator(TextTemplates, BaseOperator):
         datetime, ISO-8601 string, or epoch *milliseconds*; UTC if no time zone is given. Defaults to the time
         at which Losant receives the request. (templated)
     :param template_context: What the notebook reads from ``INPUT_DIR/context.json``, and the values for the
-        ``{{...}}`` of its inputs and outputs: a mapping, or JSON text; at most 32,767 characters. (templated)
+        ``{{...}}`` of its inputs and outputs: a mapping, or the text of a JSON object; at most 32,767
+        characters. Timestamps, decimals, NumPy's numbers, results of mapped tasks and more are converted to
+        JSON. (templated)
     :param notification_email: Losant sends an e-mail to this address when the execution has ended (Losant's
         option ``email``; an operator's ``email`` is the address for Airflow's own alerts). (templated)
     :param callback_url: Losant sends a POST request to this URL when the execution has ended. (templated)

@@ -244,6 +244,8 @@ def test_optional_arguments_that_render_to_nothing_are_not_given(
 ) -> None:
     optional = ("relative_to", "template_context", "notification_email", "callback_url", "application_id")
     options: dict[str, Any] = dict.fromkeys(optional, template)
+    if template == "{{ nothing }}" and not native:
+        options["relative_to"] = ""  # Losant would use the current time
     execute = {"save_outputs_to": template, "values_from": template, "durable": False, "poll_interval": 0.02}
     export = rendered(
         LosantNotebookInputDataExportOperator,
@@ -269,6 +271,16 @@ def test_optional_arguments_that_render_to_nothing_are_not_given(
     bodies = {it.operation: it.body for it in losant.requests if it.body is not None}
     assert bodies["notebook.execute"] == {}
     assert bodies["notebook.requestInputDataExport"] == {}
+
+
+@pytest.mark.parametrize("operator", [LosantNotebookExecuteOperator, LosantNotebookInputDataExportOperator])
+def test_a_query_time_of_none_is_refused(losant: Emulator, notebook: str, operator: Any) -> None:
+    task = rendered(operator, native=False, notebook_id=notebook, relative_to="{{ nothing }}")
+
+    with pytest.raises(LosantConfigError, match=r"^relative_to: 'None' is not a timestamp"):
+        task.execute(context_of(Ti()))
+
+    assert losant.requests == []
 
 
 @NATIVE
