@@ -49,10 +49,9 @@ def finished(airflow_db: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
         losant.script(
             losant.add_notebook("2024"), Script(notebook=0.03, files={"7": b"seven", "result.html": b"<p>"})
         )
-        logical_date = datetime.fromisoformat("2026-03-29T00:00:00+00:00")
-        (folder / f"{logical_date:%Y%m%d}.ipynb").write_text(NOTEBOOK)
+        (folder / "2024.ipynb").write_text(NOTEBOOK)
         conf = {"name": "2024", "folder": str(folder), "since": str(int(time.time() * 1000) - 60_000)}
-        run = native.test(logical_date=logical_date, run_conf=conf)
+        run = native.test(run_conf=conf)
         tis = {(ti.task_id, ti.map_index): ti for ti in run.get_task_instances()}
         bodies = {}
         for it in losant.requests:
@@ -61,7 +60,7 @@ def finished(airflow_db: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
                 bodies[owner["task_id"], owner["map_index"]] = it.body
         yield Finished(
             folder=folder,
-            day=f"{logical_date:%Y%m%d}",
+            day=f"{run.logical_date:%Y%m%d}",
             end=run.data_interval_end,
             states={place: str(ti.state) for place, ti in tis.items()},
             results={
@@ -94,7 +93,7 @@ def test_a_date_of_digits_is_a_query_time_and_what_is_missing_is_not_sent(
 ) -> None:
     body = finished.bodies[f"lazy_{kind}", -1]
 
-    assert body["relativeTo"] == "2026-03-29T00:00:00.000Z"
+    assert body["relativeTo"] == f"{datetime.fromisoformat(finished.day):%Y-%m-%d}T00:00:00.000Z"
     assert set(body) == {"relativeTo", "templateContext"}
 
 
@@ -106,17 +105,17 @@ def test_a_date_of_digits_is_a_query_time_and_what_is_missing_is_not_sent(
         (("mapped", 0), "mapped/0"),
         (("mapped", 1), "mapped/1"),
         (("mapped_folders", 0), "first"),
-        (("mapped_folders", 1), "20260329"),
+        (("mapped_folders", 1), "{day}"),
     ],
     ids=str,
 )
 def test_a_path_is_rendered_for_each_task_instance(
     finished: Finished, place: tuple[str, int], below: str
 ) -> None:
-    saved = finished.results[place]["saved_outputs"]["7"]
+    file = finished.folder / below.format(day=finished.day) / "7"
 
-    assert saved.removeprefix("file://") == str(finished.folder / below / "7")
-    assert (finished.folder / below / "7").read_bytes() == b"seven"
+    assert finished.results[place]["saved_outputs"]["7"].removeprefix("file://") == str(file)
+    assert file.read_bytes() == b"seven"
 
 
 def test_mapped_contexts_are_rendered_natively(finished: Finished) -> None:

@@ -81,5 +81,5 @@ with DAG(
             **MODES[mode],
         )
     LosantNotebookUploadOperator(
-        task_id="uploaded", notebook_name=NAME, path=FOLDER / "{{ ds_nodash }}.ipynb"
+        task_id="uploaded", notebook_name=NAME, path=FOLDER / "{{ dag_run.conf['name'] }}.ipynb"
     )
