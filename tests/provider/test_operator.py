@@ -369,7 +369,6 @@ def refused(losant: Emulator, one: Task) -> str:
         ({"application_id": "my-app"}, "application_id: 'my-app' is not a Losant id"),
         ({"relative_to": "yesterday"}, "relative_to: 'yesterday' is not a timestamp"),
         ({"relative_to": 1767225600}, "relative_to: 1767225600 is too small"),
-        ({"relative_to": ""}, "relative_to: '' is not a timestamp"),
         ({"template_context": "site=north"}, "template_context: is not JSON"),
         ({"template_context": {"when": datetime(2026, 1, 1, tzinfo=UTC)}}, "template_context: is not JSON"),
         ({"template_context": {"a": "x" * 33_000}}, "template_context: has 33,008 characters"),
@@ -677,10 +676,10 @@ def test_a_kill_before_the_submission_does_nothing(losant: Emulator, notebook: s
 # -- the constructor and the deferral ---------------------------------------------------------------------
 
 
-def test_a_constructor_only_stores(losant: Emulator) -> None:
-    operator = task("{{ nothing }}", timeout="not yet").make()
+def test_a_constructor_stores_what_it_is_given_and_sends_no_request(losant: Emulator) -> None:
+    operator = task("{{ nothing }}", timeout=60, retry_on="errored").make()
 
-    assert operator.notebook_id == "{{ nothing }}"
+    assert (operator.notebook_id, operator.timeout, operator.retry_on) == ("{{ nothing }}", 60, "errored")
     assert losant.requests == []
 
 

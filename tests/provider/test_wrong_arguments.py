@@ -28,7 +28,7 @@ from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSens
 from airflow_provider_losant.transfers.notebook_outputs import LosantNotebookOutputsToObjectStorageOperator
 from airflow_provider_losant.triggers.notebook import LosantNotebookEventTrigger
 from tests.provider.tasks import Ti, context_of
-from tests.support.paths import ROOT
+from tests.support.source_files import PACKAGE, ROOT
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
@@ -228,7 +228,7 @@ def test_a_callback_url_that_is_wrong_is_not_shown() -> None:
     assert "s3cret" not in str(caught.value)
 
 
-def test_checking_arguments_loads_six_modules_at_most_and_none_for_running() -> None:
+def test_checking_arguments_loads_only_what_checks_them() -> None:
     code = f"""
 import json, sys
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
@@ -241,8 +241,11 @@ print(json.dumps(sorted(set(sys.modules) - known)))
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     added = json.loads(done.stdout.splitlines()[-1])
 
-    assert len([name for name in added if name.startswith("airflow_provider_losant")]) <= 6, added
-    assert not {"requests", "aiohttp"} & set(added)
+    ours = {name.removeprefix(f"{PACKAGE}.") for name in added if name.startswith(PACKAGE)}
+
+    # Airflow itself loads more on some versions.
+    values = {"api.errors", "api.fields", "api.payloads", "api.timestamps"}
+    assert ours <= {*values, "hooks", "hooks.arguments"}
 
 
 # -- when the task runs -----------------------------------------------------------------------------------
