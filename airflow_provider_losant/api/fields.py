@@ -202,8 +202,12 @@ def losant_id(value: object, *, field: str) -> str:
 
 
 def refuse(value: object, field: str, what: str) -> NoReturn:
-    """Raise the error about an argument that is not what it has to be."""
-    raise InvalidArgument(field, f"{shorten(repr(value), MAX_NAME)} is {what}")
+    """
+    Raise the error about an argument that is not what it has to be.
+
+    :param what: What is wrong with it, such as ``is not text``.
+    """
+    raise InvalidArgument(field, f"{shorten(repr(value), MAX_NAME)} {what}")
 
 
 def parse_statuses(value: object, *, field: str = "statuses") -> tuple[str, ...]:
@@ -211,7 +215,7 @@ def parse_statuses(value: object, *, field: str = "statuses") -> tuple[str, ...]
     what = f"a list of some of {', '.join(FINAL_STATUSES)}"
     names = items(value, field, what)
     if not names or any(it not in FINAL_STATUSES for it in names):
-        refuse(value, field, f"not {what}")
+        refuse(value, field, f"is not {what}")
     return tuple(names)
 
 
@@ -223,14 +227,14 @@ def items(value: object, field: str, what: str) -> Sequence[Any]:
     :raises InvalidArgument: it is something else; text is no list of its characters.
     """
     if isinstance(value, str | bytes) or not isinstance(value, Sequence | AbstractSet):
-        refuse(value, field, f"not {what}")
+        refuse(value, field, f"is not {what}")
     return tuple(value)
 
 
 def positive_number(value: object, *, field: str) -> float:
     """Return a positive number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        refuse(value, field, "not a positive number")
+        refuse(value, field, "is not a positive number")
     return value
 
 
@@ -238,7 +242,7 @@ def positive_integer(value: object, *, field: str) -> int:
     """Return a positive number without a fraction, such as ``1e6``."""
     number = positive_number(value, field=field)
     if not float(number).is_integer():
-        refuse(value, field, "not a whole number")
+        refuse(value, field, "is not a whole number")
     return int(number)
 
 
@@ -247,14 +251,14 @@ def text(value: object, *, field: str) -> str:
     if value is None or value == "":
         raise InvalidArgument(field, "is missing")
     if not isinstance(value, str):
-        refuse(value, field, "not text")
+        refuse(value, field, "is not text")
     return value
 
 
 def file_name(value: object, *, field: str) -> str:
     """Return the name of an output file."""
     if not is_file_name(value):
-        refuse(value, field, "not the name of an output file")
+        refuse(value, field, "is not the name of an output file")
     return str(value)
 
 

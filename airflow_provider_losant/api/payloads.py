@@ -199,7 +199,7 @@ def compact_json(value: Mapping[str, Any]) -> str:
 def email_address(value: object, *, field: str) -> str:
     """Return one e-mail address; Losant refuses several."""
     if not isinstance(value, str) or not _EMAIL.fullmatch(value.strip()):
-        refuse(value, field, "not an e-mail address")
+        refuse(value, field, "is not an e-mail address")
     return value.strip()
 
 
@@ -219,7 +219,7 @@ def json_objects(value: object, *, field: str) -> list[Mapping[str, Any]]:
     """Return a list of JSON objects as Losant returns it, for example with lists instead of tuples."""
     listed_objects = items(value, field, "a list of objects")
     if not all(isinstance(it, Mapping) for it in listed_objects):
-        refuse(value, field, "not a list of objects")
+        refuse(value, field, "is not a list of objects")
     try:
         return [to_json(it, f"{field}[{index}]") for index, it in enumerate(listed_objects)]
     except RecursionError as error:

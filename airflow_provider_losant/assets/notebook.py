@@ -78,7 +78,7 @@ def create_asset(
         *([] if output is None else ["outputs", file_name(output, field="output")]),
     )
     if not isinstance(extra, Mapping | None):
-        refuse(extra, "extra", "not a mapping")
+        refuse(extra, "extra", "is not a mapping")
     watching = list(items(watchers, "watchers", "a list of watchers"))
     arguments: dict[str, Any] = {"watchers": watching} if watching else {}  # Airflow 2 has no watchers
     if AIRFLOW_3:

@@ -50,7 +50,7 @@ class Parser(Protocol):
 def flag(value: object, *, field: str) -> bool:
     """Return a boolean; text is refused, because also the text ``False`` would be true."""
     if not isinstance(value, bool):
-        refuse(value, field, "neither True nor False")
+        refuse(value, field, "is neither True nor False")
     return value
 
 
@@ -59,7 +59,7 @@ def one_of(options: Collection[str]) -> Parser:
 
     def parse(value: object, *, field: str) -> str:
         if not isinstance(value, str) or value not in options:
-            refuse(value, field, f"none of {', '.join(options)}")
+            refuse(value, field, f"is none of {', '.join(options)}")
         return value
 
     return parse
@@ -85,7 +85,7 @@ def storage_location(value: object, *, field: str) -> Any:
     """Return a local path, a URL of an object storage, or an ``ObjectStoragePath``, as it is."""
     is_path = isinstance(value, PathLike) or hasattr(type(value), "fs")
     if not is_path and not (isinstance(value, str) and value.strip()):
-        refuse(value, field, "neither a path nor a URL")
+        refuse(value, field, "is neither a path nor a URL")
     return value
 
 
@@ -117,8 +117,8 @@ PARSERS: Mapping[str, Parser] = {
 }
 UPLOAD_PARSERS: Mapping[str, Parser] = {**PARSERS, "inputs": json_objects, "outputs": json_objects}
 """The parsers of the arguments that describe a notebook; a transfer's ``outputs`` are files."""
-_DELIMITER = re.compile(r"(?!://)(?<!:)[^\w\s]{2}")
-"""Two punctuation characters, other than in a URL: a DAG may have Jinja delimiters of its own."""
+_DELIMITER = re.compile(r"(?!://)(?<!:)[^\w\s\"']{2}")
+"""Two punctuation characters, but no quotes or ``://``: a DAG may have Jinja delimiters of its own."""
 
 
 def parse_argument(name: str, value: object, parsers: Mapping[str, Parser] = PARSERS) -> Any:

@@ -147,11 +147,12 @@ class LosantNotebookExecutionSensor(TextTemplates, BaseSensorOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after the deferral, and skip the sensor only after what would skip it without one."""
-        from airflow_provider_losant.sensors.skipping import skipping
+        from airflow_provider_losant.sensors.skipping import ended_by, skipping
 
         with skipping(self):
             if next_method == TRIGGER_FAILED:
-                return super().resume_execution(next_method, next_kwargs, context)
+                with ended_by(self._deadline(context)[1]):
+                    return super().resume_execution(next_method, next_kwargs, context)
             # Not the method of BaseSensorOperator, which skips also after what another try may not meet.
             return super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context)
 

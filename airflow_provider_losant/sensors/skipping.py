@@ -23,6 +23,24 @@ FINAL = (AirflowFailException, AirflowSensorTimeout, AirflowTaskTimeout, Noteboo
 
 
 @contextmanager
+def ended_by(limit: str) -> Iterator[None]:
+    """
+    Raise the end of a deferral as that of the argument that has ended it.
+
+    Airflow raises the same exception for both, and retries after none.
+
+    :param limit: The argument that sets the deadline, with its value.
+    :raises NotebookWaitTimedOut: it is ``execution_timeout``, after which Airflow retries in a worker.
+    """
+    try:
+        yield
+    except AirflowSensorTimeout as error:
+        if limit.startswith("timeout"):
+            raise
+        raise NotebookWaitTimedOut(f"The execution did not end within {limit}") from error
+
+
+@contextmanager
 def skipping(sensor: BaseSensorOperator) -> Iterator[None]:
     """
     Skip the sensor after the failures that its ``soft_fail`` or ``never_fail`` is for.

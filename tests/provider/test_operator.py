@@ -674,10 +674,10 @@ def test_a_kill_before_the_submission_does_nothing(losant: Emulator, notebook: s
 # -- the constructor and the deferral ---------------------------------------------------------------------
 
 
-def test_a_constructor_only_stores(losant: Emulator) -> None:
-    operator = task("{{ nothing }}", timeout="not yet").make()
+def test_a_constructor_stores_what_it_is_given_and_sends_no_request(losant: Emulator) -> None:
+    operator = task("{{ nothing }}", timeout=60, retry_on="errored").make()
 
-    assert operator.notebook_id == "{{ nothing }}"
+    assert (operator.notebook_id, operator.timeout, operator.retry_on) == ("{{ nothing }}", 60, "errored")
     assert losant.requests == []
 
 

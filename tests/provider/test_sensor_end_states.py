@@ -229,6 +229,20 @@ def test_the_end_of_execution_timeout_is_named_and_retried_as_in_a_worker(
     assert {it.operation for it in losant.requests} == {"notebook.execute", "notebook.logs"}
 
 
+@pytest.mark.airflow(since="3.0")  # before, Airflow does not say that it was a timeout
+@pytest.mark.parametrize(("allowed", "is_retried"), [(30, True), (600, False), (None, False)], ids=str)
+def test_a_deferral_that_airflow_ended_at_execution_timeout_is_retried(
+    notebook: str, *, allowed: float | None, is_retried: bool
+) -> None:
+    limit = None if allowed is None else timedelta(seconds=allowed)
+    one = sensor(notebook, "0" * 24, deferrable=True, timeout=100, execution_timeout=limit)
+
+    with pytest.raises(NotebookWaitTimedOut if is_retried else AirflowSensorTimeout) as caught:
+        one.resume_execution(TRIGGER_FAILED, {"error": "Trigger timeout"}, context_of(Ti()))
+
+    assert isinstance(caught.value, AirflowSensorTimeout) is not is_retried
+
+
 def test_a_shorter_timeout_comes_first_and_is_not_retried(losant: Emulator, notebook: str) -> None:
     losant.script(notebook, Script(ending="hang"))
     execution = LosantHook().execute_notebook(notebook)
