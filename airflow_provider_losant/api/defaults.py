@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Defaults and bounds that several modules know; DAG files and the connection form import nothing else."""
+"""Defaults, bounds and choices that several modules know; the connection form imports nothing else."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 URL: Final = "https://api.losant.com"
 APP_URL: Final = "https://app.losant.com"
@@ -16,6 +16,9 @@ LONGEST: Final = 3650 * 24 * 3600.0
 """Seconds; a later deadline may be beyond the timestamps that Airflow and its database can handle."""
 RETRY_ON: Final = ("errored", "timeout", "canceled")
 """Statuses of executions that ended without completing."""
-SAVE_OUTPUTS_WHEN: Final = ("success", "always")
-ONE_NOTEBOOK = "Give exactly one of notebook_id and notebook_name"
-"""What is wrong with a task that has both or neither."""
+FINAL_STATUSES: Final = ("completed", *RETRY_ON)
+SaveOutputsWhen = Literal["success", "always"]
+IfExists = Literal["replace", "skip", "fail"]
+IfRunning = Literal["start", "wait", "adopt", "skip", "fail", "cancel_previous"]
+Window = Literal["day", "billing_period"]
+OnExceeded = Literal["fail", "skip"]

@@ -1,23 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Read typed fields from JSON.
+Read typed fields from JSON, and the arguments of DAGs.
 
-A value of another type raises one of :data:`~airflow_provider_losant.api.errors.SHAPE_ERRORS` here, where
-callers turn it into a :class:`~airflow_provider_losant.api.errors.ProtocolError`, and not in later code.
+A value of another type in JSON raises one of :data:`~airflow_provider_losant.api.errors.SHAPE_ERRORS` here,
+where callers turn it into a :class:`~airflow_provider_losant.api.errors.ProtocolError`, and not in later
+code. An argument raises :class:`~airflow_provider_losant.api.errors.InvalidArgument`, which names it.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
+from airflow_provider_losant.api.defaults import FINAL_STATUSES
 from airflow_provider_losant.api.errors import InvalidArgument
 
 Entry = Mapping[str, Any]
 _ID = re.compile(r"[0-9A-Fa-f]{24}")
+# A name that comes from Losant becomes part of a path, so it must not lead out of the folder.
+_FILE_NAME = re.compile(r"(?!\.{1,2}(/|$))[^/\\:\x00-\x1f]+(/(?!\.{1,2}(/|$))[^/\\:\x00-\x1f]+)*")
 
 MAX_MESSAGE = 500
 """Maximum characters of Losant's text in a message; Losant's own messages are much shorter."""
@@ -169,6 +174,18 @@ def one_line(value: object) -> str:
     return " ".join(printable.split())
 
 
+def is_given(value: object) -> bool:
+    """
+    Tell whether an argument is given.
+
+    A template may render empty, or to the text ``None``, which is what Airflow writes for a missing value
+    unless it renders native objects.
+    """
+    if isinstance(value, str):
+        return value.strip() not in ("", "None")
+    return value is not None and value != {}
+
+
 def losant_id(value: object, *, field: str) -> str:
     """
     Return an id in lower case, as Losant returns it; a valid id is safe in a URL path.
@@ -179,6 +196,96 @@ def losant_id(value: object, *, field: str) -> str:
     """
     if isinstance(value, str) and _ID.fullmatch(value.strip()):
         return value.strip().lower()
-    if value is None or value == "":
+    if not is_given(value):
         raise InvalidArgument(field, "is missing")
     raise InvalidArgument(field, f"{value!r} is not a Losant id (24 hexadecimal digits)")
+
+
+def refuse(value: object, field: str, what: str) -> NoReturn:
+    """
+    Raise the error about an argument that is not what it has to be.
+
+    :param what: What is wrong with it, such as ``is not text``.
+    """
+    raise InvalidArgument(field, f"{shorten(repr(value), MAX_NAME)} {what}")
+
+
+def parse_statuses(value: object, *, field: str = "statuses") -> tuple[str, ...]:
+    """Return a list of final statuses that is not empty."""
+    what = f"a list of some of {', '.join(FINAL_STATUSES)}"
+    names = items(value, field, what)
+    if not names or any(it not in FINAL_STATUSES for it in names):
+        refuse(value, field, f"is not {what}")
+    return tuple(names)
+
+
+def items(value: object, field: str, what: str) -> Sequence[Any]:
+    """
+    Return the items of a list, tuple or set.
+
+    :param what: What the argument is, for the error.
+    :raises InvalidArgument: it is something else; text is no list of its characters.
+    """
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence | AbstractSet):
+        refuse(value, field, f"is not {what}")
+    return tuple(value)
+
+
+def positive_number(value: object, *, field: str) -> float:
+    """Return a positive number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        refuse(value, field, "is not a positive number")
+    return value
+
+
+def positive_integer(value: object, *, field: str) -> int:
+    """Return a positive number without a fraction, such as ``1e6``."""
+    number = positive_number(value, field=field)
+    if not float(number).is_integer():
+        refuse(value, field, "is not a whole number")
+    return int(number)
+
+
+def text(value: object, *, field: str) -> str:
+    """Return text that is not empty."""
+    if value is None or value == "":
+        raise InvalidArgument(field, "is missing")
+    if not isinstance(value, str):
+        refuse(value, field, "is not text")
+    return value
+
+
+def file_name(value: object, *, field: str) -> str:
+    """Return the name of an output file."""
+    if not is_file_name(value):
+        refuse(value, field, "is not the name of an output file")
+    return str(value)
+
+
+def is_file_name(name: object) -> bool:
+    """Return whether an output can have this name: one of a file, or of a file in a folder."""
+    return isinstance(name, str) and _FILE_NAME.fullmatch(name) is not None
+
+
+def file_patterns(value: object, *, field: str) -> tuple[str, ...]:
+    """Return names of files, or globs; one may also be given as text."""
+    values = (value,) if isinstance(value, str) else items(value, field, "a file name or a list of these")
+    if not values or not all(isinstance(it, str) and it for it in values):
+        raise InvalidArgument(field, f"{shorten(repr(value), MAX_NAME)} names no file")
+    return tuple(values)
+
+
+def losant_ids(value: object, *, field: str) -> tuple[str, ...]:
+    """Return a list of ids, which may be empty."""
+    return tuple(losant_id(it, field=field) for it in items(value, field, "a list of Losant ids"))
+
+
+def is_same_json(one: Any, other: Any) -> bool:
+    """Tell whether two JSON values are equal: unlike in Python, ``true`` is not 1."""
+    if one != other:
+        return False
+    if isinstance(one, dict):
+        return all(is_same_json(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return all(map(is_same_json, one, other))
+    return isinstance(one, bool) == isinstance(other, bool)

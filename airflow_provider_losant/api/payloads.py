@@ -4,15 +4,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence, ValuesView
+from collections.abc import Set as AbstractSet
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from math import isfinite
+from os import PathLike
 from typing import Any, NoReturn, TypedDict
+from urllib.parse import urlsplit
+from uuid import UUID
 
 from airflow_provider_losant.api.errors import InvalidArgument
+from airflow_provider_losant.api.fields import is_given, items, one_line, refuse
 from airflow_provider_losant.api.timestamps import format_timestamp
 
 MAX_CONTEXT = 32_767
 """Characters of a template context that Losant accepts."""
+_EMAIL = re.compile(r"[^\s@,;<>]+@[^\s@,;<>]+")
 
 
 def execution_options(
@@ -54,36 +64,163 @@ def notebook_body(fields: NotebookFields) -> dict[str, Any]:
 
 def encode_context(value: Mapping[str, Any] | str | None, *, field: str = "template_context") -> str | None:
     """
-    Return a template context as JSON text, which Losant requires.
+    Return a template context as the text of a JSON object, which Losant requires.
 
-    :param value: A mapping, or JSON text (sent unchanged).
+    :param value: A mapping, converted as :func:`to_json` does, or the text of a JSON object (sent unchanged).
+        None, also in JSON or as what a template renders to, is no context.
     :param field: The argument's name, for the error.
-    :raises InvalidArgument: the value is not JSON, or longer than Losant's 32,767 characters.
+    :raises InvalidArgument: the value is not a JSON object, or longer than Losant's 32,767 characters. The
+        error names the key whose value JSON does not have.
     """
-    if value is None:
+    if isinstance(value, str) and not is_given(value):
         return None
     try:
-        if isinstance(value, str):
-            text = value
-            json.loads(text, parse_constant=_reject_constant, parse_float=_finite)
-        else:
-            text = compact_json(value)
+        found = to_json(json.loads(value) if isinstance(value, str) else value, field)
+    except InvalidArgument:
+        raise
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgument(field, f"is not JSON: {error}") from None
+    if found is None:
+        return None
+    if not isinstance(found, dict):
+        kind = _JSON_NAMES[type(found)]
+        raise InvalidArgument(field, f"is {kind}; Losant needs a mapping, or the text of a JSON object")
+    text = value if isinstance(value, str) else compact_json(found)
     if len(text) > MAX_CONTEXT:
         raise InvalidArgument(field, f"has {len(text):,} characters; Losant accepts at most {MAX_CONTEXT:,}")
     return text
 
 
-def _reject_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a JSON number")
+_JSON_NAMES = {list: "a list", str: "text", bool: "a boolean", int: "a number", float: "a number"}
 
 
-def _finite(digits: str) -> float:
-    number = float(digits)
-    return number if abs(number) < float("inf") else _reject_constant(digits)
+def to_json(value: Any, path: str) -> Any:
+    """
+    Return a value as the types that JSON has.
+
+    Timestamps, dates and times become ISO-8601 text; decimals and NumPy's scalars numbers; every mapping an
+    object; every sequence, set (sorted) and array of NumPy or pandas a list; an enum's member its value; a
+    UUID and a path text.
+
+    :param path: What names the value, such as ``template_context["sites"][0]``, for the error.
+    :raises InvalidArgument: JSON has no such value, or an object would have a key twice.
+    """
+    for types, convert in _CONVERTERS:
+        if isinstance(value, types):
+            return convert(value, path)
+    return _from_numpy(value, path)
+
+
+def _refuse(value: Any, path: str) -> NoReturn:
+    raise InvalidArgument(path, f"a {type(value).__name__} is not JSON")
+
+
+def _list(value: Iterable[Any], path: str) -> list[Any]:
+    return [to_json(it, f"{path}[{index}]") for index, it in enumerate(value)]
+
+
+def _sorted_list(value: Iterable[Any], path: str) -> list[Any]:
+    def by_type(element: Any) -> tuple[str, Any]:
+        is_number = isinstance(element, int | float)
+        return ("number", element) if is_number else ("text", json.dumps(element, ensure_ascii=False))
+
+    return sorted((to_json(it, path) for it in value), key=by_type)
+
+
+def _object(value: Mapping[Any, Any], path: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for given in value:
+        key = _key(given, path)
+        if key in found:
+            raise InvalidArgument(path, f"has the key {one_line(key)!r} twice, as text and as another type")
+        found[key] = to_json(value[given], f"{path}[{json.dumps(one_line(key), ensure_ascii=False)}]")
+    return found
+
+
+def _key(given: Any, path: str) -> str:
+    """Return the key of an object, which is text in JSON; booleans, fractions and None have no usual form."""
+    key = to_json(given, path)
+    if isinstance(key, str):
+        return key
+    if isinstance(key, int) and not isinstance(key, bool):
+        return str(key)
+    raise InvalidArgument(path, f"has a key that is a {type(given).__name__}; the keys of JSON are text")
+
+
+def _number(value: float | Decimal, path: str) -> float:
+    if isinstance(value, Decimal) and value.as_tuple().exponent == 0:
+        return int(value)
+    # Python refuses to convert one of the two kinds of NaN that decimals have.
+    is_nan = isinstance(value, Decimal) and value.is_nan()
+    number = float("nan") if is_nan else float(value)
+    if not isfinite(number):
+        raise InvalidArgument(path, f"{value} is not a JSON number")
+    return number
+
+
+def _iso_text(value: date | time, path: str) -> str:
+    text = value.isoformat()
+    return _refuse(value, path) if text == "NaT" else text  # of pandas, which is a datetime
+
+
+def _from_numpy(value: Any, path: str) -> Any:
+    """Convert an array or a scalar of NumPy, or what pandas makes of them, without importing either."""
+    if not hasattr(value, "tolist"):
+        return _refuse(value, path)
+    if getattr(value, "ndim", 0):
+        return _list(value, path)
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if kind == "M" and str(value) != "NaT":
+        return str(value)  # as ISO-8601; NumPy itself converts nanoseconds to a number
+    convert: type[float] | None = {"b": bool, "i": int, "u": int, "f": float}.get(kind)
+    return to_json(convert(value), path) if convert else _refuse(value, path)
+
+
+_CONVERTERS: tuple[tuple[Any, Callable[[Any, str], Any]], ...] = (
+    (Enum, lambda value, path: to_json(value.value, path)),
+    (bool | None, lambda value, _: value),
+    (str | UUID | PathLike, lambda value, _: str(value)),
+    (int, lambda value, _: int(value)),
+    (float | Decimal, _number),
+    (date | time, _iso_text),
+    (Mapping, _object),
+    (bytes | bytearray | memoryview, _refuse),
+    (Sequence | ValuesView, _list),
+    (AbstractSet, _sorted_list),
+)
+"""How a value of certain types becomes JSON; the first that fits counts."""
 
 
 def compact_json(value: Mapping[str, Any]) -> str:
     """Return a value as JSON without whitespace."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def email_address(value: object, *, field: str) -> str:
+    """Return one e-mail address; Losant refuses several."""
+    if not isinstance(value, str) or not _EMAIL.fullmatch(value.strip()):
+        refuse(value, field, "is not an e-mail address")
+    return value.strip()
+
+
+def http_url(value: object, *, field: str) -> str:
+    """Return a URL; the error does not contain it, because it may have a secret in it."""
+    try:
+        parts = urlsplit(value.strip()) if isinstance(value, str) else None
+        is_url = parts is not None and parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        is_url = False
+    if not isinstance(value, str) or not is_url:
+        raise InvalidArgument(field, "is not a URL that begins with https:// or http://")
+    return value.strip()
+
+
+def json_objects(value: object, *, field: str) -> list[Mapping[str, Any]]:
+    """Return a list of JSON objects as Losant returns it, for example with lists instead of tuples."""
+    listed_objects = items(value, field, "a list of objects")
+    if not all(isinstance(it, Mapping) for it in listed_objects):
+        refuse(value, field, "is not a list of objects")
+    try:
+        return [to_json(it, f"{field}[{index}]") for index, it in enumerate(listed_objects)]
+    except RecursionError as error:
+        raise InvalidArgument(field, f"is not JSON: {error}") from None

@@ -21,7 +21,7 @@ from airflow_provider_losant.api.errors import InvalidArgument
 
 DAY = 24 * 3600.0
 """Seconds."""
-_NUMBER = re.compile(r"\d{9,20}")  # a date that consists of digits has eight
+_NUMBER = re.compile(r"\d{9,20}(\.\d+)?")  # a date that consists of digits has eight
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MIN_MILLISECONDS = 10**12
 _SHOWN_AS_SECONDS = 120
@@ -68,9 +68,9 @@ def to_milliseconds(epoch_seconds: float) -> str:
     return str(round(epoch_seconds * 1_000_000) // 1000)
 
 
-def _from_text(text: str, field: str) -> datetime | int:
-    if _NUMBER.fullmatch(text):
-        return int(text)
+def _from_text(text: str, field: str) -> datetime | float:
+    if number := _NUMBER.fullmatch(text):
+        return float(text) if number[1] else int(text)
     try:
         return datetime.fromisoformat(text)
     except ValueError:

@@ -9,17 +9,18 @@ file ``.../outputs/<file name>``.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_provider_losant._compat import AIRFLOW_3, Asset, AssetAlias, is_asset
 from airflow_provider_losant.api import defaults
-from airflow_provider_losant.api.fields import losant_id
+from airflow_provider_losant.api.fields import file_name, items, losant_id, refuse, text
 from airflow_provider_losant.api.settings import api_address
 from airflow_provider_losant.openlineage.datasets import namespace, notebook_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from urllib.parse import SplitResult
 
     from airflow.providers.common.compat.openlineage.facet import Dataset
@@ -69,17 +70,24 @@ def create_asset(
     :param extra: The asset's ``extra``.
     :param watchers: Airflow's ``AssetWatcher`` objects, with a trigger such as
         :class:`~airflow_provider_losant.triggers.notebook.LosantNotebookEventTrigger` (Airflow 3).
-    :raises ValueError: an id or the host is not valid.
+    :raises ValueError: an argument is not valid; the message names it.
     """
     path = notebook_path(
         losant_id(application_id, field="application_id"),
         losant_id(notebook_id, field="notebook_id"),
-        *([] if output is None else ["outputs", output]),
+        *([] if output is None else ["outputs", file_name(output, field="output")]),
     )
-    arguments: dict[str, Any] = {"watchers": list(watchers)} if watchers else {}  # Airflow 2 has no watchers
+    if not isinstance(extra, Mapping | None):
+        refuse(extra, "extra", "is not a mapping")
+    watching = list(items(watchers, "watchers", "a list of watchers"))
+    arguments: dict[str, Any] = {"watchers": watching} if watching else {}  # Airflow 2 has no watchers
     if AIRFLOW_3:
         arguments |= {key: it for key, it in {"name": name, "group": group}.items() if it is not None}
-    return Asset(uri=f"{namespace(host)}/{path}", extra=dict(extra or {}), **arguments)
+    return Asset(
+        uri=f"{namespace(text(host or defaults.URL, field='host'))}/{path}",
+        extra=dict(extra or {}),
+        **arguments,
+    )
 
 
 def notebook_asset(
@@ -102,7 +110,7 @@ def notebook_asset(
     """
     from airflow_provider_losant.hooks.losant import LosantHook
 
-    hook = LosantHook(losant_conn_id, application_id)
+    hook = LosantHook(text(losant_conn_id, field="losant_conn_id"), application_id)
     return create_asset(
         notebook_id=notebook_id,
         application_id=hook.resolve_application_id(),

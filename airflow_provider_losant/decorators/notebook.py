@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskDecorator
 
     from airflow_provider_losant._compat import Context
-    from airflow_provider_losant.api.flows.start_policy import IfRunning, OnExceeded, Window
-    from airflow_provider_losant.execution.outputs import SaveOutputsWhen
+    from airflow_provider_losant.api.defaults import IfRunning, OnExceeded, SaveOutputsWhen, Window
 
 
 class NotebookTask(TypedDict, total=False):

@@ -8,39 +8,41 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant.api.fields import losant_id
+from airflow_provider_losant.api.fields import is_given, losant_id
 from airflow_provider_losant.api.flows.start_policy import StartPolicy
 from airflow_provider_losant.api.flows.wait import WaitConfig
 from airflow_provider_losant.api.payloads import encode_context
-from airflow_provider_losant.api.timestamps import parse_seconds, parse_timestamp
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
+from airflow_provider_losant.execution.deadline import deadline_of_try, first_deadline
 from airflow_provider_losant.execution.mapped_folder import check_mapped_folder
 from airflow_provider_losant.execution.outputs import OutputPlan
+from airflow_provider_losant.hooks.arguments import parse_argument, parse_optional
 from airflow_provider_losant.hooks.target import name_to_find
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import BaseOperator
-    from airflow_provider_losant.api.flows.start_policy import IfRunning, OnExceeded, Window
+    from airflow_provider_losant.api.defaults import IfRunning, OnExceeded, Window
+    from airflow_provider_losant.execution.deadline import Deadline
     from airflow_provider_losant.hooks.losant import LosantHook
 
-_UNCHANGED = (
-    "notification_email",
-    "callback_url",
+_PARSED = (
     "wait_for_completion",
     "deferrable",
     "cancel_on_kill",
     "cancel_on_timeout",
     "durable",
     "reconnect_after_clear",
+    "poll_interval",
+    "timeout",
+    "max_poll_outage",
+    "max_log_lag",
     "if_running",
-    "max_minutes",
     "minutes_window",
     "on_exceeded",
     "retry_on",
     "losant_conn_id",
 )
-SIGNAL_MARGIN = 30.0
-"""Seconds after the end of ``execution_timeout`` within which Airflow ends a task that waits in a worker."""
+_OPTIONAL = ("notification_email", "callback_url", "max_minutes", "relative_to")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ class ExecuteArguments:
     deferrable: bool
     poll_interval: float
     timeout: float
-    try_deadline: tuple[float, str] | None
+    try_deadline: Deadline | None
     cancel_on_kill: bool
     cancel_on_timeout: bool
     durable: bool
@@ -89,24 +91,19 @@ class ExecuteArguments:
         :raises LosantConfigError: an argument is missing or invalid; the message names it.
         """
         given: Any = task
-        unchanged: dict[str, Any] = {name: getattr(given, name) for name in _UNCHANGED}
         map_index = getattr(task_instance, "map_index", None)
         with permanent_errors_as_config_error():
-            if given.save_outputs_to is not None and map_index is not None and map_index >= 0:
+            if is_given(given.save_outputs_to) and map_index is not None and map_index >= 0:
                 check_mapped_folder(task)
-            moment = given.relative_to
             name = name_to_find(given.notebook_id, given.notebook_name)
-            arguments = cls(
+            parsed = {name: parse_argument(name, getattr(given, name)) for name in _PARSED}
+            parsed |= {name: parse_optional(name, getattr(given, name)) for name in _OPTIONAL}
+            return cls(
                 application_id=hook.resolve_application_id(),
                 notebook_id="" if name else losant_id(given.notebook_id, field="notebook_id"),
                 notebook_name=name,
-                relative_to=None if moment is None else parse_timestamp(moment, field="relative_to"),
                 template_context=encode_context(given.template_context),
-                try_deadline=_try_deadline(given, task_instance),
-                poll_interval=parse_seconds(given.poll_interval, field="poll_interval"),
-                timeout=parse_seconds(given.timeout, field="timeout"),
-                max_poll_outage=parse_seconds(given.max_poll_outage, field="max_poll_outage"),
-                max_log_lag=parse_seconds(given.max_log_lag, field="max_log_lag"),
+                try_deadline=deadline_of_try(given, task_instance),
                 outputs=OutputPlan.parse(
                     save_outputs_to=given.save_outputs_to,
                     save_outputs_when=given.save_outputs_when,
@@ -114,10 +111,8 @@ class ExecuteArguments:
                     values_from=given.values_from,
                     wait_for_completion=given.wait_for_completion,
                 ),
-                **unchanged,
+                **parsed,
             )
-        arguments.start_policy(0.0)
-        return arguments
 
     def start_policy(self, waiting_since: float, replaces: Sequence[str] = ()) -> StartPolicy | None:
         """
@@ -125,19 +120,17 @@ class ExecuteArguments:
 
         :param waiting_since: Epoch seconds since when the task has waited to submit, in whatever process.
         :param replaces: IDs of the executions that it has cancelled meanwhile.
-        :raises LosantConfigError: a condition is invalid.
         """
-        with permanent_errors_as_config_error():
-            policy = StartPolicy(
-                if_running=self.if_running,
-                max_minutes=self.max_minutes,
-                minutes_window=self.minutes_window,
-                on_exceeded=self.on_exceeded,
-                replaces=replaces,
-                give_up_at=self.deadline(waiting_since)[0],
-                poll_interval=self.poll_interval,
-                may_wait_here=not self.deferrable,
-            ).validate()
+        policy = StartPolicy(
+            if_running=self.if_running,
+            max_minutes=self.max_minutes,
+            minutes_window=self.minutes_window,
+            on_exceeded=self.on_exceeded,
+            replaces=replaces,
+            give_up_at=self.deadline(waiting_since)[0],
+            poll_interval=self.poll_interval,
+            may_wait_here=not self.deferrable,
+        )
         return None if policy.is_unconditional else policy
 
     def wait_config(self, since: float) -> WaitConfig:
@@ -152,28 +145,10 @@ class ExecuteArguments:
             max_poll_outage=self.max_poll_outage,
         )
 
-    def deadline(self, since: float) -> tuple[float, str]:
+    def deadline(self, since: float) -> Deadline:
         """
         Return the epoch seconds at which a wait is over, and the argument that says so, with its value.
 
         :param since: Epoch seconds from which ``timeout`` counts.
         """
-        by_timeout = (since + self.timeout, f"timeout ({self.timeout:g} s)")
-        if self.try_deadline is None:
-            return by_timeout
-        return min(by_timeout, self.try_deadline)
-
-
-def _try_deadline(task: Any, task_instance: Any) -> tuple[float, str] | None:
-    """
-    Return the end of ``execution_timeout``, which Airflow does not enforce while a task is deferred.
-
-    In a worker Airflow raises an exception out of a signal handler. Python ignores it if a destructor is
-    running just then, so the wait ends a while after.
-    """
-    started = getattr(task_instance, "start_date", None)
-    if not (task.execution_timeout and started):
-        return None
-    allowed: float = task.execution_timeout.total_seconds()
-    margin = 0.0 if task.deferrable else SIGNAL_MARGIN
-    return started.timestamp() + allowed + margin, f"execution_timeout ({allowed:g} s)"
+        return first_deadline(since, self.timeout, self.try_deadline)

@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.api.errors import InvalidArgument, LosantError, OutputError
-from airflow_provider_losant.api.fields import one_line
+from airflow_provider_losant.api.fields import file_name, is_given, one_line
 from airflow_provider_losant.api.flows.outputs import (
     OutputSelection,
-    is_file_name,
     output_configuration,
     read_tail,
 )
@@ -28,6 +27,7 @@ from airflow_provider_losant.exceptions import (
 from airflow_provider_losant.hooks.output_folder import OutputFolder
 
 if TYPE_CHECKING:
+    from airflow_provider_losant.api.defaults import SaveOutputsWhen
     from airflow_provider_losant.api.flows.steps import FileFlow, Log
     from airflow_provider_losant.api.model import ExecutionRef
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 VALUES_KEY = "values"
 """Where the values of the notebook are in the task's result, and the key of their own XCom."""
-SaveOutputsWhen = Literal["success", "always"]
 PRINTED_OUTPUT = "result.log"
 MAX_PRINTED = 64 * 1024
 """Bytes of the printed output that a task log gets."""
@@ -71,28 +70,27 @@ class OutputPlan:
         """
         Check the arguments, under their names as arguments of a task.
 
-        :param values_from: Empty, as None, if the task reads no values: a template may render to that.
+        A template that renders to an empty text or to ``None`` counts as not given.
+
         :raises LosantConfigError: one is invalid, or the task does not wait for outputs.
         """
-        given = {
-            "save_outputs_to": save_outputs_to,
-            "values_from": values_from or None,
-            "log_output": log_output or None,
-        }
         with permanent_errors_as_config_error():
-            for field, value in given.items():
-                if value is not None and not wait_for_completion:
+            given = {
+                "save_outputs_to": is_given(save_outputs_to),
+                "values_from": is_given(values_from),
+                "log_output": log_output,
+            }
+            for field, is_wanted in given.items():
+                if is_wanted and not wait_for_completion:
                     raise InvalidArgument(
                         field, "needs wait_for_completion=True, as there are no outputs before the end"
                     )
-            if values_from and not is_file_name(values_from):
-                raise InvalidArgument("values_from", f"{values_from!r} is not the name of an output file")
             return cls(
-                folder=None
-                if save_outputs_to is None
-                else OutputFolder.parse(save_outputs_to, field="save_outputs_to"),
+                folder=OutputFolder.parse(save_outputs_to, field="save_outputs_to")
+                if save_outputs_to is not None and given["save_outputs_to"]
+                else None,
                 save_failed=save_outputs_when == "always",
-                values_from=values_from or None,
+                values_from=file_name(values_from, field="values_from") if given["values_from"] else None,
                 log_output=log_output,
             )
 

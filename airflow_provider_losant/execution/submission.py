@@ -149,8 +149,8 @@ def _owner(arguments: ExecuteArguments, context: Context) -> Owner | None:
 def _add_marker(owner: Owner, text: str | None, context: Context, log: Log) -> tuple[str | None, str]:
     """Return the template context with the owner's marker and no problem, or unchanged and why."""
     given = json.loads(text or "{}")
-    if not isinstance(given, dict) or MARKER_KEY in given:
-        return text, f"template_context is not a JSON object, or has its own key {MARKER_KEY!r}"
+    if MARKER_KEY in given:
+        return text, f"template_context has its own key {MARKER_KEY!r}"
     # To find the execution again matters more than its parent in OpenLineage, which is left out first.
     for openlineage in (parent_run_variables(context["ti"], log), None):
         marked = compact_json(owner.add_marker(given, openlineage))

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_losant import __version__, metrics
 from airflow_provider_losant._compat import AIRFLOW_VERSION, read_connection
-from airflow_provider_losant.api.fields import listed, losant_id
+from airflow_provider_losant.api.fields import is_given, listed, losant_id
 from airflow_provider_losant.api.model import ExecutionRef
 from airflow_provider_losant.api.settings import Settings, parse_extra
 from airflow_provider_losant.exceptions import LosantConfigError, permanent_errors_as_config_error
@@ -119,7 +119,7 @@ class LosantConnectionHook(BaseHook):
 
     async def asettings(self) -> Settings:
         """Read the connection without blocking the event loop."""
-        connection, extra = await read_connection(self.losant_conn_id)
+        connection, extra = await read_connection(self._given_conn_id())
         return self._settings_of(connection, extra)
 
     def resolve_application_id(self, application_id: str | None = None) -> str:
@@ -128,7 +128,8 @@ class LosantConnectionHook(BaseHook):
 
         :raises LosantConfigError: none of them is set, or it is not an id.
         """
-        resolved = application_id or self.application_id or self.settings.application_id
+        given = [it for it in (application_id, self.application_id) if is_given(it)]
+        resolved = given[0] if given else self.settings.application_id
         if not resolved:
             raise LosantConfigError(
                 "application_id: is missing; pass it, or set application_id in the extra of connection "
@@ -212,11 +213,16 @@ class LosantConnectionHook(BaseHook):
         return settings
 
     def _read_settings(self) -> Settings:
-        connection = self.get_connection(self.losant_conn_id)
+        connection = self.get_connection(self._given_conn_id())
         settings = self._settings_of(connection, connection.extra_dejson)
         if settings.unread_keys:
             self.log.warning("Connection %r: %s", self.losant_conn_id, _unread(settings.unread_keys))
         return settings
+
+    def _given_conn_id(self) -> str:
+        if not is_given(self.losant_conn_id):
+            raise LosantConfigError("losant_conn_id: is missing")
+        return self.losant_conn_id
 
     def _settings_of(self, connection: Any, decoded: Any) -> Settings:
         """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from airflow_provider_losant._compat import storage_path
 from airflow_provider_losant.api import endpoints
+from airflow_provider_losant.api.fields import is_given
 from airflow_provider_losant.api.flows.log_reader import FIRST_LIMIT
 from airflow_provider_losant.api.flows.notebooks import list_notebooks
 from airflow_provider_losant.api.flows.outputs import find_execution
@@ -17,6 +18,7 @@ from airflow_provider_losant.api.flows.skipped_entries import read_executions
 from airflow_provider_losant.api.payloads import encode_context, execution_options, notebook_body
 from airflow_provider_losant.api.timestamps import parse_timestamp
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
+from airflow_provider_losant.hooks.arguments import parse_optional
 from airflow_provider_losant.hooks.outputs import OutputDownloads
 
 if TYPE_CHECKING:
@@ -130,7 +132,8 @@ class LosantHook(OutputDownloads):
 
         :param relative_to: Query time: datetime, ISO-8601 text or epoch *milliseconds*; defaults to the time
             at which Losant receives the request.
-        :param template_context: Mapping or JSON text, at most 32,767 characters.
+        :param template_context: Mapping or the text of a JSON object, at most 32,767 characters. Timestamps,
+            decimals, NumPy's numbers, all kinds of sequences and more are converted to JSON.
         :param email: Address to which Losant sends an e-mail when the execution has ended.
         :param callback_url: URL to which Losant sends a POST request when the execution has ended.
         """
@@ -278,12 +281,10 @@ class LosantHook(OutputDownloads):
     ) -> dict[str, Any]:
         with permanent_errors_as_config_error():
             return execution_options(
-                relative_to=None
-                if relative_to is None
-                else parse_timestamp(relative_to, field="relative_to"),
+                relative_to=parse_optional("relative_to", relative_to),
                 template_context=encode_context(template_context),
-                email=email,
-                callback_url=callback_url,
+                email=email if is_given(email) else None,
+                callback_url=callback_url if is_given(callback_url) else None,
             )
 
     def _call(self, application_id: str | None, make_call: Callable[[str], endpoints.Call[T]]) -> T:

@@ -9,19 +9,20 @@ from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from secrets import token_hex
-from typing import IO, TYPE_CHECKING, Any, Literal, get_args
+from typing import IO, TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import storage_path
 from airflow_provider_losant.api.errors import InvalidArgument, LosantError, OutputError
+from airflow_provider_losant.api.fields import is_given
 from airflow_provider_losant.api.flows.outputs import OutputSelection, download
 from airflow_provider_losant.exceptions import NotebookOutputError
+from airflow_provider_losant.hooks.arguments import parse_argument, storage_location
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import ObjectStoragePath
+    from airflow_provider_losant.api.defaults import IfExists
     from airflow_provider_losant.api.flows.steps import FileFlow, OpenSink
     from airflow_provider_losant.api.model import ExecutionRef, File
-
-IfExists = Literal["replace", "skip", "fail"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +47,14 @@ class OutputFolder:
 
         :param folder: A local path, a URL such as ``s3://bucket/reports``, or an ``ObjectStoragePath``.
         :param field: The argument's name, for the error.
-        :raises InvalidArgument: Airflow has no storage for the URL, or ``if_exists`` is unknown.
+        :raises InvalidArgument: it is missing, Airflow has no storage for the URL, or ``if_exists`` is
+            unknown.
         """
-        if if_exists not in get_args(IfExists):
-            raise InvalidArgument("if_exists", f"{if_exists!r} is none of {', '.join(get_args(IfExists))}")
+        parse_argument("if_exists", if_exists)
+        if not is_given(folder):  # it would be the working directory of the process
+            raise InvalidArgument(field, "is missing")
         try:
-            path = storage_path(folder)
+            path = storage_path(storage_location(folder, field=field))
             _ = path.fs
         except (ValueError, ImportError) as error:
             raise InvalidArgument(field, f"Airflow has no storage for {folder}: {error}") from None

@@ -13,7 +13,7 @@ from airflow_provider_losant.hooks.base import LosantConnectionHook
 from airflow_provider_losant.hooks.output_folder import OutputFolder
 
 if TYPE_CHECKING:
-    from airflow_provider_losant.hooks.output_folder import IfExists
+    from airflow_provider_losant.api.defaults import IfExists
 
 
 class OutputDownloads(LosantConnectionHook):

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.api.errors import InvalidArgument
-from airflow_provider_losant.api.fields import losant_id
-from airflow_provider_losant.api.flows.execution_filter import parse_context_contains, parse_statuses
+from airflow_provider_losant.api.fields import is_given, losant_id, parse_statuses
+from airflow_provider_losant.api.flows.execution_filter import parse_context_contains
 from airflow_provider_losant.api.flows.notebooks import find_notebook
 from airflow_provider_losant.api.flows.wait import Target
 from airflow_provider_losant.api.timestamps import parse_timestamp
@@ -26,7 +26,7 @@ def name_to_find(notebook_id: object, notebook_name: object) -> str | None:
     """
     Return the name by which to find the notebook; None if its id is given.
 
-    A template that renders to an empty text counts as not given.
+    A template that renders to an empty text or to ``None`` counts as not given.
 
     :raises InvalidArgument: both or neither are given, or the name is not text.
     """
@@ -113,10 +113,3 @@ def refuse_choice_beside_id(execution_id: object, choice: Mapping[str, object]) 
         raise LosantConfigError(
             f"execution_id: names one execution, so {' and '.join(given)} cannot be given together with it"
         )
-
-
-def is_given(value: object) -> bool:
-    """Tell whether an argument is given: a template may render empty."""
-    if isinstance(value, str):
-        return bool(value.strip())
-    return value is not None and value != {}

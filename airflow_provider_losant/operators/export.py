@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_losant._compat import BaseOperator
-from airflow_provider_losant.api.defaults import ONE_NOTEBOOK
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
+from airflow_provider_losant.templates import TextTemplates
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
 
 
-class LosantNotebookInputDataExportOperator(BaseOperator):
+class LosantNotebookInputDataExportOperator(TextTemplates, BaseOperator):
     """
     Request an export of the input files that an execution of the notebook would get.
 
@@ -34,8 +34,8 @@ class LosantNotebookInputDataExportOperator(BaseOperator):
     :param relative_to: Query time, to which the ``start`` and ``end`` of the notebook's inputs are relative:
         datetime, ISO-8601 text, or epoch *milliseconds*. Defaults to the time at which Losant receives the
         request. (templated)
-    :param template_context: Values for the ``{{...}}`` of the notebook's inputs: a mapping, or JSON text.
-        (templated)
+    :param template_context: Values for the ``{{...}}`` of the notebook's inputs: a mapping, or the
+        text of a JSON object. (templated)
     :param notification_email: Address to which Losant sends the URL of the data (Losant's option ``email``).
         (templated)
     :param callback_url: URL to which Losant posts the URL of the data. (templated)
@@ -72,8 +72,6 @@ class LosantNotebookInputDataExportOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if (notebook_id is None) == (notebook_name is None):
-            raise TypeError(ONE_NOTEBOOK)
         self.notebook_id = notebook_id
         self.notebook_name = notebook_name
         self.relative_to = relative_to
@@ -82,12 +80,19 @@ class LosantNotebookInputDataExportOperator(BaseOperator):
         self.callback_url = callback_url
         self.application_id = application_id
         self.losant_conn_id = losant_conn_id
+        from airflow_provider_losant.hooks.arguments import check_literals
+
+        check_literals(self, LosantNotebookInputDataExportOperator)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Request the export, and return its job id."""
+        from airflow_provider_losant.hooks.arguments import parse_optional
         from airflow_provider_losant.hooks.losant import LosantHook
         from airflow_provider_losant.hooks.target import resolve_notebook
 
+        with permanent_errors_as_config_error():
+            email = parse_optional("notification_email", self.notification_email)
+            callback_url = parse_optional("callback_url", self.callback_url)
         hook = LosantHook(self.losant_conn_id, self.application_id)
         notebook_id = resolve_notebook(
             hook, context, notebook_id=self.notebook_id, notebook_name=self.notebook_name
@@ -97,8 +102,8 @@ class LosantNotebookInputDataExportOperator(BaseOperator):
                 notebook_id,
                 relative_to=self.relative_to,
                 template_context=self.template_context,
-                email=self.notification_email,
-                callback_url=self.callback_url,
+                email=email,
+                callback_url=callback_url,
             )
         self.log.info("Requested export job %s of the input data of notebook %s", job_id, notebook_id)
         return {

@@ -9,19 +9,19 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_losant._compat import TRIGGER_FAILED, BaseOperator, conf
-from airflow_provider_losant.api.defaults import MAX_LOG_LAG, ONE_NOTEBOOK, RETRY_ON, SAVE_OUTPUTS_WHEN
+from airflow_provider_losant.api.defaults import MAX_LOG_LAG, RETRY_ON
 from airflow_provider_losant.links.notebook import LosantNotebookLink
+from airflow_provider_losant.templates import TextTemplates
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_losant._compat import Context
-    from airflow_provider_losant.api.flows.start_policy import IfRunning, OnExceeded, Window
-    from airflow_provider_losant.execution.outputs import SaveOutputsWhen
+    from airflow_provider_losant.api.defaults import IfRunning, OnExceeded, SaveOutputsWhen, Window
     from airflow_provider_losant.execution.session import ExecuteSession
 
 
-class LosantNotebookExecuteOperator(BaseOperator):
+class LosantNotebookExecuteOperator(TextTemplates, BaseOperator):
     """
     Run a Losant notebook, and wait until its execution has ended.
 
@@ -47,7 +47,9 @@ class LosantNotebookExecuteOperator(BaseOperator):
         datetime, ISO-8601 string, or epoch *milliseconds*; UTC if no time zone is given. Defaults to the time
         at which Losant receives the request. (templated)
     :param template_context: What the notebook reads from ``INPUT_DIR/context.json``, and the values for the
-        ``{{...}}`` of its inputs and outputs: a mapping, or JSON text; at most 32,767 characters. (templated)
+        ``{{...}}`` of its inputs and outputs: a mapping, or the text of a JSON object; at most 32,767
+        characters. Timestamps, decimals, NumPy's numbers, results of mapped tasks and more are converted to
+        JSON. (templated)
     :param notification_email: Losant sends an e-mail to this address when the execution has ended (Losant's
         option ``email``; an operator's ``email`` is the address for Airflow's own alerts). (templated)
     :param callback_url: Losant sends a POST request to this URL when the execution has ended. (templated)
@@ -157,8 +159,6 @@ class LosantNotebookExecuteOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if (notebook_id is None) == (notebook_name is None):
-            raise TypeError(ONE_NOTEBOOK)
         self.notebook_id = notebook_id
         self.notebook_name = notebook_name
         self.application_id = application_id
@@ -184,7 +184,7 @@ class LosantNotebookExecuteOperator(BaseOperator):
         self.save_outputs_when = save_outputs_when
         self.values_from = values_from
         self.log_output = log_output
-        self.retry_on = (retry_on,) if isinstance(retry_on, str) else tuple(retry_on)
+        self.retry_on = retry_on
         self.losant_conn_id = losant_conn_id
         self._is_killed = False
         self._session: ExecuteSession | None = None
@@ -229,18 +229,13 @@ class LosantNotebookExecuteOperator(BaseOperator):
 
     def _check_arguments(self) -> None:
         """Refuse what is certain to be wrong when the DAG is parsed."""
-        problem = None
-        if self.save_outputs_when not in SAVE_OUTPUTS_WHEN:
-            options = ", ".join(SAVE_OUTPUTS_WHEN)
-            problem = f"save_outputs_when: {self.save_outputs_when!r} is none of {options}"
-        elif self.save_outputs_when != SAVE_OUTPUTS_WHEN[0] and self.save_outputs_to is None:
-            problem = f"save_outputs_when: {self.save_outputs_when!r} needs save_outputs_to"
-        elif unknown := [it for it in self.retry_on if it not in RETRY_ON]:
-            problem = f"retry_on: {unknown[0]!r} is none of {', '.join(RETRY_ON)}"
-        if problem:
+        from airflow_provider_losant.hooks.arguments import check_literals
+
+        check_literals(self, LosantNotebookExecuteOperator)
+        if self.save_outputs_when != "success" and self.save_outputs_to is None:
             from airflow_provider_losant.exceptions import LosantConfigError
 
-            raise LosantConfigError(problem)
+            raise LosantConfigError(f"save_outputs_when: {self.save_outputs_when!r} needs save_outputs_to")
         is_literal = isinstance(self.values_from, str) and "{" not in self.values_from
         if not self.wait_for_completion and (is_literal or self.log_output):
             from airflow_provider_losant.execution.outputs import OutputPlan

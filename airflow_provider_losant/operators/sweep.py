@@ -18,14 +18,14 @@ from airflow_provider_losant._compat import (
     task_state,
 )
 from airflow_provider_losant.api.errors import LosantError
-from airflow_provider_losant.api.fields import losant_id
 from airflow_provider_losant.api.flows.abandoned import WAITING_STATES, why_abandoned
 from airflow_provider_losant.api.flows.cancel import cancel
 from airflow_provider_losant.api.flows.log_reader import SEARCH_LIMIT, WHOLE_LOG, LogLimit, read_log
 from airflow_provider_losant.api.flows.ownership import format_start, read_marker
-from airflow_provider_losant.api.timestamps import parse_seconds
 from airflow_provider_losant.exceptions import NotebookExecutionError, permanent_errors_as_config_error
 from airflow_provider_losant.execution.try_state import EXECUTION_KEY
+from airflow_provider_losant.hooks.arguments import check_literals, parse_argument
+from airflow_provider_losant.templates import TextTemplates
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.hooks.losant import LosantHook
 
 
-class LosantNotebookOrphanSweepOperator(BaseOperator):
+class LosantNotebookOrphanSweepOperator(TextTemplates, BaseOperator):
     """
     Cancel orphans: active executions whose task in this Airflow is finished, cleared or deleted.
 
@@ -53,7 +53,8 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
     ``left`` (how many were left alone, by reason) and ``incomplete`` (ids of the notebooks whose log may have
     older entries within ``max_age`` than Losant returned; a warning says more).
 
-    :param notebook_ids: IDs of the notebooks to check; by default all of the application. (templated)
+    :param notebook_ids: IDs of the notebooks to check; by default all of the application. An empty list, or
+        None as the output of another task, is no notebook. (templated)
     :param application_id: ID of the application; by default the connection's. (templated)
     :param min_age: Seconds (or timedelta) for which a new execution is left alone, because its task may just
         be deferring.
@@ -82,6 +83,8 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
         self.min_age = min_age
         self.max_age = max_age
         self.losant_conn_id = losant_conn_id
+        self._is_whole_application = notebook_ids is None
+        check_literals(self, LosantNotebookOrphanSweepOperator)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check every active execution of every notebook, cancel the orphans, and return a report."""
@@ -92,8 +95,8 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
         hook, metrics = LosantHook(self.losant_conn_id, self.application_id), in_worker()
         now = time.time()
         with permanent_errors_as_config_error():
-            oldest = now - parse_seconds(self.max_age, field="max_age")
-            youngest = now - parse_seconds(self.min_age, field="min_age")
+            oldest = now - parse_argument("max_age", self.max_age)
+            youngest = now - parse_argument("min_age", self.min_age)
         left: Counter[str] = Counter()
         cancelled: list[str] = []
         incomplete: list[str] = []
@@ -128,13 +131,23 @@ class LosantNotebookOrphanSweepOperator(BaseOperator):
             raise NotebookExecutionError("; ".join(problems))
         return report
 
+    def _notebooks(self, hook: LosantHook) -> Sequence[str]:
+        if self._is_whole_application:
+            return [it.id for it in hook.list_notebooks()]
+        # A template or a task may have returned nothing, which is no reason to sweep everything.
+        given = () if self.notebook_ids is None else self.notebook_ids
+        with permanent_errors_as_config_error():
+            ids: Sequence[str] = parse_argument("notebook_ids", given)
+        if not ids:
+            self.log.info("notebook_ids is empty: no notebook is checked")
+        return ids
+
     def _active(
         self, hook: LosantHook, oldest: float, incomplete: list[str], problems: list[str]
     ) -> list[Execution]:
         active: list[Execution] = []
-        for notebook_id in self.notebook_ids or [it.id for it in hook.list_notebooks()]:
-            with permanent_errors_as_config_error():
-                ids = hook.resolve_application_id(None), losant_id(notebook_id, field="notebook_id")
+        for notebook_id in self._notebooks(hook):
+            ids = hook.resolve_application_id(), notebook_id
             retries = hook.settings.max_retries
             try:
                 reading = hook.client.run(

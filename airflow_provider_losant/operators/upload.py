@@ -10,8 +10,8 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import BaseOperator, storage_path
-from airflow_provider_losant.api.defaults import ONE_NOTEBOOK
 from airflow_provider_losant.exceptions import LosantConfigError, permanent_errors_as_config_error
+from airflow_provider_losant.templates import TextTemplates
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.hooks.losant import LosantHook
 
 
-class LosantNotebookUploadOperator(BaseOperator):
+class LosantNotebookUploadOperator(TextTemplates, BaseOperator):
     """
     Deploy a notebook file to Losant; upload it and update settings only where they differ.
 
@@ -75,8 +75,6 @@ class LosantNotebookUploadOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if (notebook_id is None) == (notebook_name is None):
-            raise TypeError(ONE_NOTEBOOK)
         self.path = path
         self.notebook_id = notebook_id
         self.notebook_name = notebook_name
@@ -87,6 +85,9 @@ class LosantNotebookUploadOperator(BaseOperator):
         self.outputs = outputs
         self.application_id = application_id
         self.losant_conn_id = losant_conn_id
+        from airflow_provider_losant.hooks.arguments import UPLOAD_PARSERS, check_literals
+
+        check_literals(self, LosantNotebookUploadOperator, UPLOAD_PARSERS)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Validate the file, then deploy it."""
@@ -115,24 +116,32 @@ class LosantNotebookUploadOperator(BaseOperator):
 
     def plan(self, hook: LosantHook) -> Plan:
         """Read and validate the file, and return what is to be deployed; sends no request."""
+        from airflow_provider_losant.api.fields import is_given
         from airflow_provider_losant.api.flows.deploy import NotebookFile, Plan
         from airflow_provider_losant.api.payloads import NotebookFields, notebook_body
+        from airflow_provider_losant.hooks.arguments import UPLOAD_PARSERS, parse_argument
         from airflow_provider_losant.hooks.target import name_to_find
 
         with permanent_errors_as_config_error():
             name = name_to_find(self.notebook_id, self.notebook_name)
+        if not is_given(self.path):
+            raise LosantConfigError("path: is missing")
         if self.create and name is None:
             raise LosantConfigError("create: needs notebook_name; a notebook cannot be created by its id")
-        settings: NotebookFields = {}
-        for field in ("description", "image_version", "inputs", "outputs"):
-            if (value := getattr(self, field)) is not None:
-                settings[field] = value
+        with permanent_errors_as_config_error():
+            settings: NotebookFields = {}
+            for field in ("description", "image_version", "inputs", "outputs"):
+                # An empty text empties the description. Airflow writes a missing value as the text None.
+                if (value := getattr(self, field)) not in (None, "None"):
+                    settings[field] = parse_argument(field, value, UPLOAD_PARSERS)
+            notebook_id = parse_argument("notebook_id", self.notebook_id) if name is None else None
+            raw = _read_notebook(parse_argument("path", self.path))
         return Plan(
             application_id=hook.resolve_application_id(),
-            notebook_id=self.notebook_id if name is None else None,
+            notebook_id=notebook_id,
             name=name,
             may_create=self.create,
-            content=NotebookFile(name=storage_path(self.path).name, raw=_read_notebook(self.path)),
+            content=NotebookFile(name=storage_path(self.path).name, raw=raw),
             body=notebook_body(settings),
         )
 

@@ -9,15 +9,15 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow_provider_losant._compat import (
-    AirflowFailException,
+    TRIGGER_FAILED,
     AirflowSensorTimeout,
-    AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
 )
-from airflow_provider_losant.api.defaults import LONGEST, MAX_LOG_LAG, ONE_NOTEBOOK
+from airflow_provider_losant.api.defaults import LONGEST, MAX_LOG_LAG
 from airflow_provider_losant.links.notebook import LosantNotebookLink
+from airflow_provider_losant.templates import TextTemplates
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from airflow_provider_losant._compat import Context
     from airflow_provider_losant.api.flows.outcome import Outcome
     from airflow_provider_losant.api.flows.wait import Target, WaitConfig
+    from airflow_provider_losant.execution.deadline import Deadline
     from airflow_provider_losant.execution.outputs import OutputPlan
     from airflow_provider_losant.execution.publisher import ResultPublisher
     from airflow_provider_losant.hooks.losant import LosantHook
 
 
-class LosantNotebookExecutionSensor(BaseSensorOperator):
+class LosantNotebookExecutionSensor(TextTemplates, BaseSensorOperator):
     """
     Wait until an execution of a Losant notebook has ended. The sensor never starts or cancels one.
 
@@ -40,7 +41,8 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
     polling again cannot change it, or skips it with ``soft_fail``.
 
     ``poke_interval``, ``timeout`` (seconds, or timedeltas; at most ten years), ``mode`` and ``soft_fail`` are
-    those of every sensor in Airflow, including the defaults: one poll a minute, for a week.
+    those of every sensor in Airflow, including the defaults: one poll a minute, for a week. ``timeout`` and
+    ``execution_timeout`` count from the start of a try, in a worker and deferred.
 
     :param notebook_id: ID of the notebook; give either this or ``notebook_name``. (templated)
     :param notebook_name: The notebook's exact name, by which it is found when the sensor starts; in the mode
@@ -72,6 +74,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
     :raises AirflowFailException: the execution did not complete, or does not exist; it is also a
         :class:`.NotebookExecutionError`.
     :raises NotebookOutputError: the values could not be read for now.
+    :raises NotebookWaitTimedOut: ``execution_timeout`` passed while the sensor was deferred.
     :raises AirflowSensorTimeout: it had not ended within ``timeout``; it is also a
         :class:`.NotebookWaitTimedOut`.
     """
@@ -109,8 +112,6 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if (notebook_id is None) == (notebook_name is None):
-            raise TypeError(ONE_NOTEBOOK)
         self.notebook_id = notebook_id
         self.notebook_name = notebook_name
         self.execution_id = execution_id
@@ -119,32 +120,41 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         self.statuses = statuses
         self.application_id = application_id
         self.deferrable = deferrable
+        self.start_from_trigger = start_from_trigger
         self.max_log_lag = max_log_lag
         self.values_from = values_from
         self.log_output = log_output
         self.losant_conn_id = losant_conn_id
         self._found_id: str | None = None
         self._publisher: ResultPublisher | None = None
-        self._refuse_choice_beside_id()
+        self._check_arguments()
         if deferrable and start_from_trigger:
             self.start_trigger_args = self._start_trigger_args()
-            self.start_from_trigger = self.start_trigger_args is not None
+        self.start_from_trigger = self.start_trigger_args is not None
 
     def execute(self, context: Context) -> Any:
         """Wait in the triggerer if the sensor is deferrable, otherwise poll here."""
-        if not self.deferrable:
-            return super().execute(context)
-        try:
-            self._find_notebook(context, self._hook(), max_outage=self._timeout)
+        from airflow_provider_losant.sensors.skipping import skipping
+
+        with skipping(self):
+            if not self.deferrable:
+                return super().execute(context)
+            self._find_notebook_in_time(context)
             result = self.poke(context)
-        except AirflowFailException as error:
-            # As BaseSensorOperator does around a poke, and around the return from a trigger.
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException(str(error)) from error
-            raise
-        if isinstance(result, PokeReturnValue):
-            return result.xcom_value
-        return self._defer()
+            if isinstance(result, PokeReturnValue):
+                return result.xcom_value
+            return self._defer(context)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Continue after the deferral, and skip the sensor only after what would skip it without one."""
+        from airflow_provider_losant.sensors.skipping import ended_by, skipping
+
+        with skipping(self):
+            if next_method == TRIGGER_FAILED:
+                with ended_by(self._deadline(context)[1]):
+                    return super().resume_execution(next_method, next_kwargs, context)
+            # Not the method of BaseSensorOperator, which skips also after what another try may not meet.
+            return super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context)
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Poll once."""
@@ -202,6 +212,14 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
     def _timeout(self) -> float:
         return min(self.timeout, LONGEST)
 
+    def _deadline(self, context: Context) -> Deadline:
+        from airflow_provider_losant.execution.deadline import deadline_of_try, first_deadline
+
+        ti = context["ti"]
+        started = getattr(ti, "start_date", None)
+        since = started.timestamp() if started else time.time()
+        return first_deadline(since, self._timeout, deadline_of_try(self, ti))
+
     @property
     def _poll_interval(self) -> float:
         return min(self.poke_interval, LONGEST) or 1.0
@@ -223,11 +241,14 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
 
         return OutputPlan.parse(values_from=self.values_from, log_output=self.log_output)
 
-    def _refuse_choice_beside_id(self) -> None:
+    def _check_arguments(self) -> None:
         """Refuse what is wrong whatever templates render to, while the DAG is parsed."""
+        from airflow_provider_losant.hooks.arguments import check_literals, is_certainly_given
+
+        check_literals(self, LosantNotebookExecutionSensor)
         choice = {name: getattr(self, name) for name in ("since", "statuses", "context_contains")}
-        choice = {name: value for name, value in choice.items() if _is_literal(value)}
-        if choice and _is_literal(self.execution_id):
+        choice = {name: value for name, value in choice.items() if is_certainly_given(value)}
+        if choice and is_certainly_given(self.execution_id):
             from airflow_provider_losant.hooks.target import refuse_choice_beside_id
 
             refuse_choice_beside_id(self.execution_id, choice)
@@ -244,17 +265,27 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
                 max_outage=max_outage,
             )
 
+    def _find_notebook_in_time(self, context: Context) -> None:
+        """Find the notebook; if Losant cannot be asked until ``timeout``, end as after failed pokes."""
+        from airflow_provider_losant.api.errors import LosantError
+
+        try:
+            self._find_notebook(context, self._hook(), max_outage=self._timeout)
+        except LosantError as error:
+            raise AirflowSensorTimeout(f"{error}, for {self._timeout:g} s (timeout)") from error
+
     def _start_trigger_args(self) -> Any:
         from airflow_provider_losant.api.timestamps import parse_seconds
         from airflow_provider_losant.triggers.start_args import start_trigger_args
 
+        allowed = self.execution_timeout
         # A worker reads the values, so that they cross the triggerer and the database only once, as XCom.
         fields = {name: getattr(self, name) for name in self.template_fields if name != "values_from"}
         if isinstance(self.since, date):
             fields["since"] = self.since.isoformat()
         return start_trigger_args(
             poll_interval=self._poll_interval,
-            timeout=self._timeout,
+            timeout=min(self._timeout, allowed.total_seconds()) if allowed else self._timeout,
             statuses=self.statuses,
             max_log_lag=parse_seconds(self.max_log_lag, field="max_log_lag"),
             **fields,
@@ -274,10 +305,10 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
             not_found_after=max_log_lag,
         )
 
-    def _defer(self) -> NoReturn:
+    def _defer(self, context: Context) -> NoReturn:
         from airflow_provider_losant.triggers.notebook import LosantNotebookExecutionTrigger
 
-        config = self._wait_config(deadline=time.time() + self._timeout)
+        config = self._wait_config(self._deadline(context)[0])
         trigger = LosantNotebookExecutionTrigger.for_task(
             self._target(self._hook()),
             config,
@@ -295,24 +326,19 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         from airflow_provider_losant.execution.publisher import ResultPublisher
 
         self._publisher = publisher = ResultPublisher(self, context, hook, self._outputs())
-        url = hook.notebook_url(self._target(hook))
+        url, limit = hook.notebook_url(self._target(hook)), self._deadline(context)[1]
         try:
             result = publisher.result_or_raise(
                 outcome,
                 url=url,
-                limit=f"timeout ({self._timeout:g} s)",
+                limit=limit,
                 fate="the execution was not cancelled",
             )
         except NotebookWaitTimedOut as error:
+            if not limit.startswith("timeout"):
+                raise  # as when Airflow ends a task after execution_timeout, which it retries
             raise not_retried(error, AirflowSensorTimeout) from error.__cause__
         except NotebookExecutionError as error:
             raise not_retried(error) from error.__cause__
         ref = hook.execution_ref(result["notebook_id"], result["execution_id"])
         return publisher.publish(publisher.deliver(result, ref, hook.client.run))
-
-
-def _is_literal(value: object) -> bool:
-    """Tell whether an argument is given, and not by a template or an XCom that may be empty."""
-    if isinstance(value, str):
-        return bool(value) and not any(it in value for it in ("{{", "{%", "{#"))
-    return isinstance(value, date | int | float | Mapping | Sequence)

@@ -8,18 +8,18 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import AirflowException, BaseOperator
-from airflow_provider_losant.api.defaults import ONE_NOTEBOOK
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
+from airflow_provider_losant.templates import TextTemplates
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_losant._compat import Context
+    from airflow_provider_losant.api.defaults import IfExists
     from airflow_provider_losant.hooks.losant import LosantHook
-    from airflow_provider_losant.hooks.output_folder import IfExists
 
 
-class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
+class LosantNotebookOutputsToObjectStorageOperator(TextTemplates, BaseOperator):
     """
     Copy output files of an execution to a folder of any object storage: local, ``s3``, ``gs``, ``abfs``, ...
 
@@ -72,8 +72,6 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if (notebook_id is None) == (notebook_name is None):
-            raise TypeError(ONE_NOTEBOOK)
         self.notebook_id = notebook_id
         self.notebook_name = notebook_name
         self.execution_id = execution_id
@@ -87,16 +85,22 @@ class LosantNotebookOutputsToObjectStorageOperator(BaseOperator):
         self._hook: LosantHook | None = None
         self._notebook_id = ""
         self._saved: dict[str, str] = {}
+        from airflow_provider_losant.hooks.arguments import check_literals
+
+        check_literals(self, LosantNotebookOutputsToObjectStorageOperator)
 
     def execute(self, context: Context) -> dict[str, str]:
         """Download the selected outputs."""
         from airflow_provider_losant.api.flows.steps import Interrupted
         from airflow_provider_losant.hooks.losant import LosantHook
+        from airflow_provider_losant.hooks.output_folder import OutputFolder
         from airflow_provider_losant.hooks.target import resolve_notebook
 
         self._hook = hook = LosantHook(self.losant_conn_id, self.application_id)
         hook.client.is_interrupted = lambda: self._is_killed
         try:
+            with permanent_errors_as_config_error():
+                OutputFolder.parse(self.destination)
             self._notebook_id = resolve_notebook(
                 hook, context, notebook_id=self.notebook_id, notebook_name=self.notebook_name
             )

@@ -23,14 +23,13 @@ from airflow_provider_losant._compat import (
     trigger_task_state,
 )
 from airflow_provider_losant.api.defaults import MAX_LOG_LAG
-from airflow_provider_losant.api.fields import losant_id
 from airflow_provider_losant.api.flows.abandoned import why_abandoned
 from airflow_provider_losant.api.flows.cancel import cancel
-from airflow_provider_losant.api.flows.execution_filter import parse_context_contains, parse_statuses
+from airflow_provider_losant.api.flows.execution_filter import parse_context_contains
 from airflow_provider_losant.api.flows.polling import conclude
 from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
 from airflow_provider_losant.api.model import COMPLETED
-from airflow_provider_losant.api.timestamps import parse_seconds
+from airflow_provider_losant.hooks.arguments import parse_argument, parse_optional
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.triggers.event_stream import Subscription, check_queue, completions
 from airflow_provider_losant.triggers.shared_poll import wait_until_done
@@ -308,12 +307,12 @@ class LosantNotebookEventTrigger(BaseEventTrigger):
         super().__init__(**self._queue)  # type: ignore[no-untyped-call]  # Airflow's
         check_unknown(self, unknown, stored=stored)
         self.subscription = Subscription(
-            losant_conn_id=losant_conn_id,
-            application_id=application_id and losant_id(application_id, field="application_id"),
-            notebook_id=losant_id(notebook_id, field="notebook_id"),
-            statuses=parse_statuses(statuses),
-            poll_interval=parse_seconds(poll_interval, field="poll_interval"),
-            batch=batch,
+            losant_conn_id=parse_argument("losant_conn_id", losant_conn_id),
+            application_id=parse_optional("application_id", application_id),
+            notebook_id=parse_argument("notebook_id", notebook_id),
+            statuses=parse_argument("statuses", statuses),
+            poll_interval=parse_argument("poll_interval", poll_interval),
+            batch=parse_argument("batch", batch),
             context_contains=parse_context_contains(context_contains),
         )
 

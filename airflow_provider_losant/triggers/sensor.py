@@ -17,6 +17,7 @@ from airflow_provider_losant.api.defaults import MAX_LOG_LAG
 from airflow_provider_losant.api.flows.notebooks import find_notebook
 from airflow_provider_losant.api.flows.wait import WaitConfig
 from airflow_provider_losant.api.timestamps import parse_timestamp
+from airflow_provider_losant.hooks.arguments import is_rendered
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.hooks.target import NOTEBOOK_KEY, name_to_find, resolve_target
 from airflow_provider_losant.links.notebook import LosantNotebookLink
@@ -35,7 +36,8 @@ class LosantNotebookSensorTrigger(BaseTrigger):
     Render a sensor's arguments as a worker would, and then wait for the execution.
 
     The triggerer renders with less than a worker has: no macros or filters of the DAG, no XComs of mapped
-    tasks. If the wait cannot start here for any reason, the event is None, and a worker starts it.
+    tasks, and no native objects, in which ``context_contains`` may differ. If the wait cannot start here for
+    any reason, the event is None, and a worker starts it.
 
     The arguments are a wire format, as those of
     :class:`~airflow_provider_losant.triggers.notebook.LosantNotebookExecutionTrigger`. The scheduler stores
@@ -169,11 +171,19 @@ class LosantNotebookSensorTrigger(BaseTrigger):
     def _render_arguments(self, context: Any) -> None:
         from jinja2 import StrictUndefined
 
+        if is_rendered(self.context_contains) and self._renders_native_objects():
+            raise LookupError("the triggerer renders templates in context_contains to text only")
         env = self.get_template_env()
         env.undefined = StrictUndefined
         ti = _TemplateTaskInstance(context["ti"])
         template_context: Any = {**context, "ti": ti, "task_instance": ti}
         super().render_template_fields(template_context, env)
+
+    def _renders_native_objects(self) -> bool:
+        """Tell whether a worker renders templates of the task to native objects."""
+        of_task = getattr(self.task, "render_template_as_native_obj", None)
+        of_dag = getattr(getattr(self.task, "dag", None), "render_template_as_native_obj", False)
+        return bool(of_dag if of_task is None else of_task)
 
     def _deadline(self) -> float:
         """

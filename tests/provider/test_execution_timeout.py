@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_provider_losant._compat import AirflowTaskTimeout
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import NotebookWaitTimedOut
-from airflow_provider_losant.execution.arguments import SIGNAL_MARGIN
+from airflow_provider_losant.execution.deadline import SIGNAL_MARGIN
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from tests.provider.conftest import cancels, operations
 from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_losant.api.defaults import LONGEST
 from airflow_provider_losant.emulator import Emulator, Script
+from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.operators.sweep import LosantNotebookOrphanSweepOperator
@@ -165,9 +166,7 @@ def test_a_sweep_may_look_back_without_end(losant: Emulator, notebook: str, valu
 def test_what_is_no_time_is_refused_before_any_request(
     losant: Emulator, notebook: str, name: str, value: Any
 ) -> None:
-    operator = LosantNotebookExecuteOperator(task_id="report", notebook_id=notebook, **{name: value})
-
-    with pytest.raises(Exception, match=rf"^{name}: .* is not a positive number"):
-        operator.execute(context_of(Ti()))
+    with pytest.raises(LosantConfigError, match=rf"^{name}: .* is not a positive number"):
+        LosantNotebookExecuteOperator(task_id="report", notebook_id=notebook, **{name: value})
 
     assert losant.requests == []

@@ -295,6 +295,30 @@ def test_an_xcom_in_a_wanted_context_is_rendered(notebook: str, triggerer: Trigg
 
 
 @where_it_can
+@pytest.mark.parametrize("of_task", [False, True], ids=["DAG", "task"])
+def test_a_wanted_context_with_native_objects_is_rendered_in_a_worker(
+    notebook: str, triggerer: Triggerer, of_task: bool
+) -> None:
+    triggerer.dag.render_template_as_native_obj = not of_task
+    own = {"render_template_as_native_obj": True} if of_task else {}
+    with triggerer.dag:
+        sensor(notebook, since="{{ ds_nodash }}", context_contains={"day": "{{ ds_nodash }}"}, **own)
+
+    assert triggerer.begin() is None
+
+
+@where_it_can
+def test_text_is_rendered_in_the_triggerer_also_in_a_dag_with_native_objects(
+    notebook: str, execution: str, triggerer: Triggerer
+) -> None:
+    triggerer.dag.render_template_as_native_obj = True
+    with triggerer.dag:
+        sensor(notebook, since="{{ ds_nodash }}", execution_id="{{ none }}", context_contains={})
+
+    assert triggerer.begin()["result"]["execution_id"] == execution
+
+
+@where_it_can
 def test_an_execution_that_does_not_exist_ends_the_wait_in_the_triggerer(
     notebook: str, triggerer: Triggerer
 ) -> None:
@@ -382,10 +406,9 @@ def test_a_name_that_the_trigger_cannot_find_is_reported_by_the_worker(
         {"execution_id": "{{ ti.xcom_pull(task_ids='mapped') }}"},
         {"since": "{{ prev_start_date_success }}"},
         {"since": "{{ (triggering_asset_events.values() | first | first).timestamp }}"},
-        {"since": "yesterday"},
+        {"since": "{{ 'yesterday' }}"},
         {"since": "2026-01-01", "context_contains": {"site": "{{ nowhere }}"}},
         {"since": "2026-01-01", "context_contains": "{site: {{ ds }}}"},
-        {"since": "2026-01-01", "statuses": ["done"]},
         {"since": "{{ ds }}", "execution_id": "{{ '0' * 24 }}"},
         {"execution_id": "0" * 24, "losant_conn_id": "{{ nowhere }}"},
         {"execution_id": "0" * 24, "application_id": "{{ nowhere }}"},
@@ -416,5 +439,5 @@ def test_the_worker_then_starts_the_wait(notebook: str, execution: str) -> None:
 
 
 def test_invalid_arguments_are_reported_by_the_worker(notebook: str) -> None:
-    with pytest.raises(LosantConfigError, match="since: 'yesterday' is not a timestamp"):
-        sensor(notebook, since="yesterday").execute_complete(context_of(Ti()), None)
+    with pytest.raises(LosantConfigError, match=r"since: '\{\{ day \}\}' is not a timestamp"):
+        sensor(notebook, since="{{ day }}").execute_complete(context_of(Ti()), None)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.providers.common.compat.sdk import DAG, TaskDeferred
 
 from airflow_provider_losant.emulator import Script
 from airflow_provider_losant.exceptions import LosantConfigError, NotebookExecutionError
@@ -43,6 +43,30 @@ def test_an_invalid_age_is_refused_before_any_request(losant: Emulator, age: str
     with pytest.raises(LosantConfigError, match=f"^{age}: "):
         LosantNotebookOrphanSweepOperator(task_id="sweep", **{age: -1}).execute({})
 
+    assert losant.requests == []
+
+
+@pytest.mark.parametrize("empty", [[], (), None], ids=str)
+def test_an_empty_list_of_notebooks_sweeps_none_of_them(
+    losant: Emulator, notebook: str, task_log: TaskLog, empty: Any
+) -> None:
+    losant.script(notebook, Script(ending="hang"))
+    LosantHook().execute_notebook(notebook)
+    losant.clear_requests()
+    with DAG("energy", schedule=None):
+        listing = LosantNotebookExecuteOperator(task_id="list", notebook_id=notebook)
+        one = LosantNotebookOrphanSweepOperator(task_id="sweep", notebook_ids=listing.output, min_age=0.001)
+    one.notebook_ids = empty  # as Airflow resolves it
+
+    assert one.execute({}) == {"checked": 0, "cancelled": [], "left": {}, "incomplete": []}
+    assert losant.requests == []
+    assert "notebook_ids is empty: no notebook is checked" in task_log()
+
+
+def test_an_empty_list_in_the_dag_sweeps_no_notebook(losant: Emulator, notebook: str) -> None:
+    report = LosantNotebookOrphanSweepOperator(task_id="sweep", notebook_ids=[]).execute({})
+
+    assert report["checked"] == 0
     assert losant.requests == []
 
 

@@ -240,3 +240,16 @@ def test_an_invalid_argument_of_an_export_is_named_before_any_request(
     with pytest.raises(LosantConfigError, match=says):
         export(**{"notebook": notebook, **options})
     assert losant.requests == []
+
+
+def test_outputs_as_tuples_are_not_changed_with_every_run(losant: Emulator, file: Path) -> None:
+    outputs = tuple(dict(reversed(it.items())) for it in OUTPUTS)
+    upload(file, notebook_name="Report", create=True, outputs=OUTPUTS)
+
+    assert not upload(file, notebook_name="Report", outputs=outputs)["changed"]
+
+
+def test_an_empty_list_removes_the_outputs_once(losant: Emulator, file: Path) -> None:
+    upload(file, notebook_name="Report", create=True, outputs=OUTPUTS)
+
+    assert [upload(file, notebook_name="Report", outputs=())["changed"] for _ in range(2)] == [True, False]

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import JSON_ERRORS, LosantError
+from airflow_provider_losant.api.fields import is_same_json
 from airflow_provider_losant.api.flows.notebooks import ambiguous, find_notebook, notebooks_named
 from airflow_provider_losant.api.flows.retry import call_with_retry
 from airflow_provider_losant.api.flows.steps import Fetch, LogLine
@@ -39,7 +40,7 @@ class NotebookFile:
         if self.raw == other:
             return True
         try:
-            return bool(json.loads(self.raw) == json.loads(other))
+            return is_same_json(json.loads(self.raw), json.loads(other))
         except JSON_ERRORS:
             return False
 
@@ -143,7 +144,9 @@ def deploy_difference(plan: Plan, difference: Difference, retries: int) -> FileF
 
 
 def _compare(plan: Plan, notebook: Notebook) -> FileFlow[Difference]:
-    body = {name: value for name, value in plan.body.items() if notebook.raw.get(name) != value}
+    body = {
+        name: value for name, value in plan.body.items() if not is_same_json(notebook.raw.get(name), value)
+    }
     current = yield from _read_file(notebook, plan.content)
     is_uploaded = current is None or not plan.content.is_same_as(current)
     return Difference(notebook=notebook, body=body, is_uploaded=is_uploaded, current=current)

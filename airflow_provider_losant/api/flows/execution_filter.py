@@ -8,14 +8,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.execution_log import SLICE
-from airflow_provider_losant.api.model import STATUSES
+from airflow_provider_losant.api.fields import is_same_json
 from airflow_provider_losant.api.payloads import encode_context
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from airflow_provider_losant.api.execution_log import ExecutionLog
     from airflow_provider_losant.api.model import Execution
 
@@ -108,32 +105,14 @@ def parse_context_contains(value: Mapping[str, Any] | str | None) -> str | None:
     :param value: A mapping, or the JSON text of an object.
     :raises InvalidArgument: it is neither.
     """
-    if not value or (isinstance(value, str) and not value.strip()):
-        return None
     text = encode_context(value, field="context_contains")
-    parsed = json.loads(text or "null")
-    if not isinstance(parsed, dict):
-        raise InvalidArgument("context_contains", f"{value!r} is not a mapping or a JSON object")
-    return text if parsed else None
-
-
-def parse_statuses(statuses: Sequence[str]) -> tuple[str, ...]:
-    """
-    Return an argument ``statuses``.
-
-    :raises InvalidArgument: it is empty, or not a list of names of final statuses.
-    """
-    known = [name for name, status in STATUSES.items() if status.is_final]
-    is_list = isinstance(statuses, list | tuple | set | frozenset)
-    if not is_list or not statuses or any(it not in known for it in statuses):
-        raise InvalidArgument("statuses", f"{statuses!r} is not a list of some of {', '.join(known)}")
-    return tuple(statuses)
+    return text if text and json.loads(text) else None
 
 
 def _contains(found: Any, wanted: Any) -> bool:
     """Tell whether a value is the wanted one, or an object that has its keys with values that contain its."""
     if not isinstance(wanted, dict):
-        return _is_same(found, wanted)
+        return is_same_json(found, wanted)
     if not isinstance(found, dict):
         return False
     # A loop, because all() with a generator takes several times as long, for each entry and each wait.
@@ -141,14 +120,3 @@ def _contains(found: Any, wanted: Any) -> bool:
         if key not in found or not _contains(found[key], value):
             return False
     return True
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    """Tell whether two JSON values are equal: unlike in Python, ``true`` is not 1."""
-    if one != other:
-        return False
-    if isinstance(one, dict):
-        return all(_is_same(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return all(map(_is_same, one, other))
-    return isinstance(one, bool) == isinstance(other, bool)

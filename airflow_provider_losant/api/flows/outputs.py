@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,11 +17,10 @@ from typing import TYPE_CHECKING
 from airflow_provider_losant.api.errors import (
     ExecutionNotFound,
     FileAccessDenied,
-    InvalidArgument,
     LosantError,
     OutputError,
 )
-from airflow_provider_losant.api.fields import listed
+from airflow_provider_losant.api.fields import file_patterns, is_file_name, listed, positive_integer, text
 from airflow_provider_losant.api.flows.log_reader import SINCE_MARGIN, WHOLE_LOG, LogLimit, read_log
 from airflow_provider_losant.api.flows.retry import backoff
 from airflow_provider_losant.api.flows.steps import Fetch, LogLine, OpenSink, Sleep, Tail
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
 ALL = "*"
 RESULT_FILES = frozenset({"result.html", "result.pdf", "result.ipynb", "result.log", "result.error.log"})
 """The outputs that Losant makes of every execution; the notebook writes all others."""
-# A name that comes from Losant becomes part of a path, so it must not lead out of the folder.
-_NAME = re.compile(r"(?!\.{1,2}(/|$))[^/\\:\x00-\x1f]+(/(?!\.{1,2}(/|$))[^/\\:\x00-\x1f]+)*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,29 +52,23 @@ class OutputSelection:
     is_literal: bool = False
 
     @classmethod
-    def parse(cls, names: str | Sequence[str], max_bytes: int | None) -> OutputSelection:
+    def parse(cls, names: object, max_bytes: object) -> OutputSelection:
         """
         Validate a DAG's arguments.
 
         :raises InvalidArgument: ``names`` is empty or has an empty name, or ``max_bytes`` is not positive.
         """
-        selected = (names,) if isinstance(names, str) else tuple(names)
-        if not all(selected) or not selected:
-            raise InvalidArgument("outputs", f"{names!r} names no file")
-        _check_max_bytes(max_bytes)
-        return cls(names=selected, max_bytes=max_bytes)
+        return cls(names=file_patterns(names, field="outputs"), max_bytes=_parse_max_bytes(max_bytes))
 
     @classmethod
-    def parse_name(cls, name: str, max_bytes: int | None = None) -> OutputSelection:
+    def parse_name(cls, name: object, max_bytes: object = None) -> OutputSelection:
         """
         Validate the name of one output, which is taken literally.
 
         :raises InvalidArgument: ``name`` is empty, or ``max_bytes`` is not positive.
         """
-        if not name:
-            raise InvalidArgument("name", "is missing")
-        _check_max_bytes(max_bytes)
-        return cls(names=(name,), max_bytes=max_bytes, is_literal=True)
+        names = (text(name, field="name"),)
+        return cls(names=names, max_bytes=_parse_max_bytes(max_bytes), is_literal=True)
 
     def select(self, execution: Execution) -> list[File]:
         """
@@ -119,16 +109,6 @@ class OutputSelection:
         if "/" in name or (has_magic(name) and not self.is_literal):
             return message
         return f"{message}. Losant keeps it if the notebook's outputs contain {output_configuration(name)}"
-
-
-def _check_max_bytes(max_bytes: int | None) -> None:
-    if max_bytes is not None and max_bytes <= 0:
-        raise InvalidArgument("max_bytes", f"{max_bytes!r} is not a positive number")
-
-
-def is_file_name(name: object) -> bool:
-    """Return whether an output can have this name: one of a file, or of a file in a folder."""
-    return isinstance(name, str) and bool(_NAME.fullmatch(name))
 
 
 def output_configuration(name: str) -> str:
@@ -186,6 +166,10 @@ def download(
     """
     execution = yield from find_execution(ref, retries)
     return (yield from _download(execution, selection, sink_for, retries))
+
+
+def _parse_max_bytes(max_bytes: object) -> int | None:
+    return None if max_bytes is None else positive_integer(max_bytes, field="max_bytes")
 
 
 def read_output(ref: ExecutionRef, selection: OutputSelection, retries: int) -> FileFlow[bytes]:

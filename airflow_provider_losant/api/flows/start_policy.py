@@ -12,10 +12,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.api import endpoints
-from airflow_provider_losant.api.errors import JSON_ERRORS, InvalidArgument, LosantError, ProtocolError
+from airflow_provider_losant.api.errors import JSON_ERRORS, LosantError, ProtocolError
 from airflow_provider_losant.api.flows.cancel import cancel
 from airflow_provider_losant.api.flows.ownership import MARKER_KEY
 from airflow_provider_losant.api.flows.retry import call_with_retry
@@ -24,14 +24,11 @@ from airflow_provider_losant.api.flows.submission import Started
 from airflow_provider_losant.api.timestamps import format_timestamp
 
 if TYPE_CHECKING:
+    from airflow_provider_losant.api.defaults import IfRunning, OnExceeded, Window
     from airflow_provider_losant.api.flows.reconnect import ExecutionFinder
     from airflow_provider_losant.api.flows.steps import Flow
     from airflow_provider_losant.api.flows.submission import Submission
     from airflow_provider_losant.api.model import Execution
-
-IfRunning = Literal["start", "wait", "adopt", "skip", "fail", "cancel_previous"]
-Window = Literal["day", "billing_period"]
-OnExceeded = Literal["fail", "skip"]
 
 
 class StartDenied(LosantError):
@@ -100,22 +97,6 @@ class StartPolicy:
     def is_unconditional(self) -> bool:
         """Whether there are no conditions."""
         return self.if_running == "start" and self.max_minutes is None
-
-    def validate(self) -> StartPolicy:
-        """
-        Return the policy itself, if its arguments are valid.
-
-        :raises InvalidArgument: one of them is not.
-        """
-        known = {"if_running": IfRunning, "minutes_window": Window, "on_exceeded": OnExceeded}
-        for field, values in known.items():
-            if getattr(self, field) not in get_args(values):
-                raise InvalidArgument(
-                    field, f"{getattr(self, field)!r} is none of {', '.join(get_args(values))}"
-                )
-        if self.max_minutes is not None and not self.max_minutes > 0:
-            raise InvalidArgument("max_minutes", f"{self.max_minutes!r} is not a positive number")
-        return self
 
     def admit(self, finder: ExecutionFinder) -> Flow[Started | Blocked | Allowed]:
         """

@@ -8,13 +8,13 @@ from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_provider_losant.api.errors import BadRequest, LosantError
 from airflow_provider_losant.api.flows.ownership import MARKER_KEY, Owner, read_marker
-from airflow_provider_losant.api.flows.start_policy import Blocked, IfRunning, Replaced, StartPolicy
+from airflow_provider_losant.api.flows.start_policy import Blocked, Replaced, StartPolicy
 from airflow_provider_losant.api.flows.steps import Sleep
 from airflow_provider_losant.api.flows.submission import Started, Submission, SubmitPolicy
 from airflow_provider_losant.api.flows.submit import submit_once
@@ -29,6 +29,9 @@ from tests.support.factories import (
 )
 from tests.support.losant_model import LosantModel
 from tests.unit.api.flow_driver import FlowDriver, maximum
+
+if TYPE_CHECKING:
+    from airflow_provider_losant.api.defaults import IfRunning
 
 NOW = 1_800_000_000.0
 OWNER = owner()

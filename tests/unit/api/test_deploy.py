@@ -126,3 +126,28 @@ def test_an_id_needs_no_search() -> None:
 
     with pytest.raises(NotFound):
         deploy_with([NotFound(404, "NotFound", "Notebook was not found")], name=None, notebook_id=NOTEBOOK_ID)
+
+
+@pytest.mark.parametrize(
+    ("current", "planned", "is_same"),
+    [
+        ([{"a": 1, "b": 2}], [{"b": 2, "a": 1}], True),
+        ([{"a": 1}], [{"a": 1.0}], True),
+        ([{"a": True}], [{"a": 1}], False),
+        ([{"a": {"b": [0]}}], [{"a": {"b": [False]}}], False),
+        ([{"a": None}], [{}], False),
+    ],
+    ids=str,
+)
+def test_settings_are_compared_as_json(current: Any, planned: Any, *, is_same: bool) -> None:
+    existing = notebook(outputs=current)
+    responses = [listed(existing), existing, existing]
+
+    _, deployed = deploy_with(responses, body={"outputs": planned})
+
+    assert deployed.is_changed is not is_same
+
+
+def test_a_flag_in_a_file_that_became_a_number_is_a_change() -> None:
+    assert not NotebookFile(name="a.ipynb", raw=b'{"a": true}').is_same_as(b'{"a": 1}')
+    assert NotebookFile(name="a.ipynb", raw=b'{"a": 1.0, "b": 2}').is_same_as(b'{"b": 2, "a": 1}')

@@ -32,7 +32,7 @@ from airflow_provider_losant.api.errors import (
     Unauthorized,
 )
 from airflow_provider_losant.api.http.response import parse_response
-from airflow_provider_losant.api.payloads import MAX_CONTEXT, encode_context, execution_options, notebook_body
+from airflow_provider_losant.api.payloads import encode_context, execution_options, notebook_body
 from tests.support.factories import (
     APPLICATION_ID,
     EXECUTION_ID,
@@ -210,49 +210,6 @@ def test_the_options_are_those_that_losant_publishes() -> None:
     assert set(every) == set(schema["properties"])
     Draft7Validator(schema).validate(every)
     Draft7Validator(schema).validate(execution_options())
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, None),
-        ({}, "{}"),
-        ({"site": "Zürich", "n": [1, 2.5, None, True]}, '{"site":"Zürich","n":[1,2.5,null,true]}'),
-        ('{ "as": "it is" }', '{ "as": "it is" }'),
-        ("[1]", "[1]"),
-    ],
-)
-def test_a_context_is_a_mapping_or_json_text(value: Any, text: str | None) -> None:
-    assert encode_context(value) == text
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "",
-        "site=north",
-        "{'site': 'north'}",
-        "{{ params.site }}",
-        "NaN",
-        '{"limit": Infinity}',
-        {"limit": float("nan")},
-        {"when": datetime(2026, 1, 1, tzinfo=UTC)},
-        {("a", "b"): 1},
-        "[" * 20_000,
-    ],
-    ids=lambda value: repr(value)[:30],
-)
-def test_a_context_that_is_not_json_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidArgument, match=r"^template_context: is not JSON"):
-        encode_context(value)
-
-
-def test_a_context_may_be_as_long_as_losant_accepts_and_no_longer() -> None:
-    longest = json.dumps("é" * (MAX_CONTEXT - 2), ensure_ascii=False)
-
-    assert encode_context(longest) == longest
-    with pytest.raises(InvalidArgument, match=r"^template_context: has 32,768 characters"):
-        encode_context(longest[:-1] + 'x"')
 
 
 def parse_response_of(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_losant.api.errors import Forbidden, InvalidArgument, ProtocolError, ServerError
+from airflow_provider_losant.api.errors import Forbidden, ProtocolError, ServerError
 from airflow_provider_losant.api.flows.start_policy import Blocked, StartDenied, StartPolicy, StartSkipped
 from airflow_provider_losant.api.flows.submission import Started, Submission, SubmitPolicy
 from airflow_provider_losant.api.flows.submit import submit_once
@@ -64,7 +64,7 @@ def submit(
         "poll_interval": 20.0,
         "may_wait_here": may_wait_here,
     }
-    conditions = StartPolicy(**{**given, **start_policy}).validate()
+    conditions = StartPolicy(**{**given, **start_policy})
     return driver.drive(
         submit_once(
             submission, POLICY, start_policy=conditions, is_retry=is_retry, clock=driver.clock, jitter=mean
@@ -401,11 +401,3 @@ def test_a_retry_reconnects_to_its_own_execution_before_any_check() -> None:
     assert isinstance(found, Started)
     assert (found.ref, found.is_owned) == (REF, True)
     assert driver.operations() == ["notebook.logs"]
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"if_running": "maybe"}, {"minutes_window": "year"}, {"on_exceeded": "cry"}, {"max_minutes": 0}]
-)
-def test_an_invalid_condition_is_named(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InvalidArgument, match=f"^{next(iter(wrong))}: "):
-        submit(FlowDriver([]), **wrong)
