@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_losant import __version__
 from airflow_provider_losant.hooks import connection_form
 
 _NAME = "Losant Notebooks"
@@ -17,10 +18,15 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "airflow-provider-losant",
         "name": "Losant",
         "description": "Run, wait for and cancel `Losant Notebooks <https://docs.losant.com/notebooks/overview/>`__.",
+        "versions": [__version__],  # for registries of providers; Airflow asks the installed distribution
         "integrations": [
             {
                 "integration-name": _NAME,
                 "external-doc-url": "https://docs.losant.com/notebooks/overview/",
+                "how-to-guide": [
+                    f"/docs/operators/{it}.md"
+                    for it in ("execute", "task-decorator", "sensor", "upload", "export", "sweep")
+                ],
                 "tags": ["service"],
             },
             {
@@ -42,6 +48,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "source-integration-name": _NAME,
                 "target-integration-name": _STORAGE,
+                "how-to-guide": "/docs/operators/outputs-to-object-storage.md",
                 "python-module": "airflow_provider_losant.transfers.notebook_outputs",
             }
         ],
@@ -63,6 +70,7 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": "losant",
                 "hook-class-name": "airflow_provider_losant.hooks.losant.LosantHook",
                 "hook-name": "Losant",
+                "external-services": ["Losant"],
                 **connection_form.provider_info_form(),
             }
         ],

@@ -3,7 +3,8 @@
 Run the tests on every Airflow that we support, each in an environment of its own, and print a table.
 
 ``python3 -m tests.matrix``, with versions of Airflow as arguments, or without for all. The newest one is also
-tested with every later Python that is found. Standard library only: used before anything is installed.
+tested with every later Python that is found. ``--lowest`` tests the lowest version of each requirement
+instead. Standard library only: used before anything is installed.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.airflow_versions import MINORS, NEWEST
+from tests.support.airflow_versions import LOWEST, MINORS, NEWEST
 from tests.support.paths import ROOT
 
 SUITES = ("tests/unit", "tests/provider", "tests/meta")
+LOWEST_SUITES = ("tests/unit", "tests/contract", "tests/provider", "tests/meta/test_provider_info.py")
+"""What shows whether the lowest versions of the requirements are enough."""
 LATEST_PYTHON = (3, 14)
 """The latest Python that the newest Airflow can be installed with."""
 LIMIT = 45 * 60.0
@@ -41,11 +44,12 @@ class Cell:
     airflow: str
     python: str
     interpreter: str
+    lowest: bool = False
 
     @property
     def title(self) -> str:
         """Its name in the output."""
-        return f"Airflow {self.airflow} on Python {self.python}"
+        return f"Airflow {self.airflow} on Python {self.python}{', lowest versions' if self.lowest else ''}"
 
     def command(self, tests: Sequence[str], report: Path) -> list[str]:
         """
@@ -53,8 +57,9 @@ class Cell:
 
         The newest Airflow on this Python uses the environment of ``python3 -m tests``.
         """
-        shares = self.airflow == NEWEST and self.interpreter == sys.executable
+        shares = self.airflow == NEWEST and self.interpreter == sys.executable and not self.lowest
         which = [] if shares else ["--airflow", self.airflow]
+        which += ["--lowest"] if self.lowest else []
         # The environments run in parallel, in few processes; each has temporary folders of its own.
         apart = ["-n", "2", "-p", "no:cacheprovider", f"--basetemp={report.with_suffix('')}"]
         return [self.interpreter, "-m", "tests", *which, *tests, "-q", *apart, f"--junitxml={report}"]
@@ -119,10 +124,15 @@ def _can_build(interpreter: Path) -> bool:
     return False
 
 
+def own_cell(airflow: str, *, lowest: bool = False) -> Cell:
+    """Return an Airflow on this Python."""
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return Cell(airflow=airflow, python=own, interpreter=sys.executable, lowest=lowest)
+
+
 def cells(airflows: Sequence[str], later: Iterable[tuple[str, Path]]) -> list[Cell]:
     """Return what to test: every Airflow on this Python, and the newest on the later ones."""
-    own = f"{sys.version_info.major}.{sys.version_info.minor}"
-    chosen = [Cell(airflow=it, python=own, interpreter=sys.executable) for it in airflows]
+    chosen = [own_cell(it) for it in airflows]
     if NEWEST in airflows:
         chosen += [Cell(airflow=NEWEST, python=version, interpreter=str(path)) for version, path in later]
     return chosen
@@ -154,7 +164,7 @@ async def test_all(
     slots = asyncio.Semaphore(at_once)
 
     async def one(cell: Cell) -> tuple[Result, float]:
-        name = f"airflow-{cell.airflow}-python-{cell.python}"
+        name = f"{'lowest-' if cell.lowest else ''}airflow-{cell.airflow}-python-{cell.python}"
         report, log = Path(folder) / f"{name}.xml", logs / f"{name}.log"
         async with slots:
             print(f"  ..   {cell.title}", flush=True)
@@ -189,13 +199,19 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.matrix", description=about)
     parser.add_argument("airflow", nargs="*", help=f"any of {', '.join(MINORS)}; all by default")
     parser.add_argument("--at-once", type=int, default=2, help="how many to test at the same time")
-    parser.add_argument("--tests", nargs="+", default=SUITES, help=f"by default {', '.join(SUITES)}")
+    parser.add_argument("--lowest", action="store_true", help=f"lowest versions, with {' or '.join(LOWEST)}")
+    parser.add_argument("--tests", nargs="+", help=f"by default {', '.join(SUITES)}")
     parser.add_argument("-m", dest="markers", default="", help="only those with these markers, as for pytest")
     given = parser.parse_args(arguments)
-    if unknown := set(given.airflow) - set(MINORS):
+    known = tuple(LOWEST) if given.lowest else MINORS
+    if unknown := set(given.airflow) - set(known):
         parser.error(f"there are no constraints for Airflow {', '.join(sorted(unknown))}")
-    chosen = cells(given.airflow or MINORS, later_pythons(folders_with_pythons()))
-    tests = [*given.tests, "-m", given.markers]
+    airflows = given.airflow or known
+    if given.lowest:
+        chosen = [own_cell(it, lowest=True) for it in airflows]
+    else:
+        chosen = cells(airflows, later_pythons(folders_with_pythons()))
+    tests = [*(given.tests or (LOWEST_SUITES if given.lowest else SUITES)), "-m", given.markers]
     results = asyncio.run(test_all(chosen, tests, given.at_once))
     print(f"\n{table(results)}")
     return 0 if all(result.is_good for result, _ in results.values()) else 1

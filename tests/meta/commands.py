@@ -24,6 +24,7 @@ PLACEHOLDERS = {
     "<application id>": "575ec8687ae143cd83dc4a97",
 }
 TOOLS = {"airflow", "bash", "cd", "curl", "dot", "git", "lint-imports", "mkdir", "source"}
+TOOLS |= {"pre-commit", "sha256sum"}
 """Programs of which only the name is judged, unless there is more to say below."""
 
 
@@ -81,7 +82,7 @@ def problems_of_python(switch: str, module: str, *rest: str) -> Iterator[str]:
 def options_of(module: str, rest: Sequence[str]) -> str:
     """Return what a module says about its options, which may depend on the words that follow."""
     if module == "tests":  # hands over to pytest, which learns more of the folders that it is given
-        return help_of("pytest", *(it for it in rest if it.startswith("tests/"))) + " --airflow"
+        return help_of("pytest", *(it for it in rest if it.startswith("tests/"))) + " --airflow --lowest"
     return help_of(module, *(rest[:1] if module == "twine" else ()))
 
 

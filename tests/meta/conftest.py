@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.installed import Run, build, run
+from tests.support.installed import RELEASED, Run, build, run
 from tests.support.source_files import PACKAGE, ROOT
 
 
@@ -19,7 +19,7 @@ from tests.support.source_files import PACKAGE, ROOT
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build both distributions from the checkout; returns their folder."""
     folder = tmp_path_factory.mktemp("dist")
-    build(ROOT, folder)
+    build(ROOT, folder, SOURCE_DATE_EPOCH=str(RELEASED))
     return folder
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.support.paths import ROOT
 
 
-@pytest.mark.parametrize("module", ["example_dags.demo", "tests.matrix"])
+@pytest.mark.parametrize("module", ["example_dags.demo", "tests.matrix", "tests.release"])
 def test_a_command_starts_without_any_package(module: str) -> None:
     command = [sys.executable, "-S", "-m", module, "--help"]
 

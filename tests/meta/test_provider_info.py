@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from jsonschema import validate
 
+from airflow_provider_losant import __version__
 from airflow_provider_losant.get_provider_info import get_provider_info
 from tests.support.source_files import PACKAGE, ROOT, modules, tree
 
@@ -50,7 +51,32 @@ def test_airflow_understands_every_key_of_the_connection_form() -> None:
     known = {"connection-type", "hook-class-name", "hook-name", "ui-field-behaviour", "conn-fields"}
 
     validate(INFO["connection-types"], rules)
-    assert [set(it) - known for it in INFO["connection-types"]] == [set()]
+    assert [set(it) - known for it in INFO["connection-types"]] == [{"external-services"}]  # Airflow 3.4
+
+
+def test_the_description_has_the_form_of_airflows_own_providers() -> None:
+    rules = schema("provider.yaml.schema.json")
+    since_3_0 = {"asset-uris"}
+    only_for_releases_of_airflow = {"state": "ready", "source-date-epoch": 0, "dependencies": []}
+    described = {**only_for_releases_of_airflow, **INFO}
+    known = {key: value for key, value in described.items() if key in rules["properties"]}
+
+    validate(known, rules)
+    assert set(INFO) - set(known) <= since_3_0
+
+
+def test_registries_read_the_version_of_the_package() -> None:
+    assert INFO["versions"] == [__version__]
+
+
+def test_every_guide_is_a_page_and_every_page_about_an_operator_is_a_guide() -> None:
+    guides = [
+        *(path for it in INFO["integrations"] for path in it.get("how-to-guide", [])),
+        *(it["how-to-guide"] for it in INFO["transfers"]),
+    ]
+    pages = (ROOT / "docs" / "operators").glob("*.md")
+
+    assert sorted(guides) == sorted(f"/docs/operators/{it.name}" for it in pages)
 
 
 def test_every_component_belongs_to_a_declared_integration() -> None:
@@ -77,7 +103,7 @@ def test_every_transfer_connects_declared_integrations_and_can_be_imported() -> 
     }
 
 
-@pytest.mark.parametrize("kind", ["hooks", "operators", "sensors"])
+@pytest.mark.parametrize("kind", LISTS)
 def test_every_module_for_dag_authors_is_declared(kind: str) -> None:
     suffix = kind.removesuffix("s").capitalize()
     offering = {

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
-from tests.support.airflow_versions import NEWEST
+from tests.lowest import pins, required
+from tests.support.airflow_versions import LOWEST, NEWEST
 from tests.support.source_files import ROOT, own_files
 
 LICENCE_LINE = "# SPDX-License-Identifier: Apache-2.0"
@@ -22,7 +24,7 @@ ONLY_WITH_NEWEST = {"distributed", "lint"}
 
 
 def test_every_source_file_starts_with_its_licence() -> None:
-    scripts = [ROOT / "pyproject.toml", ROOT / ".ci" / "run", *CONSTRAINTS]
+    scripts = [ROOT / "pyproject.toml", *CONSTRAINTS]
     first_lines = {
         str(file.relative_to(ROOT)): [line for line in file.read_text().splitlines() if line[:2] != "#!"][:1]
         for file in [*own_files(".py"), *scripts]
@@ -78,3 +80,32 @@ def test_no_two_constraint_lines_pin_the_same_package() -> None:
     }
 
     assert {name: count.most_common(1)[0][1] for name, count in counts.items()} == dict.fromkeys(counts, 1)
+
+
+@pytest.mark.parametrize("minor", LOWEST)
+def test_the_lowest_versions_are_allowed(minor: str) -> None:
+    file = LOWEST[minor]
+    lowest = pins(file)
+
+    assert file.read_text().startswith(LICENCE_LINE)
+    assert [it for name, it in required().items() if not it.specifier.contains(lowest[name])] == []
+
+
+def test_each_lower_bound_is_a_version_that_is_tested() -> None:
+    tested = [pins(file) for file in LOWEST.values()]
+    bounds = {
+        name: [Version(part.version) for part in it.specifier if part.operator == ">="]
+        for name, it in required().items()
+    }
+    met = {
+        name: [bound for bound in found if any(_is_within(lowest[name], bound) for lowest in tested)]
+        for name, found in bounds.items()
+    }
+
+    assert {name: found for name, found in bounds.items() if len(found) != 1} == {}
+    assert {name: found for name, found in bounds.items() if met[name] != found} == {}
+
+
+def _is_within(version: str, bound: Version) -> bool:
+    """Return whether a version is the bound, or the first that was published of those that it names."""
+    return Version(version).release[: len(bound.release)] == bound.release

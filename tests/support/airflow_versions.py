@@ -32,6 +32,10 @@ CONSTRAINTS = {
 MINORS = tuple(sorted(CONSTRAINTS, key=release))
 NEWEST = next(minor for minor in reversed(MINORS) if _is_final(CONSTRAINTS[minor]))
 """The newest final release: everything runs on it that does not name another Airflow."""
+LOWEST = {
+    minor: ROOT / "tests" / "constraints" / "lowest" / f"airflow-{minor}.txt" for minor in (MINORS[0], NEWEST)
+}
+"""The lowest version that each requirement may have, with the oldest and the newest Airflow."""
 
 
 def is_for(version: str, *, since: str | None = None, before: str | None = None) -> bool:

@@ -9,10 +9,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 Run = Callable[..., str]
+RELEASED = int(datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC).timestamp())
+"""When the commit of a release was made; zip files count in steps of two seconds."""
 
 
 def run(*command: str | Path, umask: int = -1, **environment: str) -> str:

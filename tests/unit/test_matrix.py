@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests import matrix
-from tests.matrix import Cell, Result, cells, counted, later_pythons, table
-from tests.support.airflow_versions import MINORS, NEWEST, is_for
+from tests.matrix import Cell, Result, cells, counted, later_pythons, own_cell, table
+from tests.support.airflow_versions import LOWEST, MINORS, NEWEST, is_for
 
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 NEXT = f"{sys.version_info.major}.{sys.version_info.minor + 1}"
@@ -78,6 +78,24 @@ def test_only_the_newest_airflow_on_this_python_shares_the_environment_of_the_ot
     assert [it for it in chosen if "--airflow" not in it.command([], Path("report.xml"))] == [
         Cell(airflow=NEWEST, python=OWN, interpreter=sys.executable)
     ]
+
+
+def test_the_lowest_versions_have_an_environment_and_a_title_of_their_own() -> None:
+    cell = own_cell(NEWEST, lowest=True)
+
+    assert cell.command([], Path("report.xml"))[1:6] == ["-m", "tests", "--airflow", NEWEST, "--lowest"]
+    assert cell.title == f"Airflow {NEWEST} on Python {OWN}, lowest versions"
+    assert "--lowest" not in own_cell(NEWEST).command([], Path("report.xml"))
+
+
+def test_only_the_oldest_and_the_newest_airflow_are_tested_with_the_lowest_versions(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert list(LOWEST) == [MINORS[0], NEWEST]
+
+    with pytest.raises(SystemExit):
+        matrix.main(["--lowest", MINORS[1]])
+    assert f"no constraints for Airflow {MINORS[1]}" in capsys.readouterr().err
 
 
 def test_a_broken_interpreter_is_skipped(tmp_path: Path) -> None:

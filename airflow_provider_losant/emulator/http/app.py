@@ -90,7 +90,8 @@ class Api:
                 response.headers["Date"] = format_http_date(self._backend.clock())
         finally:
             self._log.complete(request_id, None if response is None else response.status)
-        return response or web.Response()
+        # A response is a mapping for middlewares: before aiohttp 3.12 it is false while that is empty.
+        return web.Response() if response is None else response
 
     def _respond(self, incoming: _Incoming) -> Response:
         if incoming.operation is None:

@@ -52,7 +52,8 @@ class Files:
         if fault is None:
             return web.FileResponse(path, headers={"Content-Type": content_type(path.name)})
         response = Response(status=200, content=path.read_bytes(), content_type=content_type(path.name))
-        return await self._injector.apply(request, fault, lambda: response) or web.Response()
+        changed = await self._injector.apply(request, fault, lambda: response)
+        return web.Response() if changed is None else changed
 
     def _path(self, segments: list[str]) -> Path | None:
         """Return the path of a file; ``None`` if the segments name none."""
