@@ -139,8 +139,8 @@ def test_an_argument_that_becomes_invalid_before_a_retry_is_retried(losant: Emul
     ti.try_number = 2
 
     assert_retryable(
-        lambda: operator(notebook, timeout="long").execute(context_of(ti)),
-        "timeout: 'long'",
+        lambda: operator(notebook, relative_to="{{ ds }}").execute(context_of(ti)),
+        "relative_to: '{{ ds }}'",
         ti.pushed["execution_id"],
     )
 

@@ -273,7 +273,7 @@ def test_only_executions_with_the_wanted_context_fire_events(losant: Emulator, n
         wanted = {"site": "north", "days": {"first": 1}}
         fired = asyncio.create_task(first(watcher(notebook, context_contains=wanted).run(), 1))
         await wait_until_polled(losant)
-        for other in ({"site": "south"}, {"site": "north"}, ["site"], {"site": "north", "days": 1}):
+        for other in ({"site": "south"}, {"site": "north"}, {"north": "site"}, {"site": "north", "days": 1}):
             await asyncio.to_thread(execute_with, other)
         expected = await asyncio.to_thread(execute_with, wanted | {"more": 1})
         return await fired, expected

@@ -32,7 +32,7 @@ def as_in_airflow_3_0(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def operator(notebook: str) -> Any:
     return LosantNotebookExecuteOperator(
-        task_id="report", notebook_id=notebook, deferrable=True, poll_interval=0.02
+        task_id="report", notebook_id=notebook, deferrable=True, poll_interval=0.02, max_log_lag=0.05
     )
 
 

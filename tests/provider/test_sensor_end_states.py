@@ -90,7 +90,7 @@ def unreachable_by_name(*_: Any) -> dict[str, Any]:
 
 
 def wrong_token(*_: Any) -> dict[str, Any]:
-    return {"losant_conn_id": "losant_wrong"}
+    return {"losant_conn_id": "losant_wrong", "timeout": 0.2}  # until when the token may be replaced
 
 
 def failed_execution(losant: Emulator, notebook: str) -> dict[str, Any]:

@@ -309,8 +309,14 @@ def test_an_unreadable_entry_hides_no_other_and_is_logged_once() -> None:
 FILES = {f"file-{it}.csv": {"size": it, "contentType": "text/csv", "url": "x" * 300} for it in range(2)}
 
 
-def ended(count: int, *, apart: float = 0.0, status: str = "completed", **more: Any) -> list[dict[str, Any]]:
-    """Return the log of executions that have ended, newest first, as new objects, as after a request."""
+def ended(
+    count: int, *, first: int = 0, apart: float = 0.0, status: str = "completed", **more: Any
+) -> list[dict[str, Any]]:
+    """
+    Return the log of executions that have ended, newest first, as new objects, as after a request.
+
+    :param first: How many of the oldest it does not list.
+    """
     entries = [
         entry(
             status,
@@ -320,7 +326,7 @@ def ended(count: int, *, apart: float = 0.0, status: str = "completed", **more: 
             outputInfo=FILES,
             **more,
         )
-        for number in range(count)
+        for number in range(first, count)
     ]
     return json.loads(json.dumps(entries[::-1]))  # type: ignore[no-any-return]  # JSON has no type
 
@@ -372,7 +378,9 @@ def test_an_execution_that_is_still_to_be_delivered_takes_about_a_kilobyte() -> 
     tracemalloc.start()
     try:
         for end in range(600, 6_001, 600):  # ten per second for ten minutes, a poll each minute
-            process(feed, ended(end, apart=0.1, templateContext=context)[:700], CREATED_AT + end / 10)
+            entries = ended(end, first=max(0, end - 700), apart=0.1, templateContext=context)
+            process(feed, entries, CREATED_AT + end / 10)
+            del entries
         gc.collect()
         waiting = tracemalloc.get_traced_memory()[0]
     finally:

@@ -39,6 +39,9 @@ class Lazy(Sequence[Any]):
     def __getitem__(self, index: Any) -> Any:
         return (1, MOMENT)[index]
 
+    def __repr__(self) -> str:
+        return "lazy"
+
 
 class Text(str, Enum):  # noqa: UP042 - whose text is not its value, unlike that of StrEnum
     NORTH = "north"
@@ -196,7 +199,7 @@ def test_json_text_with_a_number_that_json_has_not_is_refused_by_its_key(text: s
         ("true", "a boolean"),
         (MOMENT, "text"),
     ],
-    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+    ids=str,
 )
 def test_a_context_that_is_no_object_is_refused(value: Any, kind: str) -> None:
     with pytest.raises(InvalidArgument, match=f"^template_context: is {kind}; Losant needs a mapping"):
