@@ -17,6 +17,7 @@ from airflow_provider_losant._compat import (
     conf,
 )
 from airflow_provider_losant.api.defaults import LONGEST, MAX_LOG_LAG, ONE_NOTEBOOK
+from airflow_provider_losant.links import optional_links
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class LosantNotebookExecutionSensor(BaseSensorOperator):
         "losant_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"context_contains": "json"}
-    operator_extra_links = (LosantNotebookLink(),)
+    operator_extra_links = (LosantNotebookLink(), *optional_links())
     ui_color = "#e3f4e1"
 
     def __init__(
