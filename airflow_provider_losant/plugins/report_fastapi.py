@@ -67,4 +67,4 @@ def _refuse(_: Request, error: Exception) -> HttpResponse:
 
 
 def _http(response: Response) -> HttpResponse:
-    return HttpResponse(response.body, status_code=response.status, headers=dict(response.headers))
+    return HttpResponse(response.body, status_code=int(response.status), headers=dict(response.headers))

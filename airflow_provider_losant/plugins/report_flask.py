@@ -51,4 +51,4 @@ def _read_xcom(place: Place, map_index: int) -> Any:
 
 
 def _http(response: Response) -> HttpResponse:
-    return HttpResponse(response.body, status=response.status, headers=dict(response.headers))
+    return HttpResponse(response.body, status=int(response.status), headers=dict(response.headers))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pages under ``/_emulator/ui``: an application's notebooks, their executions and outputs, to read only."""
+"""The pages under ``/_emulator/ui``: an application's notebooks, executions and outputs, to read only."""
 
 from __future__ import annotations
 
