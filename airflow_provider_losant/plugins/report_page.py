@@ -170,7 +170,7 @@ def _reference(place: Place, read_xcom: ReadXCom) -> Mapping[str, str]:
     """
     Return what a task instance has pushed about its report.
 
-    :raises ReportUnavailable: there is no such task instance, or it has no report; nothing tells them apart.
+    :raises ReportUnavailable: there is no such task instance, or it has no report: the page is the same.
     """
     found = read_xcom(place, int(place.map_index)) if _MAP_INDEX.fullmatch(place.map_index) else None
     if isinstance(found, str):
