@@ -20,6 +20,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.api.errors import (
+    JSON_ERRORS,
     Forbidden,
     LogIncomplete,
     LosantError,
@@ -176,7 +177,7 @@ def _reference(place: Place, read_xcom: ReadXCom) -> Mapping[str, str]:
     if isinstance(found, str):
         try:
             found = json.loads(found)
-        except ValueError:
+        except JSON_ERRORS:
             found = None
     if not isinstance(found, Mapping) or not all(isinstance(found.get(it), str) for it in _FIELDS):
         raise ReportUnavailable(HTTPStatus.NOT_FOUND, REFUSALS[HTTPStatus.NOT_FOUND])

@@ -17,6 +17,7 @@ from airflow_provider_losant.emulator import Emulator, Script
 from example_dags.demo.checks import EXAMPLES
 from tests.support.airflow_2 import LocalAirflow2
 from tests.support.airflow_connection import connection
+from tests.support.postgres import best_database
 from tests.support.processes import Process, free_port, wait_for
 from tests.ui.conftest import BATTERIES, SENSOR_DAG, start
 
@@ -58,7 +59,11 @@ def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Itera
     text = (EXAMPLES / "losant_fire_then_wait.py").read_text().replace("poke_interval=20", "poke_interval=1")
     (dags / "losant_fire_then_wait.py").write_text(text)
     home = tmp_path_factory.mktemp("airflow")
-    with LocalAirflow2(home, dags, env={"AIRFLOW__LOSANT__REPORT_LINKS": "True"}) as running:
+    env = {"AIRFLOW__LOSANT__REPORT_LINKS": "True"}
+    with (
+        best_database() as database,  # with SQLite, Airflow 2 runs one task at a time only
+        LocalAirflow2(home, dags, env=env, sql_alchemy_conn=database) as running,
+    ):
         running.add_connection(CONN_ID, **connection(losant))
         running.wait_for_dag(SENSOR_DAG)
         running.unpause(SENSOR_DAG)
