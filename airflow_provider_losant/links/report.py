@@ -50,14 +50,16 @@ class LosantReportLink(XComLink):
         """
         Push the URL of this task instance, and what its route looks up.
 
-        The iterations of a loop (Airflow 3.4) get none: the four parts of a path do not distinguish them.
+        The try is part of both, so that the link of an earlier try never opens the report of a later one. The
+        iterations of a loop (Airflow 3.4) get none: the parts of a path do not distinguish them.
         """
         if loop_region(context) != "":
             return
         ti = context["ti"]
-        place = (ti.dag_id, ti.run_id, ti.task_id, str(-1 if ti.map_index is None else ti.map_index))
+        map_index, try_number = (-1 if ti.map_index is None else ti.map_index), str(ti.try_number)
+        place = (ti.dag_id, ti.run_id, ti.task_id, str(map_index), try_number)
         ids = {name: getattr(ref, name) for name in ("application_id", "notebook_id", "execution_id")}
-        push_past_backend(ti, REPORT_KEY, {**ids, "losant_conn_id": losant_conn_id})
+        push_past_backend(ti, REPORT_KEY, {**ids, "losant_conn_id": losant_conn_id, "try_number": try_number})
         self.push(context, "/".join([URL_PREFIX.strip("/"), "report", *(quote(it, safe="") for it in place)]))
 
 

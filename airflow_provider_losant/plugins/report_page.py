@@ -15,7 +15,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +43,9 @@ MAX_LOOKUP = 20.0
 """Seconds for which a reader, and a thread of the web server, waits for Losant."""
 REQUEST_TIMEOUT = 5.0
 """Seconds that a part of one request may take; the connection's ``timeout`` is meant for workers."""
-_MAP_INDEX = re.compile(r"-1|0|[1-9]\d{0,8}")
-_FIELDS = ("application_id", "notebook_id", "execution_id", "losant_conn_id")
+_TRY_NUMBER = re.compile(r"[1-9]\d{0,8}", re.ASCII)
+_MAP_INDEX = re.compile(r"-1|0|[1-9]\d{0,8}", re.ASCII)
+_FIELDS = ("application_id", "notebook_id", "execution_id", "losant_conn_id", "try_number")
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
@@ -74,15 +75,30 @@ class Response:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Which task instance a path names; any of it may be made up."""
+    """Which try of a task instance a path names; any of it may be made up."""
 
     dag_id: str
     run_id: str
     task_id: str
     map_index: str
+    try_number: str
+
+    @classmethod
+    def path(cls, placeholder: str) -> str:
+        """
+        Return the path of the route below the prefix, as :meth:`.LosantReportLink.offer` fills it.
+
+        :param placeholder: How the web framework writes a part of a path.
+        """
+        return "/report/" + "/".join(placeholder % it.name for it in fields(cls))
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether the numbers of the task instance are numbers."""
+        return bool(_MAP_INDEX.fullmatch(self.map_index) and _TRY_NUMBER.fullmatch(self.try_number))
 
 
-ReadXCom = Callable[[Place, int], Any]
+ReadXCom = Callable[[Place], Any]
 """Reads the XCom that :meth:`.LosantReportLink.offer` has pushed, without its backend if possible."""
 
 
@@ -169,19 +185,22 @@ def refusal(status: int) -> Response:
 
 def _reference(place: Place, read_xcom: ReadXCom) -> Mapping[str, str]:
     """
-    Return what a task instance has pushed about its report.
+    Return what a try of a task instance has pushed about its report.
 
-    :raises ReportUnavailable: there is no such task instance, or it has no report: the page is the same.
+    :raises ReportUnavailable: there is no such try, or it has no report, or its XComs are those of a later
+        try by now: the page is the same.
     """
-    found = read_xcom(place, int(place.map_index)) if _MAP_INDEX.fullmatch(place.map_index) else None
+    found = read_xcom(place) if place.is_possible else None
     if isinstance(found, str):
         try:
             found = json.loads(found)
         except JSON_ERRORS:
             found = None
-    if not isinstance(found, Mapping) or not all(isinstance(found.get(it), str) for it in _FIELDS):
+    pushed = found if isinstance(found, Mapping) else {}
+    is_complete = all(isinstance(pushed.get(it), str) for it in _FIELDS)
+    if not is_complete or pushed["try_number"] != place.try_number:
         raise ReportUnavailable(HTTPStatus.NOT_FOUND, REFUSALS[HTTPStatus.NOT_FOUND])
-    return {name: found[name] for name in _FIELDS}
+    return {name: pushed[name] for name in _FIELDS}
 
 
 def _look_up(reference: Mapping[str, str]) -> str:

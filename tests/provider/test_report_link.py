@@ -32,7 +32,7 @@ FAILED = Script(
     errors=(("ValueError", "no data"),),
     files={"result.error.log": b"Traceback", "result.ipynb": b"{}"},
 )
-PLACE = Place(dag_id="energy", run_id="manual__2026-01-01", task_id="report", map_index="-1")
+PLACE = Place(dag_id="energy", run_id="manual__2026-01-01", task_id="report", map_index="-1", try_number="1")
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def run(notebook: str, ti: Ti | None = None, **more: Any) -> dict[str, Any]:
 def as_web_server(pushed: dict[str, Any], place: Place = PLACE) -> report_page.Response:
     """Open the report of the only task instance there is."""
 
-    def read(asked: Place, map_index: int) -> Any:
-        return pushed.get(REFERENCE) if (asked, map_index) == (PLACE, -1) else None
+    def read(asked: Place) -> Any:
+        return pushed.get(REFERENCE) if replace(asked, try_number="1") == PLACE else None
 
     return open_report(place, "ada", read)
 
@@ -77,17 +77,19 @@ def served(turned_on: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_task_offers_its_report_by_a_path_below_the_root_of_airflow_3(
     notebook: str, losant: Emulator, deferrable: bool
 ) -> None:
-    ti = Ti(run_id="scheduled__2026-01-01T00:00:00+00:00", map_index=2)
+    run_id = "scheduled__2026-01-01T00:00:00+00:00"
+    ti = Ti(run_id=run_id, map_index=2, try_number=3, max_tries=3)
 
     pushed = run(notebook, ti, deferrable=deferrable)
 
     (execution,) = losant.executions(notebook)
-    assert pushed[LINK] == "losant/report/energy/scheduled__2026-01-01T00%3A00%3A00%2B00%3A00/report/2"
+    assert pushed[LINK] == "losant/report/energy/scheduled__2026-01-01T00%3A00%3A00%2B00%3A00/report/2/3"
     assert pushed[REFERENCE] == {
         "application_id": losant.application_id,
         "notebook_id": notebook,
         "execution_id": execution["id"],
         "losant_conn_id": "losant_default",
+        "try_number": "3",
     }
     assert "signature=" not in json.dumps(pushed)
 
@@ -105,9 +107,9 @@ def test_a_task_offers_its_report_by_a_path_from_the_root_of_the_host_on_airflow
     def link() -> str:
         return LosantReportLink().get_link(None, ti_key=None)  # type: ignore[arg-type]  # not used there
 
-    assert link() == "/losant/report/energy/manual__2026-01-01/report/-1"
+    assert link() == "/losant/report/energy/manual__2026-01-01/report/-1/1"
     monkeypatch.setenv("AIRFLOW__WEBSERVER__BASE_URL", "https://data.example/airflow/")
-    assert link() == "/airflow/losant/report/energy/manual__2026-01-01/report/-1"
+    assert link() == "/airflow/losant/report/energy/manual__2026-01-01/report/-1/1"
     del pushed[LINK]
     assert link() == ""
 
@@ -303,8 +305,8 @@ def test_a_reader_is_sent_to_a_newly_signed_url_which_no_cache_keeps(losant: Emu
         {},
         [],
         7,
-        {"application_id": "a" * 24, "notebook_id": "b" * 24, "execution_id": "c" * 24},
-        {"application_id": 1, "notebook_id": "b" * 24, "execution_id": "c" * 24, "losant_conn_id": "x"},
+        {"application_id": "a" * 24, "notebook_id": "b" * 24, "execution_id": "c" * 24, "try_number": "1"},
+        dict.fromkeys(("application_id", "notebook_id", "execution_id", "losant_conn_id", "try_number"), 1),
     ],
 )
 @pytest.mark.usefixtures("served")
@@ -315,13 +317,24 @@ def test_what_no_task_has_pushed_is_not_found(losant: Emulator, stored: Any) -> 
     assert losant.requests == []
 
 
-@pytest.mark.parametrize("map_index", ["", "-2", "00", "1.0", "0x0", "9" * 30, "\u0663", " -1", "-1 "])
+@pytest.mark.parametrize("number", ["", "-2", "00", "1.0", "0x0", "9" * 30, "\u0663", " -1", "-1 ", "x"])
+@pytest.mark.parametrize("part", ["map_index", "try_number"])
 @pytest.mark.usefixtures("served")
-def test_a_map_index_that_is_none_is_not_found(notebook: str, map_index: str) -> None:
+def test_a_number_that_is_none_is_not_found(notebook: str, part: str, number: str) -> None:
     pushed = run(notebook)
-    malformed = replace(PLACE, map_index=map_index)
+    malformed = replace(PLACE, **{part: number})
 
     assert as_web_server(pushed, malformed).body == as_web_server({}).body
+
+
+@pytest.mark.usefixtures("served")
+def test_the_link_of_a_try_never_opens_the_report_of_another_one(losant: Emulator, notebook: str) -> None:
+    pushed = run(notebook, Ti(try_number=2))
+    losant.clear_requests()
+
+    assert as_web_server(pushed).status == 404
+    assert losant.requests == []
+    assert as_web_server(pushed, replace(PLACE, try_number="2")).status == 302
 
 
 GONE, UNREACHABLE, UNUSABLE = (
@@ -445,7 +458,7 @@ def test_many_look_ups_are_refused_without_a_request(losant: Emulator, notebook:
 
 @pytest.mark.usefixtures("served")
 def test_a_database_that_fails_causes_a_page_and_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    def read(_: Place, __: int) -> Any:
+    def read(_: Place) -> Any:
         raise RuntimeError("postgresql://airflow:secret@db")
 
     response = open_report(PLACE, "ada", read)

@@ -89,8 +89,10 @@ def run_id(airflow: AirflowWithUsers) -> str:
     return str(run["dag_run_id"])
 
 
-def report_path(run_id: str, map_index: object = HAMBURG, *, dag: str = REPORT_DAG) -> str:
-    return f"/losant/report/{dag}/{quote(run_id, safe='')}/{REPORT_TASK}/{map_index}"
+def report_path(
+    run_id: str, map_index: object = HAMBURG, try_number: object = 1, *, dag: str = REPORT_DAG
+) -> str:
+    return f"/losant/report/{dag}/{quote(run_id, safe='')}/{REPORT_TASK}/{map_index}/{try_number}"
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +258,9 @@ def test_the_run_of_another_dag_cannot_be_reached_by_editing_the_url(
         report_path(run_id, "0x0"),
         report_path(run_id, "-2"),
         report_path(run_id, "9" * 30),
+        report_path(run_id, HAMBURG, 2),
+        report_path(run_id, HAMBURG, 0),
+        report_path(run_id, HAMBURG, "x"),
         report_path(run_id, dag="no_such_dag"),
         report_path(run_id, dag="~"),
         report_path("%00"),
