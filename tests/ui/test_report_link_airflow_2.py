@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
@@ -131,11 +132,18 @@ def locked(airflow: LocalAirflow2, link: str, tmp_path_factory: pytest.TempPathF
 
 def browse(url: str, path: str, user: str | None = None, method: str = "GET") -> requests.Response:
     """Request a path as a user's browser would, and follow no redirect."""
-    with requests.Session() as session:
-        if user is not None:
-            form = {"username": user, "password": user}
-            session.post(f"{url}/login/", data=form, timeout=REQUEST_TIMEOUT).raise_for_status()
-        return session.request(method, f"{url}{path}", allow_redirects=False, timeout=REQUEST_TIMEOUT)
+    session = session_of(url, user)
+    return session.request(method, f"{url}{path}", allow_redirects=False, timeout=REQUEST_TIMEOUT)
+
+
+@cache
+def session_of(url: str, user: str | None) -> requests.Session:
+    """Return a session in which a user has logged in, once, because Airflow limits that."""
+    session = requests.Session()
+    if user is not None:
+        form = {"username": user, "password": user}
+        session.post(f"{url}/login/", data=form, timeout=REQUEST_TIMEOUT).raise_for_status()
+    return session
 
 
 def test_a_viewer_is_sent_to_the_report(locked: str, link: str, losant: Emulator) -> None:
