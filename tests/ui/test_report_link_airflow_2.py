@@ -205,12 +205,12 @@ def test_a_report_can_only_be_opened(locked: str, link: str, losant: Emulator, m
 def test_a_reader_is_told_in_plain_words_why_there_is_no_report_now(
     airflow: LocalAirflow2, locked: str, link: str, losant: Emulator
 ) -> None:
-    given = connection(losant)
-    airflow.change_connection(CONN_ID, **{**given, "password": losant.add_token(expired=True)})
+    expired = losant.add_token(expired=True)
+    airflow.change_connection(CONN_ID, conn_type="losant", password=expired)
     try:
         response = browse(locked, link, READER)
     finally:
-        airflow.change_connection(CONN_ID, **given)
+        airflow.change_connection(CONN_ID, conn_type="losant", password=losant.token)
 
     assert response.status_code == 502
     assert "refuses the API token" in response.text
