@@ -329,6 +329,14 @@ def test_with_the_option_off_there_is_no_route(
     assert (plugin["fastapi_apps"], plugin["flask_blueprints"]) == ([], [])
 
 
+def test_where_every_visitor_is_an_administrator_as_in_the_demo_a_report_opens_without_a_session(
+    get: Callable[..., requests.Response], airflow: AirflowWithUsers, run_id: str
+) -> None:
+    open_to_all = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True"}
+    with another_server(airflow, "api-server-open", **open_to_all) as url:
+        assert get(report_path(run_id), None, url=url).status_code == 302
+
+
 @pytest.mark.airflow(since="3.3")
 def test_the_link_works_where_airflow_is_below_a_prefix(
     browser: Browser, airflow: AirflowWithUsers, run_id: str, losant: Emulator
