@@ -64,7 +64,11 @@ def get_provider_info() -> dict[str, Any]:
                 "class-name": "airflow_provider_losant.decorators.notebook.losant_notebook_task",
             }
         ],
-        "extra-links": ["airflow_provider_losant.links.notebook.LosantNotebookLink"],
+        "extra-links": [
+            "airflow_provider_losant.links.notebook.LosantNotebookLink",
+            "airflow_provider_losant.links.report.LosantReportLink",
+        ],
+        "config": {"losant": {"description": "Settings of the provider for Losant.", "options": _options()}},
         "connection-types": [
             {
                 "connection-type": "losant",
@@ -74,6 +78,22 @@ def get_provider_info() -> dict[str, Any]:
                 **connection_form.provider_info_form(),
             }
         ],
+    }
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "report_links": {
+            "description": (
+                "Offer the link ``Open report`` on tasks that wait for a notebook. Airflow's web server then "
+                "asks Losant for the signed URL of the report, with the connection of the task, so it needs "
+                "access to Losant's API. On Airflow 3.0 and 3.1.0 the setting has no effect."
+            ),
+            "version_added": "0.1.0",
+            "type": "boolean",
+            "example": None,
+            "default": "False",
+        }
     }
 
 

@@ -89,6 +89,7 @@ def _write_ready_file(path: Path, emulator: Emulator, notebooks: dict[str, str])
     content = {
         "url": emulator.url,
         "files_url": emulator.files_url,
+        "app_url": emulator.app_url,
         "application_id": emulator.application_id,
         "token": emulator.token,
         "pid": os.getpid(),

@@ -22,6 +22,7 @@ from airflow_provider_losant.emulator.http.app import Api
 from airflow_provider_losant.emulator.http.control import Control
 from airflow_provider_losant.emulator.http.fault_injector import FaultInjector
 from airflow_provider_losant.emulator.http.files import Files
+from airflow_provider_losant.emulator.http.pages import ROOT, Pages
 from airflow_provider_losant.emulator.requestlog import Request, RequestLog
 from airflow_provider_losant.emulator.runtime.callbacks import Callbacks
 from airflow_provider_losant.emulator.runtime.worker import Worker
@@ -121,6 +122,11 @@ class Emulator:
     def files_url(self) -> str:
         """The URL of the files port."""
         return self.backend.files_url
+
+    @property
+    def app_url(self) -> str:
+        """The ``app_url`` of a connection whose links lead to the emulator's own pages."""
+        return f"{self.url}{ROOT}"
 
     @property
     def requests(self) -> list[Request]:
@@ -262,6 +268,7 @@ class Emulator:
         )
         app = web.Application(client_max_size=MAX_UPLOAD)
         app.add_routes(Control(backend=self.backend, faults=self._faults, log=self._log).routes())
+        app.add_routes(Pages(self.backend).routes())
         app.router.add_route("*", "/{path:.*}", api.handle)
         return app
 

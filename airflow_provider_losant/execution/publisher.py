@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant._compat import AirflowFailException
 from airflow_provider_losant.api.defaults import RETRY_ON
+from airflow_provider_losant.api.fields import one_line
+from airflow_provider_losant.api.flows.report import select_report
 from airflow_provider_losant.api.model import ExecutionRef
 from airflow_provider_losant.assets.notebook import fill_outlet_events
 from airflow_provider_losant.exceptions import NotebookOutputError
 from airflow_provider_losant.execution.outputs import VALUES_KEY
 from airflow_provider_losant.execution.result import result_or_raise
+from airflow_provider_losant.links.report import LosantReportLink, report_links_enabled
 from airflow_provider_losant.metrics import in_worker
 from airflow_provider_losant.openlineage.collect import collect
 
@@ -113,9 +116,23 @@ class ResultPublisher:
         client, log, result = self._hook.client, self._task.log.log, outcome.result
         ids = ("application_id", "notebook_id", "execution_id")
         ref = ExecutionRef(**{name: result[name] for name in ids})
+        self._offer_report(outcome, ref)
         self._outputs.write_printed_output(ref, client.run, client.settings.max_retries, log)
         if not outcome.is_success:
             self._outputs.deliver_after_failure(ref, client.run, client.settings.max_retries, log)
+
+    def _offer_report(self, outcome: Outcome, ref: ExecutionRef) -> None:
+        """Give the task the link to its report, if there is one; without the link the task is as good."""
+        if not report_links_enabled():
+            return
+        result = outcome.result
+        is_known = select_report(result.get("outputs", {}), is_success=outcome.is_success) is not None
+        if not is_known and not result.get("files_left_out"):  # one of those may be the report
+            return
+        try:
+            LosantReportLink().offer(self._context, ref, self._hook.losant_conn_id)
+        except Exception as error:  # noqa: BLE001 - whatever an XCom backend raises
+            self._task.log.warning("The link to the report could not be stored: %s", one_line(error))
 
     def publish(self, result: dict[str, Any]) -> dict[str, Any]:
         """

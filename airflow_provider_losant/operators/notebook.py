@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_losant._compat import TRIGGER_FAILED, BaseOperator, conf
 from airflow_provider_losant.api.defaults import MAX_LOG_LAG, RETRY_ON
+from airflow_provider_losant.links import optional_links
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 from airflow_provider_losant.templates import TextTemplates
 
@@ -123,7 +124,7 @@ class LosantNotebookExecuteOperator(TextTemplates, BaseOperator):
         "losant_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"template_context": "json"}
-    operator_extra_links = (LosantNotebookLink(),)
+    operator_extra_links = (LosantNotebookLink(), *optional_links())
     ui_color = "#e3f4e1"
 
     def __init__(

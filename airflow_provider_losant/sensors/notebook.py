@@ -16,6 +16,7 @@ from airflow_provider_losant._compat import (
     conf,
 )
 from airflow_provider_losant.api.defaults import LONGEST, MAX_LOG_LAG
+from airflow_provider_losant.links import optional_links
 from airflow_provider_losant.links.notebook import LosantNotebookLink
 from airflow_provider_losant.templates import TextTemplates
 
@@ -90,7 +91,7 @@ class LosantNotebookExecutionSensor(TextTemplates, BaseSensorOperator):
         "losant_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"context_contains": "json"}
-    operator_extra_links = (LosantNotebookLink(),)
+    operator_extra_links = (LosantNotebookLink(), *optional_links())
     ui_color = "#e3f4e1"
 
     def __init__(

@@ -28,6 +28,8 @@ from tests.support.progress import Step
 if TYPE_CHECKING:
     from types import FrameType
 
+    from example_dags.demo.losant import LocalLosant
+
 FOLDER = ROOT / ".demo"
 HOME = FOLDER / "airflow"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -93,6 +95,7 @@ def run_demo(*, keep: bool, whole: bool = False) -> list[str]:
             env = {
                 "AIRFLOW_VAR_LOSANT_LANDING": f"file://{FOLDER / 'landing'}",
                 "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+                "AIRFLOW__LOSANT__REPORT_LINKS": "True",
             }
             if whole:
                 env |= lineage.environment(FOLDER / "lineage")
@@ -114,15 +117,16 @@ def run_demo(*, keep: bool, whole: bool = False) -> list[str]:
         steps.show(airflow, runs, reports, results)
         print()
         if keep:
-            _wait_for_ctrl_c(airflow.url, losant.url)
+            _wait_for_ctrl_c(airflow.url, losant)
         with Step("Stopping everything"):
             stack.close()
     return problems
 
 
-def _wait_for_ctrl_c(airflow_url: str, losant_url: str) -> None:
+def _wait_for_ctrl_c(airflow_url: str, losant: LocalLosant) -> None:
     print(f"  Airflow  {airflow_url}  (no login is required)")
-    print(f"  Losant   {losant_url}  (/_emulator/requests lists its requests)")
+    print(f"  Losant   {losant.app_url}/applications/{losant.application_id}")
+    print(f"           {losant.url}/_emulator/requests  (its requests)")
     print("\nTrigger runs a DAG again, up to the latest midnight. Ctrl-C stops everything.", flush=True)
     with suppress(SystemExit):
         signal.pause()

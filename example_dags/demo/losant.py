@@ -43,7 +43,7 @@ class LocalLosant:
             FOLDER_VARIABLE: self._folder
         }
         self._process = Process("emulator", command, env=env, log=folder / "emulator.log")
-        self.url = self.files_url = self.application_id = self.token = ""
+        self.url = self.files_url = self.app_url = self.application_id = self.token = ""
 
     def __enter__(self) -> Self:
         self._process.start()
@@ -53,7 +53,7 @@ class LocalLosant:
             self._stop()
             raise
         ready = json.loads(self._ready.read_text())
-        self.url, self.files_url = ready["url"], ready["files_url"]
+        self.url, self.files_url, self.app_url = ready["url"], ready["files_url"], ready["app_url"]
         self.application_id, self.token = ready["application_id"], ready["token"]
         return self
 
@@ -73,7 +73,7 @@ class LocalLosant:
         """Return the fields of the Airflow connection to this Losant."""
         # With the port in its own field, since Airflow 3.3 does not test a connection without one.
         host, _, port = self.url.rpartition(":")
-        extra = {"application_id": self.application_id}
+        extra = {"application_id": self.application_id, "app_url": self.app_url}
         return {
             "conn_type": "losant",
             "host": host,

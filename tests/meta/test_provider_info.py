@@ -6,12 +6,15 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from importlib.resources import files
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowPlugin
 from jsonschema import validate
 
 from airflow_provider_losant import __version__
@@ -120,6 +123,28 @@ def test_every_module_for_dag_authors_is_declared(kind: str) -> None:
 @pytest.mark.parametrize("dotted", dotted_classes())
 def test_every_declared_class_exists(dotted: str) -> None:
     assert callable(load(dotted))
+
+
+def test_airflow_finds_the_plugin_by_its_entry_point() -> None:
+    points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][
+        "airflow.plugins"
+    ]
+
+    for name, dotted in points.items():
+        plugin = load(dotted.replace(":", "."))
+        assert issubclass(plugin, AirflowPlugin)
+        assert plugin.name == name
+
+
+def test_every_setting_is_in_the_reference_with_its_default() -> None:
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text()
+    settings = {
+        f"[{section}] {name}": option["default"]
+        for section, it in INFO["config"].items()
+        for name, option in it["options"].items()
+    }
+
+    assert dict(re.findall(r"^## `(.+?)`\n.*?- Default: `(\w+)`", page, re.MULTILINE | re.DOTALL)) == settings
 
 
 def test_the_hook_has_the_connection_type_that_declares_it() -> None:

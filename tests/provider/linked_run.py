@@ -7,10 +7,14 @@ import json
 import sys
 from importlib import import_module
 from typing import Any
+from urllib.parse import unquote
 
 from airflow_provider_losant._compat import AIRFLOW_3
+from airflow_provider_losant.plugins import report_fastapi, report_flask
+from airflow_provider_losant.plugins.report_page import Place
 
-LINK = "Open in Losant"
+PARTS = ("dag_id", "run_id", "task_id", "map_index", "try_number")
+LINK, REPORT = "Open in Losant", "Open report"
 
 
 def main(conf: str) -> None:
@@ -22,8 +26,19 @@ def main(conf: str) -> None:
         kind = getattr(serialization, "DagSerialization", serialization.SerializedDAG)
         stored = kind.from_dict(kind.to_dict(linked))
     tasks = run.get_task_instances()
-    links = {it.task_id: stored.get_task(it.task_id).get_extra_links(it, LINK) for it in tasks}
-    print(json.dumps({"states": {it.task_id: str(it.state) for it in tasks}, "links": links}))
+    links, reports = (
+        {it.task_id: stored.get_task(it.task_id).get_extra_links(it, name) for it in tasks}
+        for name in (LINK, REPORT)
+    )
+    states = {it.task_id: str(it.state) for it in tasks}
+    references = {name: reference(path) for name, path in reports.items() if path}
+    print(json.dumps({"states": states, "links": links, "references": references}))
+
+
+def reference(path: str) -> Any:
+    """Return what the route of the web server reads for a link to a report."""
+    server = report_fastapi if AIRFLOW_3 else report_flask
+    return server._read_xcom(Place(**dict(zip(PARTS, map(unquote, path.split("/")[-5:]), strict=True))))
 
 
 if __name__ == "__main__":

@@ -82,6 +82,7 @@ def run(losant: Emulator, *notebooks: str) -> Finished:
 def losant(airflow_db: None) -> Iterator[Emulator]:
     with Emulator() as emulator, dag_bundle(DAGS) as patch:
         set_connection(patch, emulator, extra={"app_url": "https://ui.example/{execution_id}"})
+        patch.setenv("AIRFLOW__LOSANT__REPORT_LINKS", "True")
         yield emulator
 
 
@@ -114,6 +115,17 @@ def test_each_try_has_the_link_and_the_id_of_its_own_execution(succeeded: Finish
 
         assert execution in executions
         assert succeeded.buttons[task_id, try_number] == f"https://ui.example/{execution}"
+
+
+@both_modes
+def test_a_report_belongs_to_the_try_that_has_made_it(succeeded: Finished, task_id: str) -> None:
+    assert (task_id, 1, "losant_report") not in succeeded.xcoms
+    pushed = succeeded.xcoms[task_id, 2, "losant_report"]
+    assert (pushed["try_number"], pushed["execution_id"]) == (
+        "2",
+        succeeded.xcoms[task_id, 2, "execution_id"],
+    )
+    assert succeeded.xcoms[task_id, 2, "losant_report_link"].endswith("/2")
 
 
 @both_modes

@@ -18,6 +18,7 @@ import pytest
 from airflow_provider_losant._compat import AIRFLOW_3
 from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.hooks.losant import LosantHook
+from airflow_provider_losant.links.report import report_links_enabled
 from tests.provider import linked_run
 from tests.provider.conftest import IN_AIRFLOW_DATABASE, dag_bundle, set_connection
 from tests.support.factories import BRIEF
@@ -37,6 +38,7 @@ class Finished:
 
     :param url: The URL that each link should have.
     :param early: What the database had for the link of a task whose execution was active.
+    :param references: What the route to the report of a task reads.
     :param objects: The objects in which XComs are stored.
     """
 
@@ -44,6 +46,7 @@ class Finished:
     early: Any
     states: dict[str, str]
     links: dict[str, str]
+    references: dict[str, dict[str, str]]
     objects: list[str]
 
 
@@ -53,6 +56,7 @@ def finished(airflow_db: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with Emulator() as losant, dag_bundle(ROOT / "tests" / "provider" / "dags") as patch:
         set_connection(patch, losant)
         patch.setenv("AIRFLOW__CORE__XCOM_BACKEND", BACKEND)
+        patch.setenv("AIRFLOW__LOSANT__REPORT_LINKS", "True")
         patch.setenv("AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH", folder.as_uri())
         patch.setenv("AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD", "0")
         yield run(losant, folder)
@@ -118,6 +122,12 @@ def test_the_link_works_while_the_task_waits(finished: Finished) -> None:
 @pytest.mark.parametrize("task_id", TASKS)
 def test_the_link_of_an_ended_task_works(finished: Finished, task_id: str) -> None:
     assert finished.links[task_id] == finished.url
+
+
+def test_the_route_to_a_report_reads_what_the_task_has_pushed(finished: Finished) -> None:
+    if report_links_enabled():
+        assert set(finished.references) == {"deferred", "started"}
+        assert {it["losant_conn_id"] for it in finished.references.values()} == {"losant_default"}
 
 
 def test_other_xcoms_are_stored_by_the_backend(finished: Finished) -> None:

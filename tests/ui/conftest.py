@@ -59,10 +59,11 @@ def pytest_runtest_makereport(
     """Show the page, and what Airflow did, when a test fails."""
     report = yield
     given = getattr(item, "funcargs", {})
-    if call.when == "call" and report.failed and "airflow" in given:
+    if call.when == "call" and report.failed and {"page", "tmp_path"} <= set(given):
         page, picture = given["page"], given["tmp_path"] / "failed.png"
         page.screenshot(path=picture)
         report.sections.append(("The page", f"{page.url}, see {picture}\n{page.inner_text('body')[:4000]}"))
+    if call.when == "call" and report.failed and "airflow" in given:
         report.sections.append(("Airflow's components", tails(given["airflow"].home, 15)))
     return report
 
