@@ -17,7 +17,7 @@ HOSTS = {
     "github.com",
     "keepachangelog.com",
     "openlineage.io",
-    "pypi.org",
+    "pre-commit.com",
     "semver.org",
     "www.losant.com",
 }
