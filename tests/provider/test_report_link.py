@@ -45,7 +45,7 @@ def turned_on(monkeypatch: pytest.MonkeyPatch, losant_connection: str) -> None:
 def run(notebook: str, ti: Ti | None = None, **more: Any) -> dict[str, Any]:
     """Run the notebook as a task, and return the XComs that it has pushed."""
     entries = more.pop("context", {})
-    arguments = {"task_id": "report", "poll_interval": 0.02, **more}
+    arguments = {"task_id": "report", "poll_interval": 0.02, "max_log_lag": 0.05, **more}
     task = Task(
         lambda: LosantNotebookExecuteOperator(notebook_id=notebook, **arguments), ti or Ti(), more=entries
     )

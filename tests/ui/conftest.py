@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,8 +71,19 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="package")
 def losant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    """Yield a Losant with the notebooks of the examples, and the readings of all sites except one."""
-    folder = tmp_path_factory.mktemp("losant") / "examples"
+    """Yield a Losant that several modules use."""
+    with losant_of_examples(tmp_path_factory.mktemp("losant")) as emulator:
+        yield emulator
+
+
+@contextmanager
+def losant_of_examples(folder: Path) -> Iterator[Emulator]:
+    """
+    Run a Losant with the notebooks of the examples, and the readings of all sites except one.
+
+    :param folder: An empty one, for a copy of the examples.
+    """
+    folder = folder / "examples"
     shutil.copytree(EXAMPLES, folder, ignore=shutil.ignore_patterns("demo", "*.py", "__pycache__"))
     readings = folder / "data" / "energy-meters.csv"
     lines = readings.read_text().splitlines(keepends=True)

@@ -21,7 +21,7 @@ from tests.support.airflow_connection import connection
 from tests.support.local_airflow import LocalAirflow
 from tests.support.processes import Process, free_port, wait_for
 from tests.ui.auth_manager import ADMIN, READER, STRANGER, USERS
-from tests.ui.conftest import BATTERIES, CHECK_UP, SENSOR_DAG, start
+from tests.ui.conftest import BATTERIES, CHECK_UP, SENSOR_DAG, losant_of_examples, start
 
 if TYPE_CHECKING:
     from tests.ui.browser import Browser, Camera
@@ -50,10 +50,11 @@ class AirflowWithUsers(LocalAirflow):
 
 
 @pytest.fixture(scope="module")
-def losant(losant: Emulator) -> Emulator:
-    """Return the Losant of the other tests, in which the short notebook has no report."""
-    losant.script(BATTERIES, Script(notebook=1, files=CHECK_UP.files))
-    return losant
+def losant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """Yield a Losant of its own, because a test deletes a notebook; the short notebook has no report."""
+    with losant_of_examples(tmp_path_factory.mktemp("losant")) as emulator:
+        emulator.script(BATTERIES, Script(notebook=1, files=CHECK_UP.files))
+        yield emulator
 
 
 @pytest.fixture(scope="module")
