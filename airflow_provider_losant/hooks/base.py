@@ -17,7 +17,6 @@ from airflow_provider_losant.api.fields import is_given, listed, losant_id
 from airflow_provider_losant.api.model import ExecutionRef
 from airflow_provider_losant.api.settings import Settings, parse_extra
 from airflow_provider_losant.exceptions import LosantConfigError, permanent_errors_as_config_error
-from airflow_provider_losant.hooks import connection_form
 
 if TYPE_CHECKING:
     import requests
@@ -53,16 +52,6 @@ class LosantConnectionHook(BaseHook):
     default_conn_name = "losant_default"
     conn_type = "losant"
     hook_name = "Losant"
-
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the additional fields of the connection form, for Airflow before 3.2."""
-        return connection_form.widgets()
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return how the connection form shows the standard fields, for Airflow before 3.2."""
-        return connection_form.behaviour()
 
     def __init__(self, losant_conn_id: str = default_conn_name, application_id: str | None = None) -> None:
         super().__init__()

@@ -18,6 +18,7 @@ from airflow_provider_losant.api.flows.skipped_entries import read_executions
 from airflow_provider_losant.api.payloads import encode_context, execution_options, notebook_body
 from airflow_provider_losant.api.timestamps import parse_timestamp
 from airflow_provider_losant.exceptions import permanent_errors_as_config_error
+from airflow_provider_losant.hooks import connection_form
 from airflow_provider_losant.hooks.arguments import parse_optional
 from airflow_provider_losant.hooks.outputs import OutputDownloads
 
@@ -46,6 +47,17 @@ class LosantHook(OutputDownloads):
     :raises LosantConfigError: a field of the connection is missing or invalid; the message names it.
     :raises LosantError: Losant could not be reached or returned an error.
     """
+
+    # Airflow does not call these two if they are inherited.
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the additional fields of the connection form, for Airflow before 3.2."""
+        return connection_form.widgets()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return how the connection form shows the standard fields, for Airflow before 3.2."""
+        return connection_form.behaviour()
 
     def list_notebooks(
         self,
