@@ -17,7 +17,7 @@ from tests.support.source_files import PACKAGE, ROOT
 
 # What a DAG file loads anyway, and what it loads on top when it names ours, which it uses in the same way.
 SDK = "airflow.sdk" if AIRFLOW_3 else "airflow.providers.common.compat.sdk"
-CLASSES = f"from {SDK} import DAG, BaseOperator, BaseSensorOperator\n"
+CLASSES = f"from {SDK} import DAG, BaseOperator, BaseOperatorLink, BaseSensorOperator\n"
 OUR_CLASSES = f"import {PACKAGE}.operators.notebook, {PACKAGE}.sensors.notebook\n"
 TASKFLOW = f"from {SDK} import task; task.python\n"
 OUR_TASKFLOW = f"import {PACKAGE}.decorators.notebook\n"
