@@ -86,7 +86,7 @@ def _included(text: str, options: Mapping[str, str]) -> str:
 
 class Shell:
     """
-    One shell in a terminal, from the first command to the last.
+    One shell in a terminal of 80 columns, from the first command to the last.
 
     :param home: The home directory and the working directory.
     :param environment: All other environment variables.
@@ -108,7 +108,7 @@ class Shell:
         (self._shell,) = wait_for(children, what="a shell", timeout=20)
 
     def __enter__(self) -> Self:
-        self.type(Command(text=f"stty -echo -onlcr; PS2= PS1='{self._prompt}$?\\n'"), timeout=20)
+        self.type(Command(text=f"stty -echo -onlcr cols 80; PS2= PS1='{self._prompt}$?\\n'"), timeout=20)
         return self
 
     def __exit__(self, *_: object) -> None:
