@@ -69,7 +69,10 @@ def test_every_example_loads_without_an_error_or_a_warning(airflow: Run, unpacke
     loaded, errors, warned = json_in(airflow("-c", LOAD_EXAMPLES, examples))
 
     beyond = examples_beyond(version("apache-airflow"))
-    assert loaded == sorted(file.name for file in examples.glob("losant_*.py") if file.stem not in beyond)
+    # One that is for later Airflows may load, too.
+    assert [it for it in loaded if Path(it).stem not in beyond] == sorted(
+        file.name for file in examples.glob("losant_*.py") if file.stem not in beyond
+    )
     assert {Path(name).stem: text for name, text in errors.items() if Path(name).stem not in beyond} == {}
     # A warning begins with the file at fault; others warn about each other.
     assert [it for it in warned if PACKAGE in it.partition(": ")[0]] == []
