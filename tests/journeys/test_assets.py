@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_losant.emulator import Script
-from example_dags.demo.checks import EXAMPLES
 from tests.journeys.conftest import seeded_losant
 from tests.support.airflow_connection import connection, execute
+from tests.support.copied_examples import copy_examples
 from tests.support.journey import SHORT, wait_for_late_requests
 from tests.support.local_airflow import LocalAirflow
 from tests.support.processes import wait_for
@@ -46,9 +46,8 @@ def losant() -> Iterator[Emulator]:
 def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
     """Yield an Airflow that starts DAGs by assets: two of the examples, with shorter poll intervals."""
     dags = tmp_path_factory.mktemp("dags")
-    for name in ("losant_depend_on_notebook.py", "losant_react_to_notebook.py"):
-        text = (EXAMPLES / name).read_text().replace("poll_interval=60", "poll_interval=1")
-        (dags / name).write_text(text)
+    names = ("losant_depend_on_notebook.py", "losant_react_to_notebook.py")
+    copy_examples(dags, names, {"poll_interval=60": "poll_interval=1"})
     with LocalAirflow(tmp_path_factory.mktemp("assets"), dags, env=ENVIRONMENT) as running:
         running.add_connection("losant_default", **connection(losant))
         yield running

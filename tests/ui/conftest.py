@@ -17,6 +17,7 @@ from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.emulator.seed import Seed
 from example_dags.demo.checks import EXAMPLES, QUERY_TIME, REPORT_DAG, SEED
 from tests.support.airflow_connection import connection
+from tests.support.copied_examples import copy_examples
 from tests.support.local_airflow import LocalAirflow, tails
 from tests.ui.browser import Browser, Camera, chromium
 
@@ -30,6 +31,10 @@ SILENT = "austin-plant"
 
 SENSOR_DAG, ASSET_DAG = "losant_fire_then_wait", "losant_check_batteries"
 DAG_FILES = ("losant_site_energy_report.py", "losant_fire_then_wait.py", "losant_depend_on_notebook.py")
+SHORTER_INTERVALS = {
+    "poke_interval=20": "poke_interval=1",
+    "relative_to=": "poll_interval=1, relative_to=",
+}
 BATTERIES = "67b3a90ce5b1a2000d6f5e37"
 # Longer than the ten seconds between two polls of a deferred task.
 CHECK_UP = Script(
@@ -98,9 +103,7 @@ def losant_of_examples(folder: Path) -> Iterator[Emulator]:
 def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
     """Yield an Airflow in which some of the examples run, with shorter poll intervals."""
     dags = tmp_path_factory.mktemp("dags")
-    for name in DAG_FILES:
-        text = (EXAMPLES / name).read_text().replace("poke_interval=20", "poke_interval=1")
-        (dags / name).write_text(text.replace("relative_to=", "poll_interval=1, relative_to="))
+    copy_examples(dags, DAG_FILES, SHORTER_INTERVALS)
     env = {
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         # Not in the database, so that the page of connections shows only those that a test has made.

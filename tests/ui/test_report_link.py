@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
@@ -16,12 +15,14 @@ import requests
 from playwright.sync_api import Page, expect
 
 from airflow_provider_losant.emulator import Emulator, Script
-from example_dags.demo.checks import EXAMPLES, REPORT_DAG, REPORT_NOTEBOOK, REPORT_TASK
+from example_dags.demo.checks import REPORT_DAG, REPORT_NOTEBOOK, REPORT_TASK
 from tests.support.airflow_connection import connection
+from tests.support.copied_examples import copy_examples
 from tests.support.local_airflow import LocalAirflow
-from tests.support.processes import Process, free_port, wait_for
+from tests.support.processes import free_port
 from tests.ui.auth_manager import ADMIN, READER, STRANGER, USERS
-from tests.ui.conftest import BATTERIES, CHECK_UP, SENSOR_DAG, losant_of_examples, start
+from tests.ui.conftest import BATTERIES, CHECK_UP, SENSOR_DAG, SHORTER_INTERVALS, losant_of_examples, start
+from tests.ui.second_server import second_server
 
 if TYPE_CHECKING:
     from tests.ui.browser import Browser, Camera
@@ -61,9 +62,7 @@ def losant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowWithUsers]:
     """Yield an Airflow with users and report links, in which one DAG has made reports, and another none."""
     dags = tmp_path_factory.mktemp("dags")
-    for name in ("losant_site_energy_report.py", "losant_fire_then_wait.py"):
-        text = (EXAMPLES / name).read_text().replace("poke_interval=20", "poke_interval=1")
-        (dags / name).write_text(text.replace("relative_to=", "poll_interval=1, relative_to="))
+    copy_examples(dags, ("losant_site_energy_report.py", "losant_fire_then_wait.py"), SHORTER_INTERVALS)
     home = tmp_path_factory.mktemp("airflow")
     (home / "passwords.json").write_text(json.dumps({it: it for it in (ADMIN, READER, STRANGER)}))
     env = {
@@ -114,29 +113,19 @@ def get(airflow: AirflowWithUsers) -> Callable[..., requests.Response]:
     return request
 
 
-@contextmanager
-def another_server(airflow: LocalAirflow, name: str, prefix: str = "", **env: str) -> Iterator[str]:
+def another_server(
+    airflow: LocalAirflow, name: str, prefix: str = "", **env: str
+) -> AbstractContextManager[str]:
     """Run a second API server of an Airflow with other settings, and yield its address."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}{prefix}"
-    command = [sys.executable, "-m", "airflow", "api-server", "--host", "127.0.0.1", "--port", str(port)]
-    log = airflow.home / "components" / f"{name}.log"
-    environment = airflow.environment | {"AIRFLOW__API__BASE_URL": url} | env
-    server = Process(name, [*command, "--workers", "1"], env=environment, log=log)
-
-    def is_ready() -> bool:
-        assert server.is_running, server.tail()
-        try:
-            return requests.get(f"{url}/api/v2/monitor/health", timeout=REQUEST_TIMEOUT).ok
-        except requests.ConnectionError:
-            return False
-
-    server.start()
-    try:
-        wait_for(is_ready, what=f"a second API server, see {log}", timeout=120)
-        yield url
-    finally:
-        server.stop(grace=2)
+    return second_server(
+        airflow,
+        name,
+        ("api-server", "--host", "127.0.0.1"),
+        setting="AIRFLOW__API__BASE_URL",
+        health="/api/v2/monitor/health",
+        env=env,
+        prefix=prefix,
+    )
 
 
 @pytest.fixture

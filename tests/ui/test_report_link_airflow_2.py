@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -15,12 +16,12 @@ import pytest
 import requests
 
 from airflow_provider_losant.emulator import Emulator, Script
-from example_dags.demo.checks import EXAMPLES
 from tests.support.airflow_2 import LocalAirflow2
 from tests.support.airflow_connection import connection
+from tests.support.copied_examples import copy_examples
 from tests.support.postgres import best_database
-from tests.support.processes import Process, free_port, wait_for
 from tests.ui.conftest import BATTERIES, SENSOR_DAG, start
+from tests.ui.second_server import second_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,8 +58,7 @@ def losant() -> Iterator[Emulator]:
 def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow2]:
     """Yield an Airflow 2 with report links, of which every visitor is an administrator."""
     dags = tmp_path_factory.mktemp("dags")
-    text = (EXAMPLES / "losant_fire_then_wait.py").read_text().replace("poke_interval=20", "poke_interval=1")
-    (dags / "losant_fire_then_wait.py").write_text(text)
+    copy_examples(dags, ["losant_fire_then_wait.py"], {"poke_interval=20": "poke_interval=1"})
     home = tmp_path_factory.mktemp("airflow")
     env = {"AIRFLOW__LOSANT__REPORT_LINKS": "True"}
     with (
@@ -81,29 +81,20 @@ def link(airflow: LocalAirflow2) -> str:
     return found
 
 
-def another_server(airflow: LocalAirflow2, name: str, path: str = "", **env: str) -> Iterator[str]:
+def another_server(
+    airflow: LocalAirflow2, name: str, path: str = "", **env: str
+) -> AbstractContextManager[str]:
     """Run a second web server of the Airflow with other settings, and yield its address."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}{path}"
-    command = [sys.executable, "-m", "airflow", "webserver", "--hostname", "127.0.0.1", "--port", str(port)]
-    pid_file = str(airflow.home / f"{name}.pid")
-    log = airflow.home / "components" / f"{name}.log"
-    environment = airflow.environment | {"AIRFLOW__WEBSERVER__BASE_URL": url} | env
-    server = Process(name, [*command, "--workers", "1", "--pid", pid_file], env=environment, log=log)
-
-    def is_ready() -> bool:
-        assert server.is_running, server.tail()
-        try:
-            return requests.get(f"{url}/health", timeout=REQUEST_TIMEOUT).ok
-        except requests.ConnectionError:
-            return False
-
-    server.start()
-    try:
-        wait_for(is_ready, what=f"a second web server, see {log}", timeout=180)
-        yield url
-    finally:
-        server.stop(grace=2)
+    return second_server(
+        airflow,
+        name,
+        ("webserver", "--hostname", "127.0.0.1", "--pid", str(airflow.home / f"{name}.pid")),
+        setting="AIRFLOW__WEBSERVER__BASE_URL",
+        health="/health",
+        env=env,
+        prefix=path,
+        timeout=180,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +118,8 @@ def locked(airflow: LocalAirflow2, link: str, tmp_path_factory: pytest.TempPathF
             f"{user}@plant.example",
         ]
         subprocess.run(command, env=airflow.environment | env, check=True, timeout=180)
-    yield from another_server(airflow, "webserver-locked", "/data/airflow", **env)
+    with another_server(airflow, "webserver-locked", "/data/airflow", **env) as url:
+        yield url
 
 
 def browse(url: str, path: str, user: str | None = None, method: str = "GET") -> requests.Response:
@@ -219,7 +211,7 @@ def test_a_reader_is_told_in_plain_words_why_there_is_no_report_now(
 def test_with_the_option_off_there_is_no_route(airflow: LocalAirflow2, link: str, losant: Emulator) -> None:
     losant.clear_requests()
 
-    for url in another_server(airflow, "webserver-off", AIRFLOW__LOSANT__REPORT_LINKS="False"):
+    with another_server(airflow, "webserver-off", AIRFLOW__LOSANT__REPORT_LINKS="False") as url:
         ours, unknown = (browse(url, path) for path in (link, "/no/such/route"))
 
     assert (ours.status_code, unknown.status_code) == (404, 404)
