@@ -12,6 +12,15 @@ Deadline = tuple[float, str]
 """Epoch seconds, and the argument that sets them, with its value."""
 
 
+def is_own_timeout(argument: str) -> bool:
+    """
+    Tell whether a deadline is that of the task's own ``timeout``, and not that of a try.
+
+    :param argument: The second part of a :data:`Deadline`.
+    """
+    return argument.startswith("timeout ")
+
+
 def first_deadline(since: float, timeout: float, try_deadline: Deadline | None) -> Deadline:
     """
     Return the earlier of two deadlines.

@@ -9,11 +9,16 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink
 
 
-def optional_links() -> tuple[BaseOperatorLink, ...]:
-    """Return the links that operators have only if the configuration turns them on."""
+def is_report_link_wanted() -> bool:
+    """Return whether the configuration turns the link to the report on."""
     from airflow.providers.common.compat.sdk import conf
 
-    if not conf.getboolean("losant", "report_links", fallback=False):
+    return bool(conf.getboolean("losant", "report_links", fallback=False))
+
+
+def optional_links() -> tuple[BaseOperatorLink, ...]:
+    """Return the links that operators have only if the configuration turns them on."""
+    if not is_report_link_wanted():
         return ()
     from airflow_provider_losant.links.report import LosantReportLink, report_links_enabled
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_losant._compat import AIRFLOW_3, AIRFLOW_VERSION, conf, loop_region
+from airflow_provider_losant.links import is_report_link_wanted
 from airflow_provider_losant.links.notebook import XComLink, push_past_backend
 
 if TYPE_CHECKING:
@@ -24,8 +25,7 @@ _WITHOUT_SESSION = ("3.0.", "3.1.0")
 
 def report_links_enabled() -> bool:
     """Return whether tasks have the link, and the web server its route."""
-    is_wanted = conf.getboolean("losant", "report_links", fallback=False)
-    return bool(is_wanted) and not AIRFLOW_VERSION.startswith(_WITHOUT_SESSION)
+    return is_report_link_wanted() and not AIRFLOW_VERSION.startswith(_WITHOUT_SESSION)
 
 
 class LosantReportLink(XComLink):

@@ -39,6 +39,7 @@ def _flask_blueprints(_: LosantReportPlugin) -> list[Any]:
 
 
 def _is_wanted() -> bool:
+    # Not the function of the package of the links, which no component has to import for this.
     return bool(conf.getboolean("losant", "report_links", fallback=False))
 
 

@@ -324,6 +324,7 @@ class LosantNotebookExecutionSensor(TextTemplates, BaseSensorOperator):
             NotebookWaitTimedOut,
             not_retried,
         )
+        from airflow_provider_losant.execution.deadline import is_own_timeout
         from airflow_provider_losant.execution.publisher import ResultPublisher
 
         self._publisher = publisher = ResultPublisher(self, context, hook, self._outputs())
@@ -336,7 +337,7 @@ class LosantNotebookExecutionSensor(TextTemplates, BaseSensorOperator):
                 fate="the execution was not cancelled",
             )
         except NotebookWaitTimedOut as error:
-            if not limit.startswith("timeout"):
+            if not is_own_timeout(limit):
                 raise  # as when Airflow ends a task after execution_timeout, which it retries
             raise not_retried(error, AirflowSensorTimeout) from error.__cause__
         except NotebookExecutionError as error:

@@ -14,6 +14,7 @@ from airflow_provider_losant._compat import (
     AirflowTaskTimeout,
 )
 from airflow_provider_losant.exceptions import NotebookWaitTimedOut
+from airflow_provider_losant.execution.deadline import is_own_timeout
 
 if TYPE_CHECKING:
     from airflow_provider_losant._compat import BaseSensorOperator
@@ -35,7 +36,7 @@ def ended_by(limit: str) -> Iterator[None]:
     try:
         yield
     except AirflowSensorTimeout as error:
-        if limit.startswith("timeout"):
+        if is_own_timeout(limit):
             raise
         raise NotebookWaitTimedOut(f"The execution did not end within {limit}") from error
 

@@ -100,7 +100,7 @@ class LosantNotebookOutputsToObjectStorageOperator(TextTemplates, BaseOperator):
         hook.client.is_interrupted = lambda: self._is_killed
         try:
             with permanent_errors_as_config_error():
-                OutputFolder.parse(self.destination)
+                OutputFolder.parse(self.destination)  # before the request that finds the notebook
             self._notebook_id = resolve_notebook(
                 hook, context, notebook_id=self.notebook_id, notebook_name=self.notebook_name
             )
