@@ -94,6 +94,11 @@ class Faults:
         with self._lock:
             self._pending.extend([(operation, fault)] * times)
 
+    def pending(self) -> list[str]:
+        """Return the operations of the faults that no request has consumed yet, in the order of injection."""
+        with self._lock:
+            return [operation for operation, _ in self._pending]
+
     def clear(self) -> None:
         """Remove all faults that no request has consumed yet."""
         with self._lock:

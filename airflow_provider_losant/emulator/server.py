@@ -241,6 +241,11 @@ class Emulator:
         """
         self._faults.add(operation, fault, times)
 
+    @property
+    def pending_faults(self) -> list[str]:
+        """Operations of the injected faults that no request has consumed yet, in the order of injection."""
+        return self._faults.pending()
+
     def clear_faults(self) -> None:
         """Remove all faults that no request has consumed yet."""
         self._faults.clear()

@@ -33,9 +33,9 @@ def second_server(
 
     :param name: Its name in reports.
     :param arguments: The subcommand of ``airflow``, with all arguments except the port and the workers.
-    :param setting: The environment variable that tells Airflow the address.
+    :param setting: The environment variable that shows Airflow the address.
     :param health: The path that responds once the server is ready.
-    :param env: More environment, beside that of the Airflow.
+    :param env: More environment, in addition to that of the Airflow.
     :param prefix: Where the web pages are, below the root of the host.
     :param timeout: Seconds until it is ready; a request may take half of them.
     """
