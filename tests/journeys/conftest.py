@@ -9,6 +9,7 @@ which runs in one worker, so that at most three Airflows run at the same time.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -22,10 +23,12 @@ from example_dags.demo.checks import SEED
 from tests.journeys import shared_airflow as shared
 from tests.journeys.shared_airflow import AIRFLOW, HERE, local_airflow
 from tests.support.airflow_connection import connection
+from tests.support.copied_examples import copy_examples
 from tests.support.journey import Journey, RunningAirflow, RunningAirflow2, running
 from tests.support.local_airflow import LocalAirflow, tails
 from tests.support.postgres import best_database
 from tests.support.shared_process import one_of, use
+from tests.support.statsd import StatsdServer
 
 AT_ONCE_ON_SQLITE = 2
 """Journeys that run at the same time where Airflow's processes lock each other out of their database."""
@@ -101,9 +104,17 @@ def journey(airflow: RunningAirflow, tmp_path: Path) -> Iterator[Journey]:
 
 
 @pytest.fixture(scope="package")
-def own_airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    """Yield an Airflow that is set up like the shared one, and whose components a test may stop."""
-    with best_database() as database, local_airflow(tmp_path_factory.mktemp("airflow"), database) as its:
+def statsd() -> Iterator[StatsdServer]:
+    """Yield the server for the metrics of the Airflow whose components a test may stop."""
+    with StatsdServer("airflow.losant.") as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def own_airflow(tmp_path_factory: pytest.TempPathFactory, statsd: StatsdServer) -> Iterator[LocalAirflow]:
+    """Yield an Airflow that also sends metrics, and whose components a test may stop."""
+    home = tmp_path_factory.mktemp("airflow")
+    with best_database() as database, local_airflow(home, database, statsd_settings(statsd)) as its:
         yield its
 
 
@@ -112,6 +123,47 @@ def own_journey(own_airflow: LocalAirflow, tmp_path: Path) -> Iterator[Journey]:
     """Yield what a journey in an Airflow of its own needs."""
     with Journey(running(own_airflow), tmp_path) as its:
         yield its
+
+
+@pytest.fixture(scope="package")
+def scheduling_losant() -> Iterator[Emulator]:
+    """Yield the Losant of the Airflow that starts DAGs; the tests that use it are one group."""
+    with seeded_losant() as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="package")
+def scheduling_airflow(
+    scheduling_losant: Emulator, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalAirflow]:
+    """
+    Yield an Airflow that starts DAGs by assets and by time, and writes each lineage event into a file.
+
+    Its DAGs are some of the examples, with shorter poll intervals. That of the report has no schedule.
+    """
+    dags, home = tmp_path_factory.mktemp("dags"), tmp_path_factory.mktemp("scheduling")
+    names = ("losant_depend_on_notebook.py", "losant_react_to_notebook.py")
+    copy_examples(dags, names, {"poll_interval=60": "poll_interval=1"})
+    copy_examples(dags, ("losant_site_energy_report.py",), {'schedule="@daily"': "schedule=None"})
+    transport = {"type": "file", "log_file_path": str(home / "event")}
+    settings = {
+        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
+        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
+    }
+    with LocalAirflow(home, dags, env=shared.FAST_DETECTION | settings) as running:
+        running.add_connection("losant_default", **connection(scheduling_losant))
+        yield running
+
+
+def statsd_settings(server: StatsdServer) -> dict[str, str]:
+    """Return the environment in which Airflow sends metrics to a server."""
+    return {
+        "AIRFLOW__METRICS__STATSD_ON": "True",
+        "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+        "AIRFLOW__METRICS__STATSD_PORT": str(server.port),
+        "AIRFLOW__METRICS__STATSD_PREFIX": "airflow",
+        "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
+    }
 
 
 @contextmanager

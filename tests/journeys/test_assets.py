@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_losant.emulator import Script
-from tests.journeys.conftest import seeded_losant
-from tests.support.airflow_connection import connection, execute
-from tests.support.copied_examples import copy_examples
+from tests.support.airflow_connection import execute
 from tests.support.journey import SHORT, wait_for_late_requests
-from tests.support.local_airflow import LocalAirflow
 from tests.support.processes import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_provider_losant.emulator import Emulator
+    from tests.support.local_airflow import LocalAirflow
 
 pytestmark = pytest.mark.xdist_group("other-airflow")
 
@@ -27,30 +23,16 @@ BATTERY_HEALTH = "67b3a90ce5b1a2000d6f5e37"
 PRODUCER, CONSUMER = "losant_check_batteries", "losant_plan_visits"
 ENERGY_REPORT = "67a2f1b4e5b1a2000d6f4c21"
 WATCHER = "losant_react_to_notebook"
-ENVIRONMENT = {
-    # Needed to start DAGs by assets; also starts the first run of the producer by its schedule.
-    "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
-    # Seconds until the triggers of a triggerer that was killed are given to another one.
-    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
-}
 
 
-@pytest.fixture(scope="module")
-def losant() -> Iterator[Emulator]:
-    """Yield a Losant for these tests only, because they script its notebooks."""
-    with seeded_losant() as emulator:
-        yield emulator
+@pytest.fixture
+def losant(scheduling_losant: Emulator) -> Emulator:
+    return scheduling_losant
 
 
-@pytest.fixture(scope="module")
-def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    """Yield an Airflow that starts DAGs by assets: two of the examples, with shorter poll intervals."""
-    dags = tmp_path_factory.mktemp("dags")
-    names = ("losant_depend_on_notebook.py", "losant_react_to_notebook.py")
-    copy_examples(dags, names, {"poll_interval=60": "poll_interval=1"})
-    with LocalAirflow(tmp_path_factory.mktemp("assets"), dags, env=ENVIRONMENT) as running:
-        running.add_connection("losant_default", **connection(losant))
-        yield running
+@pytest.fixture
+def airflow(scheduling_airflow: LocalAirflow) -> LocalAirflow:
+    return scheduling_airflow
 
 
 def test_a_dag_that_depends_on_a_notebook_starts_when_an_execution_has_ended(

@@ -10,42 +10,33 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_losant.emulator import Script
-from example_dags.demo.checks import DATA_INTERVAL, EXAMPLES, REPORT_DAG, REPORT_NOTEBOOK, expected_energy
-from tests.journeys.conftest import seeded_losant
-from tests.journeys.shared_airflow import RARE_PARSING
-from tests.support.airflow_connection import connection
-from tests.support.local_airflow import LocalAirflow
+from example_dags.demo.checks import DATA_INTERVAL, REPORT_DAG, REPORT_NOTEBOOK, expected_energy
 from tests.support.openlineage_events import read_events
 from tests.support.processes import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_provider_losant.emulator import Emulator
+    from tests.support.local_airflow import LocalAirflow
 
 pytestmark = pytest.mark.xdist_group("other-airflow")
 
 BROKEN = Script(notebook=0.1, ending="errored", errors=(("ValueError", "no readings"),))
 
 
-@pytest.fixture(scope="module")
-def losant() -> Iterator[Emulator]:
-    """Yield a Losant for these tests only, because others count the requests to theirs."""
-    with seeded_losant() as emulator:
-        yield emulator
+@pytest.fixture
+def losant(scheduling_losant: Emulator) -> Emulator:
+    """Return the Losant, which runs the notebook itself, whatever other tests have scripted."""
+    scheduling_losant.script(REPORT_NOTEBOOK, None)
+    scheduling_losant.clear_requests()
+    return scheduling_losant
 
 
-@pytest.fixture(scope="module")
-def airflow(losant: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    """Yield an Airflow whose OpenLineage provider writes each event into a file of its own."""
-    home = tmp_path_factory.mktemp("lineage")
-    transport = {"type": "file", "log_file_path": str(home / "event")}
-    environment = RARE_PARSING | {"AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport)}
-    with LocalAirflow(home, EXAMPLES, env=environment) as running:
-        running.add_connection("losant_default", **connection(losant))
-        running.wait_for_dag(REPORT_DAG)
-        running.unpause(REPORT_DAG)
-        yield running
+@pytest.fixture
+def airflow(scheduling_airflow: LocalAirflow) -> LocalAirflow:
+    """Return the Airflow whose OpenLineage provider writes files."""
+    scheduling_airflow.wait_for_dag(REPORT_DAG)
+    scheduling_airflow.unpause(REPORT_DAG)
+    return scheduling_airflow
 
 
 def endings(airflow: LocalAirflow, state: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -63,7 +54,7 @@ def endings(airflow: LocalAirflow, state: str) -> tuple[list[dict[str, Any]], li
             return None
         ended = [it for it in events if it["eventType"] == state]
         tasks = [it for it in ended if it["job"]["name"] == f"{REPORT_DAG}.report"]
-        notebooks = [it for it in ended if it["job"]["namespace"].startswith("losant://")]
+        notebooks = [it for it in ended if it["job"]["name"].endswith(f"/notebooks/{REPORT_NOTEBOOK}")]
         return (tasks, notebooks) if len(tasks) == len(notebooks) == sites else None
 
     return wait_for(emitted, what=f"{sites} events of tasks and notebooks with {state}", timeout=120)

@@ -4,21 +4,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_provider_losant.emulator import Script
-from tests.journeys.shared_airflow import local_airflow
-from tests.support.journey import Journey, running
-from tests.support.postgres import best_database
-from tests.support.statsd import StatsdServer
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.local_airflow import LocalAirflow
+    from tests.support.journey import Journey
+    from tests.support.statsd import StatsdServer
 
 pytestmark = [pytest.mark.every_airflow, pytest.mark.xdist_group("stopped-airflow")]
 
@@ -26,43 +20,20 @@ LONG = Script(queue=1.0, notebook=12.0, files={"report.csv": b"site,kwh\n"})
 """Longer than the scheduler needs to notice a deferral, so that the triggerer polls it."""
 
 
-@pytest.fixture(scope="module")
-def statsd() -> Iterator[StatsdServer]:
-    with StatsdServer("airflow.losant.") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def measured(statsd: StatsdServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    """Yield an Airflow that sends metrics."""
-    settings = {
-        "AIRFLOW__METRICS__STATSD_ON": "True",
-        "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
-        "AIRFLOW__METRICS__STATSD_PORT": str(statsd.port),
-        "AIRFLOW__METRICS__STATSD_PREFIX": "airflow",
-        "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
-    }
-    with (
-        best_database() as database,
-        local_airflow(tmp_path_factory.mktemp("airflow"), database, settings) as airflow,
-    ):
-        yield airflow
-
-
 @pytest.mark.parametrize("variant", ["waiting", "deferred"])
 def test_the_metrics_of_an_execution_arrive_at_a_statsd_server(
-    measured: LocalAirflow, statsd: StatsdServer, tmp_path: Path, variant: str
+    own_journey: Journey, statsd: StatsdServer, variant: str
 ) -> None:
     names = ("execution.ended", "execution.phase", "execution.minutes", "request", "waits")
     before = {name: len(statsd.of(name)) for name in names}
 
-    with Journey(running(measured), tmp_path) as journey:
-        journey.start(variant, LONG)
-        assert journey.wait_for_end() == "success"
-        durations = journey.result["durations"]
-        received = len(journey.requests)
-        ended = before["execution.ended"] + 1
-        journey.wait_until(lambda: len(statsd.of("execution.ended")) >= ended, "a metric of the end")
+    journey = own_journey
+    journey.start(variant, LONG)
+    assert journey.wait_for_end() == "success"
+    durations = journey.result["durations"]
+    received = len(journey.requests)
+    ended = before["execution.ended"] + 1
+    journey.wait_until(lambda: len(statsd.of("execution.ended")) >= ended, "a metric of the end")
 
     new = {name: statsd.of(name)[count:] for name, count in before.items()}
     assert [(it.value, it.kind, it.tags) for it in new["execution.ended"]] == [

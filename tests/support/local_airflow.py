@@ -9,7 +9,7 @@ import secrets
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -20,7 +20,7 @@ from tests.support.paths import ROOT
 from tests.support.processes import Process, free_port, kill_by_environment, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 # Shorter intervals than Airflow's defaults, because a user or a test waits for the result.
 SHORT_INTERVALS = {
@@ -69,10 +69,7 @@ class LocalAirflow(AirflowApi):
         self.environment = self._environment(dags_folder) | dict(env or {})
         self._servers = [self._process(command, command, *more) for command, *more in self._commands(port)]
         self.scheduler = self._process("scheduler", "scheduler", "--skip-serve-logs")
-        self.triggerers = [
-            self._process(f"triggerer-{number}", "triggerer", "--skip-serve-logs")
-            for number in range(1, triggerers + 1)
-        ]
+        self.triggerers = [self._triggerer(number) for number in range(1, triggerers + 1)]
 
     @property
     def triggerer(self) -> Process:
@@ -83,6 +80,17 @@ class LocalAirflow(AirflowApi):
     def components(self) -> list[Process]:
         """All processes of this Airflow."""
         return [*self._servers, self.scheduler, *self.triggerers]
+
+    @contextmanager
+    def another_triggerer(self) -> Iterator[Process]:
+        """Yield one more triggerer, which the block starts; it is stopped afterwards."""
+        other = self._triggerer(len(self.triggerers) + 1)
+        self.triggerers.append(other)
+        try:
+            yield other
+        finally:
+            other.stop()
+            self.triggerers.remove(other)
 
     def __enter__(self) -> Self:
         try:
@@ -132,6 +140,9 @@ class LocalAirflow(AirflowApi):
         """Return the commands, with arguments, of the other components than schedulers and triggerers."""
         server = ("api-server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1")
         return [server, ("dag-processor",)]
+
+    def _triggerer(self, number: int) -> Process:
+        return self._process(f"triggerer-{number}", "triggerer", "--skip-serve-logs")
 
     def _process(self, name: str, *arguments: str) -> Process:
         command = [self._python, "-m", "airflow", *arguments]

@@ -13,6 +13,8 @@ from airflow_provider_losant.operators.sweep import LosantNotebookOrphanSweepOpe
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
 from tests.journeys.failing_triggers import CrashingTrigger
 
+SITES = ("north", "east")
+"""One mapped task for each."""
 PARAMS = {"notebook_id": "", "conn_id": "", "folder": ""}
 PLACE: dict[str, Any] = {
     "task_id": "run",
@@ -84,7 +86,7 @@ with dag("crashing"):
 
 with dag("mapped"):
     LosantNotebookExecuteOperator.partial(**PLACE, deferrable=True).expand(
-        template_context=[{"site": site} for site in ("north", "east")]
+        template_context=[{"site": site} for site in SITES]
     )
 
 with dag("sweep"):
