@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 import pytest
 
+from tests.support import tables
 from tests.support.airflow_versions import is_for
 
 # Airflow reads its settings when first imported, perhaps while pytest collects: so here and not in a fixture.
@@ -27,9 +28,16 @@ os.environ["AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS"] = "False"
 os.environ["AIRFLOW__API_AUTH__JWT_SECRET"] = "made-up"  # Airflow 3.2 runs no DAG in a process without one
 
 
+# The workers of pytest-xdist inherit it.
+_TABLES = None if tables.VARIABLE in os.environ else tempfile.mkdtemp(prefix="losant-airflow-tables-")
+if _TABLES is not None:
+    os.environ[tables.VARIABLE] = _TABLES
+
+
 def pytest_unconfigure() -> None:
-    """Delete that AIRFLOW_HOME."""
-    shutil.rmtree(_HOME, ignore_errors=True)
+    """Delete these folders."""
+    for folder in filter(None, (_HOME, _TABLES)):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -52,19 +52,24 @@ FAST_DETECTION_2 = {
 }
 
 
-def local_airflow(home: Path, database: str | None, env: Mapping[str, str] | None = None) -> LocalAirflow:
+def local_airflow(
+    home: Path, database: str | None, env: Mapping[str, str] | None = None, *, with_examples: bool = False
+) -> LocalAirflow:
     """
-    Make an Airflow with the DAGs of the journeys and of the examples.
+    Make an Airflow with the DAGs of the journeys.
 
     :param home: An empty folder, for all its files.
     :param database: The address of its metadata database; None stands for an SQLite file.
     :param env: More environment for all components.
+    :param with_examples: Whether it also has the examples, which take long to parse.
     """
     dags = home / "dags"
     dags.mkdir()
-    for name, folder in {"journeys": HERE / "dags", "examples": EXAMPLES}.items():
-        (dags / name).symlink_to(folder)
-    (dags / ".airflowignore").write_text("\n".join(f"{name}.py" for name in examples_beyond(str(AIRFLOW))))
+    (dags / "journeys").symlink_to(HERE / "dags")
+    if with_examples:
+        (dags / "examples").symlink_to(EXAMPLES)
+        unknown = "\n".join(f"{name}.py" for name in examples_beyond(str(AIRFLOW)))
+        (dags / ".airflowignore").write_text(unknown)
     is_2 = AIRFLOW.major < 3
     kind, settings = (
         (LocalAirflow2, FAST_DETECTION_2)
@@ -78,7 +83,11 @@ def main(folder: Path) -> None:
     """Run an Airflow until no worker uses it."""
     signal.signal(signal.SIGTERM, _stop)
     home = Path(tempfile.mkdtemp(prefix="airflow-", dir=folder))
-    with Server(folder) as server, best_database() as database, local_airflow(home, database) as airflow:
+    with (
+        Server(folder) as server,
+        best_database() as database,
+        local_airflow(home, database, with_examples=True) as airflow,
+    ):
         server.serve(url=airflow.url, home=str(home), is_sqlite=database is None)
 
 

@@ -18,6 +18,7 @@ import requests
 from tests.support.airflow_api import AirflowApi
 from tests.support.paths import ROOT
 from tests.support.processes import Process, free_port, kill_by_environment, wait_for
+from tests.support.tables import create_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -110,9 +111,11 @@ class LocalAirflow(AirflowApi):
 
     def migrate(self) -> None:
         """Create the tables of the metadata database."""
-        folder = self.home / "components"
-        folder.mkdir(parents=True, exist_ok=True)
-        log = folder / "db-migrate.log"
+        (self.home / "components").mkdir(parents=True, exist_ok=True)
+        create_tables(self.database, self._migrate)
+
+    def _migrate(self) -> None:
+        log = self.home / "components" / "db-migrate.log"
         with log.open("ab") as output:
             command = [self._python, "-m", "airflow", "db", "migrate"]
             done = subprocess.run(
