@@ -109,7 +109,7 @@ PARSERS: Mapping[str, Parser] = {
     "statuses": parse_statuses,
     "max_minutes": positive_number,
     "max_bytes": positive_integer,
-    "notification_email": email_address,
+    **dict.fromkeys(("notification_email", "email"), email_address),
     "callback_url": http_url,
     "values_from": file_name,
     "outputs": file_patterns,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from airflow_provider_losant._compat import storage_path
 from airflow_provider_losant.api import endpoints
-from airflow_provider_losant.api.fields import is_given
 from airflow_provider_losant.api.flows.log_reader import FIRST_LIMIT
 from airflow_provider_losant.api.flows.notebooks import list_notebooks
 from airflow_provider_losant.api.flows.outputs import find_execution
@@ -148,6 +147,7 @@ class LosantHook(OutputDownloads):
             decimals, NumPy's numbers, all kinds of sequences and more are converted to JSON.
         :param email: Address to which Losant sends an e-mail when the execution has ended.
         :param callback_url: URL to which Losant sends a POST request when the execution has ended.
+        :raises LosantConfigError: an argument is invalid; the message names it.
         """
         options = self._options(relative_to, template_context, email, callback_url)
         return self._call(
@@ -295,8 +295,8 @@ class LosantHook(OutputDownloads):
             return execution_options(
                 relative_to=parse_optional("relative_to", relative_to),
                 template_context=encode_context(template_context),
-                email=email if is_given(email) else None,
-                callback_url=callback_url if is_given(callback_url) else None,
+                email=parse_optional("email", email),
+                callback_url=parse_optional("callback_url", callback_url),
             )
 
     def _call(self, application_id: str | None, make_call: Callable[[str], endpoints.Call[T]]) -> T:

@@ -391,10 +391,8 @@ def test_an_argument_that_losant_would_refuse_is_reported_before_any_request(
 
 
 def test_losants_own_message_is_reported_when_it_refuses_a_request(losant: Emulator, notebook: str) -> None:
-    with pytest.raises(
-        BadRequest, match=r"400 Validation for notebook.execute: executionOptions\.email must be"
-    ):
-        LosantHook().execute_notebook(notebook, email="no address")
+    with pytest.raises(BadRequest, match=r"400 Validation for notebook.patch: "):
+        LosantHook().update_notebook(notebook, name="")
 
 
 def test_a_missing_connection_is_named() -> None:
@@ -402,3 +400,16 @@ def test_a_missing_connection_is_named() -> None:
         LosantHook("losant_elsewhere").test_connection()
 
     assert not isinstance(caught.value, KeyError)
+
+
+@pytest.mark.parametrize("method", ["execute_notebook", "request_input_data_export"])
+@pytest.mark.parametrize(("argument", "value"), [("email", "a plant"), ("callback_url", "hooks.example")])
+def test_an_address_that_is_none_is_refused_by_name_before_any_request(
+    losant: Emulator, notebook: str, method: str, argument: str, value: str
+) -> None:
+    losant.clear_requests()
+
+    with pytest.raises(LosantConfigError, match=f"^{argument}: "):
+        getattr(LosantHook(), method)(notebook, **{argument: value})
+
+    assert losant.requests == []
