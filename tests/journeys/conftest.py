@@ -3,8 +3,9 @@
 Real Airflow processes and an emulated Losant, which see each other over sockets only.
 
 Most journeys run in one Airflow that all workers of pytest-xdist share, each with a Losant of its own. Those
-that stop components of an Airflow, or need other settings, start another one. They are in two groups, each of
-which runs in one worker, so that at most three Airflows run at the same time.
+that stop components of an Airflow share a second one, and those whose DAGs start by themselves a third one.
+The others start their own. They are in two groups, each of which runs in one worker, so that at most three
+Airflows run at the same time.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from tests.support.airflow_connection import connection
 from tests.support.copied_examples import copy_examples
 from tests.support.journey import Journey, RunningAirflow, RunningAirflow2, running
 from tests.support.local_airflow import LocalAirflow, tails
+from tests.support.network import Proxy
 from tests.support.postgres import best_database
 from tests.support.shared_process import one_of, use
 from tests.support.statsd import StatsdServer
 
+PROXY_PASSWORD = "p@ss/word:1"
 AT_ONCE_ON_SQLITE = 2
 """Journeys that run at the same time where Airflow's processes lock each other out of their database."""
 
@@ -111,10 +114,25 @@ def statsd() -> Iterator[StatsdServer]:
 
 
 @pytest.fixture(scope="package")
-def own_airflow(tmp_path_factory: pytest.TempPathFactory, statsd: StatsdServer) -> Iterator[LocalAirflow]:
-    """Yield an Airflow that also sends metrics, and whose components a test may stop."""
+def proxy() -> Iterator[Proxy]:
+    """Yield the proxy by which that Airflow reaches other hosts than this one."""
+    with Proxy(names={}, user="airflow", password=PROXY_PASSWORD) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def own_airflow(
+    tmp_path_factory: pytest.TempPathFactory, statsd: StatsdServer, proxy: Proxy
+) -> Iterator[LocalAirflow]:
+    """Yield an Airflow whose components a test may stop; it sends metrics, and logs as much as it can."""
+    settings = statsd_settings(statsd) | {
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        "http_proxy": proxy.url,
+        "https_proxy": proxy.url,
+    }
     home = tmp_path_factory.mktemp("airflow")
-    with best_database() as database, local_airflow(home, database, statsd_settings(statsd)) as its:
+    with best_database() as database, local_airflow(home, database, settings) as its:
         yield its
 
 

@@ -13,16 +13,15 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from airflow_provider_losant.emulator import Fault, Script
+from tests.journeys.conftest import PROXY_PASSWORD
 from tests.journeys.secret_scan import places_of, secrets_pattern, stored_by
-from tests.journeys.shared_airflow import HERE, RARE_PARSING
 from tests.support.journey import ENDLESS, Journey, running
-from tests.support.local_airflow import LocalAirflow
-from tests.support.network import Proxy
-from tests.support.postgres import best_database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.support.local_airflow import LocalAirflow
+    from tests.support.network import Proxy
 
 FILES = {
     "report.csv": b"site,kwh\n",
@@ -30,8 +29,11 @@ FILES = {
 }
 GOOD = Script(notebook=0.1, files=FILES)
 BAD = Script(notebook=0.1, files=FILES, ending="errored", errors=(("ValueError", "boom"),))
-PASSWORD = "p@ss/word:1"
-PASSWORDS = (PASSWORD, quote(PASSWORD, safe=""), b64encode(f"airflow:{PASSWORD}".encode()).decode())
+PASSWORDS = (
+    PROXY_PASSWORD,
+    quote(PROXY_PASSWORD, safe=""),
+    b64encode(f"airflow:{PROXY_PASSWORD}".encode()).decode(),
+)
 """That of the proxy: as it is, in a URL, and in a header."""
 FAULTS = (
     "server_error",
@@ -53,30 +55,6 @@ VARIANTS = {
     "sweep": (GOOD, "success"),
 }
 """What executions of each variant do, and how its DAG run ends."""
-
-
-@pytest.fixture(scope="module")
-def proxy() -> Iterator[Proxy]:
-    with Proxy(names={}, user="airflow", password=PASSWORD) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory, proxy: Proxy) -> Iterator[LocalAirflow]:
-    """Yield an Airflow that logs as much as it can, and reaches other hosts by a proxy with a password."""
-    settings = RARE_PARSING | {
-        "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
-        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-        "http_proxy": proxy.url,
-        "https_proxy": proxy.url,
-        "no_proxy": "127.0.0.1,localhost",
-    }
-    home = tmp_path_factory.mktemp("secrets")
-    with (
-        best_database() as database,
-        LocalAirflow(home, HERE / "dags", env=settings, sql_alchemy_conn=database) as running,
-    ):
-        yield running
 
 
 def run_all(airflow: LocalAirflow, journeys: dict[str, Journey]) -> None:
@@ -117,10 +95,11 @@ def wait_through_a_proxy_that_refuses(proxy: Proxy, journeys: dict[str, Journey]
         assert journey.wait_for_end() == "success"
 
 
-@pytest.mark.xdist_group("other-airflow")
+@pytest.mark.xdist_group("stopped-airflow")
 def test_no_token_no_password_of_a_proxy_and_no_signed_url_is_left_in_a_debug_log_or_in_the_database(
-    airflow: LocalAirflow, proxy: Proxy, tmp_path: Path
+    own_airflow: LocalAirflow, proxy: Proxy, tmp_path: Path
 ) -> None:
+    airflow = own_airflow
     with ExitStack() as ending:
         journeys = {
             name: ending.enter_context(Journey(running(airflow), tmp_path / name)) for name in VARIANTS
