@@ -67,6 +67,10 @@ def _measure(given: argparse.Namespace, folder: Path) -> Iterator[Claim]:
             yield from _show(report.waits(measured), [*report.claims_of_waits(measured), *failed])
             if given.peers:
                 yield from _show(report.ratios(measured), ())
+            if given.plot:
+                from tests.benchmarks import plot
+
+                plot.draw(measured, given.plot)
         if "events" in given.only:
             with Step("Long logs and many endings, with a simulated clock"):
                 figures = EventFigures(**run_json(sys.executable, "-m", "tests.benchmarks.events", env=env))
@@ -128,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--plain", action="store_true", help="HTTP instead of HTTPS; without dbt Cloud and without calls"
     )
+    parser.add_argument("--plot", type=Path, help="an SVG file for a plot of the waits")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure (all)")
     return parser
 

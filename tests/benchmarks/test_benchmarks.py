@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from tests.benchmarks import events as busy
-from tests.benchmarks import report, waiting
+from tests.benchmarks import plot, report, waiting
 from tests.benchmarks.__main__ import run_case
 from tests.benchmarks.events import EventFigures
 from tests.benchmarks.peers import PROVIDERS, Provider, environment
@@ -203,3 +203,20 @@ def test_a_table_is_markdown() -> None:
 
     assert {len(line) for line in lines} == {len(lines[0])}
     assert lines[1].startswith("| ----:")
+
+
+def test_the_plot_has_a_line_for_each_provider_and_is_reproducible(tmp_path: Path) -> None:
+    measured = [
+        (Case(provider=provider, waits=waits, is_spread=is_spread), replace(FIGURES, cpu=waits / 100))
+        for provider, is_spread in ((LOSANT, False), (LOSANT, True), (BARE, True), (DATABRICKS, False))
+        for waits in (100, 1_000)
+    ]
+    files = [tmp_path / "one.svg", tmp_path / "other.svg"]
+
+    for file in files:
+        plot.draw(measured, file)
+
+    texts = [file.read_text() for file in files]
+    assert texts[0] == texts[1]
+    for text in ("Losant, one notebook each", "bare aiohttp", DATABRICKS, "CPU seconds", "Requests"):
+        assert f">{text}" in texts[0]
