@@ -142,7 +142,7 @@ def test_waits_that_move_between_triggerers_are_never_cancelled_and_end_in_succe
         stalled.signal(signal.SIGCONT)
         if version("apache-airflow") in CALLS_ON_KILL_WHEN_MOVED:
             wait_for(
-                lambda job=job: left_running(job, airflow.home) == WIDTH,
+                lambda job=job: left_running(job, airflow.home) == WIDTH,  # type: ignore[misc]
                 what=f"Airflow to call on_kill of all waits in {stalled.name}",
                 timeout=MOVE_TIMEOUT,
             )
