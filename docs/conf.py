@@ -52,8 +52,8 @@ nitpicky = True
 # A build needs no internet, so names from other projects have no link.
 _FOREIGN = ("collections", "datetime", "os", "pathlib", "ssl", "typing", "airflow", "jinja2", "requests")
 # Names that modules import for the type checker only.
-_FOREIGN_NAMES = ("Any", "Asset", "AssetWatcher", "Context", "Mapping", "PathLike", "SSLContext", "Sequence")
-_FOREIGN_NAMES += ("TaskDecorator", "Unpack", "timedelta", r"Airflow\w+", "KeyError", "ValueError")
+_FOREIGN_NAMES = ["Any", "Asset", "AssetWatcher", "Context", "Mapping", "PathLike", "SSLContext", "Sequence"]
+_FOREIGN_NAMES += ["TaskDecorator", "Unpack", "timedelta", r"Airflow\w+", "KeyError", "ValueError"]
 # Named literals: their values are listed with the argument.
 _LITERALS = ("IfExists", "IfRunning", "Kind", "OnExceeded", "SaveOutputsWhen", "SortField", "Window")
 # Types that users do not handle themselves.

@@ -66,7 +66,7 @@ def losant_deploy_and_land() -> None:
             task_id="report",
             notebook_id=deploy.output["notebook_id"],
             relative_to="{{ data_interval_end | default(dag_run.run_after) }}",
-            template_context=site,  # type: ignore[arg-type]  # one of the sites at run time
+            template_context=site,  # one of the sites at run time
             deferrable=True,
             max_minutes=600,  # a day's worth; more would be a mistake
         )

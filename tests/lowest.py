@@ -56,10 +56,11 @@ def resolve(minor: str, folder: Path) -> str:
     airflow.write_text(f"apache-airflow{'<=' if minor == MINORS[0] else '=='}{newest}\n")
     configuration = subprocess.check_output([sys.executable, "-m", "pip", "config", "list"], text=True)
     lowest = ["--extra", "test", "--resolution", "lowest-direct", "--python-version", "3.11"]
-    plain = ["--quiet", "--no-header", "--no-annotate", "--output-file", found, "--constraint", airflow]
+    plain = ["--quiet", "--no-header", "--no-annotate"]
+    files = ["--output-file", str(found), "--constraint", str(airflow)]
     uv = Path(sys.executable).with_name("uv")
     subprocess.run(
-        [uv, "pip", "compile", ROOT / "pyproject.toml", *lowest, *plain],
+        [uv, "pip", "compile", ROOT / "pyproject.toml", *lowest, *plain, *files],
         env=uv_environment(configuration.splitlines()),
         stdout=subprocess.DEVNULL,
         check=True,

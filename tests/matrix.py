@@ -184,7 +184,7 @@ async def test_all(
 
 def table(results: Mapping[Cell, tuple[Result, float]]) -> str:
     """Return a table of the results with a line for each environment."""
-    rows = [HEADS]
+    rows: list[tuple[str, ...]] = [HEADS]
     for cell, (it, took) in results.items():
         counts = (it.passed, it.failed, it.skipped, round(took))
         rows.append((cell.airflow, cell.python, *map(str, counts), it.problem))

@@ -61,7 +61,7 @@ def run_dags(airflow: LocalAirflow, losant: LocalLosant, *more: str) -> dict[str
     raise TimeoutError(f"The runs have not ended within {TIMEOUT:.0f} s.")
 
 
-def read_reports(airflow: LocalAirflow, runs: dict[str, str]) -> list[Report]:
+def read_reports(airflow: AirflowApi, runs: dict[str, str]) -> list[Report]:
     """Read state and result of each mapped task."""
     place = (checks.REPORT_DAG, runs[checks.REPORT_DAG])
     return [

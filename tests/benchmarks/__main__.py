@@ -73,8 +73,8 @@ def _measure(given: argparse.Namespace, folder: Path) -> Iterator[Claim]:
                 plot.draw(measured, given.plot)
         if "events" in given.only:
             with Step("Long logs and many endings, with a simulated clock"):
-                figures = EventFigures(**run_json(sys.executable, "-m", "tests.benchmarks.events", env=env))
-            yield from _show(report.events(figures), report.claims_of_events(figures))
+                ended = EventFigures(**run_json(sys.executable, "-m", "tests.benchmarks.events", env=env))
+            yield from _show(report.events(ended), report.claims_of_events(ended))
         if "imports" in given.only:
             with Step("Importing operators, each in new processes"):
                 imported = importing.measure(python, env, peers=given.peers)

@@ -51,7 +51,7 @@ def _milliseconds(call: Callable[[], object]) -> float:
 
 def _clients(address: Address, bundle: str, notebook_id: str) -> Mapping[str, Callable[[], Any]]:
     import requests
-    from losant_rest import Client
+    from losant_rest import Client  # type: ignore[import-untyped]  # as it ships
 
     from airflow_provider_losant.hooks.losant import LosantHook
 

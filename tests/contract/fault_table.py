@@ -155,7 +155,7 @@ def _harmless(name: str, fault: Fault | None, **more: Any) -> Row:
 def _away(name: str, place: Place) -> Row:
     """Describe a place that cannot be reached."""
     vain = in_vain(TransportError)
-    outcomes = dict.fromkeys(("safe", "creating", "export", "start", "file"), vain)
+    outcomes: dict[str, Any] = dict.fromkeys(("safe", "creating", "export", "start", "file"), vain)
     return Row(name=name, place=place, **outcomes, wait=LONG_LEFT, tail=OMITTED)
 
 
@@ -163,7 +163,8 @@ def _date(skew: float = 0.0) -> str:
     return format_datetime(datetime.fromtimestamp(NOW + skew + ASKED_FOR, UTC), usegmt=True)
 
 
-_SLOW = {"seconds": 4 * TIMEOUT}
+_SLOW: dict[str, Any] = {"seconds": 4 * TIMEOUT}
+_UNTRUSTED: dict[str, Any] = dict.fromkeys(("safe", "creating", "export", "start"), at_once(TlsError))
 
 # fmt: off
 TABLE = [
@@ -216,8 +217,7 @@ TABLE = [
     _away("host name that cannot be resolved", "unknown host"),
     Row(
         name="untrusted certificate", place="untrusted certificate",
-        **dict.fromkeys(("safe", "creating", "export", "start"), at_once(TlsError)),
-        wait=LEFT, file=in_vain(TransportError), tail=OMITTED,
+        **_UNTRUSTED, wait=LEFT, file=in_vain(TransportError), tail=OMITTED,
     ),
     _harmless(
         "Losant's clock 10 min slow", None, switches=BEHIND,

@@ -100,7 +100,13 @@ def open_losant(kind: str) -> Iterator[LosantUnderTest]:
         tested.clear()
 
 
-_CELL = {"cell_type": "code", "id": "wait", "metadata": {}, "outputs": [], "execution_count": None}
+_CELL: dict[str, Any] = {
+    "cell_type": "code",
+    "id": "wait",
+    "metadata": {},
+    "outputs": [],
+    "execution_count": None,
+}
 NOTEBOOK = json.dumps(
     {
         "cells": [{**_CELL, "source": "import time; time.sleep(20)"}],

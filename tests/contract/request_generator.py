@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import strategies as st
@@ -54,7 +55,8 @@ def _array(schema: dict[str, Any], schemas: dict[str, Any]) -> st.SearchStrategy
     return st.lists(valid(schema["items"], schemas), max_size=2)
 
 
-_BY_TYPE = {
+_Strategy = Callable[[dict[str, Any], dict[str, Any]], st.SearchStrategy[Any]]
+_BY_TYPE: dict[str, _Strategy] = {
     "string": _string,
     "object": _object,
     "array": _array,

@@ -478,7 +478,7 @@ def test_a_failed_poll_does_not_fail_the_execution(
         assert sum(scenario.pauses) >= ASKED_FOR
 
 
-@pytest.mark.parametrize("row", [it for it in ROWS if it.values[0].file])
+@pytest.mark.parametrize("row", [it for row, it in zip(TABLE, ROWS, strict=True) if row.file])
 def test_a_file_is_downloaded_completely_or_not_at_all(make_scenario: MakeScenario, row: Row) -> None:
     promise, scenario = row.file, make_scenario(row, "requests")
     assert promise
@@ -541,7 +541,7 @@ def test_an_unreadable_error_log_does_not_change_the_outcome(
 
 # -- permanent faults -------------------------------------------------------------------------------------
 
-PERMANENT = [it for it in ROWS if it.values[0].fault and it.values[0].safe is not DONE]
+PERMANENT = [it for row, it in zip(TABLE, ROWS, strict=True) if row.fault and row.safe is not DONE]
 
 
 @pytest.mark.parametrize("row", PERMANENT)

@@ -10,8 +10,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from io import BytesIO
-from itertools import repeat
 from typing import Any
+from urllib.request import proxy_bypass
 
 import pytest
 
@@ -127,11 +127,9 @@ def test_the_proxy_is_decided_once_for_all_requests_of_a_session(
     with HttpStub(RESPONSE) as server:
         from airflow_provider_losant.api.http import network
 
-        bypass = network.proxy_bypass
-
         def counting(host: str) -> Any:
             decided.append(host)
-            return bypass(host)
+            return proxy_bypass(host)
 
         monkeypatch.setenv("http_proxy", server.url)
         monkeypatch.setattr(network, "proxy_bypass", counting)
@@ -152,14 +150,17 @@ def dripped(head: bytes, stop: Callable[[], bool]) -> Iterator[bytes]:
         yield bytes([byte])
 
 
-ENDLESS_HEADS = {
+def informed(stop: Callable[[], bool], pause: float, times: int) -> Iterator[bytes]:
+    """Send informational responses, some at a time, until it is stopped."""
+    while not stop():
+        time.sleep(pause)
+        yield b"HTTP/1.1 100 Continue\r\n\r\n" * times
+
+
+ENDLESS_HEADS: dict[str, Callable[[Callable[[], bool]], Iterator[bytes]]] = {
     "a byte at a time": lambda stop: dripped(b"HTTP/1.1 200 OK\r\nX-Padding: " + b"x" * 400, stop),
-    "100 Continue for ever": lambda stop: (
-        time.sleep(0.05) or b"HTTP/1.1 100 Continue\r\n\r\n" for _ in repeat(None) if not stop()
-    ),
-    "100 Continue as fast as possible": lambda stop: (
-        b"HTTP/1.1 100 Continue\r\n\r\n" * 1000 for _ in repeat(None) if not stop()
-    ),
+    "100 Continue for ever": lambda stop: informed(stop, 0.05, 1),
+    "100 Continue as fast as possible": lambda stop: informed(stop, 0.0, 1000),
 }
 
 
@@ -310,8 +311,6 @@ def test_a_refusal_stands_while_the_connection_cannot_be_read_again(
 def test_after_the_connection_could_not_be_read_the_next_request_reads_it_again(
     driver: Driver, refusal: bytes, expected: type[LosantError]
 ) -> None:
-    readings = iter([unreadable, lambda: to(server.url, token="new")])
-
     def poll_twice() -> Any:
         with pytest.raises(expected):
             yield GET
@@ -321,6 +320,7 @@ def test_after_the_connection_could_not_be_read_the_next_request_reads_it_again(
         return RESPONSE if b"Bearer new" in request else refusal
 
     with HttpStub(respond) as server:
+        readings: Iterator[Callable[[], Any]] = iter([unreadable, lambda: to(server.url, token="new")])
         read = driver.run(to(server.url), poll_twice(), lambda: next(readings)())  # noqa: PLW0108 - a new one each time
 
     assert read.id == NOTEBOOK

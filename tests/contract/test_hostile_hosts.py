@@ -55,7 +55,7 @@ def drip(pause: float, times: int) -> Callable[[bytes], Iterator[bytes]]:
 
     def response(_: bytes) -> Iterator[bytes]:
         yield b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
-        for _ in range(times):
+        for _number in range(times):
             time.sleep(pause)
             yield b" "
 

@@ -20,4 +20,4 @@ class CrashingTrigger(LosantNotebookExecutionTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         raise RuntimeError("the trigger's environment is broken")
-        yield  # makes this the generator that Airflow expects
+        yield  # type: ignore[unreachable]  # makes this the generator that Airflow expects

@@ -99,14 +99,12 @@ def test_each_cleared_iteration_has_exactly_one_new_execution(
     before = ids(journey)
     middle = iterations(journey)[1]
 
-    clear(
-        journey,
-        {
-            "the loop": {"task_group_id": "passes"},
-            "its task": {"task_ids": ["run"]},
-            "one iteration": {"task_instance_ids": [middle["id"]], "include_later_loop_iterations": False},
-        }[what],
-    )
+    selections: dict[str, dict[str, Any]] = {
+        "the loop": {"task_group_id": "passes"},
+        "its task": {"task_ids": ["run"]},
+        "one iteration": {"task_instance_ids": [middle["id"]], "include_later_loop_iterations": False},
+    }
+    clear(journey, selections[what])
 
     new = 1 if what == "one iteration" else ITERATIONS
     wait_for_execution(journey, ITERATIONS + new)

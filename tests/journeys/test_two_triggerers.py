@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -66,10 +67,10 @@ def wait_until_with(job: int, database: str, journey: Journey) -> None:
     )
 
 
-def left_running(job: int, home: Path) -> int:
-    """Count the waits for which a triggerer called ``on_kill`` without effect."""
+def has_left_all_running(job: int, home: Path) -> bool:
+    """Return whether a triggerer has called ``on_kill`` of all waits, without effect."""
     logs = (home / "logs").rglob(f"*.trigger.{job}.log")
-    return sum("its task is deferred" in log.read_text() for log in logs)
+    return sum("its task is deferred" in log.read_text() for log in logs) == len(SITES)
 
 
 @pytest.mark.xdist_group("stopped-airflow")
@@ -95,7 +96,7 @@ def test_waits_that_move_between_triggerers_are_never_cancelled_and_end_in_succe
             stalled.signal(signal.SIGCONT)
             if version("apache-airflow") in CALLS_ON_KILL_WHEN_MOVED:
                 wait_for(
-                    lambda job=job: left_running(job, own_airflow.home) == len(SITES),
+                    partial(has_left_all_running, job, own_airflow.home),
                     what=f"Airflow to call on_kill of all waits in {stalled.name}",
                     timeout=MOVE_TIMEOUT,
                 )

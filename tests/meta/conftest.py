@@ -8,11 +8,13 @@ import sys
 import tarfile
 import venv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.installed import RELEASED, Run, build, run
-from tests.support.source_files import PACKAGE, ROOT
+from tests.support.paths import ROOT
+from tests.support.source_files import PACKAGE
 
 
 @pytest.fixture(scope="session")
@@ -46,14 +48,14 @@ def airflow(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("installed")
     venv.create(folder, with_pip=False, symlinks=True)
     interpreter = folder / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", interpreter]
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", interpreter]
     run(*pip, "install", "-q", "--no-deps", "--no-index", wheel)
     (packages,) = folder.glob("lib/python*/site-packages")
     # What this project depends on is not installed again, only found. That a path file is not followed in
     # folders which another names keeps an editable installation of the project out.
     (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
 
-    def python(*arguments: str | Path, **environment: str) -> str:
+    def python(*arguments: str | Path, **environment: Any) -> str:
         return run(interpreter, *arguments, **environment)
 
     place = python("-c", f"import {PACKAGE}; print({PACKAGE}.__file__)")

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.airflow_versions import MINORS, is_for
-from tests.support.source_files import ROOT, tree
+from tests.support.paths import ROOT
+from tests.support.source_files import tree
 
 PAGE = (ROOT / "docs" / "reference" / "compatibility.md").read_text()
 GUARANTEES = (ROOT / "docs" / "project" / "guarantees.md").read_text()

@@ -13,7 +13,8 @@ import pytest
 
 from airflow_provider_losant._compat import AIRFLOW_3
 from tests.support.airflow_versions import examples_beyond
-from tests.support.source_files import PACKAGE, ROOT
+from tests.support.paths import ROOT
+from tests.support.source_files import PACKAGE
 
 # What a DAG file loads anyway, and what it loads on top when it names ours, which it uses in the same way.
 SDK = "airflow.sdk" if AIRFLOW_3 else "airflow.providers.common.compat.sdk"
@@ -76,7 +77,7 @@ def test_an_example_loads_without_an_error_or_a_warning(file: Path) -> None:
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:  # before Airflow 3.2
-        from airflow.models.dagbag import DagBag
+        from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
 
     bag = DagBag(file)
 

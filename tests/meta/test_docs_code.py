@@ -61,7 +61,7 @@ def is_played(block: Block) -> bool:
 BLOCKS = [block for page in pages() for block in page.blocks if not is_played(block)]
 
 
-def of(*kinds: str) -> Any:
+def of(*kinds: str) -> pytest.MarkDecorator:
     """Ask a test about each block of some kinds."""
     return pytest.mark.parametrize("block", [it for it in BLOCKS if it.kind in kinds], ids=str)
 

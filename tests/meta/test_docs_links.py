@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.pages import Page, pages
-from tests.support.source_files import ROOT, modules
+from tests.support.paths import ROOT
+from tests.support.source_files import modules
 
 HOSTS = {
     "airflow.apache.org",

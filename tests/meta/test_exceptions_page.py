@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import re
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ STATUS = {
 
 
 def classes(module: ModuleType) -> dict[str, type[Exception]]:
-    own = inspect.getmembers(module, inspect.isclass)
+    own: list[tuple[str, Any]] = inspect.getmembers(module, inspect.isclass)
     return {name: it for name, it in own if it.__module__ == module.__name__}
 
 
@@ -47,7 +48,7 @@ OF_TASKS, OF_THE_HOOK = classes(exceptions), classes(errors)
 def made(kind: type[Exception]) -> errors.LosantError:
     """Make an error as the clients do."""
     if kind in STATUS:
-        return kind(STATUS[kind], "", "")  # type: ignore[return-value]
+        return kind(STATUS[kind], "", "")
     return kind(*["it"] * (2 if kind is errors.InvalidArgument else 1))  # type: ignore[return-value]
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.contract.fault_table import markdown
-from tests.support.source_files import ROOT, own_files, tree
+from tests.support.paths import ROOT
+from tests.support.source_files import own_files, tree
 
 JOURNEYS = ROOT / "tests" / "journeys"
 PAGE = ROOT / "docs" / "project" / "guarantees.md"

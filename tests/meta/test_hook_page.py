@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.emulator.http.operations import OPERATIONS
@@ -48,7 +49,7 @@ def test_every_method_that_is_listed_exists_and_says_where_losant_describes_it()
 
 def test_calls_that_are_never_sent_twice_are_listed_so() -> None:
     ids = ("0" * 24, "1" * 24)
-    once = [
+    once: list[endpoints.Call[Any]] = [
         endpoints.create_notebook(ids[0], {}),
         endpoints.execute(*ids, {}),
         endpoints.request_export(*ids, {}),

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.source_files import PACKAGE, ROOT, imports, modules, tree
+from tests.support.paths import ROOT
+from tests.support.source_files import PACKAGE, imports, modules, tree
 
 
 def in_emulator(module: str) -> bool:
@@ -51,7 +52,7 @@ def is_import(node: ast.AST) -> bool:
 @pytest.mark.skipif(find_spec("importlinter") is None, reason="the extra lint is not installed")
 def test_layers_are_respected_and_there_is_no_import_cycle() -> None:
     lint_imports = Path(sys.executable).with_name("lint-imports")
-    command = [lint_imports, "--no-cache"]
+    command = [str(lint_imports), "--no-cache"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
 
     assert done.returncode == 0, done.stdout + done.stderr

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import re
 
-from tests.support.source_files import ROOT, own_files
+from tests.support.paths import ROOT
+from tests.support.source_files import own_files
 
 LARGEST = 150_000
 """Bytes of a picture, which every reader of its page downloads."""

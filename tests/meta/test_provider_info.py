@@ -19,7 +19,8 @@ from jsonschema import validate
 
 from airflow_provider_losant import __version__
 from airflow_provider_losant.get_provider_info import get_provider_info
-from tests.support.source_files import PACKAGE, ROOT, modules, tree
+from tests.support.paths import ROOT
+from tests.support.source_files import PACKAGE, modules, tree
 
 INFO = get_provider_info()
 LISTS = ("hooks", "operators", "sensors", "triggers")

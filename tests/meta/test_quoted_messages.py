@@ -8,7 +8,8 @@ import re
 
 import pytest
 
-from tests.support.source_files import PACKAGE, ROOT, modules, tree
+from tests.support.paths import ROOT
+from tests.support.source_files import PACKAGE, modules, tree
 
 DOCS = ROOT / "docs"
 MIN_LENGTH = 4

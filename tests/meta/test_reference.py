@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.meta.public import PUBLIC, resolved
-from tests.support.source_files import PACKAGE, ROOT
+from tests.support.paths import ROOT
+from tests.support.source_files import PACKAGE
 
 DOCS = ROOT / "docs"
 PAGES = "\n".join(

@@ -15,7 +15,8 @@ from packaging.version import Version
 
 from tests.lowest import pins, required
 from tests.support.airflow_versions import LOWEST, NEWEST
-from tests.support.source_files import ROOT, own_files
+from tests.support.paths import ROOT
+from tests.support.source_files import own_files
 
 LICENCE_LINE = "# SPDX-License-Identifier: Apache-2.0"
 CONSTRAINTS = sorted((ROOT / "tests" / "constraints").glob("*.txt"))

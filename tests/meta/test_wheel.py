@@ -17,7 +17,8 @@ import pytest
 
 from airflow_provider_losant import __version__
 from tests.support.installed import RELEASED, build, run
-from tests.support.source_files import PACKAGE, ROOT, imports, own_files
+from tests.support.paths import ROOT
+from tests.support.source_files import PACKAGE, imports, own_files
 
 LONG = ("benchmarks", "journeys/chaos", "journeys/distributed", "journeys/soak", "provider/fault_pairs")
 DIST_INFO = f"{PACKAGE}-{__version__}.dist-info"

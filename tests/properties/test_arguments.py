@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta, timezone
 from email.utils import format_datetime
@@ -34,7 +35,7 @@ WHEN = st.datetimes(
     timezones=ZONES,
     allow_imaginary=False,
 )
-SPELLINGS = {
+SPELLINGS: dict[str, Callable[[datetime], Any]] = {
     "a datetime": lambda it: it,
     "a pendulum": pendulum.instance,
     "ISO-8601": lambda it: it.isoformat(),

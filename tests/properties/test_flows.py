@@ -243,7 +243,9 @@ FLOWS: dict[str, tuple[Callable[[RandomLosant], Any], float]] = {
     ),
     **{
         f"submit, {if_running}": (
-            lambda it, if_running=if_running: submitting(it, start_policy=start_policy(it, if_running)),
+            lambda it, if_running=if_running: submitting(  # type: ignore[misc]  # its type is above
+                it, start_policy=start_policy(it, if_running)
+            ),
             8 * HOUR,
         )
         for if_running in ("wait", "adopt", "skip", "fail", "cancel_previous")
@@ -283,6 +285,6 @@ def test_a_flow_always_ends_and_sleeps_between_requests(name: str) -> None:
 def test_a_flow_ends_when_every_response_is_the_same_error(name: str, error: LosantError) -> None:
     make, max_duration = FLOWS[name]
     random_losant = RandomLosant(lambda _: 0)
-    random_losant._respond = lambda _: error  # type: ignore[method-assign]
+    random_losant._respond = lambda _: error  # type: ignore[assignment]
 
     assert random_losant.drive(make(random_losant), 2_000) <= max_duration

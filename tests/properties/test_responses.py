@@ -34,7 +34,7 @@ from tests.properties.responses import ANYTHING, RESPONSES, with_one_defect
 from tests.support.factories import APPLICATION_ID, EXECUTION_ID, NOTEBOOK_ID, REF, owner, published
 from tests.support.hypothesis_settings import often
 
-CALLS = {
+CALLS: dict[str, endpoints.Call[Any]] = {
     call.operation: call
     for call in (
         endpoints.list_notebooks(APPLICATION_ID),

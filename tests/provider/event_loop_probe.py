@@ -59,7 +59,7 @@ class SlowSecrets(BaseSecretsBackend):
 
 
 @contextmanager
-def supervisor(probe: LoopProbe, responses: Mapping[str, Mapping[str, Any]]) -> Iterator[socket.socket]:
+def supervisor(probe: LoopProbe, responses: Mapping[str, dict[str, Any]]) -> Iterator[socket.socket]:
     """
     Replace the supervisor process of an Airflow 3 triggerer, at the other end of a real socket.
 
@@ -77,7 +77,7 @@ def supervisor(probe: LoopProbe, responses: Mapping[str, Mapping[str, Any]]) -> 
         ours.close()
 
 
-def _respond(wire: socket.socket, probe: LoopProbe, responses: Mapping[str, Mapping[str, Any]]) -> None:
+def _respond(wire: socket.socket, probe: LoopProbe, responses: Mapping[str, dict[str, Any]]) -> None:
     from airflow.sdk.execution_time.comms import _ResponseFrame
     from msgspec import msgpack
 
@@ -95,14 +95,14 @@ async def as_triggerer(wire: socket.socket, patch: pytest.MonkeyPatch) -> AsyncI
     from airflow.sdk.execution_time import task_runner
 
     reader, writer = await asyncio.open_connection(sock=wire)
-    decoder = TriggerCommsDecoder(async_writer=writer, async_reader=reader, socket=None)
+    decoder = TriggerCommsDecoder(async_writer=writer, async_reader=reader, socket=None)  # type: ignore[arg-type]  # the streams are enough
     if hasattr(decoder, "start_reader"):  # since Airflow 3.2
         await decoder.start_reader()
     patch.setattr(task_runner, "SUPERVISOR_COMMS", decoder, raising=False)
     try:
         yield
     finally:
-        if hasattr(decoder, "_reader_task"):
-            decoder._reader_task.cancel()
+        if reader_task := getattr(decoder, "_reader_task", None):
+            reader_task.cancel()
         writer.close()
         await writer.wait_closed()

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from airflow.secrets.base_secrets import BaseSecretsBackend
 
@@ -33,7 +32,7 @@ class SlowSecrets(BaseSecretsBackend):
 
     _lock = threading.Lock()
 
-    def get_conn_value(self, conn_id: str, **_: Any) -> str | None:
+    def get_conn_value(self, conn_id: str, team_name: str | None = None) -> str | None:
         folder = Path(os.environ[FOLDER])
         with self._lock:
             (folder / "asked").touch()
@@ -55,7 +54,7 @@ def main(notebook: str, execution: str, destination: str, *more: str) -> None:
             raise SystemExit("terminated")
 
     signal.signal(signal.SIGTERM, on_term)
-    task.execute({})  # type: ignore[typeddict-item]  # the transfer uses no context
+    task.execute({})  # the transfer uses no context
 
 
 if __name__ == "__main__":

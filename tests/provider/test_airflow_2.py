@@ -40,10 +40,11 @@ def instance(request: pytest.FixtureRequest) -> Any:
     with DAG(f"energy-{request.param}", schedule=None, start_date=STARTED) as dag:
         report = BaseOperator(task_id="report")
     with create_session() as session:
-        run = DagRun(dag.dag_id, "manual", execution_date=STARTED, start_date=STARTED, run_type="manual")
+        times: dict[str, Any] = {"execution_date": STARTED, "start_date": STARTED}
+        run = DagRun(dag.dag_id, "manual", run_type="manual", **times)
         session.add(run)
         session.flush()
-        ti = TaskInstance(report, run_id="manual", state=request.param)
+        ti = TaskInstance(report, run_id="manual", state=request.param)  # type: ignore[arg-type, call-arg]  # in 3
         session.add(ti)
     yield ti
     with create_session() as session:

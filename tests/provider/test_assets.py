@@ -45,7 +45,7 @@ def test_an_output_is_an_asset_below_its_notebook() -> None:
 
 
 def test_an_asset_has_the_name_and_the_group_that_are_given_where_airflow_has_them() -> None:
-    ids = {"notebook_id": NOTEBOOK, "application_id": APPLICATION}
+    ids: dict[str, Any] = {"notebook_id": NOTEBOOK, "application_id": APPLICATION}
 
     named = create_asset(**ids, name="energy report", group="energy")
 
@@ -248,7 +248,7 @@ def test_event_extras_set_by_the_user_are_kept(losant: Emulator, notebook: str) 
     operator = LosantNotebookExecuteOperator(
         task_id="run", notebook_id=notebook, poll_interval=0.02, outlets=[report]
     )
-    context = {**context_of(Ti()), "outlet_events": outlet_events()}
+    context: Any = {**context_of(Ti()), "outlet_events": outlet_events()}
     context["outlet_events"][report].extra = {"status": "checked by hand", "by": "the night shift"}
 
     operator.execute(context)

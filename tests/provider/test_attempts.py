@@ -51,6 +51,7 @@ def run(losant: Emulator, *notebooks: str) -> Finished:
     dag_run = attempts.test(run_conf={"notebooks": notebooks})
     stored = DagSerialization.from_dict(DagSerialization.to_dict(attempts))
     of_run = select(TaskInstance).where(TaskInstance.run_id == dag_run.run_id)
+    get_many: Any = XComModel.get_many  # Airflow 3.4 added `try_number`
     with create_session() as session:
         tries = session.scalars(of_run.execution_options(include_all_attempts=True)).all()
         buttons = {
@@ -61,7 +62,7 @@ def run(losant: Emulator, *notebooks: str) -> Finished:
             (it.task_id, it.try_number, row.key): row.value
             for it in tries
             for row in session.scalars(
-                XComModel.get_many(run_id=it.run_id, task_ids=it.task_id, try_number=it.try_number)
+                get_many(run_id=it.run_id, task_ids=it.task_id, try_number=it.try_number)
             )
         }
     return Finished(

@@ -12,7 +12,8 @@ import pytest
 
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from tests.provider.tasks import Task, TaskStateStore, Ti
-from tests.support.source_files import PACKAGE, ROOT, modules
+from tests.support.paths import ROOT
+from tests.support.source_files import PACKAGE, modules
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator

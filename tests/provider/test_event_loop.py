@@ -51,7 +51,7 @@ def test_a_slow_secrets_backend_does_not_block_the_event_loop(slow_secrets: Loop
 
 
 def ask(
-    patch: pytest.MonkeyPatch, question: Awaitable[Any], responses: Mapping[str, Mapping[str, Any]]
+    patch: pytest.MonkeyPatch, question: Awaitable[Any], responses: Mapping[str, dict[str, Any]]
 ) -> tuple[Any, LoopProbe]:
     """Send a request as a trigger of Airflow 3 does; returns the response and the probe of the event loop."""
     probe = LoopProbe()

@@ -120,12 +120,12 @@ async def triggerer(trigger: LosantNotebookEventTrigger, *, assets: int = 1) -> 
     from airflow.sdk import Asset
     from airflow.sdk.execution_time.context import AssetStateStoreAccessors
 
-    runner = TriggerRunner()
+    runner = TriggerRunner()  # type: ignore[no-untyped-call]  # Airflow's
     trigger.trigger_id = number = next(_ids)
     watched = [Asset(f"{ASSET}-{it}", uri=f"x://{it}") for it in range(assets)]
     trigger.asset_state_store = AssetStateStoreAccessors(inlets=watched)
-    runner.triggers[number] = {"task": None, "is_watcher": True, "name": "watcher", "events": 0}
     work = asyncio.create_task(runner.run_trigger(number, trigger))
+    runner.triggers[number] = {"task": work, "is_watcher": True, "name": "watcher", "events": 0}
     try:
         yield Triggerer(runner, work)
     finally:
@@ -425,7 +425,7 @@ def test_nothing_after_an_event_that_failed_is_stored(
 
     async def main() -> None:
         producer = LosantSharedStreamProducer()
-        async with aclosing(producer.open_stream()) as stream:
+        async with aclosing(producer.open_stream()) as stream:  # type: ignore[type-var]  # it is a generator
             resolved, _ = await anext(stream)
             resolved.set_result((trigger.subscription, asset_stores(trigger)))
             _, start = await anext(stream)
@@ -447,7 +447,7 @@ def test_the_checkpoint_key_does_not_depend_on_the_poll_interval(
         for other_way in ({}, {"poll_interval": 2 * INTERVAL}, {"statuses": ["errored"]}, north):
             asked = count_polls(losant)
             async with triggerer(watcher(notebook, **other_way), assets=2):
-                await wait_until(lambda asked=asked: count_polls(losant) > asked + 1)
+                await wait_until(lambda asked=asked: count_polls(losant) > asked + 1)  # type: ignore[misc]
 
     asyncio.run(main())
 
@@ -514,10 +514,10 @@ def test_airflow_stores_the_queue_of_an_event_trigger_with_its_asset(notebook: s
         watchers=[AssetWatcher(name="reports", trigger=trigger)],
     )
 
-    (stored,) = decode_asset_like(encode_asset_like(asset)).watchers
+    (stored,) = decode_asset_like(encode_asset_like(asset)).watchers  # type: ignore[attr-defined]  # of an asset
 
     assert encode_trigger(stored.trigger)["queue"] == "losant"
-    assert watcher(notebook, queue="losant").queue == "losant"
+    assert watcher(notebook, queue="losant").queue == "losant"  # type: ignore[attr-defined]  # of newer Airflows
 
 
 @needs_queues

@@ -488,6 +488,7 @@ def test_a_failure_knows_its_execution_also_after_pickling_and_copying(
         assert str(it).startswith("The notebook ended with status errored")
         assert it.execution_id == losant.executions(broken)[0]["id"]
         assert it.notebook_id == broken
+        assert it.url is not None
         assert it.url.endswith(f"/notebooks/{broken}")
         assert it.status == "errored"
         assert it.errors == ({"name": "ValueError", "message": "no readings"},)
@@ -553,7 +554,7 @@ def test_a_failure_that_is_already_not_retried_stays_as_it_is() -> None:
 
 
 def notebook_of(*cells: str) -> dict[str, Any]:
-    code = {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": []}
+    code: dict[str, Any] = {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": []}
     return {
         "nbformat": 4,
         "nbformat_minor": 5,

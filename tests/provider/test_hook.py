@@ -15,7 +15,7 @@ import requests
 from airflow_provider_losant import __version__
 from airflow_provider_losant.api import endpoints
 from airflow_provider_losant.api.errors import BadRequest, NotFound, RateLimited, ServerError, TransportError
-from airflow_provider_losant.api.http.multipart import CHUNK_SIZE
+from airflow_provider_losant.api.http.decoding import CHUNK_SIZE
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import LosantConfigError
 from airflow_provider_losant.hooks.losant import LosantHook

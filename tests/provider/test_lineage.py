@@ -83,13 +83,19 @@ class Listener:
         from airflow.utils.state import TaskInstanceState
 
         state = TaskInstanceState.FAILED if failed else TaskInstanceState.SUCCESS
-        return ExtractorManager().extract_metadata(LineageTi().dag_run, operator, state, task_instance=ti)
+        manager = ExtractorManager()  # type: ignore[no-untyped-call]  # Airflow's
+        return manager.extract_metadata(LineageTi().dag_run, operator, state, task_instance=ti)
 
     def run_task(self, make: Callable[[], Any], *, failing: type[Exception] | None = None) -> Any:
         """Run a task with all its deferrals, and return the lineage of the last operator."""
         made: list[Any] = []
+
+        def make_one() -> Any:
+            made.append(make())
+            return made[-1]
+
         task = Task(
-            lambda: made.append(make()) or made[-1],
+            make_one,
             ti=LineageTi(),
             more={"outlet_events": outlet_events()},
         )
@@ -419,7 +425,7 @@ def test_a_notebook_is_connected_to_the_tables_it_reads_and_fills(
 def copying(source: str, target: str) -> Json:
     paths = f"os.environ['INPUT_DIR'] + '/{source}', os.environ['OUTPUT_DIR'] + '/{target}'"
     code = f"import os, shutil\nshutil.copy({paths})"
-    cell = {
+    cell: Json = {
         "cell_type": "code",
         "id": "copy",
         "metadata": {},

@@ -233,7 +233,7 @@ def test_a_sensor_skips_an_odd_entry(
     submitted = first_try(notebook)
     for entry in ODD:
         losant.add_log_entry(notebook, entry)
-    sensor = {
+    sensor: dict[str, Any] = {
         "task_id": "await",
         "notebook_id": notebook,
         "since": round(since * 1000),

@@ -35,8 +35,9 @@ def assert_possible(deferral: TaskDeferred) -> None:
     assert datetime.now(UTC) + deferral.timeout < datetime.now(UTC) + timedelta(seconds=4 * LONGEST)
     _, arguments = deferral.trigger.serialize()
     assert json.loads(json.dumps(arguments)) == arguments
-    assert datetime.fromtimestamp(arguments["deadline"], UTC)
-    assert datetime.now(UTC) + timedelta(seconds=arguments["poll_interval"] + arguments["max_poll_outage"])
+    now = datetime.now(UTC)
+    assert datetime.fromtimestamp(arguments["deadline"], UTC) > now
+    assert now + timedelta(seconds=arguments["poll_interval"] + arguments["max_poll_outage"]) > now
 
 
 @LONG
@@ -96,7 +97,10 @@ def test_a_sensor_with_a_timeout_without_end_returns_the_result(
 ) -> None:
     losant.script(notebook, Script(notebook=0.3))
     execution = LosantHook().execute_notebook(notebook)
-    given = {name: timedelta.max if name == "execution_timeout" else value, "poke_interval": 0.02}
+    given: dict[str, Any] = {
+        name: timedelta.max if name == "execution_timeout" else value,
+        "poke_interval": 0.02,
+    }
     one = Task(
         lambda: LosantNotebookExecutionSensor(
             task_id="await", notebook_id=notebook, execution_id=execution, deferrable=deferrable, **given
@@ -147,6 +151,8 @@ def test_a_sensor_that_starts_in_the_triggerer_may_have_times_without_end(value:
     start = sensor.start_trigger_args
 
     assert start is not None
+    assert start.timeout is not None
+    assert start.trigger_kwargs is not None
     assert sensor.start_from_trigger
     assert datetime.now(UTC) + start.timeout < datetime.now(UTC) + timedelta(seconds=4 * LONGEST)
     assert max(it for it in start.trigger_kwargs.values() if isinstance(it, float)) < 4 * LONGEST

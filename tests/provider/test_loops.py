@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_provider_losant.emulator import Emulator
+    from airflow_provider_losant.emulator.faults import Kind
     from tests.provider.conftest import TaskLog
 
 pytestmark = [pytest.mark.airflow(since="3.4"), pytest.mark.usefixtures("losant_connection")]
@@ -95,7 +96,7 @@ def test_a_retry_after_an_error_runs_the_notebook_again_and_does_not_take_an_ear
 @BOTH_MODES
 @pytest.mark.parametrize("fault", ["reset_before", "reset_after"])
 def test_after_a_lost_response_the_execution_of_another_iteration_is_not_taken(
-    losant: Emulator, notebook: str, fault: str, *, deferrable: bool
+    losant: Emulator, notebook: str, fault: Kind, *, deferrable: bool
 ) -> None:
     first = task(notebook, Iteration(), deferrable=deferrable).run()["execution_id"]
     losant.inject("notebook.execute", Fault(fault))

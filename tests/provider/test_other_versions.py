@@ -38,13 +38,14 @@ def operator(notebook: str, **options: Any) -> LosantNotebookExecuteOperator:
 
 
 def decorated(notebook: str, **options: Any) -> Any:
-    @losant_notebook_task(
-        task_id="report", notebook_id=notebook, deferrable=True, poll_interval=0.02, **options
-    )
+    # The decorator declares the arguments of notebooks only, none of those that each task has.
+    given: dict[str, Any] = {"task_id": "report", "notebook_id": notebook, "poll_interval": 0.02}
+
+    @losant_notebook_task(deferrable=True, **given, **options)
     def report() -> dict[str, Any]:
         return {"site": "north"}
 
-    return report().operator
+    return report().operator  # type: ignore[attr-defined]  # of one task
 
 
 def defer(task: Any, ti: Ti) -> TaskDeferred:

@@ -23,7 +23,8 @@ from airflow_provider_losant.plugins.report_page import Place, open_report
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
 from tests.provider.conftest import TaskLog, set_connection
 from tests.provider.tasks import BOTH_MODES, Task, Ti
-from tests.support.source_files import PACKAGE, ROOT
+from tests.support.paths import ROOT
+from tests.support.source_files import PACKAGE
 
 REFERENCE, LINK = "losant_report", "losant_report_link"
 FAILED = Script(

@@ -267,7 +267,7 @@ def test_a_timed_out_wait_disturbs_no_other(losant: Emulator, notebook: str) -> 
     for_ever = execute(losant, notebook, Script(ending="hang"))
     brief = execute(losant, notebook, Script(notebook=0.4))
 
-    async def main() -> list[Event]:
+    async def main() -> tuple[Event, Event]:
         short = wait(losant, notebook, for_ever, deadline=time.time() + 0.15, cancel_on_timeout=True)
         return await asyncio.gather(short, wait(losant, notebook, brief))
 
@@ -296,7 +296,7 @@ def test_a_wait_that_fails_to_write_its_log_disturbs_no_other(losant: Emulator, 
     def log_line(_: int, text: str, *arguments: object) -> None:
         logged.append(text % arguments)
 
-    async def main() -> list[Any]:
+    async def main() -> tuple[Any, Any]:
         return await asyncio.gather(
             wait_until_done(runs[0], broken), wait_until_done(runs[1], log_line), return_exceptions=True
         )

@@ -52,6 +52,8 @@ def dag() -> Any:
 def test_the_scheduler_stores_flat_json_that_the_trigger_accepts(notebook: str) -> None:
     arguments = sensor(notebook, since=DAY, timeout=timedelta(minutes=5)).start_trigger_args
 
+    assert arguments is not None
+    assert arguments.trigger_kwargs is not None
     assert arguments.trigger_cls == start_args.TRIGGER
     assert json.loads(json.dumps(arguments.trigger_kwargs)) == arguments.trigger_kwargs
     assert arguments.trigger_kwargs["since"] == "2026-01-01T00:00:00+00:00"
@@ -176,9 +178,9 @@ class Triggerer:
     async def _events(workload: Any) -> list[Any]:
         from airflow.jobs.triggerer_job_runner import TriggerRunner
 
-        runner = TriggerRunner()
+        runner = TriggerRunner()  # type: ignore[no-untyped-call]  # Airflow's
         runner.to_create.append(workload)
-        await runner.create_triggers()
+        await runner.create_triggers()  # type: ignore[no-untyped-call]  # as above
         (trigger,) = runner.triggers.values()
         await trigger["task"]
         return [it.event.payload for it in runner.events]
@@ -205,6 +207,9 @@ def workload_of(dag: Any, since_start: float) -> Any:
     stored = json.loads(json.dumps(DagSerialization.to_dict(dag)))
     found = DagSerialization.from_dict(stored).get_task("await")
     arguments = found.start_trigger_args
+    assert arguments is not None
+    assert arguments.trigger_kwargs is not None
+    assert arguments.timeout is not None
     ti = {"task_id": "await", "dag_id": dag.dag_id, "run_id": "manual", "try_number": 1, "map_index": -1}
     more = {"pool_slots": 1, "priority_weight": 1, "queue": "default"}
     ids = {"id": uuid4(), "dag_version_id": uuid4()}
@@ -217,7 +222,7 @@ def workload_of(dag: Any, since_start: float) -> Any:
         id=1,
         classpath=arguments.trigger_cls,
         encrypted_kwargs=Trigger(arguments.trigger_cls, arguments.trigger_kwargs).encrypted_kwargs,
-        ti=TaskInstanceDTO(**ti, **more, **ids),
+        ti=TaskInstanceDTO.model_validate({**ti, **more, **ids}),
         timeout_after=datetime.now(UTC) + allowed - timedelta(seconds=since_start),
         dag_data=stored,
         dag_run_data=run | days | {"consumed_asset_events": [], "end_date": None, "partition_key": None},
@@ -248,9 +253,8 @@ def test_the_trigger_waits_for_the_execution_of_an_upstream_task(
     triggerer.supervisor.xcoms["first", "execution_id"] = execution
     with triggerer.dag:
         first = LosantNotebookExecuteOperator(task_id="first", notebook_id=notebook)
-        one = sensor(
-            notebook, execution_id=first.output["execution_id"] if spelling == "output" else spelling
-        )
+        output = first.output["execution_id"]  # type: ignore[index]  # an output can be indexed
+        one = sensor(notebook, execution_id=output if spelling == "output" else spelling)
 
     assert triggerer.begin()["result"]["execution_id"] == execution
     assert one.upstream_task_ids == ({"first"} if spelling == "output" else set())
@@ -288,7 +292,8 @@ def test_an_xcom_in_a_wanted_context_is_rendered(notebook: str, triggerer: Trigg
     triggerer.supervisor.xcoms["first", "execution_id"] = "north"
     with triggerer.dag:
         first = LosantNotebookExecuteOperator(task_id="first", notebook_id=notebook)
-        one = sensor(notebook, since=DAY, context_contains={"site": first.output["execution_id"]})
+        output = first.output["execution_id"]  # type: ignore[index]  # an output can be indexed
+        one = sensor(notebook, since=DAY, context_contains={"site": output})
 
     assert triggerer.begin()["result"]["execution_id"] == expected
     assert one.upstream_task_ids == {"first"}

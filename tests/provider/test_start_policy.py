@@ -126,7 +126,7 @@ def test_a_kill_while_waiting_for_another_execution_cancels_and_submits_nothing(
 def test_a_task_adopts_an_execution_with_the_same_arguments(
     losant: Emulator, notebook: str, *, deferrable: bool
 ) -> None:
-    asked = {"relative_to": "2026-01-01T00:00:00Z", "template_context": {"site": "north"}}
+    asked: dict[str, Any] = {"relative_to": "2026-01-01T00:00:00Z", "template_context": {"site": "north"}}
     losant.script(notebook, Script(notebook=0.3, files=BRIEF.files))
     other = LosantHook().execute_notebook(notebook, **asked)
 

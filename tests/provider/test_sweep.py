@@ -40,8 +40,9 @@ OURS = asdict(
 
 @pytest.mark.parametrize("age", ["min_age", "max_age"])
 def test_an_invalid_age_is_refused_before_any_request(losant: Emulator, age: str) -> None:
+    wrong: dict[str, Any] = {age: -1}
     with pytest.raises(LosantConfigError, match=f"^{age}: "):
-        LosantNotebookOrphanSweepOperator(task_id="sweep", **{age: -1}).execute({})
+        LosantNotebookOrphanSweepOperator(task_id="sweep", **wrong).execute({})
 
     assert losant.requests == []
 
@@ -55,7 +56,8 @@ def test_an_empty_list_of_notebooks_sweeps_none_of_them(
     losant.clear_requests()
     with DAG("energy", schedule=None):
         listing = LosantNotebookExecuteOperator(task_id="list", notebook_id=notebook)
-        one = LosantNotebookOrphanSweepOperator(task_id="sweep", notebook_ids=listing.output, min_age=0.001)
+        ids: Any = listing.output
+        one = LosantNotebookOrphanSweepOperator(task_id="sweep", notebook_ids=ids, min_age=0.001)
     one.notebook_ids = empty  # as Airflow resolves it
 
     assert one.execute({}) == {"checked": 0, "cancelled": [], "left": {}, "incomplete": []}

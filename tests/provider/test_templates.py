@@ -341,7 +341,7 @@ def test_arguments_of_the_decorator_are_rendered_as_text(native: bool) -> None:
         pass
 
     def operator(**_: Any) -> Any:
-        return report().operator
+        return report().operator  # type: ignore[attr-defined]  # of one task
 
     task = rendered(operator, native=native)
 

@@ -21,8 +21,8 @@ from airflow_provider_losant.emulator import Emulator, Fault
 from airflow_provider_losant.hooks.losant import LosantHook
 from tests.provider import killed_transfer
 from tests.provider.conftest import operations, set_connection
+from tests.support.paths import ROOT
 from tests.support.processes import wait_for
-from tests.support.source_files import ROOT
 
 ENOUGH = 60.0
 """Seconds for a process to start, or to end, on a busy machine."""

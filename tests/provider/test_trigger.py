@@ -7,7 +7,7 @@ import asyncio
 import inspect
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +17,9 @@ from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.triggers.notebook import MAX_DEFERRAL, LosantNotebookExecutionTrigger
 from tests.provider.conftest import cancels, set_connection
 from tests.provider.tasks import fire, trigger
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import TriggerEvent
 
 pytestmark = pytest.mark.usefixtures("losant_connection")
 
@@ -110,7 +113,10 @@ def test_a_deferred_task_is_not_resumed_before_the_scheduler_knows_it_was_deferr
     taken = deferred(losant, notebook)
     taken.deferred_at = time.time() - MAX_DEFERRAL + 0.5
 
-    assert asyncio.run(anext(aiter(taken.run()))).payload["is_success"]
+    async def first_event() -> TriggerEvent:
+        return await anext(aiter(taken.run()))
+
+    assert asyncio.run(first_event()).payload["is_success"]
 
     [poll] = [it for it in losant.requests if it.operation == "notebook.logs"]
     assert poll.at >= taken.deferred_at + MAX_DEFERRAL - 0.01

@@ -17,7 +17,7 @@ from tests.provider.conftest import IN_AIRFLOW_DATABASE, dag_bundle, set_connect
 pytestmark = [*IN_AIRFLOW_DATABASE]
 
 DAGS = Path(__file__).parent / "dags"
-VALUES = {"limit": 42.5, "sites": ["Köln", "{{ ds }}"]}
+VALUES: dict[str, Any] = {"limit": 42.5, "sites": ["Köln", "{{ ds }}"]}
 MODES = ("poke", "reschedule", "deferred", "started")
 
 

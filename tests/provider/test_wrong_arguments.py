@@ -28,13 +28,14 @@ from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSens
 from airflow_provider_losant.transfers.notebook_outputs import LosantNotebookOutputsToObjectStorageOperator
 from airflow_provider_losant.triggers.notebook import LosantNotebookEventTrigger
 from tests.provider.tasks import Ti, context_of
-from tests.support.source_files import PACKAGE, ROOT
+from tests.support.paths import ROOT
+from tests.support.source_files import PACKAGE
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
 
 ID = "5" * 24
-NOTEBOOK = {"notebook_id": ID}
+NOTEBOOK: dict[str, Any] = {"notebook_id": ID}
 OPERATORS: dict[str, tuple[Any, dict[str, Any]]] = {
     "execute": (LosantNotebookExecuteOperator, NOTEBOOK),
     "sensor": (LosantNotebookExecutionSensor, {**NOTEBOOK, "execution_id": ID}),
@@ -55,7 +56,7 @@ FLAGS = {
     "sensor": ["deferrable", "start_from_trigger", "log_output"],
     "upload": ["create"],
 }
-NO_FLAG = ("True", "false", 1, 0, None, [])
+NO_FLAG: tuple[Any, ...] = ("True", "false", 1, 0, None, [])
 SECONDS = {
     "execute": ["poll_interval", "timeout", "max_poll_outage", "max_log_lag"],
     "sensor": ["max_log_lag"],
@@ -146,7 +147,7 @@ def test_a_template_is_not_checked_before_it_is_rendered(kind: str, field: str, 
 def test_the_output_of_another_task_is_not_checked_before_it_is_known(kind: str, field: str) -> None:
     with DAG("energy", schedule=None):
         upstream = LosantNotebookExecuteOperator(task_id="first", **NOTEBOOK)
-        value = upstream.output["execution_id"]
+        value = upstream.output["execution_id"]  # type: ignore[index]  # an output can be indexed
 
         assert getattr(make(kind, **{field: value}), field) is value
 
@@ -186,7 +187,7 @@ def test_default_arguments_are_checked_like_others() -> None:
 
 
 def test_a_decorated_function_has_the_same_checks() -> None:
-    @losant_notebook_task(notebook_id=ID, if_running="queue")  # type: ignore[typeddict-item]  # wrong here
+    @losant_notebook_task(notebook_id=ID, if_running="queue")  # type: ignore[arg-type]  # wrong here
     def report() -> None: ...
 
     with (

@@ -22,8 +22,8 @@ from airflow_provider_losant.links.report import report_links_enabled
 from tests.provider import linked_run
 from tests.provider.conftest import IN_AIRFLOW_DATABASE, dag_bundle, set_connection
 from tests.support.factories import BRIEF
+from tests.support.paths import ROOT
 from tests.support.processes import wait_for
-from tests.support.source_files import ROOT
 
 pytestmark = [*IN_AIRFLOW_DATABASE]
 

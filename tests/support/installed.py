@@ -36,7 +36,7 @@ def run(*command: str | Path, umask: int = -1, **environment: str) -> str:
 
 def build(source: Path, folder: Path, *, umask: int = -1, **environment: str) -> None:
     """Build the source distribution, and from it the wheel, as a release does."""
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source]
+    command: list[str | Path] = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source]
     run(*command, umask=umask, **environment)
 
 

@@ -50,7 +50,7 @@ def _value(hint: Any, value: Any) -> Any:
     if get_origin(hint) in (Union, types.UnionType):
         (hint,) = [it for it in get_args(hint) if it is not type(None)]
     if isinstance(value, list):
-        return [_value(*get_args(hint), it) for it in value]
+        return [_value(get_args(hint)[0], it) for it in value]
     if get_origin(hint) is dict and isinstance(value, dict):
         return {name: _facet(name, it) for name, it in value.items()}
     if not isinstance(value, dict):

@@ -97,7 +97,8 @@ class LocalPostgres:
             os.chown(self._folder, user.pw_uid, user.pw_gid)
             as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         data = str(self._folder / "data")
-        make = [self._programs / "initdb", "-D", data, "-U", USER, "--auth=trust", "--no-sync", "-E", "UTF8"]
+        initdb = str(self._programs / "initdb")
+        make = [initdb, "-D", data, "-U", USER, "--auth=trust", "--no-sync", "-E", "UTF8"]
         done = subprocess.run(
             make, cwd=self._folder, capture_output=True, text=True, timeout=60, check=False, **as_user
         )
@@ -110,7 +111,7 @@ class LocalPostgres:
             "max_connections": 200,
             "fsync": "off",
         }
-        serve = [self._programs / "postgres", "-D", data]
+        serve = [str(self._programs / "postgres"), "-D", data]
         serve += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (self._folder / "server.log").open("wb") as log:
             self._popen = subprocess.Popen(
@@ -119,7 +120,7 @@ class LocalPostgres:
         wait_for(self._is_ready, what="PostgreSQL to take connections", timeout=30)
 
     def _is_ready(self) -> bool:
-        probe = [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self._port)]
+        probe = [str(self._programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self._port)]
         return subprocess.run(probe, timeout=10, check=False).returncode == 0
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import environment
 from tests.support.installer import COUNTERPARTS, uv_environment
+from tests.support.progress import Step
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +85,7 @@ def test_pip_installs_where_uv_cannot(failing: str, tmp_path: Path, monkeypatch:
     for program in (python, uv):
         program.chmod(0o755)
 
-    with environment.Step("install") as step:
+    with Step("install") as step:
         environment._install(step, log, python, ["a-package"])
 
     assert (

@@ -26,7 +26,7 @@ with use(Path(sys.argv[1]), "{MODULE}") as announced:
 
 
 def is_running(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return bool(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
 
 
 def wait_for_end(pid: int) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from airflow.providers.common.compat.sdk import DAG
 
@@ -68,7 +68,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 class CrashingOperator(LosantNotebookExecuteOperator):
     """Hand the wait over to a trigger that crashes."""
 
-    def defer(self, *, trigger: Any, **kwargs: Any) -> None:
+    def defer(self, *, trigger: Any, **kwargs: Any) -> NoReturn:
         super().defer(trigger=CrashingTrigger(**trigger.serialize()[1]), **kwargs)
 
 

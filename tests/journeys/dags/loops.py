@@ -24,11 +24,11 @@ def make(name: str, setup: dict[str, Any]) -> None:
         LosantNotebookExecuteOperator(**PLACE | setup)
 
     @task
-    def collect(ti: Any) -> list[str]:
+    def collect(ti: Any = None) -> list[str]:
         return [result["execution_id"] for result in ti.xcom_pull(task_ids="run")]
 
     with dag(name):
-        passes.loop(max_iterations=ITERATIONS) >> collect()
+        passes.loop(max_iterations=ITERATIONS) >> collect()  # type: ignore[attr-defined]  # new in 3.4
 
 
 if is_for(version("apache-airflow"), since="3.4"):

@@ -172,7 +172,7 @@ def _start(losant: Emulator, airflow: LocalAirflow, dag_runs: int) -> dict[Key, 
     """Start a DAG run for each notebook; return the execution that each task instance waits for."""
     airflow.wait_for_dag("soak")
     airflow.unpause("soak")
-    expected = {}
+    expected: dict[Key, str] = {}
     for number in range(dag_runs):
         notebook_id = losant.add_notebook(name=f"soak {number}")
         losant.script(notebook_id, ENDLESS)

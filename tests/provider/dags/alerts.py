@@ -15,6 +15,7 @@ from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOper
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
 
 GIVEN = "{{ dag_run.conf['%s'] }}"
+KINDS: dict[str, dict[str, Any]] = {"final": {"retry_on": (), "retries": 2}, "failed": {}}
 
 
 def record(context: Any) -> None:
@@ -27,7 +28,7 @@ def record(context: Any) -> None:
 
 with DAG("alerts", start_date=pendulum.datetime(2026, 1, 1), schedule=None) as alerts:
     for deferrable in (False, True):
-        for name, options in {"final": {"retry_on": (), "retries": 2}, "failed": {}}.items():
+        for name, options in KINDS.items():
             LosantNotebookExecuteOperator(
                 task_id=f"{name}_{deferrable}",
                 notebook_id=GIVEN % "notebook",

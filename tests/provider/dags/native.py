@@ -54,7 +54,7 @@ with DAG(
     def decorated(ids: Any, at: datetime) -> dict[str, Any]:
         return {"ids": ids, "at": at, "share": Decimal("0.5")}
 
-    fired = decorated(numbers, "{{ data_interval_end }}")
+    fired = decorated(numbers, "{{ data_interval_end }}")  # type: ignore[arg-type]  # rendered as a datetime
 
     LosantNotebookExecuteOperator.partial(
         task_id="mapped", save_outputs_to=FOLDER / "mapped" / "{{ ti.map_index }}", **QUICK

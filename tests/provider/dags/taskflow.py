@@ -44,5 +44,5 @@ with DAG("taskflow", start_date=pendulum.datetime(2026, 1, 1), schedule=None) as
     behind()
     single = report.override(task_id="single", deferrable=True)("north")
     report.override(task_id="mapped").expand(site=["south", "west"])
-    tell(single, plain())
+    tell(single, plain())  # type: ignore[arg-type]  # their results at run time
     wrong()

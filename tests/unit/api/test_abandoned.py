@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -96,7 +96,7 @@ def split(
     chosen, abandoned = split_by_retry(submission, listed, reconnect_after_clear=reconnect_after_clear)
     assert all(why for _, why in abandoned)
     active = [it.ref.execution_id for it, _ in abandoned if it.status.is_active]
-    return chosen and chosen.ref.execution_id, active
+    return chosen.ref.execution_id if chosen else None, active
 
 
 @pytest.mark.parametrize("status", ["queued", "inProgress", "completed", "a later word"])
@@ -136,7 +136,7 @@ def test_a_saved_execution_id_is_reconnected_to_without_a_marker() -> None:
     [{"task_id": "another"}, {"run_id": "another"}, {"map_index": 5}, {"dag_id": "another"}],
     ids=str,
 )
-def test_executions_of_others_are_neither_chosen_nor_abandoned(changed: dict[str, str]) -> None:
+def test_executions_of_others_are_neither_chosen_nor_abandoned(changed: dict[str, Any]) -> None:
     others = [
         execution_of(replace(OWNER, **changed), "inProgress", FIRST),
         execution_of(replace(BEFORE_CLEAR, **changed), "inProgress", SECOND),

@@ -44,7 +44,9 @@ class Losant:
     def __init__(
         self, count: int, *, cap: float = inf, refuses_above: float = inf, too_large_from: float = inf
     ) -> None:
-        self.entries = [entry("completed", execution_id_at(number)) for number in reversed(range(count))]
+        self.entries: list[Any] = [
+            entry("completed", execution_id_at(number)) for number in reversed(range(count))
+        ]
         self.cap, self.refuses_above, self.too_large_from = cap, refuses_above, too_large_from
         self.driver = FlowDriver([self.respond])
 

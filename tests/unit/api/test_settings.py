@@ -200,8 +200,9 @@ def test_a_token_that_was_copied_with_more_than_the_token_is_refused_and_the_mes
 
 @pytest.mark.parametrize("key", ["Token", "api_token", "accessToken"])
 def test_a_token_in_extra_is_named_by_its_key(key: str) -> None:
+    extra: dict[str, Any] = {key: TOKEN}
     with pytest.raises(InvalidArgument, match=f"its key '{key}' in extra is not read$") as caught:
-        from_connection(token=None, **{key: TOKEN})
+        from_connection(token=None, **extra)
 
     assert TOKEN not in str(caught.value)
 
@@ -234,11 +235,13 @@ def test_blanks_and_line_ends_around_a_token_are_ignored(around: str) -> None:
 )
 def test_another_spelling_of_a_key_of_extra_is_refused_and_named(key: str, meant: str) -> None:
     says = f"^extra: has the key '{key}', which is not read; rename it to '{meant}'$"
+    extra: dict[str, Any] = {key: "x"}
+    empty: dict[str, Any] = {meant: ""}
     with pytest.raises(InvalidArgument, match=says):
-        from_connection(**{key: "x", meant: ""})
+        from_connection(**extra, **empty)
 
     with pytest.raises(InvalidArgument, match=says):
-        from_connection(**{key: "x"})
+        from_connection(**extra)
 
 
 def test_other_keys_of_extra_are_kept_as_not_read() -> None:
@@ -247,7 +250,8 @@ def test_other_keys_of_extra_are_kept_as_not_read() -> None:
     )
 
     assert settings.unread_keys == ("owner", "team_token", "applicationId")
-    assert from_connection(**dict.fromkeys(["timeout", "verify", "app_url"], "")).unread_keys == ()
+    empty: dict[str, Any] = dict.fromkeys(["timeout", "verify", "app_url"], "")
+    assert from_connection(**empty).unread_keys == ()
 
 
 @pytest.mark.parametrize(
