@@ -12,7 +12,6 @@ import pytest
 
 from airflow_provider_losant.emulator import Emulator, Script, Switches
 from tests.contract.api_client import ApiClient
-from tests.contract.emulator_process import wait_until
 
 
 class Clock:
@@ -332,17 +331,3 @@ def test_two_emulators_run_side_by_side_and_delete_their_folders() -> None:
 
     assert not any(folder.exists() for folder in folders)
     assert time.monotonic() - start < 5
-
-
-def test_the_callback_is_called_once_at_the_end(
-    client: ApiClient, losant: Emulator, notebook_id: str, clock: Clock
-) -> None:
-    with Emulator() as listener:
-        execution_id = client.execute(notebook_id, callbackUrl=f"{listener.url}/hook")
-        clock.now += 60
-        wait_until(lambda: listener.requests, 5)
-
-    (callback,) = listener.requests
-    assert (callback.method, callback.path, callback.authorized) == ("POST", "/hook", False)
-    assert (callback.body["success"], callback.body["execution"]["id"]) == (True, execution_id)
-    assert callback.body["notebook"]["id"] == notebook_id

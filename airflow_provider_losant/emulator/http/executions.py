@@ -56,8 +56,7 @@ def execute(context: RequestContext) -> tuple[int, Any]:
         execution = replace(execution, started_at=now, ended_at=now, ending="errored", errors=(error,))
     else:
         backend.queued.append(execution)
-    if execution.callback_url is not None and backend.switches.callbacks:
-        backend.pending_callbacks.append(execution)
+    backend.pending_notifications.append(execution)
     backend.put(execution)
     backend.put(replace(notebook, requested_at=now))
     return 200, {**SUCCESS, "executionId": execution.id}

@@ -53,7 +53,7 @@ class Backend:
         self.tokens: dict[str, Token] = {}
         self.exported_at: dict[str, float] = {}
         self.queued: deque[Execution] = deque()
-        self.pending_callbacks: deque[Execution] = deque()
+        self.pending_notifications: deque[Execution] = deque()
         self.odd_entries: dict[str, list[tuple[float, Any]]] = {}
         self._executions: dict[str, dict[str, Execution]] = {}
         self._storage = storage
