@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--smtp",
         metavar="HOST:PORT",
-        help="SMTP server for e-mails about executions (default: none are sent)",
+        help="SMTP server for e-mails (default: none are sent)",
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing")
     return parser

@@ -61,7 +61,7 @@ class Emulator:
     :param tls: serve HTTPS with this context on both ports.
     :param repeat_samples: repeat the samples of device data, so that there are readings at every query time:
         a sample of four days repeats every four days, in the past and in the future.
-    :param smtp: ``HOST:PORT`` of an SMTP server for the e-mails about executions, which are sent without a
+    :param smtp: ``HOST:PORT`` of an SMTP server for the e-mails about executions and exports, sent without a
         login and without encryption; by default none are sent.
     :raises ValueError: if ``smtp`` has another form.
     """
@@ -119,7 +119,9 @@ class Emulator:
         self._faults = Faults()
         self._log = RequestLog(Path(request_log) if request_log else None)
         self._worker = Worker(self.backend, repeat_samples=repeat_samples)
-        self._notifications = Notifications(self.backend, mailer=mailer, app_url=lambda: self.app_url)
+        self._notifications = Notifications(
+            self.backend, mailer=mailer, app_url=lambda: self.app_url, repeat_samples=repeat_samples
+        )
         self._stopping = asyncio.Event()
         self._injector = FaultInjector(stopping=self._stopping)
         self._runners: list[web.AppRunner] = []
