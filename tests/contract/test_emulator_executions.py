@@ -278,6 +278,19 @@ def test_a_notebook_without_a_file_fails_in_the_run_or_at_once(client: ApiClient
     assert refused.status_code == 400
 
 
+def test_a_script_can_provide_the_pdf_that_the_emulator_does_not_produce(
+    client: ApiClient, losant: Emulator, clock: Clock
+) -> None:
+    notebook_id = losant.add_notebook(outputs=[{"outputType": "executionResult", "fileName": "result.pdf"}])
+    losant.script(notebook_id, Script(notebook=0, files={"result.pdf": b"%PDF-1.7"}))
+
+    client.execute(notebook_id)
+    (entry,) = client.logs(notebook_id)
+
+    assert entry["outputInfo"]["result.pdf"]["contentType"] == "application/pdf"
+    assert (client.file(entry, "result.pdf"), entry["executionErrors"]) == ("%PDF-1.7", [])
+
+
 def test_minutes_and_final_statuses_are_counted_by_day(
     client: ApiClient, losant: Emulator, notebook_id: str, clock: Clock
 ) -> None:
