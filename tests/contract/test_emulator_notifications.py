@@ -127,6 +127,20 @@ def test_an_unreachable_mail_server_is_logged_and_has_no_effect_on_the_execution
     assert "Connection refused" in message
 
 
+def test_an_address_that_no_message_can_have_is_logged(
+    client: ApiClient, losant: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    notebook_id = losant.add_notebook("Energy")
+    losant.script(notebook_id, REPORT)
+
+    with caplog.at_level(logging.WARNING):
+        client.execute(notebook_id, email="a;@-=-.u?,é=,<")
+        wait_until(lambda: caplog.messages, 10)
+
+    (message,) = caplog.messages
+    assert message.startswith("The e-mail 'Notebook Energy: completed' to a;@-=-.u?,é=,< could not be sent: ")
+
+
 @pytest.mark.parametrize("address", ["", "localhost", ":25", "localhost:", "localhost:0", "localhost:smtp"])
 def test_an_invalid_address_of_the_mail_server_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="the address of the SMTP server must be HOST:PORT"):

@@ -42,7 +42,7 @@ class Mailer:
         """Send a message; if that fails, log the reason, because an execution does not depend on it."""
         try:
             await asyncio.to_thread(self._send, recipient, subject, lines)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  # an odd address raises many kinds of errors in `email`
             _log.warning("The e-mail %r to %s could not be sent: %s", subject, recipient, error)
 
     def _send(self, recipient: str, subject: str, lines: Sequence[str]) -> None:
