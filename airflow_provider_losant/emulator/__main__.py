@@ -43,6 +43,7 @@ def _serve(options: argparse.Namespace, seed: Seed | None) -> None:
         application_id=application.get("id"),
         application_name=application.get("name", "Local application"),
         repeat_samples=options.repeat_samples,
+        smtp=options.smtp,
     )
     with emulator:
         notebooks = seed.apply(emulator.backend, emulator.application_id) if seed else {}
@@ -80,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
         "--repeat-samples",
         action="store_true",
         help="repeat the samples of device data, so that there are readings at every query time",
+    )
+    parser.add_argument(
+        "--smtp",
+        metavar="HOST:PORT",
+        help="SMTP server for e-mails (default: none are sent)",
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing")
     return parser

@@ -24,7 +24,8 @@ from airflow_provider_losant.emulator.http.fault_injector import FaultInjector
 from airflow_provider_losant.emulator.http.files import Files
 from airflow_provider_losant.emulator.http.pages import ROOT, Pages
 from airflow_provider_losant.emulator.requestlog import Request, RequestLog
-from airflow_provider_losant.emulator.runtime.callbacks import Callbacks
+from airflow_provider_losant.emulator.runtime.mail import Mailer
+from airflow_provider_losant.emulator.runtime.notifications import Notifications
 from airflow_provider_losant.emulator.runtime.worker import Worker
 from airflow_provider_losant.emulator.state import serializers
 from airflow_provider_losant.emulator.state.backend import Backend
@@ -60,6 +61,9 @@ class Emulator:
     :param tls: serve HTTPS with this context on both ports.
     :param repeat_samples: repeat the samples of device data, so that there are readings at every query time:
         a sample of four days repeats every four days, in the past and in the future.
+    :param smtp: ``HOST:PORT`` of an SMTP server for the e-mails about executions and exports, sent without a
+        login and without encryption; by default none are sent.
+    :raises ValueError: if ``smtp`` has another form.
     """
 
     def __init__(
@@ -77,7 +81,9 @@ class Emulator:
         application_name: str = "Local application",
         tls: ssl.SSLContext | None = None,
         repeat_samples: bool = False,
+        smtp: str | None = None,
     ) -> None:
+        mailer = None if smtp is None else Mailer.from_address(smtp)
         self.switches = switches or Switches()
         self.host = host
         self.url = ""
@@ -113,7 +119,9 @@ class Emulator:
         self._faults = Faults()
         self._log = RequestLog(Path(request_log) if request_log else None)
         self._worker = Worker(self.backend, repeat_samples=repeat_samples)
-        self._callbacks = Callbacks(self.backend)
+        self._notifications = Notifications(
+            self.backend, mailer=mailer, app_url=lambda: self.app_url, repeat_samples=repeat_samples
+        )
         self._stopping = asyncio.Event()
         self._injector = FaultInjector(stopping=self._stopping)
         self._runners: list[web.AppRunner] = []
@@ -279,7 +287,7 @@ class Emulator:
 
     def _wake(self) -> None:
         self._worker.wake()
-        self._callbacks.wake()
+        self._notifications.wake()
 
     async def _serve(self, app: web.Application, port: int) -> str:
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
@@ -295,7 +303,7 @@ class Emulator:
     async def _stop(self) -> None:
         self._stopping.set()
         await self._worker.stop()
-        await self._callbacks.stop()
+        await self._notifications.stop()
         for runner in self._runners:
             await runner.cleanup()
         await self._loop.shutdown_default_executor()

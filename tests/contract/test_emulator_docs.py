@@ -59,5 +59,5 @@ def test_the_switches_that_are_examples_exist() -> None:
 def test_every_option_of_the_command_is_on_the_page() -> None:
     options = re.findall(r'"(--[a-z-]+)"', inspect.getsource(inspect.getmodule(main) or main))
 
-    assert len(options) == 10
+    assert len(options) == 11
     assert [option for option in options if option not in PAGE] == []

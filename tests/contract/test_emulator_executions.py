@@ -12,7 +12,6 @@ import pytest
 
 from airflow_provider_losant.emulator import Emulator, Script, Switches
 from tests.contract.api_client import ApiClient
-from tests.contract.emulator_process import wait_until
 
 
 class Clock:
@@ -279,6 +278,19 @@ def test_a_notebook_without_a_file_fails_in_the_run_or_at_once(client: ApiClient
     assert refused.status_code == 400
 
 
+def test_a_script_can_provide_the_pdf_that_the_emulator_does_not_produce(
+    client: ApiClient, losant: Emulator, clock: Clock
+) -> None:
+    notebook_id = losant.add_notebook(outputs=[{"outputType": "executionResult", "fileName": "result.pdf"}])
+    losant.script(notebook_id, Script(notebook=0, files={"result.pdf": b"%PDF-1.7"}))
+
+    client.execute(notebook_id)
+    (entry,) = client.logs(notebook_id)
+
+    assert entry["outputInfo"]["result.pdf"]["contentType"] == "application/pdf"
+    assert (client.file(entry, "result.pdf"), entry["executionErrors"]) == ("%PDF-1.7", [])
+
+
 def test_minutes_and_final_statuses_are_counted_by_day(
     client: ApiClient, losant: Emulator, notebook_id: str, clock: Clock
 ) -> None:
@@ -332,17 +344,3 @@ def test_two_emulators_run_side_by_side_and_delete_their_folders() -> None:
 
     assert not any(folder.exists() for folder in folders)
     assert time.monotonic() - start < 5
-
-
-def test_the_callback_is_called_once_at_the_end(
-    client: ApiClient, losant: Emulator, notebook_id: str, clock: Clock
-) -> None:
-    with Emulator() as listener:
-        execution_id = client.execute(notebook_id, callbackUrl=f"{listener.url}/hook")
-        clock.now += 60
-        wait_until(lambda: listener.requests, 5)
-
-    (callback,) = listener.requests
-    assert (callback.method, callback.path, callback.authorized) == ("POST", "/hook", False)
-    assert (callback.body["success"], callback.body["execution"]["id"]) == (True, execution_id)
-    assert callback.body["notebook"]["id"] == notebook_id

@@ -189,7 +189,7 @@ def test_the_response_to_any_upload_is_as_described(
     described = OPERATIONS_BY_NAME["notebook.upload"][2]["responses"][str(response.status_code)]
     assert validator(described["content"]["application/json"]["schema"]).is_valid(response.json())
     stored = [it for it in client.losant.backend.folder.rglob("*") if it.is_file()]
-    assert {it.suffix for it in stored} <= {".ipynb", ".csv"}
+    assert {it.suffix for it in stored} <= {".ipynb", ".csv", ".zip"}
     if response.ok:
         assert client.losant.backend.notebook_path(notebook).read_bytes() == content
 

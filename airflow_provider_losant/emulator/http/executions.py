@@ -15,6 +15,7 @@ from airflow_provider_losant.emulator.http.context import SUCCESS, RequestContex
 from airflow_provider_losant.emulator.http.wire import Refused
 from airflow_provider_losant.emulator.state import serializers
 from airflow_provider_losant.emulator.state.identity import job_id, object_id
+from airflow_provider_losant.emulator.state.model import Export
 from airflow_provider_losant.emulator.state.timeline import FINAL, Execution
 from airflow_provider_losant.emulator.state.timestamps import format_timestamp, parse_relative_to
 
@@ -27,13 +28,37 @@ DEFAULT_RANGE: Final = timedelta(days=30)
 
 def execute(context: RequestContext) -> tuple[int, Any]:
     """Queue an execution; if the notebook has a script, apply it at once."""
-    backend, notebook, options = context.backend, context.notebook, context.body
+    backend, notebook = context.backend, context.notebook
     now = backend.clock()
     _check_limits(backend, notebook, now)
+    execution = _requested_execution(context, "executionOptions", now)
+    if notebook.script is not None:
+        execution = backend.apply_script(execution, notebook.script)
+    elif notebook.file_name is None:
+        if backend.switches.execute_without_file == "bad_request":
+            raise Refused(400, "Validation", "notebook has no Jupyter file")
+        error = ("MissingFileError", "The notebook has no file to run; upload one.")
+        execution = replace(execution, started_at=now, ended_at=now, ending="errored", errors=(error,))
+    else:
+        backend.queued.append(execution)
+    backend.pending_notifications.append(execution)
+    backend.put(execution)
+    backend.put(replace(notebook, requested_at=now))
+    return 200, {**SUCCESS, "executionId": execution.id}
+
+
+def _requested_execution(context: RequestContext, name: str, now: float) -> Execution:
+    """
+    Return an execution with the options of a request.
+
+    :param name: what Losant calls the options.
+    :raises Refused: if ``relativeTo`` is invalid and the switches do not let it mean now.
+    """
+    notebook, options = context.notebook, context.body
     relative_to = parse_relative_to(options.get("relativeTo"), now)
-    if relative_to is None and not backend.switches.relative_to_fallback:
-        raise Refused(400, "Validation", "executionOptions.relativeTo is not a time")
-    execution = Execution(
+    if relative_to is None and not context.backend.switches.relative_to_fallback:
+        raise Refused(400, "Validation", f"{name}.relativeTo is not a time")
+    return Execution(
         id=object_id(now),
         notebook_id=notebook.id,
         application_id=notebook.application_id,
@@ -47,20 +72,6 @@ def execute(context: RequestContext) -> tuple[int, Any]:
         email=options.get("email"),
         callback_url=options.get("callbackUrl"),
     )
-    if notebook.script is not None:
-        execution = backend.apply_script(execution, notebook.script)
-    elif notebook.file_name is None:
-        if backend.switches.execute_without_file == "bad_request":
-            raise Refused(400, "Validation", "notebook has no Jupyter file")
-        error = ("MissingFileError", "The notebook has no file to run; upload one.")
-        execution = replace(execution, started_at=now, ended_at=now, ending="errored", errors=(error,))
-    else:
-        backend.queued.append(execution)
-    if execution.callback_url is not None and backend.switches.callbacks:
-        backend.pending_callbacks.append(execution)
-    backend.put(execution)
-    backend.put(replace(notebook, requested_at=now))
-    return 200, {**SUCCESS, "executionId": execution.id}
 
 
 def _check_limits(backend: Backend, notebook: Notebook, now: float) -> None:
@@ -155,10 +166,12 @@ def minute_counts(context: RequestContext) -> tuple[int, Any]:
 
 
 def request_export(context: RequestContext) -> tuple[int, Any]:
-    """Accept an export of the input data, unless there was one less than ``export_interval`` seconds ago."""
+    """Queue an export of the input data, unless there was one less than ``export_interval`` seconds ago."""
     backend, now = context.backend, context.backend.clock()
     last = backend.exported_at.get(context.notebook.id)
     if last is not None and now - last < backend.switches.export_interval:
         raise Refused(429, backend.switches.rate_limit_type, "Input data was exported a short while ago")
+    export = Export(id=job_id(), execution=_requested_execution(context, "exportOptions", now))
     backend.exported_at[context.notebook.id] = now
-    return 202, {**SUCCESS, "jobQueued": True, "jobId": job_id()}
+    backend.pending_exports.append(export)
+    return 202, {**SUCCESS, "jobQueued": True, "jobId": export.id}

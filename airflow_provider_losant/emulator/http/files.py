@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_losant.emulator.http.fault_injector import FaultInjector
     from airflow_provider_losant.emulator.state.backend import Backend
 
-_KINDS: Final = ("inputs", "outputs")
+_KINDS: Final = ("inputs", "outputs", "export")
 
 
 class Files:
@@ -62,6 +62,8 @@ class Files:
             return self._backend.notebook_path(entity_id)
         if kind not in _KINDS or not name or ".." in name:
             return None
+        if kind == "export":
+            return self._backend.export_folder(entity_id).joinpath(*name)
         return self._backend.execution_folder(entity_id).joinpath(kind, *name)
 
 

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from airflow_provider_losant.emulator.runtime.queries import Predicate, QueryCompiler, QueryError
 from airflow_provider_losant.emulator.runtime.templates import render, template_values
 from airflow_provider_losant.emulator.state.identity import is_safe_name
 from airflow_provider_losant.emulator.state.model import Notebook, describe_file
@@ -24,6 +26,8 @@ _LOSANT_COLUMNS: Final = ("Timestamp", "ISO Date", "Device ID", "Device Name", "
 _TIME_SERIES: Final = ("deviceData", "deviceConnectionHistory")
 _DEVICE_INPUTS: Final = (*_TIME_SERIES, "deviceMetadata")
 _DAY: Final = 86_400
+# What queries call the columns of device data.
+_DEVICE_FIELDS: Final = {"id": "Device ID", "name": "Device Name"}
 
 Row = dict[str, str]
 
@@ -85,7 +89,10 @@ def prepare_inputs(
         if not is_safe_name(table):
             raise InputError(f"Invalid data table id: {table!r}")
         sample = _sample(notebook, config, name, tables / f"{table}.csv")
-        _write(config, values, execution.relative_to, sample, folder / name, repeat=repeat_samples)
+        try:
+            _write(config, values, execution.relative_to, sample, folder / name, repeat=repeat_samples)
+        except QueryError as error:
+            raise InputError(f"The emulator cannot evaluate the queryJson of {name}: {error}.") from error
         files[name] = describe_file(name, (folder / name).stat().st_size)
     return files
 
@@ -106,15 +113,65 @@ def _write(
     *,
     repeat: bool,
 ) -> None:
-    if config["inputType"] not in _DEVICE_INPUTS or sample.suffix != ".csv":
+    query = _query(config, values)
+    is_csv, is_of_devices = sample.suffix == ".csv", config["inputType"] in _DEVICE_INPUTS
+    if not query and not (is_csv and is_of_devices):
         shutil.copyfile(sample, path)
-        return
-    with sample.open(newline="", encoding="utf-8-sig") as source, path.open("w", newline="") as target:
-        rows = csv.DictReader(source)
-        columns = _select_columns(config, values, rows.fieldnames or ())
-        writer = csv.DictWriter(target, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(_select_rows(config, values, relative_to, rows, repeat=repeat))
+    elif is_csv:
+        with sample.open(newline="", encoding="utf-8-sig") as source, path.open("w", newline="") as target:
+            rows = csv.DictReader(source)
+            columns = rows.fieldnames or ()
+            matches = _compile(query, config, columns)
+            selected = (
+                _select_rows(config, values, relative_to, rows, repeat=repeat) if is_of_devices else rows
+            )
+            writer = csv.DictWriter(target, _select_columns(config, values, columns), extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(row for row in selected if matches(row))
+    else:
+        objects = _objects(sample)
+        if objects:
+            matches = _compile(query, config, {column for row in objects for column in row})
+            objects = [row for row in objects if matches(row)]
+        path.write_text(json.dumps(objects), encoding="utf-8")
+
+
+def _query(config: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
+    """
+    Return the query of an input; empty if it has none.
+
+    :raises QueryError: if it is not JSON, or if Losant does not document what it means.
+    """
+    try:
+        query = json.loads(render(config.get("queryJson", ""), values) or "{}")
+    except (ValueError, RecursionError) as error:
+        raise QueryError("it is not JSON after its templates were filled in") from error
+    if query and (config.get("deviceIds") or config.get("deviceTags")):
+        raise QueryError("the emulator does not combine it with deviceIds and deviceTags")
+    return query
+
+
+def _compile(query: Any, config: Mapping[str, Any], columns: Collection[str]) -> Predicate:
+    is_of_devices = config["inputType"] in _DEVICE_INPUTS
+    ignored = (*_LOSANT_COLUMNS, *config.get("attributes", ()))
+    compiler = QueryCompiler(
+        columns=columns,
+        aliases=_DEVICE_FIELDS if is_of_devices else {},
+        tags="tags" if is_of_devices else {"eventData": "eventTags"}.get(config["inputType"], ""),
+        tag_columns=[column for column in columns if column not in ignored],
+    )
+    return compiler.compile(query)
+
+
+def _objects(sample: Path) -> list[dict[str, Any]]:
+    """Read a sample that is a JSON list of objects."""
+    try:
+        rows = json.loads(sample.read_text(encoding="utf-8"))
+    except ValueError:
+        rows = None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise QueryError("the sample is neither a .csv file nor a JSON list of objects")
+    return rows
 
 
 def _select_columns(

@@ -45,7 +45,8 @@ class OutputCollector:
     def collect(self, output: Mapping[str, Any]) -> None:
         """Copy the files of one configured output, or add an error with the reason why not."""
         name = render(output.get("fileName") or output["directoryName"], self.values)
-        if name == "result.pdf":
+        if output["outputType"] == "executionResult" and name == "result.pdf":
+            # It would need LaTeX or a browser on every machine that runs the emulator.
             self.errors.append(
                 ("PdfNotProduced", "The emulator does not produce result.pdf; use result.html.")
             )

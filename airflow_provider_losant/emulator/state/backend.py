@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.emulator.state.identity import Signer, Token, object_id, token_text
-from airflow_provider_losant.emulator.state.model import Application, Entity, Notebook, describe_file
+from airflow_provider_losant.emulator.state.model import Application, Entity, Export, Notebook, describe_file
 from airflow_provider_losant.emulator.state.timeline import Execution, Script
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ class Backend:
         self.tokens: dict[str, Token] = {}
         self.exported_at: dict[str, float] = {}
         self.queued: deque[Execution] = deque()
-        self.pending_callbacks: deque[Execution] = deque()
+        self.pending_notifications: deque[Execution] = deque()
+        self.pending_exports: deque[Export] = deque()
         self.odd_entries: dict[str, list[tuple[float, Any]]] = {}
         self._executions: dict[str, dict[str, Execution]] = {}
         self._storage = storage
@@ -140,6 +141,10 @@ class Backend:
     def execution_folder(self, execution_id: str) -> Path:
         """Return the folder of an execution, with its ``inputs`` and ``outputs``."""
         return self.folder / "executions" / execution_id
+
+    def export_folder(self, job_id: str) -> Path:
+        """Return the folder of an export of input data."""
+        return self.folder / "exports" / job_id
 
     @property
     def tables(self) -> Path:

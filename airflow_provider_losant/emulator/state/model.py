@@ -51,6 +51,19 @@ class Notebook:
     script: Script | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """
+    A requested export of input data.
+
+    :param id: the id of the job.
+    :param execution: the execution whose input files are to be exported; it neither runs nor is listed.
+    """
+
+    id: str
+    execution: Execution
+
+
 Entity = Application | Notebook | Token | Execution
 
 

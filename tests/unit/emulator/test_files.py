@@ -205,6 +205,17 @@ def test_a_missing_output_and_a_pdf_are_reported(collector: OutputCollector) -> 
     assert [name for name, _ in collector.errors] == ["MissingOutputError", "PdfNotProduced"]
 
 
+def test_a_pdf_that_the_notebook_has_written_itself_is_an_output_like_any_other(
+    collector: OutputCollector, tmp_path: Path
+) -> None:
+    (tmp_path / "output" / "result.pdf").write_bytes(b"%PDF-")
+
+    collector.collect({"outputType": "temporaryUrl", "fileName": "result.pdf"})
+
+    assert collector.files == {"result.pdf": File(size=5, content_type="application/pdf")}
+    assert collector.errors == []
+
+
 def test_files_and_directories_are_copied_to_the_application_files(
     collector: OutputCollector, tmp_path: Path
 ) -> None:
