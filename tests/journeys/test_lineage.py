@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.xdist_group("other-airflow")
 
+TASK, NOTEBOOK = f"{REPORT_DAG}.report", f"/notebooks/{REPORT_NOTEBOOK}"
 BROKEN = Script(notebook=0.1, ending="errored", errors=(("ValueError", "no readings"),))
 
 
@@ -39,6 +40,11 @@ def airflow(scheduling_airflow: LocalAirflow) -> LocalAirflow:
     return scheduling_airflow
 
 
+def is_of_the_report(job: str) -> bool:
+    """Return whether a job is the task or its notebook, by the name; other DAGs emit events, too."""
+    return job == TASK or job.endswith(NOTEBOOK)
+
+
 def endings(airflow: LocalAirflow, state: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """
     Wait for the events of all tasks and executions that ended in a state, and return both.
@@ -49,12 +55,12 @@ def endings(airflow: LocalAirflow, state: str) -> tuple[list[dict[str, Any]], li
 
     def emitted() -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
         try:
-            events = read_events(*sorted(airflow.home.glob("event*.json")))
+            events = read_events(*sorted(airflow.home.glob("event*.json")), is_wanted=is_of_the_report)
         except json.JSONDecodeError:  # one is being written
             return None
         ended = [it for it in events if it["eventType"] == state]
-        tasks = [it for it in ended if it["job"]["name"] == f"{REPORT_DAG}.report"]
-        notebooks = [it for it in ended if it["job"]["name"].endswith(f"/notebooks/{REPORT_NOTEBOOK}")]
+        tasks = [it for it in ended if it["job"]["name"] == TASK]
+        notebooks = [it for it in ended if it["job"]["name"].endswith(NOTEBOOK)]
         return (tasks, notebooks) if len(tasks) == len(notebooks) == sites else None
 
     return wait_for(emitted, what=f"{sites} events of tasks and notebooks with {state}", timeout=120)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import pkgutil
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -15,10 +15,14 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 Json = dict[str, Any]
 
 
-def read_events(*paths: Path) -> list[Json]:
-    """Return the events that a file transport has written, in order; each is validated."""
+def read_events(*paths: Path, is_wanted: Callable[[str], bool] = bool) -> list[Json]:
+    """
+    Return the events that a file transport has written, in order; each is validated.
+
+    :param is_wanted: Returns whether events of a job count, by its name.
+    """
     lines = [line for path in paths if path.exists() for line in path.read_text().splitlines()]
-    events = [json.loads(line) for line in lines]
+    events = [event for line in lines if is_wanted((event := json.loads(line))["job"]["name"])]
     for event in events:
         validate(event)
     return events
