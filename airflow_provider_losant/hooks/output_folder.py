@@ -42,13 +42,19 @@ class OutputFolder:
 
     @classmethod
     def parse(
-        cls, folder: str | PathLike[str], if_exists: IfExists = "replace", *, field: str = "destination"
+        cls,
+        folder: str | PathLike[str],
+        if_exists: IfExists = "replace",
+        *,
+        field: str = "destination",
+        is_opened: bool = True,
     ) -> OutputFolder:
         """
         Validate a DAG's arguments.
 
         :param folder: A local path, a URL such as ``s3://bucket/reports``, or an ``ObjectStoragePath``.
         :param field: The argument's name, for the error.
+        :param is_opened: Connect to the storage now, and not only for the first file.
         :raises InvalidArgument: it is missing, Airflow has no storage for the URL, or ``if_exists`` is
             unknown.
         :raises NotebookOutputError: Airflow could not connect to the storage, such as for its credentials.
@@ -58,7 +64,8 @@ class OutputFolder:
             raise InvalidArgument(field, "is missing")
         try:
             path = storage_path(storage_location(folder, field=field))
-            _ = path.fs
+            if is_opened:
+                _ = path.fs
         except (ValueError, ImportError) as error:
             raise InvalidArgument(field, f"Airflow has no storage for {folder}: {error}") from None
         except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -60,7 +61,11 @@ def stores() -> dict[str, Any]:
 
 @pytest.fixture
 def s3(server: S3Server, stores: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    """Return the S3, with the connections ``store``, ``retrying`` and ``no_credentials`` to it."""
+    """
+    Return the S3, with the connections ``store``, ``retrying`` and ``no_credentials`` to it.
+
+    The connection ``role`` gets its credentials from a server that does not exist.
+    """
     from s3fs import S3FileSystem
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
@@ -68,12 +73,19 @@ def s3(server: S3Server, stores: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, "/nowhere")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setattr(store_module(), "_STORE_CACHE", stores)
     # The least that S3 allows: 5 MiB, so that smaller files than 50 MiB have several parts, too.
     monkeypatch.setattr(S3FileSystem, "default_block_size", 5 * MIB)
     connect(monkeypatch, "store", server.url, login="AKIAIOSFODNN7EXAMPLE", password=SECRET_KEY)
     connect(monkeypatch, "retrying", server.url, login="AKIAIOSFODNN7EXAMPLE", password=SECRET_KEY, retries=1)
     connect(monkeypatch, "no_credentials", server.url)
+    url = f"http://127.0.0.1:{closed_port()}"
+    role = {
+        "role_arn": "arn:aws:iam::123456789012:role/reports",
+        "service_config": {"sts": {"endpoint_url": url}},
+    }
+    connect(monkeypatch, "role", url, login="a", password="b", extra=role)
     server.reset()
     return server
 
@@ -232,15 +244,9 @@ def test_missing_credentials_are_reported_with_argument_and_path(
 
 
 def test_credentials_that_cannot_be_got_fail_the_task_before_the_submission(
-    losant: Emulator, notebook: str, ended: str, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+    losant: Emulator, notebook: str, ended: str, s3: S3Server
 ) -> None:
     losant.clear_requests()
-    url = f"http://127.0.0.1:{closed_port()}"
-    role = {
-        "role_arn": "arn:aws:iam::123456789012:role/reports",
-        "service_config": {"sts": {"endpoint_url": url}},
-    }
-    connect(monkeypatch, "role", url, login="a", password="b", extra=role)
     path = "s3://role@reports/x"
 
     with pytest.raises(NotebookOutputError, match=f"^save_outputs_to: could not open {path}: Could not conn"):
@@ -251,6 +257,54 @@ def test_credentials_that_cannot_be_got_fail_the_task_before_the_submission(
         upload(f"{path}.ipynb")
 
     assert losant.requests == []
+
+
+@pytest.mark.parametrize(
+    ("retry", "ending", "error", "says"),
+    [
+        (False, "errored", NotebookExecutionFailed, "^The notebook ended with status errored"),
+        (
+            True,
+            "completed",
+            NotebookOutputError,
+            "^save_outputs_to: could not write s3://role@.*: Could not conn",
+        ),
+    ],
+    ids=["resumed", "retried"],
+)
+def test_credentials_that_cannot_be_got_later_do_not_hide_how_the_execution_ended(
+    losant: Emulator,
+    notebook: str,
+    s3: S3Server,
+    bucket: str,
+    *,
+    retry: bool,
+    ending: Any,
+    error: Any,
+    says: str,
+) -> None:
+    losant.script(notebook, Script(notebook=0.0, ending=ending, files=FILES))
+    conn_ids = iter(["role"] if retry else ["store", "role"])
+    options = {"save_outputs_when": "always", "retry_on": "timeout", "poll_interval": 0.02}
+    task = Task(
+        lambda: LosantNotebookExecuteOperator(
+            task_id="report",
+            notebook_id=notebook,
+            deferrable=not retry,
+            save_outputs_to=f"s3://{next(conn_ids)}@{bucket}",
+            **options,
+        )
+    )
+    if retry:
+        task.ti = Ti(try_number=2, max_tries=2)
+        first = execute(notebook, wait_for_completion=False)
+        first.ti = replace(task.ti, try_number=1)
+        first.run()
+
+    with pytest.raises(error, match=says):
+        task.run()
+
+    assert len(losant.executions(notebook)) == 1
 
 
 @pytest.mark.parametrize("kind", EVERY_REQUEST)
