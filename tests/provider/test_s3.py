@@ -26,7 +26,6 @@ from airflow_provider_losant.transfers.notebook_outputs import LosantNotebookOut
 from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of
 from tests.provider.test_outputs import store_module
 from tests.support.factories import BRIEF
-from tests.support.http_stub import closed_port
 
 pytest.importorskip("moto", reason="the extra moto is not installed")
 
@@ -64,7 +63,7 @@ def s3(server: S3Server, stores: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     """
     Return the S3, with the connections ``store``, ``retrying`` and ``no_credentials`` to it.
 
-    The connection ``role`` gets its credentials from a server that does not exist.
+    The connection ``profile`` names a profile of AWS that does not exist.
     """
     from s3fs import S3FileSystem
 
@@ -73,19 +72,13 @@ def s3(server: S3Server, stores: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, "/nowhere")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setattr(store_module(), "_STORE_CACHE", stores)
     # The least that S3 allows: 5 MiB, so that smaller files than 50 MiB have several parts, too.
     monkeypatch.setattr(S3FileSystem, "default_block_size", 5 * MIB)
     connect(monkeypatch, "store", server.url, login="AKIAIOSFODNN7EXAMPLE", password=SECRET_KEY)
     connect(monkeypatch, "retrying", server.url, login="AKIAIOSFODNN7EXAMPLE", password=SECRET_KEY, retries=1)
     connect(monkeypatch, "no_credentials", server.url)
-    url = f"http://127.0.0.1:{closed_port()}"
-    role = {
-        "role_arn": "arn:aws:iam::123456789012:role/reports",
-        "service_config": {"sts": {"endpoint_url": url}},
-    }
-    connect(monkeypatch, "role", url, login="a", password="b", extra=role)
+    connect(monkeypatch, "profile", server.url, extra={"profile_name": "reports"})
     server.reset()
     return server
 
@@ -247,13 +240,15 @@ def test_credentials_that_cannot_be_got_fail_the_task_before_the_submission(
     losant: Emulator, notebook: str, ended: str, s3: S3Server
 ) -> None:
     losant.clear_requests()
-    path = "s3://role@reports/x"
+    path = "s3://profile@reports/x"
 
-    with pytest.raises(NotebookOutputError, match=f"^save_outputs_to: could not open {path}: Could not conn"):
+    with pytest.raises(
+        NotebookOutputError, match=f"^save_outputs_to: could not open {path}: The config profile"
+    ):
         execute(notebook, save_outputs_to=path).run()
-    with pytest.raises(NotebookOutputError, match=f"^destination: could not open {path}: Could not conn"):
+    with pytest.raises(NotebookOutputError, match=f"^destination: could not open {path}: The config profile"):
         transfer(notebook, ended, path)
-    with pytest.raises(AirflowException, match=rf"^path: {path}\.ipynb cannot be read: Could not conn"):
+    with pytest.raises(AirflowException, match=rf"^path: {path}\.ipynb cannot be read: The config profile"):
         upload(f"{path}.ipynb")
 
     assert losant.requests == []
@@ -267,7 +262,7 @@ def test_credentials_that_cannot_be_got_fail_the_task_before_the_submission(
             True,
             "completed",
             NotebookOutputError,
-            "^save_outputs_to: could not write s3://role@.*: Could not conn",
+            "^save_outputs_to: could not write s3://profile@.*: The config profile",
         ),
     ],
     ids=["resumed", "retried"],
@@ -284,7 +279,7 @@ def test_credentials_that_cannot_be_got_later_do_not_hide_how_the_execution_ende
     says: str,
 ) -> None:
     losant.script(notebook, Script(notebook=0.0, ending=ending, files=FILES))
-    conn_ids = iter(["role"] if retry else ["store", "role"])
+    conn_ids = iter(["profile"] if retry else ["store", "profile"])
     options = {"save_outputs_when": "always", "retry_on": "timeout", "poll_interval": 0.02}
     task = Task(
         lambda: LosantNotebookExecuteOperator(
