@@ -280,7 +280,7 @@ def test_credentials_that_cannot_be_got_later_do_not_hide_how_the_execution_ende
 ) -> None:
     losant.script(notebook, Script(notebook=0.0, ending=ending, files=FILES))
     conn_ids = iter(["profile"] if retry else ["store", "profile"])
-    options = {"save_outputs_when": "always", "retry_on": "timeout", "poll_interval": 0.02}
+    options: dict[str, Any] = {"save_outputs_when": "always", "retry_on": "timeout", "poll_interval": 0.02}
     task = Task(
         lambda: LosantNotebookExecuteOperator(
             task_id="report",

@@ -126,7 +126,8 @@ class S3Server:
                 self._faults.remove(fault)
         code = "AccessDenied" if not request.is_signed else fault[1] if fault else None
         if code is None:
-            return self._moto(environ, start_response)
+            response: Iterable[bytes] = self._moto(environ, start_response)
+            return response
         environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))  # so that the client reads on
         status, message = ERRORS[code]
         body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
