@@ -9,6 +9,7 @@ tests where it can, so that the result does not depend on the day.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -69,6 +70,7 @@ def resolve(minor: str, folder: Path) -> str:
 
 def main() -> None:
     """Write the files."""
+    argparse.ArgumentParser(prog="python -m tests.lowest", description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for minor, file in LOWEST.items():
             file.write_text(HEAD.format(minor=minor) + resolve(minor, Path(folder)))
