@@ -84,10 +84,13 @@ class ExecuteArguments:
     losant_conn_id: str
 
     @classmethod
-    def parse(cls, task: BaseOperator, hook: LosantHook, task_instance: Any) -> ExecuteArguments:
+    def parse(
+        cls, task: BaseOperator, hook: LosantHook, task_instance: Any, *, is_resumed: bool
+    ) -> ExecuteArguments:
         """
         Check every argument of an operator, before any request.
 
+        :param is_resumed: The task was deferred before.
         :raises LosantConfigError: an argument is missing or invalid; the message names it.
         """
         given: Any = task
@@ -110,6 +113,8 @@ class ExecuteArguments:
                     log_output=given.log_output,
                     values_from=given.values_from,
                     wait_for_completion=given.wait_for_completion,
+                    # Later, there may be an execution, whose end matters more than a storage that fails.
+                    is_opened=not is_resumed and task_instance.try_number == 1,
                 ),
                 **parsed,
             )

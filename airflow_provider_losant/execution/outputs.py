@@ -66,13 +66,16 @@ class OutputPlan:
         values_from: str | None = None,
         log_output: bool = False,
         wait_for_completion: bool = True,
+        is_opened: bool = True,
     ) -> OutputPlan:
         """
         Check the arguments, under their names as arguments of a task.
 
         A template that renders to an empty text or to ``None`` counts as not given.
 
+        :param is_opened: Connect to the storage of the folder now, and not only for the first file.
         :raises LosantConfigError: one is invalid, or the task does not wait for outputs.
+        :raises NotebookOutputError: Airflow could not connect to the storage.
         """
         with permanent_errors_as_config_error():
             given = {
@@ -86,7 +89,7 @@ class OutputPlan:
                         field, "needs wait_for_completion=True, as there are no outputs before the end"
                     )
             return cls(
-                folder=OutputFolder.parse(save_outputs_to, field="save_outputs_to")
+                folder=OutputFolder.parse(save_outputs_to, field="save_outputs_to", is_opened=is_opened)
                 if save_outputs_to is not None and given["save_outputs_to"]
                 else None,
                 save_failed=save_outputs_when == "always",

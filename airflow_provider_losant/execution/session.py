@@ -71,7 +71,7 @@ class ExecuteSession:
         self._log = task.log.log
         self._hook = LosantHook(task.losant_conn_id, task.application_id)
         self._client = self._hook.client
-        self._arguments = ExecuteArguments.parse(task, self._hook, context["ti"])
+        self._arguments = ExecuteArguments.parse(task, self._hook, context["ti"], is_resumed=is_resumed)
         self._state = TryState(task, context, is_resumed=is_resumed)
         self._canceller = Canceller(
             self._client,

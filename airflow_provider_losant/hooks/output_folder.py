@@ -33,32 +33,44 @@ class OutputFolder:
     :param path: The folder; created if it does not exist.
     :param if_exists: What to do if a file already exists: ``replace`` it, ``skip`` the download, or ``fail``
         before the first download.
+    :param field: The name of the argument that gives the folder, for errors.
     """
 
     path: ObjectStoragePath
     if_exists: IfExists = "replace"
+    field: str = "destination"
 
     @classmethod
     def parse(
-        cls, folder: str | PathLike[str], if_exists: IfExists = "replace", *, field: str = "destination"
+        cls,
+        folder: str | PathLike[str],
+        if_exists: IfExists = "replace",
+        *,
+        field: str = "destination",
+        is_opened: bool = True,
     ) -> OutputFolder:
         """
         Validate a DAG's arguments.
 
         :param folder: A local path, a URL such as ``s3://bucket/reports``, or an ``ObjectStoragePath``.
         :param field: The argument's name, for the error.
+        :param is_opened: Connect to the storage now, and not only for the first file.
         :raises InvalidArgument: it is missing, Airflow has no storage for the URL, or ``if_exists`` is
             unknown.
+        :raises NotebookOutputError: Airflow could not connect to the storage, such as for its credentials.
         """
         parse_argument("if_exists", if_exists)
         if not is_given(folder):  # it would be the working directory of the process
             raise InvalidArgument(field, "is missing")
         try:
             path = storage_path(storage_location(folder, field=field))
-            _ = path.fs
+            if is_opened:
+                _ = path.fs
         except (ValueError, ImportError) as error:
             raise InvalidArgument(field, f"Airflow has no storage for {folder}: {error}") from None
-        return cls(path=path, if_exists=if_exists)
+        except Exception as error:
+            raise NotebookOutputError(f"{field}: could not open {folder}: {error}") from error
+        return cls(path=path, if_exists=if_exists, field=field)
 
     def save(self, ref: ExecutionRef, selection: OutputSelection, retries: int) -> FileFlow[dict[str, str]]:
         """
@@ -73,37 +85,46 @@ class OutputFolder:
 
     def _sink_for(self, file: File) -> OpenSink | None:
         target = self.path / file.name
-        if self.if_exists != "replace" and _exists(target):
+        if self.if_exists != "replace" and self._exists(target):
             if self.if_exists == "fail":
-                raise OutputError(f"{target} already exists")
+                raise OutputError(f"{self.field}: {target} already exists")
             return None
-        return partial(atomic_write, target)
+        return partial(atomic_write, target, field=self.field)
+
+    def _exists(self, target: ObjectStoragePath) -> bool:
+        try:
+            # Through the file system, because the path's own method may ignore the connection's credentials.
+            return bool(target.fs.exists(target.path))
+        except Exception as error:
+            raise NotebookOutputError(f"{self.field}: could not read {target}: {error}") from error
 
 
 @contextmanager
-def atomic_write(target: ObjectStoragePath) -> Iterator[IO[bytes]]:
+def atomic_write(target: ObjectStoragePath, *, field: str = "destination") -> Iterator[IO[bytes]]:
     """
     Open a file for writing that appears under its name only if the block ends without an error.
 
     It is written under a temporary name and renamed, because most storages keep a partial file on close.
     After an error, the temporary file is deleted.
 
+    :param field: The name of the argument that gives the folder, for the error.
     :raises NotebookOutputError: the file could not be written.
     """
     part = target.parent / f".{target.name}.{token_hex(4)}.part"
+    file: Any = None
     try:
-        with _open(part) as file:
-            yield file
-            written = file.tell()
+        file = _open(part)
+        yield file
+        written = file.tell()
+        file.close()
         if (size := part.fs.size(part.path)) != written:
             raise OSError(f"stored only {size:,} of {written:,} bytes")  # noqa: TRY301 - cleaned up below
-        part.fs.mv(part.path, target.path)
+        _rename(part, target)
     except BaseException as error:
-        with suppress(Exception):
-            part.fs.rm_file(part.path)
+        _discard(file, part)
         if isinstance(error, LosantError) or not isinstance(error, Exception):
             raise
-        raise NotebookOutputError(f"Could not write {target}: {error}") from error
+        raise NotebookOutputError(f"{field}: could not write {target}: {error}") from error
 
 
 def _open(part: Any) -> Any:
@@ -115,9 +136,27 @@ def _open(part: Any) -> Any:
         return part.open("wb")
 
 
-def _exists(target: ObjectStoragePath) -> bool:
+def _rename(part: Any, target: ObjectStoragePath) -> None:
+    """Rename a file; in a storage that cannot, copy it and delete the temporary one."""
+    from fsspec import AbstractFileSystem
+
+    if type(part.fs).mv is not AbstractFileSystem.mv:
+        part.fs.mv(part.path, target.path)
+        return
+    # Not by the general mv, which takes brackets and other characters of a path for a glob.
+    part.fs.cp_file(part.path, target.path)
     try:
-        # Through the file system, because the path's own method may ignore the connection's credentials.
-        return bool(target.fs.exists(target.path))
+        part.fs.rm_file(part.path)
     except Exception as error:
-        raise NotebookOutputError(f"Could not read {target}: {error}") from error
+        raise OSError(f"its temporary copy {part} could not be deleted: {error}") from error
+
+
+def _discard(file: Any, part: Any) -> None:
+    """Delete a temporary file, and what a storage keeps of one that is not complete."""
+    # Before close, which would store the rest. S3 keeps the parts of an upload that is not aborted.
+    with suppress(Exception):
+        file.discard()
+    with suppress(Exception):
+        file.close()
+    with suppress(Exception):
+        part.fs.rm_file(part.path)

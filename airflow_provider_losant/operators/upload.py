@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_losant._compat import BaseOperator, storage_path
+from airflow_provider_losant._compat import AirflowException, BaseOperator, storage_path
 from airflow_provider_losant.exceptions import LosantConfigError, permanent_errors_as_config_error
 from airflow_provider_losant.templates import TextTemplates
 
@@ -45,8 +45,9 @@ class LosantNotebookUploadOperator(TextTemplates, BaseOperator):
     :param outputs: The complete list of Losant's output objects. Not templated either.
     :param application_id: ID of the application; by default the connection's. (templated)
     :param losant_conn_id: The Airflow connection. (templated)
-    :raises LosantConfigError: the file cannot be read or is not a notebook, no notebook or several have the
-        name, or an argument, the connection or the token is invalid.
+    :raises LosantConfigError: the file does not exist, may not be read or is not a notebook, no notebook or
+        several have the name, or an argument, the connection or the token is invalid.
+    :raises AirflowException: the storage of the file failed.
     """
 
     template_fields: Sequence[str] = (
@@ -146,11 +147,24 @@ class LosantNotebookUploadOperator(TextTemplates, BaseOperator):
         )
 
 
+_NOT_READABLE = (
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+    ValueError,
+    ImportError,
+)
+"""What a storage raises for a path that a retry could not read either; any other error may be temporary."""
+
+
 def _read_notebook(path: str | PathLike[str]) -> bytes:
     """
     Read a file, and validate that it is a notebook.
 
-    :raises LosantConfigError: the file cannot be read, is not a notebook, or ``nbformat`` is not installed.
+    :raises LosantConfigError: the file does not exist or may not be read, is not a notebook, or ``nbformat``
+        is not installed.
+    :raises AirflowException: the storage failed.
     """
     try:
         import nbformat
@@ -162,8 +176,9 @@ def _read_notebook(path: str | PathLike[str]) -> bytes:
     try:
         file = storage_path(path)
         content: bytes = file.fs.cat_file(file.path)
-    except (OSError, ValueError, ImportError) as error:
-        raise LosantConfigError(f"path: {path} cannot be read: {error}") from error
+    except Exception as error:
+        kind = LosantConfigError if isinstance(error, _NOT_READABLE) else AirflowException
+        raise kind(f"path: {path} cannot be read: {error}") from error
     try:
         with warnings.catch_warnings():
             # Losant accepts cells without an id, about which nbformat warns.

@@ -20,7 +20,7 @@ from tests.support.source_files import own_files
 
 LICENCE_LINE = "# SPDX-License-Identifier: Apache-2.0"
 CONSTRAINTS = sorted((ROOT / "tests" / "constraints").glob("*.txt"))
-ONLY_WITH_NEWEST = {"distributed", "lint"}
+ONLY_WITH_NEWEST = {"distributed", "lint", "moto", "s3"}
 """Extras that are installed with the newest Airflow only."""
 
 

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from airflow_provider_losant._compat import storage_path
+from airflow_provider_losant._compat import AirflowException, storage_path
 from airflow_provider_losant.api.errors import RateLimited, TransportError
 from airflow_provider_losant.emulator import Emulator, Fault
 from airflow_provider_losant.exceptions import LosantConfigError
@@ -18,6 +20,7 @@ from airflow_provider_losant.operators.export import LosantNotebookInputDataExpo
 from airflow_provider_losant.operators.upload import LosantNotebookUploadOperator
 from tests.provider.conftest import operations
 from tests.provider.tasks import Ti, context_of
+from tests.provider.test_outputs import store_module
 
 pytestmark = pytest.mark.usefixtures("losant_connection")
 
@@ -135,6 +138,26 @@ def test_an_invalid_argument_is_named_before_any_request(
         upload(**{"path": file, **options})
 
     assert says in str(caught.value)
+    assert losant.requests == []
+
+
+class FailingFileSystem(MemoryFileSystem):
+    """A storage that fails for a while."""
+
+    cachable = False
+
+    def cat_file(self, path: str, **options: Any) -> bytes:
+        raise OSError(errno.EIO, "We encountered an internal error")
+
+
+def test_a_storage_that_fails_while_the_file_is_read_is_an_error_that_is_retried(losant: Emulator) -> None:
+    store_module().attach(protocol="memory", conn_id="failing", fs=FailingFileSystem())
+    path = "memory://failing@bucket/report.ipynb"
+
+    with pytest.raises(AirflowException, match=f"^path: {path} cannot be read: .*internal error") as caught:
+        upload(path, notebook_name="Report", create=True)
+
+    assert not isinstance(caught.value, LosantConfigError)
     assert losant.requests == []
 
 
