@@ -419,6 +419,23 @@ def test_fields_of_a_subclass_are_rendered_as_airflow_does() -> None:
     assert task.mine == 2024
 
 
+@pytest.mark.parametrize("operator", CLASSES)
+def test_a_subclass_may_set_its_own_field_after_its_base_class(operator: Any) -> None:
+    class Own(operator):  # type: ignore[misc]  # a class that is a parameter
+        template_fields = (*operator.template_fields, "mine")
+
+        def __init__(self, *, mine: Any, **options: Any) -> None:
+            super().__init__(**options)
+            self.mine = mine
+
+    in_trigger = {"deferrable": True, "start_from_trigger": True}
+    options = in_trigger if operator is LosantNotebookExecutionSensor else {}
+
+    task = rendered(Own, native=False, mine="{{ ds_nodash }}", **CLASSES[operator], **options)
+
+    assert task.mine == "20260329"
+
+
 def test_an_undefined_variable_is_an_error_in_native_templates_as_well() -> None:
     undefined = import_module("jinja2").UndefinedError
 
