@@ -14,6 +14,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date
+from enum import Enum
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ class TextTemplates(Templater):
         seen_oids: set[int] | None = None,
     ) -> Any:
         """
-        Render a value, as Airflow does, and also paths and mappings that Airflow leaves alone.
+        Render a value, as Airflow does, and also paths, mappings and enums that Airflow leaves alone.
 
         :param seen_oids: Values that are not rendered: those that another task has returned, and those that
             have been rendered.
@@ -59,6 +60,8 @@ class TextTemplates(Templater):
         from airflow.providers.common.compat.sdk import ObjectStoragePath
 
         if self._rendered_field and (seen_oids is None or id(content) not in seen_oids):
+            if isinstance(content, Enum):
+                content = content.value  # Jinja would render the name of a member that is text
             if isinstance(content, ObjectStoragePath):
                 rendered = super().render_template(content, context, jinja_env, seen_oids)
                 # Without a path it is the working directory of the process.

@@ -183,7 +183,7 @@ def is_given(value: object) -> bool:
     """
     if isinstance(value, str):
         return value.strip() not in ("", "None")
-    return value is not None and value != {}
+    return value is not None and not (isinstance(value, Mapping) and not value)
 
 
 def losant_id(value: object, *, field: str) -> str:
@@ -198,7 +198,7 @@ def losant_id(value: object, *, field: str) -> str:
         return value.strip().lower()
     if not is_given(value):
         raise InvalidArgument(field, "is missing")
-    raise InvalidArgument(field, f"{value!r} is not a Losant id (24 hexadecimal digits)")
+    return refuse(value, field, "is not a Losant id (24 hexadecimal digits)")
 
 
 def refuse(value: object, field: str, what: str) -> NoReturn:
@@ -207,7 +207,11 @@ def refuse(value: object, field: str, what: str) -> NoReturn:
 
     :param what: What is wrong with it, such as ``is not text``.
     """
-    raise InvalidArgument(field, f"{shorten(repr(value), MAX_NAME)} {what}")
+    try:
+        shown = shorten(repr(value), MAX_NAME)
+    except Exception:  # noqa: BLE001 - of an integer of thousands of digits, or of a class of a user
+        shown = f"a {type(value).__name__}"
+    raise InvalidArgument(field, f"{shown} {what}")
 
 
 def parse_statuses(value: object, *, field: str = "statuses") -> tuple[str, ...]:
@@ -241,14 +245,14 @@ def positive_number(value: object, *, field: str) -> float:
 def positive_integer(value: object, *, field: str) -> int:
     """Return a positive number without a fraction, such as ``1e6``."""
     number = positive_number(value, field=field)
-    if not float(number).is_integer():
+    if not (isinstance(number, int) or number.is_integer()):
         refuse(value, field, "is not a whole number")
     return int(number)
 
 
 def text(value: object, *, field: str) -> str:
     """Return text that is not empty."""
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and value == ""):
         raise InvalidArgument(field, "is missing")
     if not isinstance(value, str):
         refuse(value, field, "is not text")
@@ -271,7 +275,7 @@ def file_patterns(value: object, *, field: str) -> tuple[str, ...]:
     """Return names of files, or globs; one may also be given as text."""
     values = (value,) if isinstance(value, str) else items(value, field, "a file name or a list of these")
     if not values or not all(isinstance(it, str) and it for it in values):
-        raise InvalidArgument(field, f"{shorten(repr(value), MAX_NAME)} names no file")
+        refuse(value, field, "names no file")
     return tuple(values)
 
 

@@ -11,7 +11,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
 from math import isfinite
-from os import PathLike
+from os import PathLike, fspath
 from typing import Any, NoReturn, TypedDict
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -22,6 +22,8 @@ from airflow_provider_losant.api.timestamps import format_timestamp
 
 MAX_CONTEXT = 32_767
 """Characters of a template context that Losant accepts."""
+_MAX_BITS = 1023
+"""Bits of an integer that every reader of JSON takes for a number, and not for infinity."""
 _EMAIL = re.compile(r"[^\s@,;<>]+@[^\s@,;<>]+")
 
 
@@ -100,7 +102,7 @@ def to_json(value: Any, path: str) -> Any:
 
     Timestamps, dates and times become ISO-8601 text; decimals and NumPy's scalars numbers; every mapping an
     object; every sequence, set (sorted) and array of NumPy or pandas a list; an enum's member its value; a
-    UUID and a path text.
+    UUID and a path, also of object storage, text.
 
     :param path: What names the value, such as ``template_context["sites"][0]``, for the error.
     :raises InvalidArgument: JSON has no such value, or an object would have a key twice.
@@ -108,7 +110,7 @@ def to_json(value: Any, path: str) -> Any:
     for types, convert in _CONVERTERS:
         if isinstance(value, types):
             return convert(value, path)
-    return _from_numpy(value, path)
+    return _from_other(value, path)
 
 
 def _refuse(value: Any, path: str) -> NoReturn:
@@ -147,9 +149,16 @@ def _key(given: Any, path: str) -> str:
     raise InvalidArgument(path, f"has a key that is a {type(given).__name__}; the keys of JSON are text")
 
 
+def _integer(value: int | Decimal, path: str) -> int:
+    number = int(value)
+    if number.bit_length() > _MAX_BITS:
+        raise InvalidArgument(path, f"an integer of {number.bit_length():,} bits is not a JSON number")
+    return number
+
+
 def _number(value: float | Decimal, path: str) -> float:
     if isinstance(value, Decimal) and value.as_tuple().exponent == 0:
-        return int(value)
+        return _integer(value, path)
     # Python refuses to convert one of the two kinds of NaN that decimals have.
     is_nan = isinstance(value, Decimal) and value.is_nan()
     number = float("nan") if is_nan else float(value)
@@ -163,8 +172,14 @@ def _iso_text(value: date | time, path: str) -> str:
     return _refuse(value, path) if text == "NaT" else text  # of pandas, which is a datetime
 
 
-def _from_numpy(value: Any, path: str) -> Any:
-    """Convert an array or a scalar of NumPy, or what pandas makes of them, without importing either."""
+def _from_other(value: Any, path: str) -> Any:
+    """
+    Convert a path of object storage, an array or a scalar of NumPy, or what pandas makes of them.
+
+    None of their modules is imported.
+    """
+    if hasattr(type(value), "fs"):
+        return str(value)
     if not hasattr(value, "tolist"):
         return _refuse(value, path)
     if getattr(value, "ndim", 0):
@@ -172,6 +187,8 @@ def _from_numpy(value: Any, path: str) -> Any:
     kind = getattr(getattr(value, "dtype", None), "kind", "")
     if kind == "M" and str(value) != "NaT":
         return str(value)  # as ISO-8601; NumPy itself converts nanoseconds to a number
+    if kind in {"U", "O"}:
+        return to_json(value.item(), path)
     convert: type[float] | None = {"b": bool, "i": int, "u": int, "f": float}.get(kind)
     return to_json(convert(value), path) if convert else _refuse(value, path)
 
@@ -179,8 +196,9 @@ def _from_numpy(value: Any, path: str) -> Any:
 _CONVERTERS: tuple[tuple[Any, Callable[[Any, str], Any]], ...] = (
     (Enum, lambda value, path: to_json(value.value, path)),
     (bool | None, lambda value, _: value),
-    (str | UUID | PathLike, lambda value, _: str(value)),
-    (int, lambda value, _: int(value)),
+    (str | UUID, lambda value, _: str(value)),
+    (PathLike, lambda value, path: to_json(fspath(value), path)),
+    (int, _integer),
     (float | Decimal, _number),
     (date | time, _iso_text),
     (Mapping, _object),

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_losant.api import defaults
 from airflow_provider_losant.api.errors import JSON_ERRORS, InvalidArgument
-from airflow_provider_losant.api.fields import losant_id
+from airflow_provider_losant.api.fields import losant_id, refuse
 
 _NAME = re.compile(r"[\w-]+(\.[\w-]+)*")
 _PORTS = {"https": 443, "http": 80}
@@ -73,7 +73,7 @@ class Settings:
         cls,
         *,
         host: str | None,
-        port: int | None,
+        port: int | str | None,
         token: str | None,
         extra: Mapping[str, Any],
         user_agent: str,
@@ -90,7 +90,7 @@ class Settings:
             base_url=_base_url(host, port, allow_http=_flag(extra.get("allow_http", False), "allow_http")),
             application_id=application_id and losant_id(application_id, field="application_id"),
             app_url=_app_url(extra.get("app_url")),
-            timeout=_positive(extra.get("timeout"), defaults.TIMEOUT, "timeout"),
+            timeout=min(_positive(extra.get("timeout"), defaults.TIMEOUT, "timeout"), defaults.LONGEST),
             max_retries=_count(extra.get("max_retries"), defaults.MAX_RETRIES, "max_retries"),
             verify=_verify(extra.get("verify", True)),
             user_agent=user_agent,
@@ -116,7 +116,7 @@ class Settings:
         return template
 
 
-def api_address(host: str | None, port: int | None = None) -> SplitResult:
+def api_address(host: str | None, port: int | str | None = None) -> SplitResult:
     """
     Return scheme and host of the API in the one form that requests, asset URIs and lineage use.
 
@@ -124,14 +124,13 @@ def api_address(host: str | None, port: int | None = None) -> SplitResult:
     IPv6 address is in brackets, which Airflow removes from the host of a connection's URI.
 
     :param host: A host name or a URL; by default Losant's.
-    :param port: The connection's port, which has precedence.
+    :param port: The connection's port, which has precedence; a secrets backend may have it as text.
     :raises InvalidArgument: it is not a host; the message contains no password.
     """
     text = (host or "").strip() or defaults.URL
     if "@" in text:
         raise InvalidArgument("host", "contains a user name or password; put the API token into password")
-    if port is not None and not 0 <= port <= _MAX_PORT:
-        raise InvalidArgument("port", f"{port!r} is not a port number")
+    port = _port(port)
     scheme, _, rest = text.rpartition("://")
     rest = rest.rstrip("/")
     try:
@@ -143,6 +142,18 @@ def api_address(host: str | None, port: int | None = None) -> SplitResult:
     if not is_bare:
         raise InvalidArgument("host", f"{text!r} is neither a host name nor an http(s) URL without a path")
     return SplitResult(parts.scheme, netloc, "", "", "")
+
+
+def _port(value: int | str | None) -> int | None:
+    if value is None or value == "":
+        return None
+    try:
+        port = int(value)
+    except (TypeError, ValueError):
+        port = -1
+    if not 0 <= port <= _MAX_PORT:
+        refuse(value, "port", "is not a port number")
+    return port
 
 
 def parse_extra(text: str | None) -> Mapping[str, Any]:
@@ -210,7 +221,7 @@ def _plain(key: str) -> str:
     return re.sub(r"[\W_]", "", key.removeprefix("extra__losant__")).lower()
 
 
-def _base_url(host: str | None, port: int | None, *, allow_http: bool) -> str:
+def _base_url(host: str | None, port: int | str | None, *, allow_http: bool) -> str:
     address = api_address(host, port)
     if address.scheme == "http" and not (allow_http or _is_loopback(address.hostname or "")):
         raise InvalidArgument(
@@ -273,7 +284,7 @@ def _positive(value: object, default: float, name: str, *, minimum: float = 0.00
         return default
     try:
         number = float(value)  # type: ignore[arg-type]  # any value of JSON or of a form
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
     if isinstance(value, bool) or not minimum <= number < float("inf"):
         raise InvalidArgument(name, f"{value!r} is not a positive number")
@@ -298,6 +309,14 @@ def _verify(value: object) -> bool | str:
         return value
     text = "" if value is None else str(value).strip()
     choice = {"": True, "true": True, "false": False}.get(text.lower(), text)
-    if isinstance(choice, str) and not Path(choice).exists():
-        raise InvalidArgument("verify", f"{choice!r} is neither true nor false, nor an existing file")
+    if isinstance(choice, bool):
+        return choice
+    if "-----BEGIN" in choice:
+        raise InvalidArgument("verify", "is the content of a file; enter the path of the CA bundle")
+    try:
+        is_path = Path(choice).exists()
+    except OSError:  # its name is too long
+        is_path = False
+    if not is_path:
+        refuse(choice, "verify", "is neither true nor false, nor an existing file")
     return choice

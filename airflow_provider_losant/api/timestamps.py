@@ -18,6 +18,7 @@ from datetime import time as clock_time
 
 from airflow_provider_losant.api.defaults import LONGEST
 from airflow_provider_losant.api.errors import InvalidArgument
+from airflow_provider_losant.api.fields import refuse
 
 DAY = 24 * 3600.0
 """Seconds."""
@@ -45,7 +46,7 @@ def parse_timestamp(value: object, *, field: str) -> datetime:
         return datetime.combine(value, clock_time(), tzinfo=UTC)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _from_milliseconds(value, field)
-    raise InvalidArgument(field, f"{value!r} is not a timestamp: use a datetime, ISO-8601 or epoch ms")
+    return refuse(value, field, "is not a timestamp: use a datetime, ISO-8601 or epoch ms")
 
 
 def format_timestamp(timestamp: datetime) -> str:
@@ -85,18 +86,18 @@ def _in_utc(timestamp: datetime, field: str) -> datetime:
         return (timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)).astimezone(UTC)
     except OverflowError:
         raise InvalidArgument(field, f"{timestamp.isoformat()!r} is out of range in UTC") from None
+    except ValueError:  # of the NaT of pandas, which is a datetime
+        refuse(timestamp, field, "is not a timestamp")
 
 
 def _from_milliseconds(value: float, field: str) -> datetime:
     if not value >= _MIN_MILLISECONDS:  # also true for NaN
-        raise InvalidArgument(
-            field, f"{value!r} is too small for epoch milliseconds (Losant would use it as seconds)"
-        )
+        refuse(value, field, "is too small for epoch milliseconds (Losant would use it as seconds)")
     try:
         # A float of seconds would not be exact to the millisecond in distant years.
         return _EPOCH + timedelta(milliseconds=value)
     except OverflowError:
-        raise InvalidArgument(field, f"{value!r} is too large for epoch milliseconds") from None
+        refuse(value, field, "is too large for epoch milliseconds")
 
 
 def parse_seconds(value: object, *, field: str) -> float:
@@ -112,4 +113,4 @@ def parse_seconds(value: object, *, field: str) -> float:
         value = value.total_seconds()
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
         return float(min(value, LONGEST))
-    raise InvalidArgument(field, f"{value!r} is not a positive number of seconds or timedelta")
+    return refuse(value, field, "is not a positive number of seconds or timedelta")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.api.errors import InvalidArgument
@@ -42,6 +43,7 @@ def check_mapped_folder(task: Any) -> None:
     :raises InvalidArgument: the folder is the same for all map indexes.
     """
     folder, same_names = _declaration(task)
+    folder = folder.value if isinstance(folder, Enum) else folder
     # A value that Airflow resolves, such as the output of another task, is not in the DAG file.
     if folder is None or hasattr(folder, "iter_references"):
         return

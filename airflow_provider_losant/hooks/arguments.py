@@ -78,7 +78,7 @@ def some_of(options: Collection[str]) -> Parser:
 
 def any_text(value: object, *, field: str) -> str:
     """Return text, which may be empty."""
-    return value if value == "" and isinstance(value, str) else text(value, field=field)
+    return value if isinstance(value, str) else text(value, field=field)
 
 
 def storage_location(value: object, *, field: str) -> Any:

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_losant import __version__, metrics
 from airflow_provider_losant._compat import AIRFLOW_VERSION, read_connection
-from airflow_provider_losant.api.fields import is_given, listed, losant_id
+from airflow_provider_losant.api.fields import is_given, listed, losant_id, text
 from airflow_provider_losant.api.model import ExecutionRef
 from airflow_provider_losant.api.settings import Settings, parse_extra
 from airflow_provider_losant.exceptions import LosantConfigError, permanent_errors_as_config_error
@@ -211,7 +211,8 @@ class LosantConnectionHook(BaseHook):
     def _given_conn_id(self) -> str:
         if not is_given(self.losant_conn_id):
             raise LosantConfigError("losant_conn_id: is missing")
-        return self.losant_conn_id
+        with permanent_errors_as_config_error():
+            return text(self.losant_conn_id, field="losant_conn_id")
 
     def _settings_of(self, connection: Any, decoded: Any) -> Settings:
         """

@@ -62,8 +62,9 @@ class OutputFolder:
         parse_argument("if_exists", if_exists)
         if not is_given(folder):  # it would be the working directory of the process
             raise InvalidArgument(field, "is missing")
+        location = storage_location(folder, field=field)
         try:
-            path = storage_path(storage_location(folder, field=field))
+            path = storage_path(location)
             if is_opened:
                 _ = path.fs
         except (ValueError, ImportError) as error:

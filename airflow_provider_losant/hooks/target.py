@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.api.errors import InvalidArgument
-from airflow_provider_losant.api.fields import is_given, losant_id, parse_statuses
+from airflow_provider_losant.api.fields import is_given, losant_id, parse_statuses, refuse
 from airflow_provider_losant.api.flows.execution_filter import parse_context_contains
 from airflow_provider_losant.api.flows.notebooks import find_notebook
 from airflow_provider_losant.api.flows.wait import Target
@@ -39,7 +39,7 @@ def name_to_find(notebook_id: object, notebook_name: object) -> str | None:
     if is_given(notebook_id):
         raise InvalidArgument("notebook_name", "is given, and so is notebook_id; give exactly one of them")
     if not isinstance(notebook_name, str):
-        raise InvalidArgument("notebook_name", f"{notebook_name!r} is not text")
+        refuse(notebook_name, "notebook_name", "is not text")
     return notebook_name
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ class LosantNotebookOrphanSweepOperator(TextTemplates, BaseOperator):
     older entries within ``max_age`` than Losant returned; a warning says more).
 
     :param notebook_ids: IDs of the notebooks to check; by default all of the application. An empty list, or
-        None as the output of another task, is no notebook. (templated)
+        None as the output of another task or in a mapping, is no notebook. (templated)
     :param application_id: ID of the application; by default the connection's. (templated)
     :param min_age: Seconds (or timedelta) for which a new execution is left alone, because its task may just
         be deferring.
@@ -132,7 +132,7 @@ class LosantNotebookOrphanSweepOperator(TextTemplates, BaseOperator):
         return report
 
     def _notebooks(self, hook: LosantHook) -> Sequence[str]:
-        if self._is_whole_application:
+        if self._is_whole_application and not _is_mapped(self, "notebook_ids"):
             return [it.id for it in hook.list_notebooks()]
         # A template or a task may have returned nothing, which is no reason to sweep everything.
         given = () if self.notebook_ids is None else self.notebook_ids
@@ -193,6 +193,17 @@ class LosantNotebookOrphanSweepOperator(TextTemplates, BaseOperator):
             awaited_id = XCom.get_one(key=EXECUTION_KEY, **task_instance)
         why = why_abandoned(state, execution.ref.execution_id, awaited_id)
         return (False, f"its task is {state}") if why is None else (True, why)
+
+
+def _is_mapped(task: Any, argument: str) -> bool:
+    """Return whether Airflow's mapping gives an argument, or may give it: its keys may be another task's."""
+    declared = task.dag.get_task(task.task_id) if task.has_dag() else task
+    if not hasattr(declared, "expand_input"):
+        return False
+    given = declared.expand_input.value
+    if isinstance(given, Sequence):  # the dictionaries of expand_kwargs()
+        return any(not isinstance(it, Mapping) or argument in it for it in given)
+    return argument in given if isinstance(given, Mapping) else True
 
 
 def _why_foreign(owner: Owner) -> str | None:

@@ -133,7 +133,8 @@ class LosantNotebookUploadOperator(TextTemplates, BaseOperator):
             settings: NotebookFields = {}
             for field in ("description", "image_version", "inputs", "outputs"):
                 # An empty text empties the description. Airflow writes a missing value as the text None.
-                if (value := getattr(self, field)) not in (None, "None"):
+                value = getattr(self, field)
+                if not (value is None or (isinstance(value, str) and value == "None")):
                     settings[field] = parse_argument(field, value, UPLOAD_PARSERS)
             notebook_id = parse_argument("notebook_id", self.notebook_id) if name is None else None
             raw = _read_notebook(parse_argument("path", self.path))

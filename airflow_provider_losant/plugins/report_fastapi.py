@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from inspect import signature
 from typing import Any
 
@@ -21,21 +22,18 @@ def make_app() -> Any:
     from fastapi import Depends, FastAPI
     from starlette.exceptions import HTTPException
 
-    user_of_session = Depends(get_user)
-
-    # FastAPI calls it in a thread, after the dependencies have let the request pass.
-    def report(
-        *,
-        dag_id: str,
-        run_id: str,
-        task_id: str,
-        map_index: str,
-        try_number: str,
-        user: Any = user_of_session,
-    ) -> Any:
+    def possible_place(*, dag_id: str, run_id: str, task_id: str, map_index: str, try_number: str) -> Any:
         place = Place(
             dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index, try_number=try_number
         )
+        if not place.is_possible:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        return place
+
+    place_of_path, user_of_session = Depends(possible_place), Depends(get_user)
+
+    # FastAPI calls it in a thread, after the dependencies have let the request pass.
+    def report(*, place: Any = place_of_path, user: Any = user_of_session) -> Any:
         return _http(open_report(place, str(user.get_id()), _read_xcom))
 
     def refuse(_: Any, error: Any) -> Any:
@@ -48,7 +46,8 @@ def make_app() -> Any:
         report,
         methods=["GET"],
         response_model=None,
-        dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.XCOM))],
+        # In this order: Airflow looks the DAG up to know who may read it.
+        dependencies=[place_of_path, Depends(requires_access_dag("GET", DagAccessEntity.XCOM))],
     )
     app.add_exception_handler(HTTPException, refuse)
     return app

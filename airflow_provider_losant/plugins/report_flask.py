@@ -27,6 +27,8 @@ def report(**parts: str) -> Any:
     if request.method != "GET":  # Flask adds HEAD by itself
         return _http(refusal(HTTPStatus.METHOD_NOT_ALLOWED))
     place = Place(**parts)
+    if not place.is_possible:
+        return _http(refusal(HTTPStatus.NOT_FOUND))
     # These modules are gone in Airflow 3.
     models = import_module("airflow.auth.managers.models.resource_details")
     manager = import_module("airflow.www.extensions.init_auth_manager").get_auth_manager()

@@ -94,8 +94,10 @@ class Place:
 
     @property
     def is_possible(self) -> bool:
-        """Whether the numbers of the task instance are numbers."""
-        return bool(_MAP_INDEX.fullmatch(self.map_index) and _TRY_NUMBER.fullmatch(self.try_number))
+        """Whether the numbers of the task instance are numbers, and a database can be asked for its names."""
+        is_text = "\0" not in self.dag_id + self.run_id + self.task_id  # which PostgreSQL's driver refuses
+        are_numbers = _MAP_INDEX.fullmatch(self.map_index) and _TRY_NUMBER.fullmatch(self.try_number)
+        return bool(is_text and are_numbers)
 
 
 ReadXCom = Callable[[Place], Any]

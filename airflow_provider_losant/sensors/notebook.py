@@ -280,8 +280,10 @@ class LosantNotebookExecutionSensor(TextTemplates, BaseSensorOperator):
         from airflow_provider_losant.triggers.start_args import start_trigger_args
 
         allowed = self.execution_timeout
-        # A worker reads the values, so that they cross the triggerer and the database only once, as XCom.
-        fields = {name: getattr(self, name) for name in self.template_fields if name != "values_from"}
+        # Not those of a subclass, which sets them later. A worker reads the values, so that they cross the
+        # triggerer and the database only once, as XCom.
+        own_fields = LosantNotebookExecutionSensor.template_fields
+        fields = {name: getattr(self, name) for name in own_fields if name != "values_from"}
         if isinstance(self.since, date):
             fields["since"] = self.since.isoformat()
         return start_trigger_args(

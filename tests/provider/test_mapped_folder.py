@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,23 @@ def test_a_shared_folder_is_refused_with_a_message_that_says_what_to_add() -> No
         "would replace the files of the others; add something that differs, such as {{ ti.map_index }} or a "
         "mapped argument"
     )
+
+
+class Folder(str, Enum):  # noqa: UP042 - whose text is not its value, unlike that of StrEnum
+    APART = "s3://reports/{{ ti.map_index }}"
+    SHARED = "s3://reports/{{ ds }}"
+
+
+@pytest.mark.parametrize(("folder", "is_refused"), [(Folder.APART, False), (Folder.SHARED, True)], ids=repr)
+def test_a_folder_that_is_a_member_of_an_enum_is_its_value(folder: Folder, is_refused: bool) -> None:
+    with DAG("energy", schedule=None):
+        declared = LosantNotebookExecuteOperator.partial(
+            task_id="report", notebook_id="5c782b8d4f3a8e51c1db42e4", save_outputs_to=folder
+        ).expand(template_context=dag_file.SITES)
+    task = declared.unmap({"template_context": dag_file.SITES[0]})
+
+    with pytest.raises(LosantConfigError) if is_refused else nullcontext():
+        check(task)
 
 
 def check(task: Any) -> None:

@@ -8,14 +8,16 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from airflow_provider_losant._compat import AIRFLOW_3
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import NotebookExecutionFailed
-from airflow_provider_losant.links.report import LosantReportLink, report_links_enabled
+from airflow_provider_losant.links.report import URL_PREFIX, LosantReportLink, report_links_enabled
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.plugins import report_page
 from airflow_provider_losant.plugins.lookup_limit import LookupLimit
@@ -326,6 +328,30 @@ def test_a_number_that_is_none_is_not_found(notebook: str, part: str, number: st
     malformed = replace(PLACE, **{part: number})
 
     assert as_web_server(pushed, malformed).body == as_web_server({}).body
+
+
+@pytest.mark.parametrize("place", range(3), ids=["dag", "run", "task"])
+def test_what_a_database_takes_for_no_text_is_not_found_before_any_database_is_asked(place: int) -> None:
+    parts = ["energy", "manual__2026-01-01", "report"]
+    parts[place] += "%00"
+
+    status, text = request("/report/{}/{}/{}/-1/1".format(*parts))
+
+    assert (status, text) == (404, report_page.refusal(404).body)
+
+
+def request(path: str) -> tuple[int, str]:
+    """Send a request without a session to the route alone, in this process."""
+    if AIRFLOW_3:
+        client = import_module("starlette.testclient").TestClient(
+            import_module(f"{PACKAGE}.plugins.report_fastapi").make_app()
+        )
+        response = client.get(path)
+        return response.status_code, response.text
+    app = import_module("flask").Flask("airflow")
+    app.register_blueprint(import_module(f"{PACKAGE}.plugins.report_flask").make_blueprint())
+    response = app.test_client().get(f"{URL_PREFIX}{path}")
+    return response.status_code, response.text
 
 
 @pytest.mark.usefixtures("served")

@@ -65,6 +65,44 @@ def test_an_empty_list_of_notebooks_sweeps_none_of_them(
     assert "notebook_ids is empty: no notebook is checked" in task_log()
 
 
+def by_argument(operator: Any, listing: Any) -> Any:
+    return operator.expand(notebook_ids=listing.output)
+
+
+def by_dictionaries(operator: Any, listing: Any) -> Any:
+    return operator.expand_kwargs([{"notebook_ids": None}, {"notebook_ids": [], "min_age": 1}])
+
+
+def by_output(operator: Any, listing: Any) -> Any:
+    return operator.expand_kwargs(listing.output)
+
+
+@pytest.mark.parametrize("expand", [by_argument, by_dictionaries, by_output])
+def test_a_mapped_list_of_notebooks_that_is_none_sweeps_none_of_them(
+    losant: Emulator, notebook: str, expand: Any
+) -> None:
+    with DAG("energy", schedule=None):
+        listing = LosantNotebookExecuteOperator(task_id="list", notebook_id=notebook)
+        mapped = expand(LosantNotebookOrphanSweepOperator.partial(task_id="sweep"), listing)
+
+    assert mapped.unmap({"notebook_ids": None}).execute({})["checked"] == 0
+    assert losant.requests == []
+
+
+@pytest.mark.parametrize("given", [{}, {"notebook_ids": None}], ids=["default", "None"])
+def test_a_sweep_that_is_mapped_over_something_else_sweeps_the_whole_application(
+    losant: Emulator, notebook: str, given: dict[str, Any]
+) -> None:
+    losant.script(notebook, Script(ending="hang"))
+    LosantHook().execute_notebook(notebook)
+    with DAG("energy", schedule=None):
+        mapped: Any = LosantNotebookOrphanSweepOperator.partial(task_id="sweep", **given).expand(
+            application_id=[losant.application_id]
+        )
+
+    assert mapped.unmap({"application_id": losant.application_id}).execute({})["checked"] == 1
+
+
 def test_an_empty_list_in_the_dag_sweeps_no_notebook(losant: Emulator, notebook: str) -> None:
     report = LosantNotebookOrphanSweepOperator(task_id="sweep", notebook_ids=[]).execute({})
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from enum import Enum
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -149,6 +151,46 @@ def test_template_contexts_are_rendered_as_the_dag_wants(native: bool) -> None:
 
     wanted = {"n": 2024, "in": [DAY]} if native else {"n": "2024", "in": [str(DAY)]}
     assert operator.template_context == sensor.context_contains == {**wanted, "at": "/x/20260329"}
+
+
+class Site(str, Enum):  # noqa: UP042 - whose text is not its value, unlike that of StrEnum
+    NORTH = "north"
+    OF_DAY = "{{ ds_nodash }}"
+    DIGITS = DIGITS
+
+
+class Day(Enum):
+    LAST = Path("/x/{{ ds_nodash }}")
+
+
+@NATIVE
+def test_a_template_context_is_sent_as_json_after_it_was_rendered(losant: Emulator, native: bool) -> None:
+    notebook = losant.add_notebook()
+    task = rendered(
+        LosantNotebookExecuteOperator,
+        native=native,
+        notebook_id=notebook,
+        template_context={
+            "site": Site.NORTH,
+            "in": [Site.OF_DAY, Day.LAST],
+            "to": ObjectStoragePath("s3://aws@x/y"),
+        },
+        durable=False,
+        wait_for_completion=False,
+    )
+
+    task.execute(context_of(Ti()))
+
+    sent = json.loads(losant.requests[-1].body["templateContext"])
+    day = 20260329 if native else "20260329"
+    assert sent == {"site": "north", "in": [day, "/x/20260329"], "to": "s3://aws@x/y"}
+
+
+@NATIVE
+@EACH_FIELD
+def test_a_member_of_an_enum_is_rendered_as_its_value(operator: Any, field: str, native: bool) -> None:
+    for member, text in {Site.DIGITS: DIGITS, Site.OF_DAY: "20260329"}.items():
+        assert getattr(rendered(operator, native=native, replaced={field: member}), field) == text
 
 
 PATHS = [
@@ -375,6 +417,23 @@ def test_fields_of_a_subclass_are_rendered_as_airflow_does() -> None:
     task = rendered(Own, native=True, notebook_id=DIGITS, mine="{{ number }}")
 
     assert task.mine == 2024
+
+
+@pytest.mark.parametrize("operator", CLASSES)
+def test_a_subclass_may_set_its_own_field_after_its_base_class(operator: Any) -> None:
+    class Own(operator):  # type: ignore[misc]  # a class that is a parameter
+        template_fields = (*operator.template_fields, "mine")
+
+        def __init__(self, *, mine: Any, **options: Any) -> None:
+            super().__init__(**options)
+            self.mine = mine
+
+    in_trigger = {"deferrable": True, "start_from_trigger": True}
+    options = in_trigger if operator is LosantNotebookExecutionSensor else {}
+
+    task = rendered(Own, native=False, mine="{{ ds_nodash }}", **CLASSES[operator], **options)
+
+    assert task.mine == "20260329"
 
 
 def test_an_undefined_variable_is_an_error_in_native_templates_as_well() -> None:

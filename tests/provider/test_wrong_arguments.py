@@ -6,10 +6,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import timedelta
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from airflow.providers.common.compat.sdk import DAG
 
@@ -19,7 +22,12 @@ from airflow_provider_losant.api.model import STATUSES
 from airflow_provider_losant.assets.notebook import create_asset, notebook_asset
 from airflow_provider_losant.decorators.notebook import losant_notebook_task
 from airflow_provider_losant.exceptions import LosantConfigError
-from airflow_provider_losant.hooks.arguments import PARSERS, UPLOAD_PARSERS
+from airflow_provider_losant.hooks.arguments import (
+    PARSERS,
+    UPLOAD_PARSERS,
+    parse_argument,
+    parse_optional,
+)
 from airflow_provider_losant.operators.export import LosantNotebookInputDataExportOperator
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.operators.sweep import LosantNotebookOrphanSweepOperator
@@ -247,6 +255,56 @@ print(json.dumps(sorted(set(sys.modules) - known)))
     # Airflow itself loads more on some versions.
     values = {"api.errors", "api.fields", "api.payloads", "api.timestamps"}
     assert ours <= {*values, "hooks", "hooks.arguments"}
+
+
+NO_ARGUMENTS: dict[str, Any] = {
+    "array": np.array(["a", "b"]),
+    "scalar": np.datetime64("2026-01-01"),
+    "series": pd.Series([1, 2]),
+    "frame": pd.DataFrame({"a": [1]}),
+    "NA": pd.NA,
+    "NaT": pd.NaT,
+    "huge": 10**5000,
+    "huge and negative": -(10**5000),
+    "complex": 1j,
+}
+"""Values that another task may return, which compare, convert or print in ways of their own."""
+
+
+@pytest.mark.parametrize("kind", NO_ARGUMENTS)
+def test_a_value_of_any_type_is_an_argument_or_refused_by_name(kind: str) -> None:
+    for name in PARSERS:
+        for parse in (parse_argument, parse_optional):
+            for parsers in (PARSERS, UPLOAD_PARSERS):
+                with suppress(InvalidArgument):
+                    parse(name, NO_ARGUMENTS[kind], parsers)
+
+
+@pytest.mark.usefixtures("losant_connection")
+@pytest.mark.parametrize(
+    ("operator", "name"),
+    [
+        *((one, name) for one in ("execute", "export") for name in ("notebook_id", "relative_to")),
+        *(("execute", name) for name in ("notebook_name", "template_context", "save_outputs_to")),
+        *(("chooser", name) for name in ("since", "context_contains")),
+        *(("sensor", "execution_id"), ("copy", "destination"), ("copy", "outputs"), ("upload", "path")),
+        *(("upload", "description"), ("sweep", "notebook_ids"), ("sweep", "losant_conn_id")),
+    ],
+    ids=str,
+)
+def test_a_value_of_any_type_from_another_task_is_refused_by_name(
+    losant: Emulator, operator: str, name: str
+) -> None:
+    for value in NO_ARGUMENTS.values():
+        one = make(operator, **{name: "{{ rendered }}"})
+        if name == "notebook_name":
+            one.notebook_id = None
+        setattr(one, name, value)
+
+        with pytest.raises(LosantConfigError, match=rf"^{name}(:|\[)"):
+            one.execute(context_of(Ti()))
+
+    assert losant.requests == []
 
 
 # -- when the task runs -----------------------------------------------------------------------------------

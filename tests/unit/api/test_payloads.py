@@ -43,6 +43,16 @@ class Lazy(Sequence[Any]):
         return "lazy"
 
 
+class Folder:
+    """A path that is no class of pathlib's."""
+
+    def __init__(self, path: str | bytes) -> None:
+        self._path = path
+
+    def __fspath__(self) -> str | bytes:
+        return self._path
+
+
 class Text(str, Enum):  # noqa: UP042 - whose text is not its value, unlike that of StrEnum
     NORTH = "north"
 
@@ -86,6 +96,7 @@ def test_a_template_that_renders_to_nothing_is_no_context(value: str | None) -> 
         (time(3, 4), "03:04:00"),
         (Decimal("1.50"), 1.5),
         (Decimal(2**70), 2**70),
+        (-(2**1023) + 1, -(2**1023) + 1),
         (np.int64(3), 3),
         (np.float32(0.5), 0.5),
         (np.bool_(True), True),
@@ -93,6 +104,8 @@ def test_a_template_that_renders_to_nothing_is_no_context(value: str | None) -> 
         (np.str_("x"), "x"),
         (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
         (np.array(5), 5),
+        (np.array("x"), "x"),
+        (np.array({"a": MOMENT}, dtype=object), {"a": "2026-01-02T03:04:05+00:00"}),
         (pd.Series([1, 2]), [1, 2]),
         (pd.DatetimeIndex(["2026-01-02"]), ["2026-01-02T00:00:00"]),
         (Text.NORTH, "north"),
@@ -100,6 +113,7 @@ def test_a_template_that_renders_to_nothing_is_no_context(value: str | None) -> 
         (Number.SEVEN, 7),
         (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         (PurePosixPath("/x/y"), "/x/y"),
+        (Folder("/x/y"), "/x/y"),
         (("a", 1), ["a", 1]),
         (Site("north", 1), ["north", 1]),
         (deque([1]), [1]),
@@ -143,6 +157,11 @@ def numbers() -> Iterator[int]:
         (Decimal("NaN"), "NaN is not a JSON number"),
         (Decimal("sNaN"), "sNaN is not a JSON number"),
         (Decimal("1E+400"), "1E+400 is not a JSON number"),
+        (10**400, "an integer of 1,329 bits is not a JSON number"),
+        (-(10**5000), "an integer of 16,610 bits is not a JSON number"),
+        (Decimal("9" * 5000), "an integer of 16,610 bits is not a JSON number"),
+        ({10**5000: 1}, "an integer of 16,610 bits is not a JSON number"),
+        (Folder(b"/x"), "a bytes is not JSON"),
         (pd.NaT, "a NaTType is not JSON"),
         (pd.NA, "a NAType is not JSON"),
         (np.datetime64("NaT"), "a datetime64 is not JSON"),

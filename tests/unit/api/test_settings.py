@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_losant.api import defaults
 from airflow_provider_losant.api.errors import InvalidArgument
 from airflow_provider_losant.api.settings import Settings, api_address, parse_extra
 from tests.support.factories import APPLICATION_ID, EXECUTION_ID, NOTEBOOK_ID
@@ -17,7 +18,7 @@ TOKEN = "eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl"
 
 
 def from_connection(
-    host: str | None = None, port: int | None = None, token: str | None = TOKEN, **extra: Any
+    host: str | None = None, port: int | str | None = None, token: str | None = TOKEN, **extra: Any
 ) -> Settings:
     return Settings.from_connection(host=host, port=port, token=token, extra=extra, user_agent="test")
 
@@ -124,10 +125,19 @@ def test_an_invalid_host_is_refused_by_name_without_showing_a_password(host: str
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("port", [-1, 65536])
-def test_an_invalid_port_is_refused_by_name(port: int) -> None:
+@pytest.mark.parametrize(
+    "port", [-1, 65536, "-1", "65536", "https", "8443x", [], 10**400], ids=lambda it: repr(it)[:9]
+)
+def test_an_invalid_port_is_refused_by_name(port: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"^port: "):
         from_connection("api.losant.com", port)
+
+
+@pytest.mark.parametrize(
+    ("port", "url"), [("8443", "https://api.losant.com:8443"), ("443", defaults.URL), ("", defaults.URL)]
+)
+def test_a_secrets_backend_may_have_the_port_as_text(port: str, url: str) -> None:
+    assert from_connection("api.losant.com", port).base_url == url
 
 
 @pytest.mark.parametrize(
@@ -326,6 +336,7 @@ def test_the_token_is_in_no_repr() -> None:
     [
         ("timeout", 5, 5.0),
         ("timeout", "2.5", 2.5),
+        ("timeout", 1e12, defaults.LONGEST),
         ("max_retries", 0, 0),
         ("max_retries", "7", 7),
         ("application_id", APPLICATION_ID.upper(), APPLICATION_ID),
@@ -350,17 +361,28 @@ def test_each_extra_is_accepted_as_json_or_as_text(name: str, value: Any, kept: 
         ("timeout", float("nan")),
         ("timeout", float("inf")),
         ("timeout", []),
+        ("timeout", 10**400),
+        ("max_retries", 10**400),
         ("timeout", True),
         ("max_retries", -1),
         ("max_retries", "many"),
         ("application_id", "my-application"),
         ("verify", "/no/such/bundle.pem"),
+        ("verify", "/" + "x" * 5000),
+        ("verify", "-----BEGIN CERTIFICATE-----\n" + "x" * 5000),
     ],
-    ids=repr,
+    ids=lambda it: repr(it)[:40],
 )
 def test_an_invalid_extra_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(InvalidArgument, match=f"^{name}: "):
         from_connection(**{name: value})
+
+
+def test_the_content_of_a_file_of_keys_is_not_shown() -> None:
+    with pytest.raises(InvalidArgument, match="enter the path of the CA bundle") as caught:
+        from_connection(verify="-----BEGIN PRIVATE KEY----- s3cret")
+
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_ca_bundle_is_given_by_its_path(tmp_path: Path) -> None:
