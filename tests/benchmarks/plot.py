@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 SIZE = 9.0, 3.6
 """Inches."""
 QUANTITIES = {"CPU seconds": "cpu", "Requests": "requests"}
-REPRODUCIBLE = {"svg.hashsalt": "waits", "svg.fonttype": "none"}
-"""The same figures make the same file."""
 
 
 def draw(measured: Measured, file: Path) -> None:
@@ -31,7 +29,8 @@ def draw(measured: Measured, file: Path) -> None:
     lines: dict[str, list[tuple[int, Any]]] = {}
     for case, figures in measured:
         lines.setdefault(name(case), []).append((case.waits, figures))
-    with mpl.rc_context(REPRODUCIBLE):
+    # The same figures make the same file.
+    with mpl.rc_context({"svg.hashsalt": "waits", "svg.fonttype": "none"}):
         drawing = Figure(figsize=SIZE, layout="constrained")
         panes = drawing.subplots(1, len(QUANTITIES))
         for pane, (title, field) in zip(panes, QUANTITIES.items(), strict=True):
