@@ -96,17 +96,17 @@ def __getattr__(name: str) -> Any:
 def _event_trigger() -> type:
     from airflow.triggers import base
 
-    if hasattr(base, "BaseEventTrigger"):
-        return base.BaseEventTrigger
+    if not hasattr(base, "BaseEventTrigger"):  # before Airflow 3.0
 
-    class BaseEventTrigger(base.BaseTrigger):
-        def __init__(self) -> None:
-            raise AirflowException(
-                "Event-driven DAGs need Airflow 3.0 or later; on earlier versions, use "
-                "LosantNotebookExecutionSensor(since=...) in a scheduled DAG"
-            )
+        class BaseEventTrigger(base.BaseTrigger):
+            def __init__(self) -> None:
+                raise AirflowException(
+                    "Event-driven DAGs need Airflow 3.0 or later; on earlier versions, use "
+                    "LosantNotebookExecutionSensor(since=...) in a scheduled DAG"
+                )
 
-    return BaseEventTrigger
+        return BaseEventTrigger
+    return base.BaseEventTrigger
 
 
 def _stream_producer() -> type:
@@ -167,7 +167,7 @@ def retry_repeats_resumption() -> bool:
 
 def is_asset(outlet: object) -> bool:
     """Return whether an outlet is an asset or a reference to one (Airflow 3)."""
-    if not AIRFLOW_3:
+    if not AIRFLOW_3:  # before Airflow 3.0
         return isinstance(outlet, Asset)
     from airflow.sdk.definitions.asset import AssetRef
 
@@ -253,7 +253,7 @@ def links_bypass_xcom_backend() -> bool:
     The web server of Airflow 3 shows what its database has, which may be the path of an object in a storage.
     Airflow itself bypasses the backend when it stores the link at the end of a task.
     """
-    if not AIRFLOW_3:
+    if not AIRFLOW_3:  # before Airflow 3.0
         return False
     from airflow.sdk.bases.xcom import BaseXCom
 
@@ -287,7 +287,7 @@ async def trigger_task_state(task_instance: Any) -> str | None:
 
 def task_state(dag_id: str, task_id: str, run_id: str, map_index: int) -> str | None:
     """Return the state of any task instance of this Airflow; None if it was cleared or no longer exists."""
-    if not AIRFLOW_3:
+    if not AIRFLOW_3:  # before Airflow 3.0
         return _task_state_from_database(dag_id, task_id, run_id, map_index)
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
@@ -314,7 +314,9 @@ def looped_task_state(dag_id: str, task_id: str, run_id: str, region: str) -> st
     return "unfinished" if active else None
 
 
-def _task_state_from_database(dag_id: str, task_id: str, run_id: str, map_index: int) -> str | None:
+def _task_state_from_database(  # before Airflow 3.0
+    dag_id: str, task_id: str, run_id: str, map_index: int
+) -> str | None:
     from airflow.models import TaskInstance
     from airflow.utils.session import create_session
 
@@ -329,7 +331,7 @@ def _task_state_from_database(dag_id: str, task_id: str, run_id: str, map_index:
 
 def dag_run_start(dag_id: str, run_id: str) -> tuple[bool, datetime | None]:
     """Return whether a DAG run exists in this Airflow, and its start, if this Airflow version provides it."""
-    if not AIRFLOW_3:
+    if not AIRFLOW_3:  # before Airflow 3.0
         from airflow.models import DagRun
 
         found = DagRun.find(dag_id=dag_id, run_id=run_id)
@@ -338,7 +340,7 @@ def dag_run_start(dag_id: str, run_id: str) -> tuple[bool, datetime | None]:
 
     if not task_runner.RuntimeTaskInstance.get_dr_count(dag_id=dag_id, run_ids=[run_id]):
         return False, None
-    if not hasattr(comms, "GetDagRun"):
+    if not hasattr(comms, "GetDagRun"):  # before Airflow 3.2
         return True, None
     response = task_runner.SUPERVISOR_COMMS.send(comms.GetDagRun(dag_id=dag_id, run_id=run_id))
     return True, getattr(response, "start_date", None)

@@ -81,8 +81,8 @@ def create_asset(
         refuse(extra, "extra", "is not a mapping")
     watching = list(items(watchers, "watchers", "a list of watchers"))
     arguments: dict[str, Any] = {"watchers": watching} if watching else {}  # Airflow 2 has no watchers
-    if AIRFLOW_3:
-        arguments |= {key: it for key, it in {"name": name, "group": group}.items() if it is not None}
+    named = {"name": name, "group": group} if AIRFLOW_3 else {}  # Airflow 2 has neither
+    arguments |= {key: it for key, it in named.items() if it is not None}
     return Asset(
         uri=f"{namespace(text(host or defaults.URL, field='host'))}/{path}",
         extra=dict(extra or {}),

@@ -56,7 +56,7 @@ class TryState:
 
     def prepare_deferral(self) -> None:
         """Note which try is deferred, where a later one may begin as its resumption."""
-        if retry_repeats_resumption():
+        if retry_repeats_resumption():  # before Airflow 3.1
             self.set()
 
     @cached_property

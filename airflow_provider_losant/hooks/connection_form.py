@@ -20,12 +20,12 @@ def provider_info_form() -> dict[str, Any]:
     return {"ui-field-behaviour": _usual_fields(), "conn-fields": _own_fields()}
 
 
-def behaviour() -> dict[str, Any]:
+def behaviour() -> dict[str, Any]:  # before Airflow 3.2
     """Return which standard fields are hidden or renamed, in the format of Airflow before 3.2."""
     return {key.replace("-", "_"): value for key, value in _usual_fields().items()}
 
 
-def widgets() -> dict[str, Any]:
+def widgets() -> dict[str, Any]:  # before Airflow 3.2
     """Return the fields of a Losant connection as widgets, for Airflow before 3.2."""
     return {name: _widget(**field) for name, field in _own_fields().items()}
 
@@ -84,7 +84,7 @@ def _own_fields() -> dict[str, Any]:
     }
 
 
-def _widget(*, label: str, description: str, schema: dict[str, Any]) -> Any:
+def _widget(*, label: str, description: str, schema: dict[str, Any]) -> Any:  # before Airflow 3.2
     # Imported late: not every Airflow has these modules, and some replace them before they call this.
     from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
     from wtforms import BooleanField, IntegerField, StringField

@@ -49,12 +49,12 @@ class LosantHook(OutputDownloads):
 
     # Airflow does not call these two if they are inherited.
     @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
+    def get_connection_form_widgets(cls) -> dict[str, Any]:  # before Airflow 3.2
         """Return the additional fields of the connection form, for Airflow before 3.2."""
         return connection_form.widgets()
 
     @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:  # before Airflow 3.2
         """Return how the connection form shows the standard fields, for Airflow before 3.2."""
         return connection_form.behaviour()
 

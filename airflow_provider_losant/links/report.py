@@ -63,5 +63,5 @@ class LosantReportLink(XComLink):
         self.push(context, "/".join([URL_PREFIX.strip("/"), "report", *(quote(it, safe="") for it in place)]))
 
 
-def _root_path() -> str:
+def _root_path() -> str:  # before Airflow 3.0
     return urlsplit(str(conf.get("webserver", "base_url", fallback=""))).path.rstrip("/")

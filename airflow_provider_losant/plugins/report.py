@@ -19,7 +19,7 @@ def _fastapi_apps(plugin: LosantReportPlugin) -> list[Any]:
     from airflow_provider_losant._compat import AIRFLOW_3
     from airflow_provider_losant.links.report import URL_PREFIX, report_links_enabled
 
-    if not AIRFLOW_3 or not report_links_enabled():
+    if not AIRFLOW_3 or not report_links_enabled():  # before Airflow 3.1.1
         return []
     from airflow_provider_losant.plugins.report_fastapi import make_app
 
@@ -31,11 +31,11 @@ def _flask_blueprints(_: LosantReportPlugin) -> list[Any]:
         return []
     from airflow_provider_losant._compat import AIRFLOW_3
 
-    if AIRFLOW_3:  # it reads these, too
-        return []
-    from airflow_provider_losant.plugins.report_flask import make_blueprint
+    if not AIRFLOW_3:  # before Airflow 3.0
+        from airflow_provider_losant.plugins.report_flask import make_blueprint
 
-    return [make_blueprint()]
+        return [make_blueprint()]
+    return []  # Airflow 3 reads these, too
 
 
 def _is_wanted() -> bool:

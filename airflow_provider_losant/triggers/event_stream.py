@@ -75,7 +75,7 @@ def check_queue(queue: object) -> str:
         raise InvalidArgument("queue", f"has more than {MAX_QUEUE} characters")
     if not event_trigger_has_queue():
         raise InvalidArgument("queue", "needs Airflow 3.4 or later, whose event triggers have queues")
-    return queue
+    return queue  # since Airflow 3.4
 
 
 async def completions(

@@ -180,7 +180,7 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
                 await wait_until_done(wait, client, log)
                 outcome = await client.run(conclude(wait, cancel_on_timeout=self.cancel_on_timeout), log)
         except asyncio.CancelledError:
-            if not trigger_has_on_kill():
+            if not trigger_has_on_kill():  # before Airflow 3.3
                 await self.on_kill()
             raise
         yield TriggerEvent(outcome.to_event())  # type: ignore[no-untyped-call]  # Airflow's
@@ -217,7 +217,7 @@ class LosantNotebookExecutionTrigger(BaseTrigger):
 
     async def _cancel(self, ref: ExecutionRef) -> None:
         abandoned: str | None = "its task was marked or cleared"
-        if kill_may_be_reassignment():
+        if kill_may_be_reassignment():  # until Airflow 3.3
             state = await trigger_task_state(self.task_instance)
             abandoned = why_abandoned(state, ref.execution_id)
         if abandoned is None:

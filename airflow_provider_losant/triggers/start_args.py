@@ -34,7 +34,7 @@ def start_trigger_args(*, poll_interval: float, timeout: float, **arguments: Any
     :param timeout: Seconds that the wait may take.
     :param arguments: The trigger's other arguments, as in the DAG.
     """
-    if not renders_trigger_arguments():
+    if not renders_trigger_arguments():  # before Airflow 3.3
         return None
     from airflow.triggers.base import StartTriggerArgs
 

@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The emulator as a command, and its control routes."""
+"""The emulator as a command, as a process and in this one."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 
-from tests.contract.emulator_process import EmulatorProcess
+from airflow_provider_losant.emulator.__main__ import main
+from tests.contract.emulator_process import EmulatorProcess, wait_until
 
 SEED = {
     "application": {"id": "575ec8687ae143cd83dc4a97", "name": "Plant"},
@@ -37,6 +39,15 @@ def command(tmp_path: Path) -> Iterator[EmulatorProcess]:
     seed.write_text(json.dumps(SEED))
     with EmulatorProcess(tmp_path, "--seed", str(seed), "--token", "a-token-of-mine") as process:
         yield process
+
+
+@pytest.fixture
+def signal_handlers() -> Iterator[None]:
+    """Restore the handlers that the command replaces."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
 
 
 def test_the_command_serves_its_seed_and_stops_on_sigterm(command: EmulatorProcess) -> None:
@@ -65,76 +76,49 @@ def test_no_file_that_other_users_can_read_contains_the_token(command: EmulatorP
     assert "a-token-of-mine" not in logged
 
 
-def test_another_process_can_use_the_control_routes(command: EmulatorProcess) -> None:
-    notebook_id = command.ready["notebooks"]["Energy"]
-
-    command.control(
-        "POST", f"script/{notebook_id}", {"ending": "errored", "errors": [["E", "boom"]], "notebook": 0}
-    )
-    command.control("POST", "inject", {"operation": "notebook.logs", "kind": "html", "status": 500})
-    switches = command.control("PATCH", "switches", {"listing_lag": 60}).json()
-    command.post(f"/notebooks/{notebook_id}/execute", {})
-    url = (
-        f"{command.ready['url']}/applications/{command.ready['application_id']}/notebooks/{notebook_id}/logs"
-    )
-    headers = {"Authorization": f"Bearer {command.ready['token']}"}
-    responses = [requests.get(url, headers=headers, timeout=10) for _ in range(2)]
-    logged = command.control("GET", "requests").json()
-    command.control("DELETE", "requests")
-    command.control("POST", "inject", {"kind": "hang", "times": 9})
-    command.control("DELETE", "inject")
-    assert requests.get(url, headers=headers, timeout=10).status_code == 200
-    command.control("DELETE", "requests")
-
-    assert switches["listing_lag"] == 60
-    assert [response.status_code for response in responses] == [500, 200]
-    assert responses[1].json() == []
-    assert command.control("GET", f"executions/{notebook_id}").json()[0]["status"] == "errored"
-    assert [each["operation"] for each in logged] == ["notebook.execute", "notebook.logs", "notebook.logs"]
-    assert command.control("GET", "requests").json() == []
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "body", "status"),
-    [
-        ("POST", "inject", {"kind": "tsunami"}, 400),
-        ("POST", "inject", {}, 400),
-        ("PATCH", "switches", {"speed": 1}, 400),
-        ("POST", "script/unknown", {}, 404),
-        ("POST", "script/575ed78e7ae143cd83dc4aab", {"speed": 1}, 400),
-    ],
-)
-def test_the_control_routes_reject_invalid_requests(
-    command: EmulatorProcess, method: str, path: str, body: Any, status: int
-) -> None:
-    response = command.control(method, path, body)
-
-    assert (response.status_code, "message" in response.json()) == (status, True)
-
-
 def test_the_emulator_listens_on_localhost_by_default(command: EmulatorProcess) -> None:
     assert command.ready["url"].startswith("http://127.0.0.1:")
     assert command.ready["files_url"].startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_command_and_its_server(
+    tmp_path: Path, signal_handlers: None, number: signal.Signals
+) -> None:
+    seed, ready_file = tmp_path / "seed.json", tmp_path / "ready.json"
+    seed.write_text(json.dumps(SEED))
+
+    def stop() -> dict[str, Any]:
+        wait_until(ready_file.is_file)
+        ready: dict[str, Any] = json.loads(ready_file.read_text())
+        assert requests.get(f"{ready['url']}/_emulator/requests", timeout=10).json() == []
+        os.kill(os.getpid(), number)
+        return ready
+
+    with ThreadPoolExecutor(1) as other:
+        stopped = other.submit(stop)
+        exit_code = main(["--seed", str(seed), "--ready-file", str(ready_file), "--quiet"])
+
+    address = urlsplit(stopped.result()["url"])
+    assert exit_code == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((address.hostname or "", address.port or 0), timeout=10)
 
 
 @pytest.mark.parametrize(
     ("seed", "reason"),
     [("{", "Expecting"), ('{"notebooks": [{}]}', "needs a name"), (None, "No such file"), ("{}", "in use")],
 )
-def test_a_failed_start_prints_its_reason_in_one_line(tmp_path: Path, seed: str | None, reason: str) -> None:
+def test_a_failed_start_prints_its_reason_in_one_line(
+    tmp_path: Path, signal_handlers: None, capsys: pytest.CaptureFixture[str], seed: str | None, reason: str
+) -> None:
     path = tmp_path / "seed.json"
     if seed is not None:
         path.write_text(seed)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        arguments = ["--seed", str(path), "--port", str(listener.getsockname()[1])]
-        result = subprocess.run(
-            [sys.executable, "-m", "airflow_provider_losant.emulator", *arguments],
-            timeout=20,
-            check=False,
-            capture_output=True,
-            text=True,
-        )
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(SystemExit) as exited:
+        main(["--seed", str(path), "--port", str(listener.getsockname()[1])])
 
-    assert result.returncode == 1
-    assert reason in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert exited.value.code == 1
+    assert reason in printed
+    assert len(printed.splitlines()) == 1

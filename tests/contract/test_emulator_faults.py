@@ -209,6 +209,8 @@ def test_only_faults_of_files_get_apply_to_files(client: ApiClient) -> None:
     unsigned = client.session.get(entry["outputInfo"]["out.csv"]["url"].partition("?")[0], timeout=5)
     assert unsigned.status_code == 403
     assert client.file(entry, "out.csv") == "a"
+    client.losant.inject("files.get", Fault("extra_fields"))
+    assert client.file(entry, "out.csv") == "a,b"
 
 
 def test_losants_clock_can_be_ahead(client: ApiClient, notebook_id: str) -> None:

@@ -84,6 +84,14 @@ def test_no_name_and_no_error_of_a_notebook_becomes_markup(losant: Emulator) -> 
         assert page.headers["Cache-Control"] == "no-store"
 
 
+def test_an_application_lists_only_its_own_notebooks(losant: Emulator, notebook: str) -> None:
+    empty = losant.add_application("Other")
+
+    pages = [get(f"{losant.app_url}/applications/{it}").text for it in (losant.application_id, empty)]
+
+    assert [(notebook in page, "None yet." in page) for page in pages] == [(True, False), (False, True)]
+
+
 def test_what_does_not_exist_is_not_found_and_nothing_can_be_changed(losant: Emulator, notebook: str) -> None:
     url = notebook_url(losant, notebook)
     other = losant.add_application()

@@ -135,6 +135,9 @@ def test_an_uploaded_file_can_be_downloaded(client: ApiClient, losant: Emulator)
     assert client.call("POST", path, files={"jupyterFile": (None, "text")}).json()["message"] == (
         "jupyterFile is not a valid file"
     )
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    broken = client.call("POST", path, data=b"--y", headers=form)
+    assert (broken.status_code, broken.json()["message"][:23]) == (400, "Invalid multipart body:")
 
 
 def test_notebooks_are_listed_sorted_filtered_and_in_pages(client: ApiClient, losant: Emulator) -> None:

@@ -101,9 +101,7 @@ class Target:
             execution_id=self.execution_id,
         )
 
-    def select(
-        self, log: ExecutionLog, known: Execution | None = None, skipped: SkippedEntries | None = None
-    ) -> Execution | None:
+    def select(self, log: ExecutionLog, known: Execution | None, skipped: SkippedEntries) -> Execution | None:
         """
         Return the execution to wait for, if the log shows it.
 
@@ -112,8 +110,7 @@ class Target:
         """
         if self.execution_id is not None:
             return log.find(self.execution_id, known)
-        if skipped is not None:
-            skipped.report(log)
+        skipped.report(log)
         return log.first_to_end(self.since)
 
     def is_satisfied_by(self, log: ExecutionLog) -> bool:
@@ -220,8 +217,8 @@ class Wait:
         if self._count_failure(now):
             self._log(f"Polling the {self.target} failed: {error}", logging.WARNING)
         if is_worth_retrying(error):
-            if self._outage_since is not None:
-                self._outage_since += error.retry_after or 0.0  # Losant forbids requests: that is no outage
+            # While Losant forbids requests, there is no outage.
+            self._outage_since = (self._outage_since or now) + (error.retry_after or 0.0)
             return self.on_tick(now, str(error))
         self._end("refused", str(error))
         return True

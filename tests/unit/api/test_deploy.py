@@ -98,6 +98,11 @@ def test_after_a_lost_create_response_the_notebook_is_searched_not_created_again
     assert deployed.is_created
 
 
+def test_a_lost_create_request_is_an_error_if_no_notebook_was_created() -> None:
+    with pytest.raises(TransportError, match="lost"):
+        deploy_with([listed(), TransportError("lost"), listed()], may_create=True)
+
+
 def test_two_notebooks_of_the_same_name_are_reported_and_not_changed() -> None:
     other = NOTEBOOK_ID.replace("5", "6")
 

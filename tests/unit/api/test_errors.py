@@ -10,6 +10,7 @@ import pytest
 from airflow_provider_losant.api import errors
 from airflow_provider_losant.api.errors import (
     BadRequest,
+    ExecutionNotFound,
     Forbidden,
     InvalidArgument,
     LosantError,
@@ -92,6 +93,7 @@ def test_a_message_has_the_request_the_response_and_a_remedy() -> None:
         ProtocolError("cut short"),
         NotLosantApi("a page", may_have_taken_effect=True),
         BadRequest(400, "Validation", "limit is the wrong type"),
+        ExecutionNotFound("the log does not list the execution"),
         RateLimited(429, "TooMany", "slow down", operation="notebook.logs", retry_after=7.0, hint="wait"),
     ],
     ids=lambda error: type(error).__name__,

@@ -93,6 +93,13 @@ def test_a_log_that_reaches_back_far_enough_is_complete_whatever_its_size() -> N
     assert "since" not in losant.driver.calls[0].query
 
 
+def test_a_log_that_goes_on_is_complete_if_it_reaches_back_as_far_as_is_needed() -> None:
+    losant = Losant(MAX_LIMIT + 1)
+
+    assert losant.read(needed_from=CREATED_AT + 60).is_complete
+    assert losant.limits == [20, 160, 1_280, MAX_LIMIT]
+
+
 def test_no_more_is_read_when_a_response_has_what_is_wanted() -> None:
     losant = Losant(1_203)
 

@@ -166,6 +166,7 @@ def test_the_newest_execution_with_equal_context_and_query_time_is_adopted() -> 
         [other_execution(context={"site": "south"})],
         [other_execution("canceling")],
         [other_execution(context="not an object")],
+        [execution("inProgress", templateContext="{not JSON")],
     ],
 )
 def test_an_execution_with_other_arguments_is_not_adopted_and_does_not_block(

@@ -147,12 +147,29 @@ def test_a_missing_sample_is_reported_with_the_file_name(tmp_path: Path) -> None
         prepare_inputs(replace(NOTEBOOK, inputs=[LAST_HOUR]), EXECUTION, tmp_path, tmp_path)
 
 
-def test_a_template_cannot_write_outside_of_the_folder(tmp_path: Path) -> None:
-    malicious = replace(EXECUTION, template_context='{"site": "../../x"}')
-    notebook = replace(NOTEBOOK, inputs=[{**LAST_HOUR, "fileName": "{{site}}"}])
+@pytest.mark.parametrize("text", ["", "yesterday"])
+def test_a_sample_of_device_data_without_times_is_refused(tmp_path: Path, text: str) -> None:
+    sample = tmp_path / "sample.csv"
+    sample.write_text(f"time,kwh\n{text},7\n")
 
-    with pytest.raises(InputError, match="gives an invalid file name"):
-        prepare_inputs(notebook, malicious, tmp_path, tmp_path)
+    with pytest.raises(InputError, match="needs a column Timestamp"):
+        input_rows(tmp_path, sample, LAST_HOUR)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({**LAST_HOUR, "fileName": "{{site}}"}, "gives an invalid file name"),
+        ({"inputType": "dataTable", "fileName": "t.csv", "dataTableId": "{{site}}"}, "Invalid data table id"),
+    ],
+)
+def test_a_template_cannot_read_or_write_outside_of_the_folder(
+    tmp_path: Path, config: dict[str, Any], reason: str
+) -> None:
+    malicious = replace(EXECUTION, template_context='{"site": "../../x"}')
+
+    with pytest.raises(InputError, match=reason):
+        prepare_inputs(replace(NOTEBOOK, inputs=[config]), malicious, tmp_path, tmp_path)
 
 
 def test_templates_can_use_the_context_the_notebook_and_the_execution() -> None:
@@ -230,10 +247,18 @@ def test_files_and_directories_are_copied_to_the_application_files(
     assert "plots/a.png" in collector.files
 
 
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"outputType": "file", "fileName": "out.csv", "destinationFileNameTemplate": "../../x"},
+        {"outputType": "temporaryUrl", "fileName": "../../x"},
+        {"outputType": "directory", "directoryName": "../../x"},
+    ],
+)
 def test_an_output_cannot_be_written_outside_of_the_application_files(
-    collector: OutputCollector, tmp_path: Path
+    collector: OutputCollector, tmp_path: Path, output: dict[str, Any]
 ) -> None:
-    collector.collect({"outputType": "file", "fileName": "out.csv", "destinationFileNameTemplate": "../../x"})
+    collector.collect(output)
 
     assert [name for name, _ in collector.errors] == ["OutputError"]
     assert not (tmp_path.parent / "x").exists()

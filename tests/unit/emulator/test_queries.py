@@ -164,6 +164,7 @@ def test_a_query_can_leave_no_rows_of_any_sample(tmp_path: Path) -> None:
         (TABLE, PUMPS, {"site": {"$contains": 3}}, r"\$contains needs a text"),
         (TABLE, PUMPS, {"$or": {"site": "north"}}, r"\$or needs a list"),
         (EVENT_DATA, "{}", {"level": "info"}, "neither a .csv file nor a JSON list of objects"),
+        (EVENT_DATA, "{", {"level": "info"}, "neither a .csv file nor a JSON list of objects"),
         (EVENT_DATA, "[1]", {"level": "info"}, "neither a .csv file nor a JSON list of objects"),
         (EVENT_DATA, json.dumps(EVENTS), {"eventTags": "site"}, "eventTags needs an object"),
         (EVENT_DATA, json.dumps([{"eventTags": 1}]), {"eventTags": {"a": "b"}}, "eventTags is not an object"),
