@@ -16,8 +16,6 @@ from tests.support.postgres import execute
 from tests.support.processes import wait_for
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.local_airflow import LocalAirflow
     from tests.support.processes import Process
 
@@ -49,7 +47,7 @@ def start(triggerer: Process, database: str) -> int:
 
 
 def wait_until_with(job: int, database: str, journey: Journey) -> None:
-    """Wait until one healthy triggerer has all waits, and polls for them."""
+    """Wait until one healthy triggerer has all waits, also those of other tests, and polls for these."""
     query = (
         "SELECT DISTINCT triggerer_id, now() - latest_heartbeat < interval '2 seconds'"
         " FROM trigger LEFT JOIN job ON job.id = triggerer_id"
@@ -67,10 +65,11 @@ def wait_until_with(job: int, database: str, journey: Journey) -> None:
     )
 
 
-def has_left_all_running(job: int, home: Path) -> bool:
+def has_left_all_running(journey: Journey, job: int) -> bool:
     """Return whether a triggerer has called ``on_kill`` of all waits, without effect."""
-    logs = (home / "logs").rglob(f"*.trigger.{job}.log")
-    return sum("its task is deferred" in log.read_text() for log in logs) == len(SITES)
+    logs = journey.airflow.home / "logs" / f"dag_id={journey.dag_id}" / f"run_id={journey.run_id}"
+    found = [log.read_text() for log in logs.rglob(f"*.trigger.{job}.log")]
+    return sum("its task is deferred" in text for text in found) == len(SITES)
 
 
 @pytest.mark.xdist_group("stopped-airflow")
@@ -96,7 +95,7 @@ def test_waits_that_move_between_triggerers_are_never_cancelled_and_end_in_succe
             stalled.signal(signal.SIGCONT)
             if version("apache-airflow") in CALLS_ON_KILL_WHEN_MOVED:
                 wait_for(
-                    partial(has_left_all_running, job, own_airflow.home),
+                    partial(has_left_all_running, journey, job),
                     what=f"Airflow to call on_kill of all waits in {stalled.name}",
                     timeout=MOVE_TIMEOUT,
                 )
