@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from tests.support.network.network import NetworkKind
 
 WAYS: tuple[NetworkKind, ...] = ("direct", "tls", "proxy", "tls through proxy")
-TIMEOUT = 0.6
+TIMEOUT, PATIENT = 1.0, 10.0
+"""Seconds for a request whose fault only a timeout ends, and for any other, however busy the machine is."""
+ENDLESS = {"hang", "drip_head", "drip_body", "continue_forever"}
+"""The kinds of faults that only a timeout ends."""
 
 OF_A_CONNECTION = [
     NetworkFault("close"),
@@ -87,14 +90,16 @@ def title(fault: NetworkFault) -> str:
     return f"{fault.kind}{', processed' * fault.processed}"
 
 
-def settings_of(network: Network, losant: Emulator) -> Settings:
-    return Settings(token=losant.token, base_url=network.base_url, timeout=TIMEOUT)
+def settings_of(network: Network, losant: Emulator, fault: NetworkFault | None = None) -> Settings:
+    timeout = TIMEOUT if fault is not None and fault.kind in ENDLESS else PATIENT
+    return Settings(token=losant.token, base_url=network.base_url, timeout=timeout)
 
 
-def failed_execute(losant: Emulator, network: Network, driver: Driver, notebook: str) -> LosantError:
+def failure(settings: Settings, losant: Emulator, driver: Driver, notebook: str) -> LosantError:
+    """Return the error of a request to execute the notebook."""
     execute = endpoints.execute(losant.application_id, notebook, {})
     with pytest.raises(LosantError) as caught:
-        driver.call(settings_of(network, losant), execute)
+        driver.call(settings, execute)
     return caught.value
 
 
@@ -104,7 +109,7 @@ def test_a_connection_that_fails_once_may_be_tried_again(
 ) -> None:
     network.balancer.inject("connect", fault)
 
-    error = failed_execute(losant, network, driver, notebook)
+    error = failure(settings_of(network, losant, fault), losant, driver, notebook)
 
     assert error.is_transient
     assert losant.executions(notebook) == []
@@ -118,7 +123,7 @@ def test_a_request_in_place_of_whose_response_something_else_comes_may_have_take
 ) -> None:
     network.balancer.inject("notebook.execute", fault)
 
-    error = failed_execute(losant, network, driver, notebook)
+    error = failure(settings_of(network, losant, fault), losant, driver, notebook)
 
     assert not isinstance(error, TlsError)
     assert error.is_transient
@@ -132,7 +137,7 @@ def test_a_submission_whose_response_is_lost_leads_to_one_execution(
 ) -> None:
     network.balancer.inject("notebook.execute", fault)
 
-    started = driver.run(settings_of(network, losant), submitting(losant, notebook))
+    started = driver.run(settings_of(network, losant, fault), submitting(losant, notebook))
 
     assert [it["id"] for it in losant.executions(notebook)] == [started.ref.execution_id]
     assert (started.execution is not None) is fault.processed
@@ -144,7 +149,7 @@ def test_a_submission_whose_connection_fails_leads_to_one_execution(
 ) -> None:
     network.balancer.inject("connect", fault)
 
-    started = driver.run(settings_of(network, losant), submitting(losant, notebook))
+    started = driver.run(settings_of(network, losant, fault), submitting(losant, notebook))
 
     assert [it["id"] for it in losant.executions(notebook)] == [started.ref.execution_id]
 
