@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.support.local_airflow import LocalAirflow
     from tests.support.processes import Process
 
-MOVE_TIMEOUT = 60.0
+MOVE_TIMEOUT = 120.0
 """Seconds within which waits have moved. The first trigger alone may block a triggerer for 15 seconds."""
 CALLS_ON_KILL_WHEN_MOVED = {"3.3.0", "3.3.1", "3.3.2"}
 """Airflows that call a trigger's ``on_kill`` when it only moves (apache/airflow#73454)."""
@@ -47,13 +47,14 @@ def start(triggerer: Process, database: str) -> int:
 
 
 def wait_until_with(job: int, database: str, journey: Journey) -> None:
-    """Wait until one healthy triggerer has all waits, also those of other tests, and polls for these."""
+    """Wait until one healthy triggerer has all waits, and polls for them."""
     query = (
         "SELECT DISTINCT triggerer_id, now() - latest_heartbeat < interval '2 seconds'"
-        " FROM trigger LEFT JOIN job ON job.id = triggerer_id"
+        " FROM trigger JOIN task_instance ON trigger_id = trigger.id LEFT JOIN job ON job.id = triggerer_id"
+        " WHERE run_id = :run_id"
     )
     wait_for(
-        lambda: execute(database, query) == [(job, True)],
+        lambda: execute(database, query, run_id=journey.run_id) == [(job, True)],
         what=f"the waits to be with {job}",
         timeout=MOVE_TIMEOUT,
     )
@@ -73,7 +74,7 @@ def has_left_all_running(journey: Journey, job: int) -> bool:
 
 
 @pytest.mark.xdist_group("stopped-airflow")
-@pytest.mark.timeout(420, func_only=True)  # moves the waits three times
+@pytest.mark.timeout(600, func_only=True)  # moves the waits three times
 def test_waits_that_move_between_triggerers_are_never_cancelled_and_end_in_success(
     own_airflow: LocalAirflow, own_journey: Journey, database: str
 ) -> None:
