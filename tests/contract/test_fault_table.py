@@ -181,39 +181,16 @@ class Scenario:
         return fault is not None and fault.kind in {"hang", "slow_body"} and fault.seconds > TIMEOUT
 
     def run(self, flow: Any, settings: Settings | None = None) -> Any:
-        settings, flow = settings or self.settings, self._without_sleeping(flow)
-        return self._run_by_steps(flow, settings) if self.is_late else self.driver.run(settings, flow)
-
-    def _run_by_steps(self, flow: Any, settings: Settings) -> Any:
-        """
-        Carry out each step with a client of its own; only those that meet the fault have a short timeout.
-
-        Otherwise the requests after the fault would exceed it, too, when the machine is busy.
-        """
-        advance: Callable[[], Any] = partial(next, flow)
-        while True:
-            try:
-                step = advance()
-            except StopIteration as end:
-                return end.value
-            try:
-                result = (
-                    self._meet(settings, step) if self._meets_fault(step) else self._carry_out(settings, step)
-                )
-            except LosantError as error:
-                advance = partial(flow.throw, error)
-            else:
-                advance = partial(flow.send, result)
-
-    def _carry_out(self, settings: Settings, step: Any) -> Any:
-        return self.driver.run(settings, single_step(step))
+        settings = settings or self.settings
+        flow = self._intercepted(flow, settings)
+        return _run_alone(flow) if self.is_late else self.driver.run(settings, flow)
 
     def _meet(self, settings: Settings, step: Any) -> Any:
         """Carry out a step whose response is late, again with more time if even its request was."""
         timeout, before = TIMEOUT, len(self.losant.pending_faults)
         while True:
             try:
-                return self._carry_out(replace(settings, timeout=timeout), step)
+                return self.driver.run(replace(settings, timeout=timeout), single_step(step))
             except LosantError:
                 if len(self.losant.pending_faults) < before or timeout > PATIENT:
                     raise
@@ -253,23 +230,47 @@ class Scenario:
     def warnings(self) -> int:
         return sum(level >= logging.WARNING for level in self.driver.levels)
 
-    def _without_sleeping(self, flow: Any) -> Any:
-        """Advance the clock of the scenario instead of sleeping."""
+    def _intercepted(self, flow: Any, settings: Settings) -> Any:
+        """Carry out the steps of a flow, as they have to be in this scenario."""
         advance: Callable[[], Any] = partial(next, flow)
         while True:
             try:
                 step = advance()
             except StopIteration as end:
                 return end.value
-            if isinstance(step, Sleep):
-                self.clock.now += step.seconds
-                self.pauses.append(step.seconds)
-                advance = partial(flow.send, None)
-                continue
             try:
-                advance = partial(flow.send, (yield step))
+                result = yield from self._carry_out(step, settings)
             except LosantError as error:
                 advance = partial(flow.throw, error)
+            else:
+                advance = partial(flow.send, result)
+
+    def _carry_out(self, step: Any, settings: Settings) -> Any:
+        """
+        Advance the clock of the scenario instead of sleeping; leave other steps to the client of the flow.
+
+        If the fault is a late response, each step has a client of its own, and only those that meet the fault
+        have a short timeout. Otherwise the requests after the fault would exceed it, too, when the machine is
+        busy.
+        """
+        if isinstance(step, Sleep):
+            self.clock.now += step.seconds
+            self.pauses.append(step.seconds)
+            return None
+        if not self.is_late:
+            return (yield step)
+        if self._meets_fault(step):
+            return self._meet(settings, step)
+        return self.driver.run(settings, single_step(step))
+
+
+def _run_alone(flow: Any) -> Any:
+    """Return the result of a flow that carries out all its steps itself."""
+    try:
+        step = next(flow)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError(f"nothing carries out {step}")
 
 
 def single_step(step: Any) -> Any:
