@@ -218,7 +218,8 @@ class Wait:
             self._log(f"Polling the {self.target} failed: {error}", logging.WARNING)
         if is_worth_retrying(error):
             # While Losant forbids requests, there is no outage.
-            self._outage_since = (self._outage_since or now) + (error.retry_after or 0.0)
+            since = now if self._outage_since is None else self._outage_since
+            self._outage_since = since + (error.retry_after or 0.0)
             return self.on_tick(now, str(error))
         self._end("refused", str(error))
         return True

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -86,23 +86,17 @@ class Notifications:
         result = await self._wait_for_end(execution)
         if result is None:
             return
-        if self._has_callback(execution):
-            await _post(str(execution.callback_url), result)
-        if execution.email is not None and self._mailer is not None:
-            entry, notebook = result["execution"], result["notebook"]
-            path = f"/applications/{notebook['applicationId']}/notebooks/{notebook['id']}"
-            await self._mailer.send(
-                execution.email,
-                f"Notebook {notebook['name']}: {entry['status']}",
-                [
-                    f"Execution: {entry['id']}",
-                    f"Status: {entry['status']}",
-                    *(f"Error: {error['name']}: {error['message']}" for error in entry["executionErrors"]),
-                    # Names only: a signed URL gives access to the file, and it expires.
-                    *(f"Output: {name}" for name in entry["outputInfo"]),
-                    f"Notebook: {self._app_url()}{path}",
-                ],
-            )
+        entry, notebook = result["execution"], result["notebook"]
+        path = f"/applications/{notebook['applicationId']}/notebooks/{notebook['id']}"
+        lines = [
+            f"Execution: {entry['id']}",
+            f"Status: {entry['status']}",
+            *(f"Error: {error['name']}: {error['message']}" for error in entry["executionErrors"]),
+            # Names only: a signed URL gives access to the file, and it expires.
+            *(f"Output: {name}" for name in entry["outputInfo"]),
+            f"Notebook: {self._app_url()}{path}",
+        ]
+        await self._deliver(execution, result, f"Notebook {notebook['name']}: {entry['status']}", lines)
 
     async def _report_export(self, export: Export) -> None:
         backend, execution = self._backend, export.execution
@@ -120,11 +114,18 @@ class Notifications:
             _log.warning("The input data of the notebook %r could not be exported: %s", notebook.name, error)
             return
         url = backend.signed_url(f"/{export.id}/export/{ARCHIVE}", backend.clock())
+        lines = [f"Job: {export.id}", f"Download: {url}"]
+        subject = f"Input data of notebook {notebook.name}"
+        await self._deliver(execution, {"downloadUrl": url}, subject, lines)
+
+    async def _deliver(
+        self, execution: Execution, body: dict[str, Any], subject: str, lines: Sequence[str]
+    ) -> None:
+        """Send the body to the ``callbackUrl`` and the lines to the ``email``, whichever were given."""
         if self._has_callback(execution):
-            await _post(str(execution.callback_url), {"downloadUrl": url})
+            await _post(str(execution.callback_url), body)
         if execution.email is not None and self._mailer is not None:
-            subject = f"Input data of notebook {notebook.name}"
-            await self._mailer.send(execution.email, subject, [f"Job: {export.id}", f"Download: {url}"])
+            await self._mailer.send(execution.email, subject, lines)
 
     async def _wait_for_end(self, execution: Execution) -> dict[str, Any] | None:
         """Wait until an execution has ended and return the callback's body; ``None`` if it was deleted."""
