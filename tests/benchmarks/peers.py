@@ -48,7 +48,7 @@ def _losant(case: Case, address: Address, run: Run) -> Any:
 
 
 def _dbt_cloud(case: Case, address: Address, run: Run) -> Any:
-    from airflow.providers.dbt.cloud.triggers.dbt import DbtCloudRunJobTrigger  # type: ignore[import-not-found]
+    from airflow.providers.dbt.cloud.triggers.dbt import DbtCloudRunJobTrigger
 
     return DbtCloudRunJobTrigger(
         conn_id="dbt_cloud_default",
@@ -60,7 +60,7 @@ def _dbt_cloud(case: Case, address: Address, run: Run) -> Any:
 
 
 def _databricks(case: Case, address: Address, run: Run) -> Any:
-    from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger  # type: ignore[import-not-found]
+    from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
 
     return DatabricksExecutionTrigger(
         run_id=run.number,

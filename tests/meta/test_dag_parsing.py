@@ -77,7 +77,7 @@ def test_an_example_loads_without_an_error_or_a_warning(file: Path) -> None:
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:  # before Airflow 3.2
-        from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
+        from airflow.models.dagbag import DagBag  # type: ignore[no-redef]  # the same class
 
     bag = DagBag(file)
 
