@@ -83,6 +83,8 @@ def test_waits_that_move_between_triggerers_are_never_cancelled_and_end_in_succe
         one = own_airflow.triggerer
         journey.start("mapped", ENDLESS, waits=False)
         wait_for(lambda: states(journey) == ["deferred"] * len(SITES), what="all tasks to wait", timeout=120)
+        # A test before this one may have restarted this triggerer. From its first poll on, it has reported.
+        wait_for(lambda: journey.requests_to("logs"), what="a poll of the waits", timeout=MOVE_TIMEOUT)
 
         # Killed: the waits move from one to the other.
         job_of_other = start(other, database)
