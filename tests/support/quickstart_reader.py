@@ -125,9 +125,7 @@ class Shell:
         :raises TimeoutError: it did not end in time, or its output is not the one that is shown.
         """
         self._begin = self._output.stat().st_size
-        assert self._terminal.stdin is not None
-        self._terminal.stdin.write(f"{command.text}\n".encode())
-        self._terminal.stdin.flush()
+        self._press(f"{command.text}\n")
         try:
             status = wait_for(self._status, what="its end", timeout=timeout)
             assert status == "0", f"It ended with {status}."
@@ -137,6 +135,12 @@ class Shell:
             error.add_note(f"$ {command.text}\n{self._output_text()[-6000:]}")
             raise
         return self._output_text()
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C, and wait for the prompt."""
+        self._begin = self._output.stat().st_size
+        self._press("\x03")
+        wait_for(self._status, what="the prompt", timeout=20)
 
     def save(self, files: Mapping[str, str]) -> None:
         """Save files in the working directory of the shell."""
@@ -153,6 +157,11 @@ class Shell:
                 if os.getsid(process.pid) == self._shell.pid and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return [it for it in found if it != self._shell]
+
+    def _press(self, keys: str) -> None:
+        assert self._terminal.stdin is not None
+        self._terminal.stdin.write(keys.encode())
+        self._terminal.stdin.flush()
 
     def _raw_output(self) -> str:
         raw = self._output.read_bytes()[self._begin :].decode(errors="replace")
