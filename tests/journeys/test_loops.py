@@ -16,7 +16,7 @@ from tests.support.journey import SHORT, Journey
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-pytestmark = pytest.mark.airflow(since="3.4")
+pytestmark = [pytest.mark.every_airflow, pytest.mark.airflow(since="3.4")]
 VARIANTS = pytest.mark.parametrize("variant", ["looped", "looped_deferred"], ids=["waiting", "deferred"])
 LONG = Script(notebook=4.0)
 """Long enough to change meanwhile what the next execution does."""
