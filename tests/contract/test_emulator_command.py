@@ -111,6 +111,19 @@ def test_a_signal_ends_the_command_and_its_server(
         socket.create_connection((address.hostname or "", address.port or 0), timeout=10)
 
 
+def test_a_signal_during_the_start_ends_the_command(signal_handlers: None) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def stop() -> None:
+        wait_until(lambda: signal.getsignal(signal.SIGTERM) is not before)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as other:
+        stopped = other.submit(stop)
+        assert main(["--quiet"]) == 0
+    stopped.result()
+
+
 @pytest.mark.parametrize("is_quiet", [False, True])
 def test_the_command_prints_its_addresses_unless_it_is_quiet(
     tmp_path: Path, signal_handlers: None, capsys: pytest.CaptureFixture[str], *, is_quiet: bool

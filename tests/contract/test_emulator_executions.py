@@ -230,6 +230,22 @@ def test_executions_above_parallel_can_be_refused(
     assert (response.status_code, response.json()["type"]) == (402, "ExecutionLimitExceeded")
 
 
+def test_the_limits_are_those_of_one_application(
+    client: ApiClient, losant: Emulator, notebook_id: str
+) -> None:
+    losant.switches.change({"over_parallel": "refuse", "parallel": 1})
+    other = losant.add_application()
+    foreign = losant.add_notebook(application_id=other)
+    losant.script(foreign, Script(ending="hang"))
+    url = f"{losant.url}/applications/{other}/notebooks/{foreign}/execute"
+    token = {"Authorization": f"Bearer {losant.add_token(application_id=other)}"}
+
+    in_other = client.session.post(url, json={}, headers=token, timeout=10)
+    in_own = client.call("POST", f"/notebooks/{notebook_id}/execute", json={})
+
+    assert (in_other.status_code, in_own.status_code) == (200, 200)
+
+
 def test_executions_above_the_run_minutes_are_refused(
     client: ApiClient, losant: Emulator, notebook_id: str, clock: Clock
 ) -> None:
