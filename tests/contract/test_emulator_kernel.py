@@ -272,20 +272,30 @@ def test_executions_of_a_stopped_emulator_are_killed_and_errored_after_a_restart
     assert ["runStartedAt" in it for it in entries] == [False, True]
 
 
-def test_an_emulator_that_stops_while_a_kernel_is_being_killed_waits_for_the_end_of_it(
+def test_an_emulator_that_stops_while_it_kills_a_notebook_still_kills_all_its_processes(
     tmp_path: Path,
 ) -> None:
     pid_file = tmp_path / "pid"
-    file = write_notebook(tmp_path / "sleep.ipynb", SLEEP.format(path=str(pid_file)))
+    source = (
+        "import pathlib, subprocess, time\n"
+        "child = subprocess.Popen(['sleep', '300'], start_new_session=True)\n"
+        f"pathlib.Path({str(pid_file)!r}).write_text(str(child.pid))\n"
+        "time.sleep(600)"
+    )
+    file = write_notebook(tmp_path / "leave.ipynb", source)
     with Emulator() as losant:
         client = ApiClient(losant)
         notebook_id = losant.add_notebook(file=file)
         execution_id = client.execute(notebook_id)
-        kernel = wait_for_pid(pid_file)
+        child = wait_for_pid(pid_file)
         client.cancel(notebook_id, execution_id)
         client.session.close()
 
-    assert not is_alive(kernel)
+    try:
+        wait_until(lambda: not is_alive(child), 5)
+    finally:
+        if is_alive(child):
+            os.kill(child, signal.SIGKILL)
     assert losant.executions(notebook_id)[0]["status"] == "canceled"
 
 
