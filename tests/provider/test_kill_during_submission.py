@@ -288,8 +288,8 @@ def test_a_search_that_ends_after_the_response_does_not_cancel_again(
     losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_slow_response(losant, monkeypatch, KILL_BUDGET + 0.1)
-    losant.switches.listing_lag = 1.9
-    losant.inject(LOGS, Fault("slow", seconds=KILL_BUDGET / 2 - 0.1), times=2)
+    losant.switches.listing_lag = 1.0
+    losant.inject(LOGS, Fault("slow", seconds=KILL_BUDGET / 2 - 0.1, processed=True), times=2)
 
     run_and_kill(operator(notebook), lambda: losant.executions(notebook), raises=False)
 

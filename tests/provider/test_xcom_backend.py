@@ -178,6 +178,10 @@ def xcom_backend(monkeypatch: pytest.MonkeyPatch) -> None:
         def serialize_value(*_: Any, **__: Any) -> str:
             return "s3://bucket/xcom"
 
+        @staticmethod
+        def deserialize_value(*_: Any) -> Any:
+            raise LookupError("only tasks can reach the storage")
+
     for module in ("_compat", "links.notebook"):
         monkeypatch.setattr(f"airflow_provider_losant.{module}.XCom", Elsewhere)
 
