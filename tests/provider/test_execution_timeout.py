@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -199,7 +200,7 @@ def test_a_kill_after_a_standstill_cancels_nothing_because_another_try_may_wait(
         run_and_interrupt(losant, operator, stand_still)
 
     assert cancels(losant) == 0
-    assert "Not cancelling the execution: this process stood still for 1 s" in task_log()
+    assert re.search(r"Not cancelling the execution: this process stood still for \d+ s", task_log())
 
 
 @SETTINGS

@@ -94,17 +94,23 @@ def test_a_kill_ends_a_transfer_that_hangs_in_its_first_request(
 def test_a_killed_transfer_fails_and_saves_nothing(
     losant: Emulator, notebook: str, ended: str, tmp_path: Path, *, is_first: bool
 ) -> None:
-    losant.inject("notebook.logs", Fault("slow", seconds=0.5))
+    losant.inject("notebook.logs", Fault("hang", seconds=120), times=9)
     task = LosantNotebookOutputsToObjectStorageOperator(
         task_id="copy", notebook_id=notebook, execution_id=ended, destination=str(tmp_path / "to")
     )
-    timer = threading.Timer(0.0 if is_first else 0.2, task.on_kill)
-    timer.start()
-    if is_first:
-        timer.join()
 
+    def kill() -> None:
+        if not is_first:
+            wait_for(lambda: operations(losant), what="the first request", timeout=ENOUGH)
+        task.on_kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    if is_first:
+        killer.join()
     with pytest.raises(AirflowException, match="The task was killed"):
         task.execute({})
+    killer.join()
 
     assert operations(losant) == ([] if is_first else ["notebook.logs"])
     assert not (tmp_path / "to").exists()
