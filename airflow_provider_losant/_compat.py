@@ -187,7 +187,7 @@ def loop_region(context: Context) -> str | None:
     region_id, index = getattr(ti, "region_id", None), getattr(ti, "region_index", None)
     if not isinstance(region_id, UUID) or not region_id.int or not isinstance(index, int):
         return None
-    return _region(region_id, index)
+    return _region(region_id, index)  # since Airflow 3.4
 
 
 def loop_index(context: Context) -> int:
@@ -196,7 +196,7 @@ def loop_index(context: Context) -> int:
     return index if isinstance(index, int) else -1
 
 
-def _region(region_id: object, index: object) -> str:
+def _region(region_id: object, index: object) -> str:  # since Airflow 3.4
     return f"{region_id}/{index}"
 
 
@@ -298,7 +298,9 @@ def task_state(dag_id: str, task_id: str, run_id: str, map_index: int) -> str | 
     return states.get(run_id, {}).get(key)  # type: ignore[no-any-return]  # as Airflow has it
 
 
-def looped_task_state(dag_id: str, task_id: str, run_id: str, region: str) -> str | None:
+def looped_task_state(  # since Airflow 3.4
+    dag_id: str, task_id: str, run_id: str, region: str
+) -> str | None:
     """
     Return the state of a looped task's instance; None if it was cleared or deleted.
 

@@ -57,8 +57,6 @@ def check_mapped_folder(task: Any) -> None:
 
 def _declaration(task: Any) -> tuple[Any, frozenset[str]]:
     """Return the folder as in the DAG file, None if it is mapped itself; and which names never differ."""
-    if not task.has_dag():
-        return None, _SAME_NAMES
     declared = task.dag.get_task(task.task_id)
     if not hasattr(declared, "partial_kwargs"):  # a task of a mapped task group
         return declared.save_outputs_to, _SAME_NAMES | {"params"}

@@ -190,12 +190,19 @@ def _check_notebook(task: Any) -> None:
 
 def is_rendered(value: object) -> bool:
     """Tell whether Airflow may replace an argument, or a part of it, before the task runs."""
+    try:
+        return _has_template(value)
+    except RecursionError:  # Airflow cannot render what contains itself, and the argument's parser refuses it
+        return False
+
+
+def _has_template(value: object) -> bool:
     if isinstance(value, str):
         return _DELIMITER.search(value) is not None
     if isinstance(value, Mapping):
-        return any(map(is_rendered, (*value, *value.values())))
+        return any(map(_has_template, (*value, *value.values())))
     if isinstance(value, list | tuple | AbstractSet):
-        return any(map(is_rendered, value))
+        return any(map(_has_template, value))
     return not (value is None or isinstance(value, int | float | date | timedelta | bytes | PathLike))
 
 

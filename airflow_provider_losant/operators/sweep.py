@@ -187,7 +187,7 @@ class LosantNotebookOrphanSweepOperator(TextTemplates, BaseOperator):
             "map_index": owner.map_index,
         }
         awaited_id = None
-        if owner.region:
+        if owner.region:  # since Airflow 3.4
             state = looped_task_state(owner.dag_id, owner.task_id, owner.run_id, owner.region)
         elif (state := task_state(**task_instance)) in WAITING_STATES:
             awaited_id = XCom.get_one(key=EXECUTION_KEY, **task_instance)

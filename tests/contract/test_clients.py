@@ -34,6 +34,7 @@ from airflow_provider_losant.api.flows.steps import Flow, Interrupted, LogLine, 
 from airflow_provider_losant.api.flows.wait import Target, WaitConfig
 from airflow_provider_losant.api.http.async_client import SharedClient
 from airflow_provider_losant.api.http.client import Client
+from airflow_provider_losant.api.http.connection import POOLS
 from airflow_provider_losant.api.http.network import CA_BUNDLES, OPENSSL_CA_BUNDLES, Network
 from airflow_provider_losant.api.model import ExecutionRef
 from airflow_provider_losant.api.payloads import encode_context, execution_options
@@ -605,6 +606,16 @@ def test_many_calls_share_one_encrypted_connection(driver: Driver, tmp_path: Pat
         driver.run(to(server.url, verify=str(bundle)), steps(*[GET] * 5))
 
     assert (len(server.requests), server.connections) == (5, 1)
+
+
+def test_a_pool_keeps_no_more_idle_connections_than_its_size() -> None:
+    with HttpStub(RESPONSE) as server, POOLS["http"]("127.0.0.1", server.port, maxsize=1) as pool:
+        for _ in range(2):
+            for it in [pool.urlopen("GET", "/", preload_content=False) for _ in range(2)]:
+                it.drain_conn()
+                it.release_conn()
+
+    assert (len(server.requests), server.connections) == (4, 3)
 
 
 # -- halting (workers only) -------------------------------------------------------------------------------

@@ -81,11 +81,9 @@ def test_the_emulator_listens_on_localhost_by_default(command: EmulatorProcess) 
     assert command.ready["files_url"].startswith("http://127.0.0.1:")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_command_and_its_server(
-    tmp_path: Path, signal_handlers: None, number: signal.Signals
-) -> None:
-    seed, ready_file = tmp_path / "seed.json", tmp_path / "ready.json"
+def run_until(number: signal.Signals, folder: Path, *options: str) -> tuple[int, str]:
+    """Run the command in this process until a signal; returns its exit code and its URL."""
+    seed, ready_file = folder / "seed.json", folder / "ready.json"
     seed.write_text(json.dumps(SEED))
 
     def stop() -> dict[str, Any]:
@@ -97,12 +95,44 @@ def test_a_signal_ends_the_command_and_its_server(
 
     with ThreadPoolExecutor(1) as other:
         stopped = other.submit(stop)
-        exit_code = main(["--seed", str(seed), "--ready-file", str(ready_file), "--quiet"])
+        exit_code = main(["--seed", str(seed), "--ready-file", str(ready_file), *options])
+    return exit_code, str(stopped.result()["url"])
 
-    address = urlsplit(stopped.result()["url"])
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_command_and_its_server(
+    tmp_path: Path, signal_handlers: None, number: signal.Signals
+) -> None:
+    exit_code, url = run_until(number, tmp_path)
+
+    address = urlsplit(url)
     assert exit_code == 0
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((address.hostname or "", address.port or 0), timeout=10)
+
+
+def test_a_signal_during_the_start_ends_the_command(signal_handlers: None) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def stop() -> None:
+        wait_until(lambda: signal.getsignal(signal.SIGTERM) is not before)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as other:
+        stopped = other.submit(stop)
+        assert main(["--quiet"]) == 0
+    stopped.result()
+
+
+@pytest.mark.parametrize("is_quiet", [False, True])
+def test_the_command_prints_its_addresses_unless_it_is_quiet(
+    tmp_path: Path, signal_handlers: None, capsys: pytest.CaptureFixture[str], *, is_quiet: bool
+) -> None:
+    _, url = run_until(signal.SIGTERM, tmp_path, *(["--quiet"] if is_quiet else []))
+
+    printed = capsys.readouterr().out
+    assert (f"Losant API {url}  files http://" in printed) is not is_quiet
+    assert (printed == "") is is_quiet
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,17 @@ def test_result_files_need_a_signature_and_refuse_a_token(
     assert client.file(client.logs(notebook_id)[0], "report.csv") == "a,b\n"
 
 
+@pytest.mark.parametrize("path", ["outputs/missing.csv", "outputs", "work/report.csv"])
+def test_a_signed_url_of_what_is_no_file_of_an_execution_is_404(
+    client: ApiClient, losant: Emulator, notebook_id: str, clock: Clock, path: str
+) -> None:
+    url = losant.backend.signed_url(f"/{client.execute(notebook_id)}/{path}", clock.now)
+
+    response = client.session.get(url, timeout=10)
+
+    assert (response.status_code, "<Code>NoSuchKey</Code>" in response.text) == (404, True)
+
+
 def test_the_url_of_a_file_lives_for_fifteen_minutes(
     client: ApiClient, notebook_id: str, clock: Clock
 ) -> None:
@@ -217,6 +228,22 @@ def test_executions_above_parallel_can_be_refused(
     response = client.call("POST", f"/notebooks/{notebook_id}/execute", json={})
 
     assert (response.status_code, response.json()["type"]) == (402, "ExecutionLimitExceeded")
+
+
+def test_the_limits_are_those_of_one_application(
+    client: ApiClient, losant: Emulator, notebook_id: str
+) -> None:
+    losant.switches.change({"over_parallel": "refuse", "parallel": 1})
+    other = losant.add_application()
+    foreign = losant.add_notebook(application_id=other)
+    losant.script(foreign, Script(ending="hang"))
+    url = f"{losant.url}/applications/{other}/notebooks/{foreign}/execute"
+    token = {"Authorization": f"Bearer {losant.add_token(application_id=other)}"}
+
+    in_other = client.session.post(url, json={}, headers=token, timeout=10)
+    in_own = client.call("POST", f"/notebooks/{notebook_id}/execute", json={})
+
+    assert (in_other.status_code, in_own.status_code) == (200, 200)
 
 
 def test_executions_above_the_run_minutes_are_refused(
@@ -337,6 +364,24 @@ def test_scripted_executions_continue_after_a_restart(tmp_path: Path, clock: Clo
 
     assert (after.token, after.application_id) == identity
     assert (entry["id"], entry["status"], content) == (execution_id, "completed", b"\xff")
+
+
+def test_a_deleted_notebook_stays_deleted_after_a_restart_with_its_executions_and_files(
+    tmp_path: Path, clock: Clock
+) -> None:
+    with Emulator(clock=clock, data_dir=tmp_path) as before:
+        notebook_id, kept = before.add_notebook("Deleted"), before.add_notebook("Kept")
+        client = ApiClient(before)
+        for one in (notebook_id, kept):
+            before.script(one, Script(notebook=0, files={"a.csv": b"a"}))
+            client.execute(one)
+        client.call("DELETE", f"/notebooks/{notebook_id}")
+        client.session.close()
+
+    with Emulator(clock=clock, data_dir=tmp_path) as after:
+        assert list(after.backend.notebooks) == [kept]
+        assert [len(list(after.backend.executions(one))) for one in (notebook_id, kept)] == [0, 1]
+    assert len(list(tmp_path.rglob("a.csv"))) == 1
 
 
 def test_two_emulators_run_side_by_side_and_delete_their_folders() -> None:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from airflow_provider_losant.emulator import Emulator
+from airflow_provider_losant.emulator import Emulator, Switches
 from tests.contract.api_client import ApiClient
 from tests.contract.emulator_process import (
     EmulatorProcess,
@@ -120,6 +121,83 @@ def test_an_invalid_notebook_file_fails_the_execution(losant: Emulator, client: 
     assert (entry["status"], entry["executionErrors"][0]["name"]) == ("errored", "NotJSONError")
 
 
+def test_an_input_without_sample_data_fails_the_execution_before_the_notebook(
+    losant: Emulator, client: ApiClient, tmp_path: Path
+) -> None:
+    file = write_notebook(tmp_path / "energy.ipynb", SUM_UP)
+    query = {"inputType": "deviceData", "fileName": "energy.csv", "start": -1, "end": 0}
+    notebook_id = losant.add_notebook(file=file, inputs=[query])
+
+    client.execute(notebook_id)
+    entry = client.wait(notebook_id)
+
+    (error,) = entry["executionErrors"]
+    assert (entry["status"], error["name"], "notebookCompletedAt" in entry) == (
+        "errored",
+        "InputError",
+        False,
+    )
+    assert "energy.csv" in error["message"]
+
+
+def test_an_error_of_the_emulator_itself_fails_the_execution(
+    losant: Emulator, client: ApiClient, tmp_path: Path
+) -> None:
+    notebook_id = losant.add_notebook(file=write_notebook(tmp_path / "energy.ipynb", SUM_UP))
+    losant.backend.notebook_path(notebook_id).unlink()
+
+    client.execute(notebook_id)
+    entry = client.wait(notebook_id)
+
+    assert (entry["status"], entry["executionErrors"][0]["name"]) == ("errored", "FileNotFoundError")
+
+
+def test_a_runner_that_is_killed_fails_the_execution(
+    losant: Emulator, client: ApiClient, tmp_path: Path
+) -> None:
+    file = write_notebook(tmp_path / "kill.ipynb", "import os; os.kill(os.getppid(), 9)")
+    notebook_id = losant.add_notebook(file=file)
+
+    client.execute(notebook_id)
+    entry = client.wait(notebook_id)
+
+    assert (entry["status"], entry["executionErrors"]) == (
+        "errored",
+        [
+            {
+                "name": "RunnerError",
+                "message": "The process that ran the notebook ended early (ended is missing).",
+            }
+        ],
+    )
+
+
+def test_what_libraries_print_when_they_are_imported_does_not_fail_an_execution(
+    losant: Emulator, client: ApiClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('loading'); print('[1]')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    notebook_id = losant.add_notebook(file=write_notebook(tmp_path / "report.ipynb", "print('done')"))
+
+    client.execute(notebook_id)
+    entry = client.wait(notebook_id)
+
+    assert (entry["status"], entry["executionErrors"]) == ("completed", [])
+
+
+def test_result_files_that_are_not_configured_are_outputs_if_the_switch_says_so(
+    losant: Emulator, client: ApiClient, tmp_path: Path
+) -> None:
+    losant.switches.unconfigured_results = True
+    notebook_id = losant.add_notebook(file=write_notebook(tmp_path / "report.ipynb", "print('done')"))
+
+    client.execute(notebook_id)
+    entry = client.wait(notebook_id)
+
+    assert set(entry["outputInfo"]) == {"result.html", "result.ipynb", "result.log"}
+    assert client.file(entry, "result.log") == "done\n"
+
+
 def test_an_execution_ends_as_timeout_after_its_run_minutes(
     losant: Emulator, client: ApiClient, tmp_path: Path
 ) -> None:
@@ -177,18 +255,48 @@ def test_deleting_a_notebook_kills_its_kernel(client: ApiClient, sleeper: tuple[
 def test_executions_of_a_stopped_emulator_are_killed_and_errored_after_a_restart(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     file = write_notebook(tmp_path / "sleep.ipynb", SLEEP.format(path=str(pid_file)))
-    with Emulator(data_dir=tmp_path / "data") as losant:
+    with Emulator(data_dir=tmp_path / "data", switches=Switches(parallel=1)) as losant:
         client = ApiClient(losant)
         notebook_id = losant.add_notebook(file=file)
+        client.execute(notebook_id)
         client.execute(notebook_id)
         kernel = wait_for_pid(pid_file)
         client.session.close()
     assert not is_alive(kernel)
 
     with Emulator(data_dir=tmp_path / "data") as restarted:
-        entry: dict[str, Any] = restarted.executions(notebook_id)[0]
+        entries = restarted.executions(notebook_id)
 
-    assert (entry["status"], entry["executionErrors"][0]["name"]) == ("errored", "EmulatorStopped")
+    assert [it["status"] for it in entries] == ["errored", "errored"]
+    assert [it["executionErrors"][0]["name"] for it in entries] == ["EmulatorStopped", "EmulatorStopped"]
+    assert ["runStartedAt" in it for it in entries] == [False, True]
+
+
+def test_an_emulator_that_stops_while_it_kills_a_notebook_still_kills_all_its_processes(
+    tmp_path: Path,
+) -> None:
+    pid_file = tmp_path / "pid"
+    source = (
+        "import pathlib, subprocess, time\n"
+        "child = subprocess.Popen(['sleep', '300'], start_new_session=True)\n"
+        f"pathlib.Path({str(pid_file)!r}).write_text(str(child.pid))\n"
+        "time.sleep(600)"
+    )
+    file = write_notebook(tmp_path / "leave.ipynb", source)
+    with Emulator() as losant:
+        client = ApiClient(losant)
+        notebook_id = losant.add_notebook(file=file)
+        execution_id = client.execute(notebook_id)
+        child = wait_for_pid(pid_file)
+        client.cancel(notebook_id, execution_id)
+        client.session.close()
+
+    try:
+        wait_until(lambda: not is_alive(child), 5)
+    finally:
+        if is_alive(child):
+            os.kill(child, signal.SIGKILL)
+    assert losant.executions(notebook_id)[0]["status"] == "canceled"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import logging
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from zipfile import ZipFile
 import pytest
 
 from airflow_provider_losant.emulator import Emulator, Script, Switches
+from airflow_provider_losant.emulator.runtime.notifications import POLL_INTERVAL
 from tests.contract.api_client import ApiClient
 from tests.contract.emulator_process import EmulatorProcess, wait_until
 from tests.support.smtp_server import MailServer
@@ -57,6 +60,39 @@ def test_the_callback_is_called_once_at_the_end(client: ApiClient, losant: Emula
     assert (callback.method, callback.path, callback.authorized) == ("POST", "/hook", False)
     assert (callback.body["success"], callback.body["execution"]["id"]) == (True, execution_id)
     assert callback.body["notebook"]["id"] == notebook_id
+
+
+def test_an_execution_that_is_deleted_before_its_end_is_not_reported(
+    client: ApiClient, losant: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    deleted, kept = losant.add_notebook("Deleted"), losant.add_notebook("Kept")
+    losant.script(deleted, Script(ending="hang"))
+    losant.script(kept, REPORT)
+
+    with Emulator() as listener:
+        client.execute(deleted, callbackUrl=f"{listener.url}/deleted")
+        client.call("DELETE", f"/notebooks/{deleted}")
+        time.sleep(2 * POLL_INTERVAL)
+        client.execute(kept, callbackUrl=f"{listener.url}/kept")
+        wait_until(lambda: listener.requests, 10)
+        gc.collect()  # a task that has failed is logged when it is collected
+
+    assert [it.path for it in listener.requests] == ["/kept"]
+    assert caplog.messages == []
+
+
+def test_an_emulator_that_stops_does_not_wait_for_what_is_still_to_be_reported() -> None:
+    with Emulator() as listener:
+        with Emulator() as losant:
+            notebook_id = losant.add_notebook()
+            losant.script(notebook_id, Script(ending="hang"))
+            client = ApiClient(losant)
+            client.execute(notebook_id, callbackUrl=f"{listener.url}/hook")
+            client.session.close()
+            began = time.monotonic()
+
+        assert time.monotonic() - began < 10
+        assert listener.requests == []
 
 
 def test_an_email_reports_the_end_of_an_execution_without_the_urls_of_its_outputs(

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from html import unescape
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 import requests
+from aiohttp.test_utils import make_mocked_request
 
 from airflow_provider_losant.api.settings import Settings
 from airflow_provider_losant.emulator import Emulator, Script
-from airflow_provider_losant.emulator.http.pages import _is_loopback
+from airflow_provider_losant.emulator.http.pages import Pages, _is_loopback
 from tests.support.airflow_connection import execute
 
 HOSTILE = "<script>alert('1')</script>\"><img src=x onerror=alert(1)>"
@@ -121,3 +124,14 @@ def test_what_does_not_exist_is_not_found_and_nothing_can_be_changed(losant: Emu
 )
 def test_only_clients_on_this_machine_get_a_page(address: str | None, is_loopback: bool) -> None:
     assert _is_loopback(address) is is_loopback
+
+
+def test_a_client_on_another_machine_gets_none_of_the_pages(losant: Emulator, notebook: str) -> None:
+    ids = {"application_id": losant.application_id, "notebook_id": notebook}
+
+    def status_for(remote: str, handler: Any) -> int:
+        request = make_mocked_request("GET", "/", match_info=ids).clone(remote=remote)
+        return int(asyncio.run(handler(request)).status)
+
+    for route in Pages(losant.backend).routes():
+        assert (status_for("127.0.0.1", route.handler), status_for("10.0.0.7", route.handler)) == (200, 404)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,20 @@ def test_the_request_log_has_everything_but_the_token(client: ApiClient, losant:
     assert losant.token not in repr(losant.requests)
     losant.clear_requests()
     assert losant.requests == []
+
+
+def test_the_request_log_is_also_a_file_that_keeps_what_is_cleared(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    with Emulator(request_log=path) as losant:
+        client = ApiClient(losant)
+        client.call("GET", "/notebooks")
+        losant.clear_requests()
+        client.call("GET", "/nowhere", token=None)
+        client.session.close()
+
+    lines = [json.loads(it) for it in path.read_text().splitlines()]
+    assert [(it["operation"], it["status"]) for it in lines] == [("notebooks.get", 200), ("", 405)]
+    assert losant.token not in path.read_text()
 
 
 def test_both_ports_can_serve_https(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from airflow_provider_losant.emulator import Emulator, Script
+from airflow_provider_losant.emulator.runtime import kernel
 from airflow_provider_losant.emulator.state.identity import Signer
 from tests.contract.api_client import ApiClient
 from tests.contract.emulator_process import is_alive, wait_for_pid, wait_until, write_notebook
@@ -109,9 +110,11 @@ def test_templates_cannot_write_outside_of_the_data_folder(
 
 
 @pytest.mark.kernel
+@pytest.mark.parametrize("rounds", [1, kernel.KILL_ROUNDS], ids=["one round", "all rounds"])
 def test_processes_that_a_notebook_leaves_behind_are_killed(
-    client: ApiClient, losant: Emulator, tmp_path: Path
+    client: ApiClient, losant: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds: int
 ) -> None:
+    monkeypatch.setattr(kernel, "KILL_ROUNDS", rounds)
     pid_file = tmp_path / "pid"
     source = (
         "import subprocess, sys\n"

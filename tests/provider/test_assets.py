@@ -199,6 +199,18 @@ def test_an_outlet_event_names_the_execution_that_caused_it(losant: Emulator, no
 
 
 @pytest.mark.usefixtures("losant_connection")
+def test_an_outlet_of_another_kind_is_left_alone(notebook: str) -> None:
+    report = notebook_asset(notebook)
+    operator = LosantNotebookExecuteOperator(
+        task_id="run", notebook_id=notebook, poll_interval=0.02, outlets=["reports of energy", report]
+    )
+
+    result, context = run(operator)
+
+    assert context["outlet_events"][report].extra["execution_id"] == result["execution_id"]
+
+
+@pytest.mark.usefixtures("losant_connection")
 def test_an_alias_gets_the_asset_of_the_notebook(losant: Emulator, notebook: str) -> None:
     alias = AssetAlias("energy")
     operator = LosantNotebookExecuteOperator(

@@ -17,6 +17,7 @@ from tests.support.source_files import PACKAGE, modules
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
+    from tests.provider.conftest import TaskLog
 
 IMPORT_ALL = """
 import importlib, json, sys, warnings
@@ -72,6 +73,25 @@ def test_with_a_task_state_store_a_first_try_that_begins_twice_submits_once(
 
     assert again == first
     assert len(losant.executions(notebook)) == 1
+
+
+@pytest.mark.usefixtures("losant_connection")
+def test_a_task_state_store_that_fails_is_logged_and_a_retry_reconnects_by_the_marker(
+    losant: Emulator, notebook: str, task_log: TaskLog
+) -> None:
+    class FailingStore(TaskStateStore):
+        def set(self, key: str, value: Any) -> None:
+            raise RuntimeError(f"{key} has no room")
+
+    more, ti = {"task_state_store": FailingStore()}, Ti(max_tries=1)
+    first = task(notebook, more, ti).run()
+    ti.try_number = 2
+
+    assert task(notebook, more, ti).run()["execution_id"] == first["execution_id"]
+    assert len(losant.executions(notebook)) == 1
+    logged = task_log()
+    assert "The execution id could not be stored in the task state store" in logged
+    assert "losant_execution has no room" in logged
 
 
 @pytest.mark.usefixtures("losant_connection")

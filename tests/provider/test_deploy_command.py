@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_losant import deploy
+from airflow_provider_losant.emulator import Fault
 from tests.provider.conftest import operations
 from tests.provider.test_upload import OUTPUTS, source
 from tests.support.airflow_connection import connection
@@ -34,6 +35,8 @@ class Pipeline:
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder = folder
         self._capsys = capsys
+        self.errors = ""
+        """What the last run printed to standard error."""
 
     def save(self, *cells: str, **settings: Any) -> None:
         (self.folder / "report.ipynb").write_text(source(*cells))
@@ -44,7 +47,9 @@ class Pipeline:
 
     def run(self, *options: str) -> str:
         assert deploy.main([str(self.folder / "losant.json"), *options]) == 0
-        return AIRFLOW_LOG.sub("", self._capsys.readouterr().out)
+        printed = self._capsys.readouterr()
+        self.errors = AIRFLOW_LOG.sub("", printed.err)
+        return AIRFLOW_LOG.sub("", printed.out)
 
     def fail(self, *options: str) -> str:
         with pytest.raises(SystemExit) as stopped:
@@ -108,6 +113,33 @@ def test_a_dry_run_says_that_only_outputs_differ(losant: Emulator, pipeline: Pip
     file.write_text(json.dumps(json.loads(file.read_text()) | {"metadata": {"a": 1}}))
 
     assert "report.ipynb: only outputs or metadata differ" in pipeline.run("--dry-run")
+
+
+@pytest.mark.parametrize("content", ["print()", "[]", '{"cells": 1}', '{"cells": [{"source": "a"}]}'])
+def test_a_dry_run_says_that_losants_file_is_not_a_notebook(
+    losant: Emulator, pipeline: Pipeline, content: str
+) -> None:
+    pipeline.run("--create")
+    (made,) = losant.backend.notebooks.values()
+    losant.backend.upload(made, "report.ipynb", content.encode())
+
+    shown = pipeline.run("--dry-run").splitlines()
+
+    assert shown[0] == "Report: would upload report.ipynb"
+    assert {"    -(not a notebook)", "    +# Report"} <= set(shown)
+
+
+def test_the_command_says_why_it_waits_and_nothing_else_about_its_requests(
+    losant: Emulator, pipeline: Pipeline
+) -> None:
+    losant.inject("notebooks.get", Fault("server_error"))
+
+    shown = pipeline.run("--create")
+
+    assert shown == "Report: create it, upload report.ipynb\n"
+    (line,) = pipeline.errors.splitlines()
+    assert "503" in line
+    assert "retrying (1 of 1)" in line
 
 
 def test_a_notebook_with_an_id_is_found_by_its_id(losant: Emulator, pipeline: Pipeline) -> None:

@@ -170,6 +170,21 @@ async def first(fired: AsyncIterator[Any], many: int) -> list[dict[str, Any]]:
 
 
 @needs_events
+def test_a_trigger_that_is_stopped_while_it_waits_for_events_leaves_its_poll(
+    losant: Emulator, notebook: str
+) -> None:
+    async def main() -> None:
+        waiting = asyncio.create_task(first(watcher(notebook).run(), 1))
+        await wait_until(lambda: losant.requests and shared_poll._polls)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert shared_poll._polls == {}
+
+    asyncio.run(main())
+
+
+@needs_events
 def test_an_event_has_the_result_of_an_execution_started_elsewhere(losant: Emulator, notebook: str) -> None:
     async def main() -> dict[str, Any]:
         fired = asyncio.create_task(first(watcher(notebook).run(), 1))

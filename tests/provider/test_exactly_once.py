@@ -16,6 +16,7 @@ from tests.provider.tasks import Task, Ti, context_of, fire, fire_together
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
+    from tests.provider.conftest import TaskLog
 
 pytestmark = pytest.mark.usefixtures("losant_connection")
 
@@ -34,8 +35,11 @@ def defer(notebook: str, ti: Ti, **options: Any) -> TaskDeferred:
     return deferred.value
 
 
-def fail(ti: Ti, notebook: str, error: str = "Trigger failure", **options: Any) -> Any:
-    return operator(notebook, **options).resume_execution("__fail__", {"error": error}, context_of(ti))
+def fail(
+    ti: Ti, notebook: str, error: str = "Trigger failure", more: dict[str, Any] | None = None, **options: Any
+) -> Any:
+    failure = {"error": error, **(more or {})}
+    return operator(notebook, **options).resume_execution("__fail__", failure, context_of(ti))
 
 
 class TestAnEventOfAnotherExecution:
@@ -99,6 +103,17 @@ class TestATriggerThatFailedWithoutAnEvent:
 
         assert again.value.trigger.target.execution_id == ti.pushed["execution_id"]
         assert operations(losant).count("notebook.execute") == 1
+
+    def test_is_logged_with_its_traceback(self, losant: Emulator, notebook: str, task_log: TaskLog) -> None:
+        losant.script(notebook, ENDLESS)
+        defer(notebook, ti := Ti())
+
+        with pytest.raises(TaskDeferred):
+            fail(ti, notebook, more={"traceback": ["Traceback:\n", "KeyError: 'losant'\n"]})
+
+        logged = task_log()
+        assert "Trigger failed without an event (attempt 1 of 4): Trigger failure" in logged
+        assert "KeyError: 'losant'" in logged
 
     def test_leads_to_the_result_when_the_execution_has_ended(self, losant: Emulator, notebook: str) -> None:
         losant.script(notebook, QUICK)

@@ -3,22 +3,27 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import threading
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowException, TaskDeferred
 
 from airflow_provider_losant._compat import AirflowTaskTimeout
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import NotebookWaitTimedOut
 from airflow_provider_losant.execution.deadline import SIGNAL_MARGIN
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
-from tests.provider.conftest import cancels, operations
+from tests.provider.conftest import TaskLog, cancels, operations
 from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of
+from tests.support.processes import wait_for
 
 pytestmark = [
     pytest.mark.usefixtures("losant_connection"),
@@ -146,6 +151,56 @@ def test_a_kill_during_the_wait_is_decided_by_cancel_on_kill(losant: Emulator, h
         timer.join()
 
     assert [it["status"] for it in losant.executions(hanging)] == ["canceled", "inProgress"]
+
+
+def run_and_interrupt(losant: Emulator, operator: Any, handle: Callable[[], None]) -> None:
+    """Run a task until a signal handler, which is called while it waits, has ended it."""
+
+    def send() -> None:
+        wait_for(lambda: "notebook.logs" in operations(losant), what="the wait", timeout=20, every=0.02)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: handle())
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        operator.execute(context_of(Ti()))
+    finally:
+        sender.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_timeout_of_a_task_that_was_killed_is_decided_by_cancel_on_kill(
+    losant: Emulator, hanging: str
+) -> None:
+    operator = task(hanging, Ti(), cancel_on_kill=False, cancel_on_timeout=True, poll_interval=0.02).make()
+
+    def kill_and_time_out() -> None:
+        operator.on_kill()
+        raise AirflowTaskTimeout("Timeout")
+
+    with pytest.raises(AirflowTaskTimeout):
+        run_and_interrupt(losant, operator, kill_and_time_out)
+
+    assert cancels(losant) == 0
+
+
+def test_a_kill_after_a_standstill_cancels_nothing_because_another_try_may_wait(
+    losant: Emulator, hanging: str, monkeypatch: pytest.MonkeyPatch, task_log: TaskLog
+) -> None:
+    for name in ("TASK_INSTANCE_HEARTBEAT_TIMEOUT", "SCHEDULER_ZOMBIE_TASK_THRESHOLD"):
+        monkeypatch.setenv(f"AIRFLOW__SCHEDULER__{name}", "1")
+    operator = task(hanging, Ti(), execution_timeout=None, poll_interval=0.02).make()
+
+    def stand_still() -> None:
+        time.sleep(1.1)
+        operator.on_kill()
+
+    with pytest.raises(AirflowException, match="killed"):
+        run_and_interrupt(losant, operator, stand_still)
+
+    assert cancels(losant) == 0
+    assert re.search(r"Not cancelling the execution: this process stood still for \d+ s", task_log())
 
 
 @SETTINGS

@@ -200,6 +200,20 @@ def test_a_log_that_lags_is_searched_until_it_lists_the_execution(
     assert_cancelled_by_the_kill(losant, notebook, kills)
 
 
+@pytest.mark.parametrize("cancel_on_kill", [True, False])
+def test_a_kill_before_the_connection_is_known_submits_nothing(
+    losant: Emulator, notebook: str, *, cancel_on_kill: bool
+) -> None:
+    task = operator(notebook, cancel_on_kill=cancel_on_kill)
+    task.on_kill()
+
+    with pytest.raises(AirflowException, match="The task was killed"):
+        task.execute(context_of(Ti()))
+
+    # A retry also searches the log, for an execution of an earlier try.
+    assert set(operations(losant)) == ({LOGS} if cancel_on_kill else set())
+
+
 @BOTH_AIRFLOWS
 def test_an_execution_that_can_only_be_cancelled_later_is_cancelled_again(
     losant: Emulator, notebook: str, *, raises: bool
@@ -268,6 +282,18 @@ def test_a_response_that_arrives_while_a_search_hangs_leads_to_the_cancel(
     assert_cancelled_once(losant, notebook)
     (cancelled,) = [it for it in losant.requests if it.operation == CANCEL]
     assert cancelled.at - kills.began[0] < 5.0  # when SIGKILL comes
+
+
+def test_a_search_that_ends_after_the_response_does_not_cancel_again(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_slow_response(losant, monkeypatch, KILL_BUDGET + 0.1)
+    losant.switches.listing_lag = 1.0
+    losant.inject(LOGS, Fault("slow", seconds=KILL_BUDGET / 2 - 0.1, processed=True), times=2)
+
+    run_and_kill(operator(notebook), lambda: losant.executions(notebook), raises=False)
+
+    assert_cancelled_once(losant, notebook)
 
 
 # By a thread, because Airflow uses the signal by which pytest-timeout works otherwise.

@@ -37,6 +37,7 @@ from tests.support.openlineage_events import Json, read_events
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator import Emulator
+    from tests.provider.conftest import TaskLog
 
 pytestmark = pytest.mark.usefixtures("losant_connection")
 
@@ -262,6 +263,19 @@ def test_a_transfer_reports_which_output_became_which_file(
     assert Path(lineage.outputs[0].name).is_file()
 
 
+def test_a_transfer_that_copies_nothing_reports_no_lineage(
+    notebook: str, openlineage: Listener, tmp_path: Path
+) -> None:
+    lineage = openlineage.run_task(
+        lambda: LosantNotebookOutputsToObjectStorageOperator(
+            task_id="land", notebook_id=notebook, execution_id="0" * 24, destination=str(tmp_path)
+        ),
+        failing=LosantConfigError,
+    )
+
+    assert (lineage.inputs, lineage.outputs) == ([], [])
+
+
 # -- the run of the execution -----------------------------------------------------------------------------
 
 
@@ -322,6 +336,19 @@ def test_an_active_execution_has_a_start_event_only(
 
     assert lineage.run_facets["losant_execution"].status == "inProgress"
     assert [it["eventType"] for it in openlineage.events] == ["START"]
+
+
+def test_an_execution_of_which_losant_reports_no_timestamps_began_when_its_id_was_made(
+    losant: Emulator, notebook: str, openlineage: Listener
+) -> None:
+    losant.inject("notebook.logs", Fault("missing_fields"), times=99)
+
+    openlineage.run_task(operator(notebook))
+
+    (execution,) = losant.executions(notebook)
+    created_at = datetime.fromtimestamp(int(execution["id"][:8], 16), UTC)
+    assert [it["eventType"] for it in openlineage.events] == ["START", "COMPLETE"]
+    assert datetime.fromisoformat(openlineage.events[0]["eventTime"]) == created_at
 
 
 def test_without_waiting_the_sensor_reports_the_end_of_the_execution(
@@ -397,6 +424,19 @@ def test_an_invalid_transport_does_not_fail_the_task(
         is_enabled()
 
     assert Task(operator(notebook), ti=LineageTi()).run()["status"] == "completed"
+
+
+def test_events_that_cannot_be_sent_do_not_remove_the_lineage_of_the_task(
+    notebook: str, openlineage: Listener, monkeypatch: pytest.MonkeyPatch, task_log: TaskLog
+) -> None:
+    one = operator(notebook)()
+    Task(lambda: one, ti=LineageTi()).run()
+    monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", "[]")
+
+    lineage = one.get_openlineage_facets_on_complete(LineageTi())
+
+    assert set(named(lineage.outputs, notebook)) == {"outputs/out.csv", "outputs/result.html"}
+    assert "Could not emit OpenLineage events of the notebook's run" in task_log()
 
 
 @pytest.mark.kernel
@@ -483,9 +523,12 @@ def test_a_context_without_room_for_a_parent_run_still_has_its_marker(
 # -- without OpenLineage ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("is_installed", [True, False], ids=["not configured", "not installed"])
 def test_without_openlineage_nothing_is_requested_reported_or_imported(
-    losant: Emulator, notebook: str
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch, *, is_installed: bool
 ) -> None:
+    if not is_installed:
+        monkeypatch.setitem(sys.modules, "airflow.providers.openlineage", None)  # as if it could not be found
     before = set(sys.modules)
 
     Task(operator(notebook), ti=LineageTi()).run()

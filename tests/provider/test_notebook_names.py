@@ -213,6 +213,22 @@ def test_so_they_are_in_the_decorator() -> None:
 
 
 @pytest.mark.parametrize("kind", CLASSES)
+def test_two_templates_that_both_render_to_something_are_refused_before_any_request(
+    losant: Emulator, tmp_path: Path, kind: Any
+) -> None:
+    file = tmp_path / "report.ipynb"
+    file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    more = {**CLASSES[kind], **({"path": str(file)} if "path" in CLASSES[kind] else {})}
+    one = kind(task_id="one", **more, notebook_id="{{ params.id }}", notebook_name="{{ params.name }}")
+    one.notebook_id, one.notebook_name = "0" * 24, "Report"
+
+    with pytest.raises(LosantConfigError, match="notebook_name: is given, and so is notebook_id"):
+        one.execute(context_of(Ti()))
+
+    assert losant.requests == []
+
+
+@pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize(
     ("given", "says"),
     [
@@ -267,6 +283,18 @@ def test_a_task_that_had_an_id_when_it_was_deferred_finds_the_notebook(
     result = operator().execute_complete(context_of(ti), event=fire(deferred.value.trigger))
 
     assert (result["notebook_id"], submissions(losant)) == (notebook, 1)
+
+
+def test_such_a_task_fails_with_the_reason_if_no_notebook_has_the_name(notebook: str) -> None:
+    ti = Ti()
+    with pytest.raises(TaskDeferred) as deferred:
+        operator(notebook_name=None, notebook_id=notebook, deferrable=True).execute(context_of(ti))
+    event = fire(deferred.value.trigger)
+    rename(notebook, "Renamed")
+
+    says = r"no notebook named 'Report'.*\(connection 'losant_default'\)"
+    with pytest.raises(NotebookExecutionError, match=says):
+        operator().execute_complete(context_of(ti), event=event)
 
 
 def test_a_task_that_waited_for_another_execution_submits_to_the_notebook_it_had_found(

@@ -32,10 +32,11 @@ from airflow_provider_losant.exceptions import (
 from airflow_provider_losant.execution.try_state import STATE_KEY
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
-from tests.provider.conftest import TaskLog, operations, set_connection
+from tests.provider.conftest import TaskLog, operations, set_connection, statuses
 from tests.provider.tasks import BOTH_MODES, Task, Ti, context_of
 from tests.support.factories import BRIEF
 from tests.support.http_stub import HttpStub, closed_port, http, self_signed
+from tests.support.processes import wait_for
 
 pytestmark = pytest.mark.usefixtures("losant_connection")
 
@@ -150,6 +151,26 @@ def test_a_task_that_does_not_wait_never_defers_and_never_polls(losant: Emulator
 
 def test_a_result_without_waiting_has_the_same_keys_as_any_other(notebook: str) -> None:
     assert task(notebook, wait_for_completion=False).run().keys() == task(notebook).run().keys()
+
+
+def test_a_retry_that_does_not_wait_returns_what_losant_shows_of_the_execution_of_the_try_before(
+    losant: Emulator, notebook: str
+) -> None:
+    first, again = (task(notebook, wait_for_completion=False) for _ in range(2))
+    first.ti, again.ti = Ti(max_tries=1), Ti(try_number=2, max_tries=1)
+    submitted = first.run()
+    wait_for(
+        lambda: set(statuses(losant, notebook).values()) == {"completed"},
+        what="the end",
+        timeout=10,
+        every=0.02,
+    )
+
+    result = again.run()
+
+    assert (result["execution_id"], result["status"]) == (submitted["execution_id"], "completed")
+    assert set(result["outputs"]) == set(BRIEF.files)
+    assert operations(losant).count("notebook.execute") == 1
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,12 @@ import pytest
 from airflow_provider_losant._compat import AIRFLOW_3
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.exceptions import NotebookExecutionFailed
+from airflow_provider_losant.links import optional_links
 from airflow_provider_losant.links.report import URL_PREFIX, LosantReportLink, report_links_enabled
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
 from airflow_provider_losant.plugins import report_page
 from airflow_provider_losant.plugins.lookup_limit import LookupLimit
+from airflow_provider_losant.plugins.report import LosantReportPlugin
 from airflow_provider_losant.plugins.report_page import Place, open_report
 from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSensor
 from tests.provider.conftest import TaskLog, set_connection
@@ -162,6 +164,20 @@ def test_operators_have_the_link_only_if_it_is_turned_on() -> None:
     assert result_of(code, "False") == [False, both[:1], both[:1]]
     is_enabled, *names = result_of(code, "True")
     assert names == ([both, both] if is_enabled else [both[:1], both[:1]])
+
+
+@pytest.mark.usefixtures("served")
+def test_what_is_turned_on_is_the_link_of_operators_and_one_route() -> None:
+    plugin = LosantReportPlugin()
+
+    assert [it.name for it in optional_links()] == ["Open report"]
+    assert len(plugin.fastapi_apps) + len(plugin.flask_blueprints) == 1
+
+
+def test_what_is_turned_off_is_the_link_of_operators_and_the_route() -> None:
+    plugin = LosantReportPlugin()
+
+    assert (optional_links(), plugin.fastapi_apps, plugin.flask_blueprints) == ((), [], [])
 
 
 def test_the_plugin_costs_no_import_while_it_is_off() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from airflow_provider_losant.api.flows.wait import Target, Wait, WaitConfig
 from airflow_provider_losant.api.http import async_client
+from airflow_provider_losant.api.http.async_client import SharedClient
 from airflow_provider_losant.emulator import Emulator, Fault, Script
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.triggers import shared_poll
@@ -383,6 +384,23 @@ def test_no_fault_during_a_poll_ends_a_wait(
     assert len(poll_times(losant)) == len(faults) + 1
 
 
+def test_a_wall_clock_that_is_slower_than_that_of_the_event_loop_delays_no_wait_and_keeps_no_cpu_busy(
+    losant: Emulator, notebook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = execute(losant, notebook, Script(notebook=0.5))
+    began, reads = time.time(), 0
+
+    def slow_clock() -> float:
+        nonlocal reads
+        reads += 1
+        return began + 0.9 * (time.time() - began)
+
+    monkeypatch.setattr(shared_poll, "_clock", slow_clock)
+
+    assert asyncio.run(wait(losant, notebook, run))["is_success"]
+    assert reads < 10 * len(poll_times(losant))
+
+
 def test_after_all_waits_have_left_a_new_wait_starts_a_new_poll(losant: Emulator, notebook: str) -> None:
     run = execute(losant, notebook, Script(notebook=0.05))
 
@@ -406,6 +424,30 @@ def test_a_wait_that_joins_while_the_last_one_leaves_is_polled(losant: Emulator,
         return await asyncio.gather(*waits)
 
     assert all(it["is_success"] for it in asyncio.run(main()))
+
+
+def test_a_wait_that_joins_when_another_has_ended_but_not_left_is_polled(
+    losant: Emulator, notebook: str
+) -> None:
+    hook = LosantHook()
+    config = WaitConfig(poll_interval=INTERVAL, deadline=time.time() + 30, max_poll_outage=20.0)
+
+    def wait_for_one() -> Wait:
+        ref = hook.execution_ref(notebook, execute(losant, notebook, Script(notebook=0.1)))
+        return Wait(Target.of(ref), config)
+
+    async def main() -> str | None:
+        async with SharedClient(hook.settings) as client:
+            first = wait_for_one()
+            poll = shared_poll.SharedPoll.of(first, client)
+            while first.demand is not None:
+                await poll.wait_for_news(first, hook.log.log)
+            second = wait_for_one()
+            await shared_poll.wait_until_done(second, client, hook.log.log)
+            poll.leave(first)
+            return second.ending
+
+    assert asyncio.run(main()) == "ended"
 
 
 def test_an_unexpected_exception_ends_all_waits_instead_of_blocking_them(

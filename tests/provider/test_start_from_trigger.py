@@ -21,7 +21,7 @@ from airflow_provider_losant.sensors.notebook import LosantNotebookExecutionSens
 from airflow_provider_losant.triggers import sensor as trigger_module
 from airflow_provider_losant.triggers import start_args
 from airflow_provider_losant.triggers.sensor import LosantNotebookSensorTrigger
-from tests.provider.tasks import Task, Ti, context_of
+from tests.provider.tasks import Task, Ti, context_of, fire
 
 pytestmark = pytest.mark.usefixtures("losant_connection")
 where_it_can = pytest.mark.airflow(since="3.3")  # from then on the triggerer renders templates
@@ -267,8 +267,9 @@ def test_the_trigger_waits_for_the_execution_of_an_upstream_task(
         {"site": "{{ dag.dag_id }}", "nested": {"days": ["{{ ds }}"]}},
         '{"site": "{{ dag.dag_id }}", "nested": {"days": ["{{ ds }}"]}}',
         {"site": "{{ ti.xcom_pull(task_ids='first') }}"},
+        {"site": "{{ ti.dag_id }}"},
     ],
-    ids=["mapping", "text", "XCom"],
+    ids=["mapping", "text", "XCom", "task instance"],
 )
 def test_the_trigger_chooses_by_status_and_template_context(
     losant: Emulator, notebook: str, triggerer: Triggerer, context: Any
@@ -352,6 +353,26 @@ def test_a_restart_of_the_triggerer_does_not_extend_the_wait(
     assert time.time() - began < 5
     with pytest.raises(AirflowSensorTimeout):
         one.execute_complete(context_of(Ti()), event)
+
+
+@pytest.mark.parametrize("is_ended", [True, False])
+def test_without_the_time_of_its_start_the_trigger_waits_for_the_timeout(
+    losant: Emulator, notebook: str, *, is_ended: bool
+) -> None:
+    losant.script(notebook, Script(notebook=0.05) if is_ended else Script(ending="hang"))
+    trigger = LosantNotebookSensorTrigger(
+        losant_conn_id="losant_default",
+        application_id=None,
+        notebook_id=None,
+        notebook_name="Report",
+        execution_id=LosantHook().execute_notebook(notebook),
+        since=None,
+        poll_interval=0.02,
+        timeout=20.0 if is_ended else 0.1,
+        deferral_timeout=60.0,
+    )
+
+    assert fire(trigger)["ending"] == ("ended" if is_ended else "deadline")
 
 
 @where_it_can

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, TaskDeferred
 
-from airflow_provider_losant.emulator import Script
+from airflow_provider_losant.emulator import Fault, Script
 from airflow_provider_losant.exceptions import LosantConfigError, NotebookExecutionError
 from airflow_provider_losant.hooks.losant import LosantHook
 from airflow_provider_losant.operators.notebook import LosantNotebookExecuteOperator
@@ -121,11 +122,10 @@ def submit(losant: Emulator, notebook: str) -> Callable[..., str]:
     """Return a function that defers a task for an execution without an end, and returns its id."""
     losant.script(notebook, Script(ending="hang"))
 
-    def submit(ti: Ti) -> str:
+    def submit(ti: Ti, **options: Any) -> str:
+        given = {"task_id": "report", "notebook_id": notebook, "deferrable": True, **options}
         with pytest.raises(TaskDeferred):
-            LosantNotebookExecuteOperator(task_id="report", notebook_id=notebook, deferrable=True).execute(
-                context_of(ti)
-            )
+            LosantNotebookExecuteOperator(**given).execute(context_of(ti))
         return str(ti.pushed["execution_id"])
 
     return submit
@@ -205,6 +205,50 @@ def test_the_execution_of_an_airflow_with_another_base_url_is_left_alone(
     supervise(monkeypatch, ti, has_dag_run=False)
 
     assert sweep()["left"] == {"submitted by another Airflow": 1}
+
+
+@pytest.mark.airflow(since="3.2")
+def test_without_a_base_url_the_execution_of_a_dag_run_that_was_created_again_names_the_required_setting(
+    submit: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(ti := Ti())
+    supervise(monkeypatch, Ti(dag_run_start=ti.dag_run_start + timedelta(hours=1)))
+
+    assert sweep()["left"] == {"its Airflow is unknown; set [api] base_url": 1}
+
+
+@ON_3
+@pytest.mark.usefixtures("base_url")
+def test_an_execution_that_may_outlive_its_task_or_is_too_young_is_left_alone(
+    submit: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(ti := Ti())
+    submit(Ti(run_id="manual__2026-01-02"), cancel_on_kill=False)
+    supervise(monkeypatch, ti)
+
+    report = LosantNotebookOrphanSweepOperator(task_id="sweep").execute({})
+
+    assert report["cancelled"] == []
+    assert report["left"] == {"may outlive its task": 1, "younger than min_age": 1}
+
+
+@ON_3
+@pytest.mark.usefixtures("base_url")
+def test_a_notebook_whose_log_cannot_be_read_is_reported_and_the_others_are_swept(
+    losant: Emulator, notebook: str, submit: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orphan = submit(ti := Ti())
+    unreadable = losant.add_notebook("Unreadable")
+    supervise(monkeypatch, ti)
+    losant.inject("notebook.logs", Fault("server_error"), times=2)
+    sweep = LosantNotebookOrphanSweepOperator(
+        task_id="sweep", notebook_ids=[unreadable, notebook], min_age=0.001
+    )
+
+    with pytest.raises(NotebookExecutionError, match=f"^notebook {unreadable}: .*503"):
+        sweep.execute({})
+
+    assert statuses(losant, notebook) == {orphan: "canceled"}
 
 
 # -- two executions of one task ---------------------------------------------------------------------------

@@ -11,14 +11,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_losant.emulator import Emulator, Fault
 from airflow_provider_losant.hooks.losant import LosantHook
+from airflow_provider_losant.transfers.notebook_outputs import LosantNotebookOutputsToObjectStorageOperator
 from tests.provider import killed_transfer
 from tests.provider.conftest import operations, set_connection
 from tests.support.paths import ROOT
@@ -85,6 +88,32 @@ def test_a_kill_ends_a_transfer_that_hangs_in_its_first_request(
 
     assert operations(losant) == ["notebook.logs"]
     assert ("The task was killed" in log) == (handler == "returns")
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["before it starts", "in its first request"])
+def test_a_killed_transfer_fails_and_saves_nothing(
+    losant: Emulator, notebook: str, ended: str, tmp_path: Path, *, is_first: bool
+) -> None:
+    losant.inject("notebook.logs", Fault("hang", seconds=120), times=9)
+    task = LosantNotebookOutputsToObjectStorageOperator(
+        task_id="copy", notebook_id=notebook, execution_id=ended, destination=str(tmp_path / "to")
+    )
+
+    def kill() -> None:
+        if not is_first:
+            wait_for(lambda: operations(losant), what="the first request", timeout=ENOUGH)
+        task.on_kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    if is_first:
+        killer.join()
+    with pytest.raises(AirflowException, match="The task was killed"):
+        task.execute({})
+    killer.join()
+
+    assert operations(losant) == ([] if is_first else ["notebook.logs"])
+    assert not (tmp_path / "to").exists()
 
 
 @BOTH_AIRFLOWS

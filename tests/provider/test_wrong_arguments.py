@@ -82,8 +82,10 @@ IDS = {
 }
 EMAIL, URL = (
     ("Ada", "ada@", "a@b.example, c@d.example", 7, True),
-    ("hooks.example/x", "ftp://hooks.example", 7),
+    ("hooks.example/x", "ftp://hooks.example", "http://hooks.example]", 7),
 )
+CIRCULAR: dict[str, Any] = {}
+CIRCULAR["a"] = [CIRCULAR]
 OTHERS: list[tuple[str, str, Any]] = [
     ("execute", "if_running", "queue"),
     ("execute", "if_running", None),
@@ -106,6 +108,8 @@ OTHERS: list[tuple[str, str, Any]] = [
     *(("upload", "image_version", it) for it in (4, "")),
     *(("upload", field, it) for field in ("inputs", "outputs") for it in ("[]", {"a": 1}, ["a.csv"], 7)),
     ("upload", "outputs", [{"since": b"2026"}]),
+    ("upload", "inputs", [CIRCULAR]),
+    ("sweep", "notebook_ids", [CIRCULAR]),
     *(("sweep", "notebook_ids", it) for it in (ID, [ID, "Report"], 7, [ID, None], {ID: 1})),
     *(("copy", "outputs", it) for it in ([], ["a.csv", ""], ["a.csv", None], 7)),
     *(("copy", "destination", it) for it in (7, ["/reports"])),

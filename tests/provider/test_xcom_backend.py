@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The link to Losant while XComs are stored in object storage, in a process that is configured so."""
+"""The link to Losant while XComs are stored in object storage."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ import pytest
 from airflow_provider_losant._compat import AIRFLOW_3
 from airflow_provider_losant.emulator import Emulator, Script
 from airflow_provider_losant.hooks.losant import LosantHook
-from airflow_provider_losant.links.report import report_links_enabled
+from airflow_provider_losant.links.notebook import LosantNotebookLink, XComLink
+from airflow_provider_losant.links.report import LosantReportLink, report_links_enabled
 from tests.provider import linked_run
 from tests.provider.conftest import IN_AIRFLOW_DATABASE, dag_bundle, set_connection
+from tests.provider.tasks import Ti, context_of
 from tests.support.factories import BRIEF
 from tests.support.paths import ROOT
 from tests.support.processes import wait_for
@@ -133,3 +136,87 @@ def test_the_route_to_a_report_reads_what_the_task_has_pushed(finished: Finished
 def test_other_xcoms_are_stored_by_the_backend(finished: Finished) -> None:
     assert finished.states == {"waiting": "failed", "deferred": "success", "started": "success"}
     assert any("execution_id" in it for it in finished.objects)
+
+
+# -- in this process --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Database:
+    """Replaces the supervisor of a task: keeps XComs as Airflow's database does."""
+
+    xcoms: dict[str, Any] = field(default_factory=dict)
+
+    def send(self, msg: Any) -> Any:
+        from airflow.sdk.execution_time import comms
+
+        if isinstance(msg, comms.SetXCom):
+            self.xcoms[msg.key] = msg.value
+            return None
+        return comms.XComResult(key=msg.key, value=self.xcoms.get(msg.key))
+
+    async def asend(self, msg: Any) -> Any:
+        return self.send(msg)
+
+
+@pytest.fixture
+def database(monkeypatch: pytest.MonkeyPatch) -> Database:
+    from airflow.sdk.execution_time import task_runner
+
+    made = Database()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", made, raising=False)
+    return made
+
+
+@pytest.fixture
+def xcom_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the class of Airflow's XComs be one that stores them elsewhere."""
+    from airflow.sdk.bases.xcom import BaseXCom
+
+    class Elsewhere(BaseXCom):
+        @staticmethod
+        def serialize_value(*_: Any, **__: Any) -> str:
+            return "s3://bucket/xcom"
+
+        @staticmethod
+        def deserialize_value(*_: Any) -> Any:
+            raise LookupError("only tasks can reach the storage")
+
+    for module in ("_compat", "links.notebook"):
+        monkeypatch.setattr(f"airflow_provider_losant.{module}.XCom", Elsewhere)
+
+
+@pytest.mark.airflow(since="3.0")
+@pytest.mark.usefixtures("xcom_backend")
+@pytest.mark.parametrize("is_async", [False, True], ids=["worker", "triggerer"])
+def test_the_database_has_the_url_of_a_link_and_not_where_the_backend_stores_it(
+    database: Database, *, is_async: bool
+) -> None:
+    link, ti = LosantNotebookLink(), Ti()
+
+    if is_async:
+        asyncio.run(link.apush(context_of(ti), "https://app.losant.com/x"))
+    else:
+        link.push(context_of(ti), "https://app.losant.com/x")
+
+    assert database.xcoms == {"losant_notebook_link": "https://app.losant.com/x"}
+    assert ti.pushed == {}
+    assert get_link(link, ti) == "https://app.losant.com/x"
+
+
+@pytest.mark.airflow(since="3.0")
+@pytest.mark.usefixtures("xcom_backend", "database")
+def test_the_link_of_a_task_that_has_not_begun_is_empty() -> None:
+    assert get_link(LosantNotebookLink(), Ti()) == ""
+
+
+@pytest.mark.airflow(since="3.0")
+@pytest.mark.parametrize("path", ["losant/report/energy/manual/report/-1/1", ""])
+def test_the_path_to_a_report_is_relative_on_airflow_3(database: Database, path: str) -> None:
+    database.xcoms["losant_report_link"] = path or None
+
+    assert get_link(LosantReportLink(), Ti()) == path
+
+
+def get_link(link: XComLink, ti: Any) -> str:
+    return link.get_link(None, ti_key=ti)  # type: ignore[arg-type]  # the operator is not used

@@ -107,7 +107,7 @@ class AsyncClient:
                         await asyncio.sleep(step.seconds)
                     case LogLine():
                         log(step.level, "%s", step.text)
-                    case Tail():
+                    case _:
                         result = await self._tail(step)
                 advance = partial(flow.send, result)
             except LosantError as error:

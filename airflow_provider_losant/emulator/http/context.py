@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.state.backend import Backend
@@ -41,14 +41,8 @@ class RequestContext:
 
     @property
     def notebook(self) -> Notebook:
-        """
-        The notebook in the path.
-
-        :raises LookupError: if the path has none.
-        """
-        if self.found_notebook is None:
-            raise LookupError("the path of this operation has no notebook")
-        return self.found_notebook
+        """The notebook in the path, for the operations that have one there."""
+        return cast("Notebook", self.found_notebook)
 
     def integer(self, name: str, default: int) -> int:
         """Parse a query parameter as an integer; like Losant, ignore it if that fails."""

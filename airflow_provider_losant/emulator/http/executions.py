@@ -167,11 +167,15 @@ def minute_counts(context: RequestContext) -> tuple[int, Any]:
 
 def request_export(context: RequestContext) -> tuple[int, Any]:
     """Queue an export of the input data, unless there was one less than ``export_interval`` seconds ago."""
-    backend, now = context.backend, context.backend.clock()
-    last = backend.exported_at.get(context.notebook.id)
+    backend, notebook, now = context.backend, context.notebook, context.backend.clock()
+    last = backend.exported_at.get(notebook.id)
     if last is not None and now - last < backend.switches.export_interval:
         raise Refused(429, backend.switches.rate_limit_type, "Input data was exported a short while ago")
-    export = Export(id=job_id(), execution=_requested_execution(context, "exportOptions", now))
-    backend.exported_at[context.notebook.id] = now
+    export = Export(
+        id=job_id(),
+        execution=_requested_execution(context, "exportOptions", now),
+        notebook=replace(notebook, samples=backend.samples(notebook)),
+    )
+    backend.exported_at[notebook.id] = now
     backend.pending_exports.append(export)
     return 202, {**SUCCESS, "jobQueued": True, "jobId": export.id}

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 RUNNER: Final = Path(__file__).with_name("runner.py")
 # A notebook gets only these variables of the environment, so that no secret gets into a result file.
@@ -114,8 +114,8 @@ class NotebookProcess:
 
         :raises RunnerError: if the runner reports an error, or ends before it reports the key.
         """
-        reports = self._process.stdout
-        while reports is not None and (line := await reports.readline()):
+        reports = cast("asyncio.StreamReader", self._process.stdout)
+        while line := await reports.readline():
             report = _parse(line)
             self._kernel = report.get("kernel", self._kernel)
             if "error" in report:
@@ -126,8 +126,7 @@ class NotebookProcess:
 
     async def kill(self) -> None:
         """Kill the runner, the kernel and all processes that the notebook has started, and wait for them."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        cast("asyncio.StreamWriter", self._process.stdin).close()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), GRACE_PERIOD)
         for group in (self._kernel, self._process.pid):

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
@@ -99,12 +98,7 @@ class Notifications:
         await self._deliver(execution, result, f"Notebook {notebook['name']}: {entry['status']}", lines)
 
     async def _report_export(self, export: Export) -> None:
-        backend, execution = self._backend, export.execution
-        with backend.lock:
-            notebook = backend.notebooks.get(execution.notebook_id)
-            if notebook is None:
-                return
-            notebook = replace(notebook, samples=backend.samples(notebook))
+        backend, execution, notebook = self._backend, export.execution, export.notebook
         folder, tables = backend.export_folder(export.id), backend.tables
         try:
             await asyncio.to_thread(

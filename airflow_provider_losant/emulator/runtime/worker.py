@@ -60,15 +60,13 @@ class Worker:
                 self._running[execution.id] = execution, asyncio.create_task(self._run(execution))
 
     async def stop(self) -> None:
-        """Kill all kernels; queued and running executions end as ``errored``."""
+        """Kill all kernels; their executions end as ``errored``, as queued ones do after a restart."""
         self._stopping = True
         tasks = [task for _, task in self._running.values()]
         for task in tasks:
             if not task.cancelling():
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        while self._waiting:
-            self._end(self._waiting.popleft(), "errored", [STOPPED])
 
     def _is_stopped(self, execution: Execution) -> bool:
         """Return whether an execution was cancelled or deleted."""

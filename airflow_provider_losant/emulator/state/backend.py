@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_losant.emulator.state.identity import Signer, Token, object_id, token_text
 from airflow_provider_losant.emulator.state.model import Application, Entity, Export, Notebook, describe_file
-from airflow_provider_losant.emulator.state.timeline import Execution, Script
 
 if TYPE_CHECKING:
     from airflow_provider_losant.emulator.state.storage import Storage
+    from airflow_provider_losant.emulator.state.timeline import Execution, Script
     from airflow_provider_losant.emulator.switches import Switches
 
 
@@ -69,7 +69,7 @@ class Backend:
                     self.notebooks[entity.id] = entity
                 case Token():
                     self.tokens[entity.text] = entity
-                case Execution():
+                case _:
                     self._executions.setdefault(entity.notebook_id, {})[entity.id] = entity
             if self._storage is not None:
                 self._storage.save(entity)

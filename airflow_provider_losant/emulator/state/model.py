@@ -58,10 +58,12 @@ class Export:
 
     :param id: the id of the job.
     :param execution: the execution whose input files are to be exported; it neither runs nor is listed.
+    :param notebook: its notebook at that time, with all samples that it can use.
     """
 
     id: str
     execution: Execution
+    notebook: Notebook
 
 
 Entity = Application | Notebook | Token | Execution

@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_losant.api.errors import Forbidden, TransportError
+from airflow_provider_losant.api.errors import Forbidden, RateLimited, TransportError
 from airflow_provider_losant.api.execution_log import SLICE, ExecutionLog
 from airflow_provider_losant.api.fields import MAX_EVENT
 from airflow_provider_losant.api.flows.completions import (
@@ -276,6 +276,28 @@ def test_a_wait_for_the_same_notebook_shares_the_request() -> None:
     assert ids(completions) == [target.execution_id]
     assert watch.ending == "ended"
     assert len(losant.driver.calls) == 2
+
+
+def test_a_wait_that_ends_while_losant_forbids_polls_loses_no_completion() -> None:
+    losant = FakeLosant(FakeExecution(1, 10, 20))
+    poller = FeedPoller(losant)
+    target = Target(
+        application_id=APPLICATION_ID,
+        notebook_id=NOTEBOOK_ID,
+        execution_id=execution_id_at(5),
+        since=CREATED_AT,
+    )
+    watch = Wait(target, WaitConfig(poll_interval=INTERVAL, deadline=CREATED_AT + 90, max_poll_outage=600.0))
+    poller.schedule.join(watch)
+    poller.poll_once()
+    busy = RateLimited(429, "", "slow down", retry_after=600.0)
+    losant.driver._remaining = [busy, losant.respond]
+
+    during = poller.poll_until(90)
+    polls = len(losant.driver.calls)
+
+    assert (watch.ending, ids(during), polls) == ("deadline", [], 2)
+    assert ids(poller.poll_until(900)) == [FakeExecution(1, 10, 20).id]
 
 
 # -- errors -----------------------------------------------------------------------------------------------

@@ -6,11 +6,12 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64encode
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from airflow_provider_losant.api.endpoints import Page
-from airflow_provider_losant.api.errors import NotFound
+from airflow_provider_losant.api.errors import Forbidden, NotFound
 from airflow_provider_losant.api.flows.connection_test import check_connection, expiry
 from tests.support.factories import APPLICATION_ID
 from tests.unit.api.flow_driver import FlowDriver
@@ -66,3 +67,26 @@ def test_a_token_is_valid_until_the_second_of_its_expiry(left: float, is_well: b
     assert ("; the token expires on 2027-01-15" in response[1]) is is_well
     assert (response[1] == "The API token expired on 2027-01-15 at 08:00 UTC (its exp claim)") is not is_well
     assert (losant.calls == []) is not is_well
+
+
+REFUSED = Forbidden(403, "Forbidden", "Access is forbidden")
+
+
+@pytest.mark.parametrize(
+    ("responses", "is_usable", "says"),
+    [
+        ([Page(notebooks=[], total=1), REFUSED, None], False, "lacks the scope notebook.logs"),
+        ([REFUSED, REFUSED, None], False, "(or application.get), so application {} could not be checked"),
+        ([REFUSED, None], True, "lacks the scope notebooks.get, so it cannot list notebooks"),
+    ],
+    ids=["polling", "application", "listing"],
+)
+def test_only_scopes_that_an_execution_needs_make_the_test_fail(
+    responses: list[Any], *, is_usable: bool, says: str
+) -> None:
+    losant = FlowDriver(responses)
+
+    result, message = losant.drive(check_connection(APPLICATION_ID, "opaque", losant.clock))
+
+    assert result is is_usable
+    assert message.endswith(says.format(APPLICATION_ID))

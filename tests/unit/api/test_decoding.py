@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import zlib
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from airflow_provider_losant.api.errors import ProtocolError, ResponseTooLarge
 from airflow_provider_losant.api.http import decoding
 from airflow_provider_losant.api.http.decoding import GzipDecoder, ResponseBody
+from airflow_provider_losant.api.http.response import gc_paused
 from tests.support.factories import few_examples
 
 GZIP = {"content-encoding": "gzip"}
@@ -94,3 +96,14 @@ def test_all_names_of_content_encodings_are_known(encoding: str) -> None:
     body = gzip.compress(content) if "gzip" in encoding.lower() else content
 
     assert decode(body, {"content-encoding": encoding}) == content
+
+
+@pytest.mark.parametrize("was_enabled", [True, False])
+def test_after_a_response_garbage_collection_is_as_it_was_before(*, was_enabled: bool) -> None:
+    try:
+        (gc.enable if was_enabled else gc.disable)()
+        with gc_paused():
+            assert not gc.isenabled()
+        assert gc.isenabled() is was_enabled
+    finally:
+        gc.enable()

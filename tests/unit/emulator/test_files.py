@@ -215,6 +215,17 @@ def test_only_configured_outputs_are_kept(collector: OutputCollector) -> None:
     assert collector.errors == []
 
 
+def test_all_result_files_can_be_kept_without_being_configured(
+    collector: OutputCollector, tmp_path: Path
+) -> None:
+    (tmp_path / "results" / "result.log").write_text("done")
+
+    collector.collect_results()
+
+    assert set(collector.files) == {"result.html", "result.log"}
+    assert collector.errors == []
+
+
 def test_a_missing_output_and_a_pdf_are_reported(collector: OutputCollector) -> None:
     collector.collect({"outputType": "temporaryUrl", "fileName": "missing.csv"})
     collector.collect({"outputType": "executionResult", "fileName": "result.pdf"})
