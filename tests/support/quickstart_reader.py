@@ -21,6 +21,13 @@ from tests.support.processes import wait_for
 
 COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 BASH = ("bash", "--noprofile", "--norc", "--noediting", "-i")
+# What a shell runs in the background, perhaps the tests, ignores these signals, and so does what it starts.
+TERMINAL = """
+import pty, signal, sys
+for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    signal.signal(ignored, signal.SIG_DFL)
+pty.spawn(sys.argv[1:])
+"""
 OPTION = re.compile(r"^:([\w-]+): (.*)\n", re.MULTILINE)
 
 
@@ -97,7 +104,7 @@ class Shell:
         self._begin, self._prompt = 0, f"<{secrets.token_hex(8)}>"
         with self._output.open("wb") as output:
             self._terminal = subprocess.Popen(
-                [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])", *BASH],
+                [sys.executable, "-c", TERMINAL, *BASH],
                 cwd=home,
                 env={"HOME": str(home), "TERM": "dumb", **environment},
                 stdin=subprocess.PIPE,
@@ -125,7 +132,9 @@ class Shell:
         :raises TimeoutError: it did not end in time, or its output is not the one that is shown.
         """
         self._begin = self._output.stat().st_size
-        self._press(f"{command.text}\n")
+        assert self._terminal.stdin is not None
+        self._terminal.stdin.write(f"{command.text}\n".encode())
+        self._terminal.stdin.flush()
         try:
             status = wait_for(self._status, what="its end", timeout=timeout)
             assert status == "0", f"It ended with {status}."
@@ -135,12 +144,6 @@ class Shell:
             error.add_note(f"$ {command.text}\n{self._output_text()[-6000:]}")
             raise
         return self._output_text()
-
-    def interrupt(self) -> None:
-        """Press Ctrl-C, and wait for the prompt."""
-        self._begin = self._output.stat().st_size
-        self._press("\x03")
-        wait_for(self._status, what="the prompt", timeout=20)
 
     def save(self, files: Mapping[str, str]) -> None:
         """Save files in the working directory of the shell."""
@@ -157,11 +160,6 @@ class Shell:
                 if os.getsid(process.pid) == self._shell.pid and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return [it for it in found if it != self._shell]
-
-    def _press(self, keys: str) -> None:
-        assert self._terminal.stdin is not None
-        self._terminal.stdin.write(keys.encode())
-        self._terminal.stdin.flush()
 
     def _raw_output(self) -> str:
         raw = self._output.read_bytes()[self._begin :].decode(errors="replace")

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
-from tests.support.quickstart_reader import Command, Section
+from tests.support.quickstart_reader import Command, Section, Shell
 
 PAGE = """# Title
 
@@ -64,3 +65,16 @@ def test_named_files_are_saved_and_every_command_is_typed(tmp_path: Path) -> Non
 )
 def test_the_shown_text_must_be_the_end_of_the_output(shown: str, printed: str, fits: bool) -> None:
     assert Command(text="run", shown=shown).fits(printed) is fits
+
+
+def test_commands_can_be_interrupted_also_if_the_tests_run_in_the_background(tmp_path: Path) -> None:
+    # As a shell does for what it runs in the background.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Shell(tmp_path, {"PATH": "/usr/bin:/bin"}) as typed:
+            for command in ("sleep 60 &", "kill -INT $!"):
+                typed.type(Command(text=command), timeout=20)
+            with pytest.raises(AssertionError, match=f"It ended with {128 + signal.SIGINT}"):
+                typed.type(Command(text="wait $!"), timeout=20)
+    finally:
+        signal.signal(signal.SIGINT, before)
