@@ -18,7 +18,7 @@ from tests.support.environment import ensure
 from tests.support.paths import ROOT
 
 EXTRAS = ("test", "lint", "docs", "distributed", "moto")
-WORKERS = ("-n", "4", "--dist", "loadgroup")
+WORKERS = ("-n", "5", "--dist", "loadgroup")
 """More workers than cores, because journeys mostly wait. Tests of one ``xdist_group`` run in one worker."""
 
 
