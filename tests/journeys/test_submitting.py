@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from airflow_provider_losant.emulator import Fault, Script
+from tests.journeys.test_one_at_a_time import CLEARED_ALONE
 from tests.support.journey import ENDLESS, RESULT_KEYS, SHORT, Journey
 
 BOTH_MODES = pytest.mark.parametrize("mode", ["", "_deferred"], ids=["waiting", "deferred"])
@@ -245,9 +246,11 @@ def test_an_execution_from_before_a_clear_is_cancelled_before_the_next_begins(
     assert len(journey.requests_to("execute")) == 2
 
 
+@CLEARED_ALONE
 def test_without_cancel_on_kill_a_clear_leaves_the_old_execution_running(
-    journey: Journey,
+    own_journey: Journey,
 ) -> None:
+    journey = own_journey
     journey.start("keeping", ENDLESS)
     journey.wait_for_poll()
     journey.losant.script(journey.notebook_id, SHORT)
