@@ -113,7 +113,7 @@ def submit(losant: Emulator, notebook: str, ti: Ti) -> str:
 
 
 def sweep() -> list[str]:
-    cancelled: list[str] = LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=0.001).execute({})[
+    cancelled: list[str] = LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=1e-6).execute({})[
         "cancelled"
     ]
     return cancelled

@@ -292,7 +292,7 @@ def test_the_sweep_reports_a_log_that_is_cut_off_but_handles_what_it_saw(
     for entry in ODD:
         losant.add_log_entry(notebook, entry)
 
-    report = LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=0.001).execute({})
+    report = LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=1e-6).execute({})
 
     assert report["left"] == {"not submitted by Airflow": 1}
     assert report["incomplete"] == [notebook]

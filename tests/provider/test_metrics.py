@@ -344,7 +344,7 @@ def test_the_gauge_has_all_waits_of_the_triggerer_and_ends_at_zero(
 def test_a_sweep_counts_what_becomes_of_each_execution(
     sent: Recorder, losant: Emulator, running: str
 ) -> None:
-    LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=0.001).execute({})
+    LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=1e-6).execute({})
 
     assert sent.counted("swept", "outcome") == {("left",): 1}
 
@@ -371,7 +371,7 @@ def test_a_sweep_counts_what_it_cancels_and_what_it_cannot(
         losant.inject("notebook.cancelExecution", fault, times=20)
 
     with suppress(NotebookExecutionError):
-        LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=0.001).execute({})
+        LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=1e-6).execute({})
 
     assert sent.counted("swept", "outcome") == {("failed" if fault else "cancelled",): 1}
 
@@ -382,7 +382,7 @@ def test_only_known_metrics_with_few_values_are_sent(
 ) -> None:
     losant.script(notebook, BRIEF)
     task(notebook, deferrable=deferrable).run()
-    LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=0.001).execute({})
+    LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=1e-6).execute({})
 
     assert {name: set(tags) for _, name, _, tags in sent.sent}.items() <= KNOWN_TAGS.items()
     secrets = (losant.token, losant.url, notebook, running, losant.application_id, "report", "energy")

@@ -58,7 +58,7 @@ def test_an_empty_list_of_notebooks_sweeps_none_of_them(
     with DAG("energy", schedule=None):
         listing = LosantNotebookExecuteOperator(task_id="list", notebook_id=notebook)
         ids: Any = listing.output
-        one = LosantNotebookOrphanSweepOperator(task_id="sweep", notebook_ids=ids, min_age=0.001)
+        one = LosantNotebookOrphanSweepOperator(task_id="sweep", notebook_ids=ids, min_age=1e-6)
     one.notebook_ids = empty  # as Airflow resolves it
 
     assert one.execute({}) == {"checked": 0, "cancelled": [], "left": {}, "incomplete": []}
@@ -132,7 +132,7 @@ def submit(losant: Emulator, notebook: str) -> Callable[..., str]:
 
 
 def sweep() -> dict[str, Any]:
-    return LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=0.001).execute({})
+    return LosantNotebookOrphanSweepOperator(task_id="sweep", min_age=1e-6).execute({})
 
 
 # -- whose execution it is --------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ def test_a_notebook_whose_log_cannot_be_read_is_reported_and_the_others_are_swep
     supervise(monkeypatch, ti)
     losant.inject("notebook.logs", Fault("server_error"), times=2)
     sweep = LosantNotebookOrphanSweepOperator(
-        task_id="sweep", notebook_ids=[unreadable, notebook], min_age=0.001
+        task_id="sweep", notebook_ids=[unreadable, notebook], min_age=1e-6
     )
 
     with pytest.raises(NotebookExecutionError, match=f"^notebook {unreadable}: .*503"):
