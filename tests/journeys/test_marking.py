@@ -36,6 +36,8 @@ def test_marking_a_waiting_task_cancels_its_execution_once(
 def test_clearing_a_waiting_task_cancels_its_execution_once_and_submits_a_new_one(
     journey: Journey, variant: str, waiting: str
 ) -> None:
+    if waiting == "running" and version("apache-airflow") == "3.4.0b2":
+        pytest.skip("the scheduler of 3.4.0b2 ends when a running task is cleared: it violates a unique key")
     journey.start(variant, ENDLESS)
     journey.wait_for_state(waiting)
     journey.wait_for_poll()
