@@ -257,23 +257,26 @@ def test_a_busy_notebook_is_polled_with_a_higher_limit() -> None:
     assert len(ids(FeedPoller(losant).poll_until(300))) == 5 * FIRST_LIMIT
 
 
-def test_a_wait_for_the_same_notebook_shares_the_request() -> None:
-    losant = FakeLosant(FakeExecution(1, 10, 20))
-    poller = FeedPoller(losant)
+def add_wait(poller: FeedPoller, execution_id: str, *, timeout: float) -> Wait:
+    """Let something wait for one execution by the feed's polls."""
     target = Target(
-        application_id=APPLICATION_ID,
-        notebook_id=NOTEBOOK_ID,
-        execution_id=FakeExecution(1, 10, 20).id,
-        since=CREATED_AT,
+        application_id=APPLICATION_ID, notebook_id=NOTEBOOK_ID, execution_id=execution_id, since=CREATED_AT
     )
-    watch = Wait(
-        target, WaitConfig(poll_interval=INTERVAL, deadline=CREATED_AT + 3_600, max_poll_outage=600.0)
-    )
-    poller.schedule.join(watch)
+    config = WaitConfig(poll_interval=INTERVAL, deadline=CREATED_AT + timeout, max_poll_outage=600.0)
+    wait = Wait(target, config)
+    poller.schedule.join(wait)
+    return wait
+
+
+def test_a_wait_for_the_same_notebook_shares_the_request() -> None:
+    execution = FakeExecution(1, 10, 20)
+    losant = FakeLosant(execution)
+    poller = FeedPoller(losant)
+    watch = add_wait(poller, execution.id, timeout=3_600)
 
     completions = poller.poll_once() + poller.poll_once()
 
-    assert ids(completions) == [target.execution_id]
+    assert ids(completions) == [execution.id]
     assert watch.ending == "ended"
     assert len(losant.driver.calls) == 2
 
@@ -281,14 +284,7 @@ def test_a_wait_for_the_same_notebook_shares_the_request() -> None:
 def test_a_wait_that_ends_while_losant_forbids_polls_loses_no_completion() -> None:
     losant = FakeLosant(FakeExecution(1, 10, 20))
     poller = FeedPoller(losant)
-    target = Target(
-        application_id=APPLICATION_ID,
-        notebook_id=NOTEBOOK_ID,
-        execution_id=execution_id_at(5),
-        since=CREATED_AT,
-    )
-    watch = Wait(target, WaitConfig(poll_interval=INTERVAL, deadline=CREATED_AT + 90, max_poll_outage=600.0))
-    poller.schedule.join(watch)
+    watch = add_wait(poller, execution_id_at(5), timeout=90)
     poller.poll_once()
     busy = RateLimited(429, "", "slow down", retry_after=600.0)
     losant.driver._remaining = [busy, losant.respond]
