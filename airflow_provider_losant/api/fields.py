@@ -194,8 +194,8 @@ def losant_id(value: object, *, field: str) -> str:
     :param field: The argument's name, for the error.
     :raises InvalidArgument: the value is missing or not an id.
     """
-    if isinstance(value, str) and _ID.fullmatch(value.strip()):
-        return value.strip().lower()
+    if isinstance(value, str) and _ID.fullmatch(text := value.strip()):
+        return text.lower()
     if not is_given(value):
         raise InvalidArgument(field, "is missing")
     return refuse(value, field, "is not a Losant id (24 hexadecimal digits)")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,6 +46,8 @@ Refresh = Callable[[], Awaitable["Settings"]]
 
 MAX_CONCURRENCY = 32
 """Concurrent requests to Losant, and as many cancels; further ones wait for a slot."""
+LONG_RESPONSE = 64 * 1024
+"""Bytes from which on garbage collection is paused while a response is parsed."""
 KEEP_ALIVE = 75.0
 """Seconds for which an idle connection is kept: longer than the usual poll interval."""
 
@@ -180,8 +183,9 @@ class AsyncClient:
                 json=call.json,
                 data=form,
                 headers={"Authorization": f"Bearer {self.settings.token}", **_JSON},
-                # Otherwise aiohttp labels an empty body application/octet-stream.
-                skip_auto_headers=() if has_body else ("Content-Type",),
+                # Otherwise aiohttp labels an empty body application/octet-stream, but not of a GET, of which
+                # there are thousands.
+                skip_auto_headers=None if has_body or transmission.is_read else ("Content-Type",),
                 allow_redirects=False,
                 ssl=route.tls or True,
                 proxy=route.proxy,
@@ -193,8 +197,10 @@ class AsyncClient:
         except _ERRORS as error:
             where = f"{call.operation} at {self.settings.base_url}"
             raise transport_error(where, error, is_begun=transmission.is_begun) from None
-        with gc_paused():
-            return parse_response(call, response.status, response.headers, body.finish())
+        content = body.finish()
+        # A pause costs more than it saves if the response is short, as most are.
+        with gc_paused() if len(content) > LONG_RESPONSE else nullcontext():
+            return parse_response(call, response.status, response.headers, content)
 
     async def _tail(self, tail: Tail) -> str:
         url = tail.url
