@@ -72,7 +72,8 @@ def test_the_layers_without_io_need_only_the_standard_library() -> None:
 
 
 @pytest.mark.parametrize(
-    ("library", "allowed"), [("requests", {"client", "session"}), ("aiohttp", {"async_client"})]
+    ("library", "allowed"),
+    [("requests", {"client", "session"}), ("aiohttp", {"async_client", "async_connection"})],
 )
 def test_each_http_library_is_imported_by_its_client_only(library: str, allowed: set[str]) -> None:
     users = {

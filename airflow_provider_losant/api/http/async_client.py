@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run flows on an event loop, in the triggerer. The only module that imports ``aiohttp``."""
+"""Run flows on an event loop, in the triggerer."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from airflow_provider_losant.api.errors import (
     Unauthorized,
 )
 from airflow_provider_losant.api.flows.steps import Log, LogLine, Sleep, Tail
+from airflow_provider_losant.api.http.async_connection import Connector, Transmission
 from airflow_provider_losant.api.http.decoding import ACCEPT_ENCODING, GzipDecoder, ResponseBody
 from airflow_provider_losant.api.http.failures import REFRESH_FAILED, describe, transport_error
 from airflow_provider_losant.api.http.network import Network, Route
@@ -76,12 +77,11 @@ class AsyncClient:
         self._cancel_slots = asyncio.Semaphore(MAX_CONCURRENCY)
         # Without trust_env, because a .netrc entry would replace the token.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit_per_host=2 * MAX_CONCURRENCY, keepalive_timeout=KEEP_ALIVE),
+            connector=Connector(limit_per_host=2 * MAX_CONCURRENCY, keepalive_timeout=KEEP_ALIVE),
             timeout=aiohttp.ClientTimeout(total=settings.timeout),
             headers={"User-Agent": settings.user_agent},
             cookie_jar=aiohttp.DummyCookieJar(),  # the API needs none, and file hosts get none of it
             auto_decompress=False,
-            trace_configs=[_tracing()],
         )
 
     async def close(self) -> None:
@@ -174,22 +174,21 @@ class AsyncClient:
 
     async def _exchange(self, call: Call[T], route: Route, form: aiohttp.FormData | None = None) -> T:
         has_body = call.json is not None or form is not None
-        transmission = _Transmission(is_read=call.method == "GET", has_body=has_body)
+        transmission = Transmission.begin()
         try:
             async with self._session.request(
                 call.method,
-                # With its query, which aiohttp would encode twice: for the request and for the tracing.
-                URL(self.settings.base_url + call.path).update_query(call.query),
+                self.settings.base_url + call.path,
+                params=call.query,
                 json=call.json,
                 data=form,
                 headers={"Authorization": f"Bearer {self.settings.token}", **_JSON},
                 # Otherwise aiohttp labels an empty body application/octet-stream, but not of a GET, of which
                 # there are thousands.
-                skip_auto_headers=None if has_body or transmission.is_read else ("Content-Type",),
+                skip_auto_headers=None if has_body or call.method == "GET" else ("Content-Type",),
                 allow_redirects=False,
                 ssl=route.tls or True,
                 proxy=route.proxy,
-                trace_request_ctx=transmission,
             ) as response:
                 body = ResponseBody(call.operation, response.headers)
                 async for received in response.content.iter_any():
@@ -219,6 +218,7 @@ class AsyncClient:
     async def _open_file(self, url: str, limit: int) -> aiohttp.ClientResponse:
         """Request the end of a file by its signed URL, without the token."""
         route = await asyncio.to_thread(self._network.route_to, url)
+        Transmission.begin()
         return await self._session.get(
             # Encoding it again would invalidate the signature.
             URL(url, encoded=True),
@@ -226,7 +226,6 @@ class AsyncClient:
             allow_redirects=False,
             ssl=route.tls or True,
             proxy=route.proxy,
-            trace_request_ctx=_Transmission(is_read=True),
         )
 
 
@@ -240,45 +239,6 @@ async def _read_tail(response: aiohttp.ClientResponse, limit: int) -> str:
             body = (body + piece)[-limit:]
     decoder.finish()
     return body.decode(errors="replace")
-
-
-@dataclass(slots=True)
-class _Transmission:
-    """
-    One request on its way, and how aiohttp may repeat it.
-
-    When a connection breaks, aiohttp silently sends requests with idempotent methods again. This allows it
-    only for a GET over a reused connection, which the server may have closed in the meantime: a second DELETE
-    after a lost response would get 404, and all other retries are the flow's decision.
-
-    :ivar is_begun: Whether its body, or all of a request without one, has begun to be sent.
-    """
-
-    is_read: bool
-    has_body: bool = False
-    is_begun: bool = False
-    is_reused: bool = False
-    times: int = 0
-
-    async def reuse(self) -> None:
-        self.is_reused = True
-
-    async def send_head(self) -> None:
-        self.times += 1
-        if self.times > 1 and not (self.is_read and self.is_reused):
-            raise aiohttp.ClientConnectionError
-        self.is_begun = self.is_begun or not self.has_body
-
-    async def send_body(self) -> None:
-        self.is_begun = True
-
-
-def _tracing() -> aiohttp.TraceConfig:
-    tracing = aiohttp.TraceConfig()
-    tracing.on_connection_reuseconn.append(lambda _, context, __: context.trace_request_ctx.reuse())
-    tracing.on_request_headers_sent.append(lambda _, context, __: context.trace_request_ctx.send_head())
-    tracing.on_request_chunk_sent.append(lambda _, context, __: context.trace_request_ctx.send_body())
-    return tracing
 
 
 _Key = tuple[asyncio.AbstractEventLoop, str, "Settings"]
