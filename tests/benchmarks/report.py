@@ -25,7 +25,7 @@ MAX_KILOBYTES = 12.0
 MAX_GROWTH = 1.2
 """How many times more CPU per wait the most waits may need than the fewest: it grows linearly."""
 FEWEST = 2_000
-"""Waits from which on the growth is compared; with fewer, the costs of each poll weigh more."""
+"""Waits from which on the costs per wait are compared; with fewer, those of each poll weigh more."""
 MAX_TIMES_BARE = 1.5
 MAX_TIMES_SESSION = 0.6
 MAX_MODULES = 16
@@ -220,7 +220,8 @@ def _of_one_notebook(case: Case, it: Figures) -> Iterator[Claim]:
     most = math.ceil(case.seconds / case.interval) + 2
     yield _at_most(f"{what} need", it.requests, most, "requests")
     yield _at_most(f"{what} need", it.connections, 1, "connections")
-    yield _at_most(f"{what} need", it.kilobytes, MAX_KILOBYTES, "KB per wait")
+    if case.waits >= FEWEST:
+        yield _at_most(f"{what} need", it.kilobytes, MAX_KILOBYTES, "KB per wait")
     lag = next((lag for most, lag in MAX_LAGS.items() if case.waits <= most), None)
     if lag is not None:
         yield _at_most(f"{what} delay the event loop by", it.lag, lag, "s")
