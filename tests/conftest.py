@@ -10,11 +10,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
 from tests.support import tables
 from tests.support.airflow_versions import is_for
+from tests.support.run_watcher import watch_this_run
 
 # Airflow reads its settings when first imported, perhaps while pytest collects: so here and not in a fixture.
 for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "OPENLINEAGE_"))]:
@@ -32,6 +34,7 @@ os.environ["AIRFLOW__API_AUTH__JWT_SECRET"] = "made-up"  # Airflow 3.2 runs no D
 _TABLES = None if tables.VARIABLE in os.environ else tempfile.mkdtemp(prefix="losant-airflow-tables-")
 if _TABLES is not None:
     os.environ[tables.VARIABLE] = _TABLES
+    _WATCHER = watch_this_run(Path(_TABLES))
 
 
 def pytest_unconfigure() -> None:

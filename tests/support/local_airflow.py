@@ -164,6 +164,7 @@ class LocalAirflow(AirflowApi):
                 "NO_PROXY": direct,
                 "no_proxy": direct,
                 "AIRFLOW_HOME": str(self.home),
+                "SPT_NOENV": "1",  # otherwise Airflow's titles of processes overwrite AIRFLOW_HOME
                 "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder),
                 "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
                 "AIRFLOW__CORE__PARALLELISM": "8",

@@ -136,11 +136,12 @@ class Process:
         return []
 
 
-def kill_by_environment(name: str, value: str) -> int:
+def having(name: str, value: str) -> list[psutil.Process]:
     """
-    Kill every process that has this environment variable, except this one; return their number.
+    Return every process that has this environment variable, except this one.
 
-    This also finds children whose parent was killed: their environment is still the same.
+    This also finds children whose parent was killed: their environment is still the same. A process that
+    changes its title overwrites its environment, unless it has ``SPT_NOENV``.
 
     :param name: Name of the variable.
     :param value: Its exact value.
@@ -149,7 +150,15 @@ def kill_by_environment(name: str, value: str) -> int:
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if process.pid != os.getpid() and process.environ().get(name) == value:
-                process.kill()
                 found.append(process)
+    return found
+
+
+def kill_by_environment(name: str, value: str) -> int:
+    """Send SIGKILL to all of these processes, wait for their end, and return their number."""
+    found = having(name, value)
+    for process in found:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(found, timeout=5)
     return len(found)
