@@ -63,7 +63,7 @@ class Connector(aiohttp.TCPConnector):
         if transmission.is_begun and not (req.method == "GET" and transmission.is_reused):
             raise aiohttp.ClientConnectionError
         connection = await super().connect(req, *args, **kwargs)
-        if connection.transport is not None:
+        if connection.transport is not None:  # pragma: no branch - it may have been lost at once
             transmission.is_reused = connection.transport in self._used
             self._used.add(connection.transport)
         transmission.is_begun = True
