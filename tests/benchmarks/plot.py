@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -40,7 +41,9 @@ def draw(measured: Measured, file: Path) -> None:
             pane.set(title=title, xlabel="waits", xscale="log", yscale="log")
             pane.grid(visible=True, alpha=0.3)
         panes[0].legend(fontsize="small")
-        drawing.savefig(file, format="svg", metadata={"Date": None})
+        content = StringIO()
+        drawing.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+    file.write_text("\n".join(line.rstrip() for line in content.getvalue().splitlines()) + "\n")
 
 
 def name(case: Case) -> str:
