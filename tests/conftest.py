@@ -34,7 +34,7 @@ os.environ["AIRFLOW__API_AUTH__JWT_SECRET"] = "made-up"  # Airflow 3.2 runs no D
 _TABLES = None if tables.VARIABLE in os.environ else tempfile.mkdtemp(prefix="losant-airflow-tables-")
 if _TABLES is not None:
     os.environ[tables.VARIABLE] = _TABLES
-    _WATCHER = watch_this_run(Path(_TABLES))
+    _WATCHER = watch_this_run(tables.VARIABLE, Path(_TABLES))
 
 
 def pytest_unconfigure() -> None:

@@ -136,6 +136,14 @@ class Process:
         return []
 
 
+def is_running(pid: int) -> bool:
+    """Return whether a process has not ended; a zombie, which its parent has not waited for, has."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def having(name: str, value: str) -> list[psutil.Process]:
     """
     Return every process that has this environment variable, except this one.
@@ -155,7 +163,7 @@ def having(name: str, value: str) -> list[psutil.Process]:
 
 
 def kill_by_environment(name: str, value: str) -> int:
-    """Send SIGKILL to all of these processes, wait for their end, and return their number."""
+    """Send SIGKILL to what :func:`having` finds, wait for their end, and return their number."""
     found = having(name, value)
     for process in found:
         with suppress(psutil.NoSuchProcess):

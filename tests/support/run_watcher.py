@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Stop what a run of the tests leaves running if it ends early: ``python -m tests.support.run_watcher FOLDER``.
+Stop what a run of the tests leaves running if it ends early.
 
 SIGTERM and SIGKILL leave a run no time to stop anything, and after Ctrl-C its workers have ten seconds, which
 is too short for an Airflow. So a process of its own waits until the run has ended, in whatever way.
@@ -16,7 +16,6 @@ from pathlib import Path
 
 from tests.support.paths import ROOT
 from tests.support.processes import having, kill_by_environment
-from tests.support.tables import VARIABLE
 
 GRACE = 30.0
 """Seconds in which the workers of a run may still stop what they have started."""
@@ -24,16 +23,17 @@ ATTEMPTS = 10
 """How often to look for more, because what is killed may just have started another process."""
 
 
-def watch_this_run(folder: Path, grace: float = GRACE) -> subprocess.Popen[bytes]:
+def watch_this_run(name: str, folder: Path, grace: float = GRACE) -> subprocess.Popen[bytes]:
     """
     Start the process that watches this one.
 
-    :param folder: Of the run: all its processes have :data:`VARIABLE` with this value in their environment.
+    :param name: The environment variable that all processes of the run have; its value is the folder.
+    :param folder: Of the run; deleted at its end.
     :param grace: Seconds in which they may end by themselves.
     :return: To be kept as long as the run lasts: it holds this process's end of a pipe to the watcher.
     """
     return subprocess.Popen(
-        [sys.executable, "-m", __name__, str(folder), str(grace)],
+        [sys.executable, "-m", __name__, name, str(folder), str(grace)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         # What reads the output of the run must not wait for the watcher.
@@ -43,17 +43,17 @@ def watch_this_run(folder: Path, grace: float = GRACE) -> subprocess.Popen[bytes
     )
 
 
-def main(folder: str, grace: float) -> None:
+def main(name: str, folder: str, grace: float) -> None:
     """Wait until the run has ended, let its processes end, kill those that do not, and delete the folder."""
     sys.stdin.read()
     until = time.monotonic() + grace
-    while having(VARIABLE, folder) and time.monotonic() < until:
+    while having(name, folder) and time.monotonic() < until:
         time.sleep(0.5)
     for _ in range(ATTEMPTS):
-        if not kill_by_environment(VARIABLE, folder):
+        if not kill_by_environment(name, folder):
             break
     shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
+    main(sys.argv[1], sys.argv[2], float(sys.argv[3]))

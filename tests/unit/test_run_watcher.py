@@ -9,19 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.processes import wait_for
+from tests.support.processes import is_running, wait_for
 from tests.support.tables import VARIABLE
 
 RUN = """
 import os, subprocess, sys, time
 from pathlib import Path
 from tests.support.run_watcher import watch_this_run
-folder = Path(os.environ["{variable}"])
-watcher = watch_this_run(folder, grace=1.0)
+watcher = watch_this_run("{variable}", Path(os.environ["{variable}"]), grace=1.0)
 renamed = "import setproctitle, time; setproctitle.setproctitle('airflow worker'); time.sleep(300)"
 child = subprocess.Popen([sys.executable, "-c", renamed], start_new_session=True)
 print(child.pid, watcher.pid, flush=True)
@@ -39,8 +37,8 @@ def test_a_signal_that_ends_the_tests_also_ends_what_they_have_started(
     command = [sys.executable, "-c", RUN.format(variable=VARIABLE)]
     with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
-        started = [psutil.Process(int(pid)) for pid in run.stdout.readline().split()]
+        started = [int(pid) for pid in run.stdout.readline().split()]
         run.send_signal(number)
 
-    wait_for(lambda: not any(it.is_running() for it in started), what="all to end", timeout=60)
+    wait_for(lambda: not any(map(is_running, started)), what="all to end", timeout=60)
     assert not folder.exists()

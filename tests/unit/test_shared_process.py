@@ -7,11 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.processes import wait_for
+from tests.support.processes import is_running, wait_for
 from tests.support.shared_process import one_of, use
 
 MODULE = "tests.unit.shared_server"
@@ -23,10 +22,6 @@ with use(Path(sys.argv[1]), "{MODULE}") as announced:
     print(announced["pid"], flush=True)
     time.sleep(60)
 """
-
-
-def is_running(pid: int) -> bool:
-    return bool(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
 
 
 def wait_for_end(pid: int) -> None:
