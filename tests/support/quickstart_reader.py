@@ -18,6 +18,7 @@ import psutil
 
 from tests.support.pages import Block, Page
 from tests.support.processes import wait_for
+from tests.support.tables import VARIABLE
 
 COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 BASH = ("bash", "--noprofile", "--norc", "--noediting", "-i")
@@ -106,7 +107,8 @@ class Shell:
             self._terminal = subprocess.Popen(
                 [sys.executable, "-c", TERMINAL, *BASH],
                 cwd=home,
-                env={"HOME": str(home), "TERM": "dumb", **environment},
+                # By the variable of the run it is found if it outlives the tests.
+                env={"HOME": str(home), "TERM": "dumb", **environment, VARIABLE: os.environ[VARIABLE]},
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
